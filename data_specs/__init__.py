@@ -1,0 +1,1 @@
+"""The vocabulary that dataset pipeline and trainer share: specs, records, representations, controls."""

@@ -1,0 +1,26 @@
+"""PVT-audio: the waveform itself."""
+
+import torch
+from torch import Tensor
+
+from data_specs.representations.base import Representation
+
+
+class Audio(Representation):
+    """[1, N] samples. Control frames are the codes' (hop 320), so controls agree with encodec and disc."""
+
+    name = label = "audio"
+    hop = 320
+
+    def frames(self, samples: int) -> int:
+        return samples // self.hop
+
+    def shape(self, samples: int) -> tuple[int, ...]:
+        return (1, samples)
+
+    def encode(self, audio: Tensor) -> Tensor:
+        return audio.detach().float()
+
+    def decode(self, stored: Tensor, gradient: bool = False) -> Tensor:
+        with torch.set_grad_enabled(gradient):
+            return stored.float()

@@ -1,0 +1,153 @@
+"""The interface every data format has: audio -> stored array -> audio, and stored array <-> network input.
+
+B batch, C channels, N samples, T frames. Audio is float32 [B, 1, N] in -1..1.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_specs.errors import UserError
+from data_specs.spec import frame_rate
+
+STD_FLOOR = 0.02  # of the largest standard deviation: near-silent channels are not blown up to noise
+
+
+class Representation(ABC):
+    """One data format. Implementations are stateless apart from their kernels or weights."""
+
+    name: str
+    label: str  # for tables and pages: the name, with the codec in brackets where there is one
+    sample_rate: int = 24_000
+    hop: int  # samples between frames
+    discrete: bool = False
+
+    @property
+    def frame_rate(self) -> Fraction:
+        """Frames a second, exactly."""
+        return frame_rate(self.sample_rate, self.hop)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the kernels or weights behind this format; empty where there are none."""
+        return ""
+
+    @abstractmethod
+    def frames(self, samples: int) -> int:
+        """Number of frames T of a clip of `samples`."""
+
+    @abstractmethod
+    def shape(self, samples: int) -> tuple[int, ...]:
+        """Shape of the stored array of one clip of `samples`, without the batch."""
+
+    @abstractmethod
+    def encode(self, audio: Tensor) -> Tensor:
+        """float32 [B, 1, N] -> [B, *shape(N)], float32 or int16. No gradient."""
+
+    @abstractmethod
+    def decode(self, stored: Tensor, gradient: bool = False) -> Tensor:
+        """[B, *shape(N)] in any stored dtype -> audio, float32 [B, 1, N]; differentiable when `gradient`."""
+
+    def samples(self, frames: int) -> int:
+        """Number of samples N that `frames` frames decode to."""
+        return frames * self.hop
+
+    def pooled_axes(self) -> tuple[int, ...]:
+        """Axes of a stored array [*shape] over which one mean and std are shared."""
+        return (-1,)
+
+    def statistics(self, stored: np.ndarray) -> "Statistics":
+        """float64 sums of stored arrays [B, *shape], one value for each channel that has its own scale."""
+        axes = (0, *(axis % (stored.ndim - 1) + 1 for axis in self.pooled_axes()))
+        values = stored.astype(np.float64)
+        count = int(np.prod([stored.shape[axis] for axis in axes]))
+        return Statistics(
+            count, values.sum(axis=axes, keepdims=True)[0], np.square(values).sum(axis=axes, keepdims=True)[0]
+        )
+
+    def scaling(self, statistics: "Statistics", sigma_data: float, power: float = 1.0) -> "Scaling":
+        """The pair `to_model`, `from_model` for data with these statistics."""
+        return Scaling.fit(statistics, sigma_data, power)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mergeable float64 sums over clips and pooled axes: count, sum and sum of squares, [C, 1] or [C, F, 1]."""
+
+    count: int
+    total: np.ndarray
+    squares: np.ndarray
+
+    def __add__(self, other: "Statistics") -> "Statistics":
+        return Statistics(self.count + other.count, self.total + other.total, self.squares + other.squares)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean of each channel."""
+        return self.total / self.count
+
+    @property
+    def std(self) -> np.ndarray:
+        """Standard deviation of each channel (population)."""
+        return np.sqrt(np.maximum(self.squares / self.count - np.square(self.mean), 0.0))
+
+    def to_json(self) -> dict[str, Any]:
+        """Exact JSON form."""
+        return {"count": self.count, "total": self.total.tolist(), "squares": self.squares.tolist()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Statistics":
+        """The inverse of `to_json`.
+
+        Raises:
+            UserError: a field is missing or no number.
+        """
+        try:
+            total, squares = (np.asarray(value[key], dtype=np.float64) for key in ("total", "squares"))
+            return cls(int(value["count"]), total, squares)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"the statistics in dataset.json cannot be read ({error}); build the dataset again"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Stored values <-> network input: x -> (x - mean) / max(std, floor) * sigma_data, then optional companding.
+
+    With `power` p < 1 values go through sign(x) |x|^p around the target spread, which keeps the spread's unit fixed.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray  # already floored
+    sigma_data: float
+    power: float = 1.0
+
+    @classmethod
+    def fit(cls, statistics: Statistics, sigma_data: float, power: float = 1.0) -> "Scaling":
+        """The scaling of standardised data: spread `sigma_data` for each channel above the floor."""
+        std = np.maximum(statistics.std, STD_FLOOR * statistics.std.max())
+        return cls(statistics.mean, std, sigma_data, power)
+
+    def to_model(self, stored: Tensor) -> Tensor:
+        """[B, *shape] -> float32 [B, *shape] of spread `sigma_data`."""
+        unit = (stored.float() - self._tensor(self.mean, stored)) / self._tensor(self.std, stored)
+        return _companded(unit, self.power) * self.sigma_data
+
+    def from_model(self, x: Tensor) -> Tensor:
+        """The inverse of `to_model`, float32."""
+        unit = _companded(x.float() / self.sigma_data, 1 / self.power)
+        return unit * self._tensor(self.std, x) + self._tensor(self.mean, x)
+
+    @staticmethod
+    def _tensor(values: np.ndarray, like: Tensor) -> Tensor:
+        return torch.as_tensor(values, dtype=torch.float32, device=like.device)
+
+
+def _companded(x: Tensor, power: float) -> Tensor:
+    return x if power == 1.0 else x.sign() * x.abs().pow(power)

@@ -1,0 +1,1 @@
+"""From MIDI to shards: melodies, rendering, representations, TFRecord."""

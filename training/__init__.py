@@ -1,0 +1,1 @@
+"""From shards to models, audio and numbers."""
