@@ -149,9 +149,7 @@ class Formats(Strict):
         for name in FORMATS:
             dtype = getattr(self, name).dtype
             if (dtype == "int16") != (name == "disc"):
-                raise ValueError(
-                    f"formats.{name}.dtype cannot be {dtype}; disc stores int16, the others floats"
-                )
+                raise ValueError(f"formats.{name}.dtype cannot be {dtype}; disc stores int16, the others floats")
         return self
 
 
@@ -201,9 +199,7 @@ class Spec(Strict):
 
     def plan_key(self) -> dict[str, Any]:
         """What decides which performances there are: everything but the sources' content, CLIPS, sound and storage."""
-        chosen = self.model_dump(
-            mode="json", include={"seed", "source", "limits", "clip", "instruments", "modulation"}
-        )
+        chosen = self.model_dump(mode="json", include={"seed", "source", "limits", "clip", "instruments", "modulation"})
         del chosen["source"]["midi"]  # its content counts, not where it lies
         return chosen
 
@@ -240,9 +236,7 @@ def spec_path(name: str) -> Path:
         return folder / f"{name}.toml"
     if Path(name).is_file():
         return Path(name)
-    raise UserError(
-        f"SPEC={name} is neither one of {', '.join(shipped)} nor a file; check the name or the path"
-    )
+    raise UserError(f"SPEC={name} is neither one of {', '.join(shipped)} nor a file; check the name or the path")
 
 
 def load_spec(name: str = "sample") -> Spec:
@@ -255,9 +249,7 @@ def load_spec(name: str = "sample") -> Spec:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path} is not valid TOML ({error}); mend it or take a copy of a shipped spec"
-        ) from error
+        raise UserError(f"{path} is not valid TOML ({error}); mend it or take a copy of a shipped spec") from error
     return validated(Spec, values, str(path))
 
 

@@ -1,7 +1,6 @@
 """Codecs by name. A codec is one file and one line here."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 from data_specs.codecs.base import Codec
 
