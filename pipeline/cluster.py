@@ -77,8 +77,8 @@ def run_tasks(client: Any, function: Callable[..., Any], tasks: Iterable[tuple],
                 yield future.result()
             except KilledWorker as error:
                 raise UserError(
-                    f"a worker died {ALLOWED_DEATHS + 1} times on the same {what} ({error.task}), perhaps out of memory; "
-                    f"what is finished stands, the same command continues; fewer WORKERS need less memory"
+                    f"a worker died {ALLOWED_DEATHS + 1} times on the same {what} ({error.task}), perhaps out of "
+                    f"memory; what is finished stands, the same command continues; fewer WORKERS need less memory"
                 ) from None
             future.release()
     finally:

@@ -27,8 +27,6 @@ def doctor() -> int:
 
 
 def _python() -> str:
-    if sys.version_info < (3, 11):
-        raise UserError(f"{platform.python_version()} is too old; install Python 3.11 and make setup PYTHON=python3.11")
     return f"{platform.python_version()} at {sys.prefix}"
 
 
