@@ -14,14 +14,14 @@ from tqdm import tqdm
 
 from data_specs.dataset import DatasetInfo, layout, load_info
 from data_specs.errors import UserError
-from data_specs.files import file_sha256, locked, move_aside, value_digest
+from data_specs.files import file_sha256, locked, move_aside, value_digest, write_json
 from data_specs.representations import Representation, representation
 from data_specs.spec import SPLITS, Spec
 from pipeline import machine
 from pipeline.cluster import client, cores, run_tasks
 from pipeline.folder import BuildFolder
 from pipeline.indexing import ready_plan
-from pipeline.manifest import CLIPS_TABLE, REJECTS, manifest, reject_counts, write_clips, write_rejects
+from pipeline.manifest import CLIPS_TABLE, REJECTS, all_rejects, manifest, write_clips
 from pipeline.plan import Plan
 from pipeline.render import Renderer, soundfont_path
 from pipeline.shards import Receipt, ShardBuilder, ShardTask, features_of, shard_tasks
@@ -122,8 +122,8 @@ def _check_siblings(request: Request, plan: Plan) -> None:
         standing = load_info(path.parent)[0]
         if standing.plan_digest != plan.digest:
             raise UserError(
-                f"{path.parent} was built from another plan (other MIDI, seed or clip settings), and all formats of one "
-                f"folder share a plan; choose another folder with OUT=, or build all its formats again with FORCE=1"
+                f"{path.parent} was built from another plan (other MIDI, seed or clip settings), and all formats of "
+                f"one folder share a plan; choose another folder with OUT=, or build all its formats again with FORCE=1"
             )
 
 
@@ -213,13 +213,14 @@ def _build_format(job: Job, workers: Any, kind: str, request: Request) -> None:
 
 def _finish(job: Job, receipts: dict[tuple[str, int], Receipt], request: Request) -> None:
     folder, plan = job.folder, job.plan
-    write_rejects(folder.path / REJECTS, plan, receipts)
+    rejects = all_rejects(plan, receipts)
+    write_json(folder.path / REJECTS, rejects.to_json())
     faults = sum(len(receipt.faults) for receipt in receipts.values())
     asked = sum(_asked(job).values())
     if faults > MOST_FAULTS * asked and not request.accept_fewer:
         raise UserError(
-            f"{faults} of {asked} clips have faulty audio, see {folder.path / REJECTS}; check the SoundFont and the gain, "
-            f"or set ACCEPT_FEWER=1 to go without them"
+            f"{faults} of {asked} clips have faulty audio, see {folder.path / REJECTS}; check the SoundFont and the "
+            f"gain, or set ACCEPT_FEWER=1 to go without them"
         )
     write_clips(folder.path / CLIPS_TABLE, plan, job.tasks, receipts)
     features = features_of(job.spec, job.stored)
@@ -238,7 +239,7 @@ def _finish(job: Job, receipts: dict[tuple[str, int], Receipt], request: Request
     folder.finish(content, "".join(f"{feature}\n" for feature in features), job.tasks)
     clips = {split: content["splits"][split]["clips"] for split in SPLITS}
     print(f"{folder.path}: {clips['train']} train and {clips['valid']} valid clips")
-    for reason, count in reject_counts(plan, receipts).items():
+    for reason, count in sorted(rejects.counts.items()):
         print(f"  left out: {count:>8} {reason}")
 
 

@@ -1,7 +1,6 @@
 """What is written beside finished shards: the manifest's content, the table of clips and the rejects."""
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import reduce
 from operator import add
@@ -9,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from data_specs.dataset import FORMAT_VERSION, DatasetInfo, Shard, Split
-from data_specs.files import atomic_write, write_json
+from data_specs.files import atomic_write
 from data_specs.representations import Representation, Statistics
 from data_specs.spec import SPLITS, Spec
 from pipeline.plan import Plan
+from pipeline.rejects import Rejects
 from pipeline.shards import Receipt, ShardTask
 
 CLIPS_TABLE = "clips.parquet"
 REJECTS = "rejects.json"
-EXAMPLES = 5  # of each reason, kept in rejects.json
 ROWS = 4096  # of clips.parquet held in memory at once
 
 
@@ -39,22 +38,14 @@ def train_statistics(receipts: dict[tuple[str, int], Receipt]) -> dict[str, Any]
     return reduce(add, sums).to_json() if sums else None
 
 
-def reject_counts(plan: Plan, receipts: dict[tuple[str, int], Receipt]) -> dict[str, int]:
-    """Everything left out, by reason: files, tracks and windows by the plan, clips by their audio."""
-    faults = Counter(f"audio: {fault.reason}" for receipt in receipts.values() for fault in receipt.faults)
-    return dict(sorted((Counter(plan.rejects.counts) + faults).items()))
-
-
-def write_rejects(path: Path, plan: Plan, receipts: dict[tuple[str, int], Receipt]) -> None:
-    """rejects.json: for each reason its count and a few examples."""
-    examples = {reason: list(names)[:EXAMPLES] for reason, names in plan.rejects.examples.items()}
-    for key in sorted(receipts):
-        for fault in receipts[key].faults:
-            found = examples.setdefault(f"audio: {fault.reason}", [])
-            if len(found) < EXAMPLES:
-                found.append(f"clip {fault.id}")
-    counts = reject_counts(plan, receipts)
-    write_json(path, {reason: {"count": n, "examples": examples.get(reason, [])} for reason, n in counts.items()})
+def all_rejects(plan: Plan, receipts: dict[tuple[str, int], Receipt]) -> Rejects:
+    """Everything left out: files, tracks and windows by the plan, clips by their audio."""
+    rejects = Rejects()
+    rejects.merge(plan.rejects)
+    for receipt in receipts.values():
+        for fault in receipt.faults:
+            rejects.add(f"audio: {fault.reason}", f"clip {fault.id}")
+    return rejects
 
 
 def write_clips(path: Path, plan: Plan, tasks: Sequence[ShardTask], receipts: dict[tuple[str, int], Receipt]) -> None:
@@ -116,7 +107,7 @@ def manifest(
         devices=tuple(sorted({receipt.machine for receipt in receipts.values()})),
         splits=shards_of(tasks, receipts),
         statistics=train_statistics(receipts),
-        rejects=reject_counts(plan, receipts),
+        rejects=dict(sorted(all_rejects(plan, receipts).counts.items())),
         licences=licences,
         notes=tuple(notes),
     )
