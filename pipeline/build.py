@@ -100,7 +100,7 @@ def _job(request: Request, plan: Plan, stored: Representation, soundfont: Path) 
     spec, name = request.spec, stored.name
     key = {
         **spec.format_key(name),
-        "plan": {**spec.plan_key(), "sources": plan.sources_digest},
+        "plan": {**spec.plan_key(), "sources": plan.digest},
         "soundfont": file_sha256(soundfont),
         "transform": stored.digest,
     }
@@ -132,7 +132,7 @@ def _check_enough(request: Request, plan: Plan, jobs: Sequence[Job]) -> None:
         for split in SPLITS:
             asked, found = request.spec.clips_of(job.stored.name, split), plan.count(split)
             if found < asked and not request.accept_fewer:
-                reasons = "; ".join(f"{reason} {count}" for reason, count in sorted(plan.rejects.counts.items()))
+                reasons = "; ".join(f"{reason} {entry['count']}" for reason, entry in sorted(plan.rejects.items()))
                 raise UserError(
                     f"{asked} {split} clips are asked for, but the melodies of {request.spec.source.midi} give {found} "
                     f"({reasons or 'nothing was left out'}); "
@@ -157,7 +157,7 @@ def _asked(job: Job) -> dict[str, int]:
 
 def _print_plan(plan: Plan, jobs: Sequence[Job], waiting: Sequence[Job], workers: int | None) -> None:
     counts = ", ".join(f"{plan.count(split)} {split}" for split in SPLITS)
-    left_out = sum(plan.rejects.counts.values())
+    left_out = sum(entry["count"] for entry in plan.rejects.values())
     print(f"plan {plan.digest[:12]}: {counts} clips possible; {left_out} files, tracks and windows left out")
     for job in jobs:
         asked = _asked(job)

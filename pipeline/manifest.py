@@ -40,8 +40,7 @@ def train_statistics(receipts: dict[tuple[str, int], Receipt]) -> dict[str, Any]
 
 def all_rejects(plan: Plan, receipts: dict[tuple[str, int], Receipt]) -> Rejects:
     """Everything left out: files, tracks and windows by the plan, clips by their audio."""
-    rejects = Rejects()
-    rejects.merge(plan.rejects)
+    rejects = Rejects.from_json(plan.rejects)
     for receipt in receipts.values():
         for fault in receipt.faults:
             rejects.add(f"audio: {fault.reason}", f"clip {fault.id}")
@@ -61,7 +60,7 @@ def write_clips(path: Path, plan: Plan, tasks: Sequence[ShardTask], receipts: di
                 writer = pq.ParquetWriter(file, table.schema)
             writer.write_table(table.cast(writer.schema))
         if writer is None:
-            pq.write_table(pa.table({name: pa.array([], pa.string()) for name in ("id", "split", "digest")}), file)
+            pq.write_table(pa.table({name: pa.array([], pa.string()) for name in ("id", "split", "source_digest")}), file)
         else:
             writer.close()
 
