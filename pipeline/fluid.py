@@ -62,7 +62,7 @@ def bound(library: ctypes.CDLL) -> Fluid:
     Raises:
         UserError: the library lacks one, which means that it is older than FluidSynth 2.
     """
-    call = {}
+    call: dict[str, Callable[..., Any]] = {}
     for name, (result, arguments) in _PROTOTYPES.items():
         prototype = ctypes.CFUNCTYPE(result, *arguments)
         try:
