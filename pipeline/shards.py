@@ -20,7 +20,7 @@ from data_specs.records import encode_example, frame
 from data_specs.representations import Representation, Statistics
 from data_specs.spec import Spec, Strict
 from pipeline.plan import Plan, PlannedClip
-from pipeline.render import Renderer, audio_fault, level_dbfs
+from pipeline.render import Renderer, audio_fault, level
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class ShardBuilder:
                     sums = self.stored.statistics(data)
                     statistics = sums if statistics is None else statistics + sums
                 for row, values in zip(kept, data, strict=True):
-                    levels[planned[row].id] = round(level_dbfs(audio[row]), 2)
+                    levels[planned[row].id] = round(level(audio[row]), 2)
                     record = frame(
                         encode_example(record_features(planned[row], values, self.features, self.stored.hop))
                     )
