@@ -1,7 +1,7 @@
-"""The one outward protocol of the paradigms, for the training loop and for sampling. B batch, N control rows, T frames."""
+"""The one outward protocol of the paradigms, for training and for sampling. B batch, N control rows, T frames."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from training.conditioning import ControlLayout
 from training.diffusion.guidance import Weights
 from training.diffusion.noise import Noise
 from training.diffusion.samplers import Callback
+
+S = TypeVar("S", bound=Strict)
 
 
 class Paradigm(ABC):
@@ -79,7 +81,7 @@ class Paradigm(ABC):
     def evaluations(self, options: Strict | None = None) -> int:
         """Number of network evaluations that `sample` takes, without guidance."""
 
-    def observe(self, noise: Noise, losses: Tensor) -> None:
+    def observe(self, noise: Noise, losses: Tensor) -> None:  # noqa: B027 (most paradigms learn nothing)
         """Learn from the losses [B] that `loss` gave, in the order of the clips in the run.
 
         Only adaptive paradigms need it, once per step, with a fresh source of the same draws as `loss` had, for the
@@ -90,7 +92,7 @@ class Paradigm(ABC):
         """What `observe` has learned; empty where there is nothing."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:  # noqa: B027
         """The inverse of `state_dict`."""
 
     def options(self, values: dict[str, Any]) -> Strict:
@@ -113,6 +115,15 @@ class LossModule(nn.Module):
     def forward(self, x0: Tensor, controls: Tensor | None, noise: Noise) -> Tensor:
         """Loss of each clip, [B]."""
         return self.paradigm.loss(self.network, x0, controls, noise)
+
+
+def chosen(options: Strict | None, kind: type[S]) -> S:
+    """`options` if they are of `kind`, the defaults of `kind` if they are None; others are a programming error."""
+    if options is None:
+        return kind()
+    if not isinstance(options, kind):
+        raise TypeError(f"options of type {type(options).__name__} were given where {kind.__name__} are needed")
+    return options
 
 
 def per_clip(values: Tensor, like: Tensor) -> Tensor:

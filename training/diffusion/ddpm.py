@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from data_specs.spec import Strict
 from training.conditioning import ControlLayout
-from training.diffusion.base import conditioning_of, mean_per_clip, per_clip
+from training.diffusion.base import chosen, conditioning_of, mean_per_clip, per_clip
 from training.diffusion.continuous import ContinuousParadigm, SigmaOptions
 from training.diffusion.noise import Noise
 from training.diffusion.schedules import SCHEDULES, karras_sigmas, sigmas_of, strided_times, with_finite_noise
@@ -22,7 +22,7 @@ class DDPMConfig(Strict):
 
 
 class DDPMOptions(SigmaOptions):
-    """Sampling. `ancestral` and `ddim` walk the trained times in strides; `euler` and `heun` choose their own levels."""
+    """Sampling. `ancestral` and `ddim` walk trained times in strides; `euler` and `heun` choose their own levels."""
 
     sampler: Literal["ancestral", "ddim", "euler", "heun"] = "ancestral"
     steps: Annotated[int, Field(gt=0)] | None = None  # every time step
@@ -60,10 +60,10 @@ class DDPM(ContinuousParadigm):
         return mean_per_clip((self._predicted_noise(network, x_t, sigma, controls) - added) ** 2)
 
     def levels(self, options: Strict | None) -> tuple[str, SigmaOptions, list[float], float]:
-        chosen = options if isinstance(options, DDPMOptions) else DDPMOptions()
-        if chosen.sampler in ("ancestral", "ddim"):
-            sigmas = [float(self.sigmas[t]) for t in strided_times(self.config.steps, chosen.steps)]
+        asked = chosen(options, DDPMOptions)
+        if asked.sampler in ("ancestral", "ddim"):
+            sigmas = [float(self.sigmas[t]) for t in strided_times(self.config.steps, asked.steps)]
         else:
             lowest, highest = float(self.sigmas[1]), float(self.sigmas[-1])
-            sigmas = karras_sigmas(chosen.steps or self.config.steps, lowest, highest, chosen.rho)
-        return chosen.sampler, chosen, sigmas, (1 + sigmas[0] ** 2) ** 0.5
+            sigmas = karras_sigmas(asked.steps or self.config.steps, lowest, highest, asked.rho)
+        return asked.sampler, asked, sigmas, (1 + sigmas[0] ** 2) ** 0.5

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from data_specs.spec import Strict
 from training.conditioning import ControlLayout
-from training.diffusion.base import conditioning_of, mean_per_clip, per_clip
+from training.diffusion.base import chosen, conditioning_of, mean_per_clip, per_clip
 from training.diffusion.continuous import ContinuousParadigm, Level, SigmaOptions
 from training.diffusion.noise import Noise
 from training.diffusion.schedules import karras_sigmas
@@ -76,6 +76,6 @@ class EDM(ContinuousParadigm):
         return loss_weight(sigma, self.sigma_data) * mean_per_clip((denoised - x0) ** 2)
 
     def levels(self, options: Strict | None) -> tuple[str, SigmaOptions, list[float], float]:
-        chosen = options if isinstance(options, EDMOptions) else EDMOptions()
-        sigmas = karras_sigmas(chosen.steps, chosen.sigma_min, chosen.sigma_max, chosen.rho)
-        return chosen.sampler, chosen, sigmas, chosen.sigma_max
+        asked = chosen(options, EDMOptions)
+        sigmas = karras_sigmas(asked.steps, asked.sigma_min, asked.sigma_max, asked.rho)
+        return asked.sampler, asked, sigmas, asked.sigma_max

@@ -1,4 +1,4 @@
-"""Where random numbers come from. A draw is a function of (seed, index), so nothing depends on how clips are batched."""
+"""Where random numbers come from. A draw is a function of (seed, index), whatever the batch."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -56,7 +56,7 @@ class PerClipNoise(Noise):
 
 
 class BatchNoise(Noise):
-    """One generator for the whole batch: faster for thousands of small items, at the price of identity across batches."""
+    """One generator for the whole batch: faster for thousands of small items, but another batch draws otherwise."""
 
     def __init__(self, seed: int, batch: int, device: Device = "cpu") -> None:
         self.batch, self.device = batch, device
