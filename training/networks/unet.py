@@ -137,9 +137,7 @@ class UNet(nn.Module):
         self.branches = build_branches(config.controls, layout, met)
         extra = sum(branch.extra_channels for branch in self._branches())
         attends = [level > depth - config.attention for level in range(depth + 1)]
-        self.down = nn.ModuleList(
-            Level(dims, met[i] + extra, down[i], config, attends[i]) for i in range(depth + 1)
-        )
+        self.down = nn.ModuleList(Level(dims, met[i] + extra, down[i], config, attends[i]) for i in range(depth + 1))
         self.shrink = nn.ModuleList(convolution(dims, width, width, stride=2) for width in down[:-1])
         above = (down[-1], *up)
         self.grow = nn.ModuleList(Upsample(dims, width) for width in above[:-1])
@@ -204,5 +202,3 @@ class UNet(nn.Module):
         """As `features`, then the last layer: [B, C, (F,) T], or logits [B, K, T, classes] for codes."""
         mapped: Tensor = self.out(self.features(x, c_noise, controls))
         return mapped
-
-
