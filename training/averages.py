@@ -1,16 +1,15 @@
-"""Functions of the step alone: learning rate and the averaged weights' memory."""
+"""Functions of the step alone: the learning rate, and how fast averaged weights forget."""
 
-from typing import Any
+import copy
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 def learning_rate(step: int, base: float, warmup_steps: int, decay_start: int) -> float:
     """The rate of step 1, 2, ...: a linear rise over `warmup_steps`, then `base`, then `base * sqrt(start / step)`.
 
-    It does not depend on the number of steps, so that a run can be prolonged (Karras et al. 2024, eq. 67, with the
-    same fall).
+    It does not know the number of steps, so a run can be prolonged (the fall is that of Karras et al. 2024).
     """
     rate = base * min(1.0, step / max(1, warmup_steps))
     if decay_start and step > decay_start:
@@ -19,35 +18,26 @@ def learning_rate(step: int, base: float, warmup_steps: int, decay_start: int) -
 
 
 class Average:
-    """Exponential moving average of a network's parameters (EMA), the weights that are used for sampling.
+    """Exponential moving average (EMA) of a network's parameters: the weights that validation and sampling use.
 
-    The first steps are forgotten faster: the decay at step s is min(decay, (1 + s) / (10 + s)).
+    Early steps are forgotten faster: step s keeps the share min(decay, (1 + s) / (10 + s)) of the average.
 
     Args:
-        network: the network; its current values are the start.
-        decay: share of the average that a step keeps, in the long run.
+        source: the network that is trained; its present values are the start.
+        decay: share of the average that a step keeps in the long run.
+
+    Attributes:
+        network: a copy of `source` with averaged values, in eval mode.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, source: nn.Module, decay: float) -> None:
+        self.network = copy.deepcopy(source).eval().requires_grad_(False)
         self._decay = decay
-        self._source = dict(network.state_dict(keep_vars=True))
-        self.weights: dict[str, Tensor] = {name: value.detach().clone() for name, value in self._source.items()}
+        self._pairs = list(zip(self.network.parameters(), source.parameters(), strict=True))
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the network's values after `step` steps (1, 2, ...)."""
+        """Take in the values of the network after `step` steps (1, 2, ...)."""
         decay = min(self._decay, (1 + step) / (10 + step))
-        floating = [name for name, value in self.weights.items() if value.is_floating_point()]
-        torch._foreach_lerp_(
-            [self.weights[name] for name in floating], [self._source[name] for name in floating], 1.0 - decay
-        )
-
-    def load(self, weights: dict[str, Tensor]) -> None:
-        """Continue from saved averages."""
-        for name, value in self.weights.items():
-            value.copy_(weights[name])
-
-
-def finite_norm(parameters: Any, limit: float) -> Tensor:
-    """Scale gradients so that their common norm is at most `limit`; returns the norm before, a scalar tensor."""
-    return torch.nn.utils.clip_grad_norm_(parameters, limit, foreach=True)
+        averages, sources = map(list, zip(*self._pairs, strict=True))
+        torch._foreach_lerp_(averages, sources, 1.0 - decay)

@@ -106,7 +106,7 @@ class Batches:
     """This rank's share of every global batch from step `start` on, made ahead by a thread.
 
     Step s (1, 2, ...) takes positions (s - 1) * G .. s * G - 1, of which rank r of R takes the r-th of R equal parts.
-    A batch is valid until the next one is asked for. `waited` sums the seconds spent waiting for the thread.
+    A batch is valid until the next one is asked for.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Batches:
         ranks: int = 1,
         pinned: bool = False,
     ) -> None:
-        self.waited = 0.0
+        self._waited = 0.0
         share = training.batch // ranks
         within = np.arange(rank * share, (rank + 1) * share)
         # One batch is with the consumer, DEPTH wait, one is being made.
@@ -154,10 +154,15 @@ class Batches:
     def __next__(self) -> Batch:
         start = time.perf_counter()
         item = self._ready.get()
-        self.waited += time.perf_counter() - start
+        self._waited += time.perf_counter() - start
         if isinstance(item, BaseException):
             raise item
         return item
+
+    def take_waited(self) -> float:
+        """Seconds that the consumer has waited for batches since this was last asked."""
+        waited, self._waited = self._waited, 0.0
+        return waited
 
     def __enter__(self) -> Self:
         return self

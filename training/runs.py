@@ -3,6 +3,7 @@
 B clips, N control rows, T frames.
 """
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from data_specs.representations import Representation, Scaling, Statistics, repr
 from data_specs.spec import Strict, validated
 from training import checkpoint
 from training.conditioning import ControlLayout
-from training.config import Config
+from training.config import Config, differing_key
 from training.diffusion import PARADIGMS, Paradigm
 from training.networks import build_network
 
@@ -148,6 +149,28 @@ def build(config: Config, data: DataFacts) -> Run:
             config.network, data.shape, data.layout, classes=data.classes, vocabulary=paradigm.vocabulary
         )
     return Run(network=network, paradigm=paradigm, config=config, data=data, step=0, train_seconds=0.0)
+
+
+def check_continues(folder: Path, config: Config, data: DataFacts) -> None:
+    """Refuse a run folder that holds a run of another config or of other data.
+
+    Raises:
+        UserError: names the key that differs, or that the folder is not a run.
+    """
+    path = folder / "config.json"
+    if not path.exists():
+        if (folder / checkpoint.CHECKPOINTS).exists():
+            raise UserError(f"{folder} has checkpoints but no config.json; move it aside or choose another RUN")
+        return
+    try:
+        old = json.loads(path.read_bytes())
+        old_digest = old.pop("data")["digest"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path} is damaged; move {folder} aside or choose another RUN") from None
+    new = config.model_dump(mode="json")
+    difference = differing_key({**old, "data_digest": old_digest}, {**new, "data_digest": data.digest})
+    if difference:
+        raise UserError(f"{folder} holds another run: {difference}; choose another RUN, or give it the same config")
 
 
 def load_run(path: str | Path, device: str | torch.device = "cpu") -> Run:

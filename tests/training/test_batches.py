@@ -120,5 +120,6 @@ def test_a_fault_in_the_thread_reaches_the_loop(encodec_data, tmp_path):
 def test_no_thread_is_left(dataset):
     with Batches(dataset, TRAINING, iter(range(1, 1000))) as batches:
         next(batches)
-        assert batches.waited > 0
+        assert batches.take_waited() > 0
+        assert batches.take_waited() == 0
     assert "batches" not in {thread.name for thread in threading.enumerate()}
