@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from data_specs.dataset import DatasetInfo, layout, load_info
 from data_specs.errors import UserError
-from data_specs.files import file_sha256, locked, move_aside, value_digest, write_json
+from data_specs.files import file_sha256, move_aside, value_digest, write_json
 from data_specs.representations import Representation, representation
 from data_specs.spec import SPLITS, Spec
 from pipeline import machine
@@ -23,8 +23,9 @@ from pipeline.folder import BuildFolder
 from pipeline.indexing import ready_plan
 from pipeline.manifest import CLIPS_TABLE, REJECTS, all_rejects, manifest, write_clips
 from pipeline.plan import Plan
+from pipeline.rejects import Rejects
 from pipeline.render import Renderer, soundfont_path
-from pipeline.shards import Receipt, ShardBuilder, ShardTask, features_of, shard_tasks
+from pipeline.shards import Receipt, ShardBuilder, ShardTask, Share, features_of, shard_tasks
 
 MOST_FAULTS = 0.01  # share of clips whose audio may be at fault before the run stops
 PLUGIN = "pvt-shards"
@@ -47,6 +48,7 @@ class Request:
     force: bool
     accept_fewer: bool
     accept_device: bool
+    share: Share | None
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Job:
 
     spec: Spec
     plan: Plan
+    rejects: Rejects  # of reading, indexing and planning
     stored: Representation
     soundfont: Path
     key: dict[str, Any]
@@ -71,8 +74,8 @@ def build(request: Request) -> int:
     spec = request.spec
     soundfont = soundfont_path(spec.rendering.soundfont)
     stored = {name: representation(name, spec.codec.name, spec.codec.codebooks) for name in request.formats}
-    plan = ready_plan(spec, request.index, request.scheduler, request.workers)
-    jobs = [_job(request, plan, stored[name], soundfont) for name in request.formats]
+    plan, rejects = ready_plan(spec, request.index, request.scheduler, request.workers)
+    jobs = [_job(request, plan, rejects, stored[name], soundfont) for name in request.formats]
     if request.force:
         for job in jobs:
             if job.folder.path.exists() and not request.dry_run:
@@ -81,14 +84,14 @@ def build(request: Request) -> int:
         for job in jobs:
             job.folder.check_key(job.key)
     _check_siblings(request, plan)
-    _check_enough(request, plan, jobs)
+    _check_enough(request, jobs)
     waiting = [job for job in jobs if not _stands(job)]
-    _print_plan(plan, jobs, waiting, request.workers)
+    _print_plan(plan, rejects, jobs, waiting, request.workers)
     if request.dry_run or not waiting:
         return 0
     with ExitStack() as stack:
         for job in waiting:
-            stack.enter_context(locked(job.folder.lock, str(job.folder.path)))
+            stack.enter_context(job.folder.held(request.share))
         workers = stack.enter_context(client(request.scheduler, request.workers))
         kind = _machine_kind(workers, request.accept_device)
         for job in waiting:
@@ -96,7 +99,7 @@ def build(request: Request) -> int:
     return 0
 
 
-def _job(request: Request, plan: Plan, stored: Representation, soundfont: Path) -> Job:
+def _job(request: Request, plan: Plan, rejects: Rejects, stored: Representation, soundfont: Path) -> Job:
     spec, name = request.spec, stored.name
     key = {
         **spec.format_key(name),
@@ -111,7 +114,7 @@ def _job(request: Request, plan: Plan, stored: Representation, soundfont: Path) 
             name, split, min(spec.clips_of(name, split), plan.count(split)), spec.format(name).shard_clips
         )
     ]
-    return Job(spec, plan, stored, soundfont, key, BuildFolder(request.out, name), tuple(tasks))
+    return Job(spec, plan, rejects, stored, soundfont, key, BuildFolder(request.out, name), tuple(tasks))
 
 
 def _check_siblings(request: Request, plan: Plan) -> None:
@@ -127,12 +130,12 @@ def _check_siblings(request: Request, plan: Plan) -> None:
             )
 
 
-def _check_enough(request: Request, plan: Plan, jobs: Sequence[Job]) -> None:
+def _check_enough(request: Request, jobs: Sequence[Job]) -> None:
     for job in jobs:
         for split in SPLITS:
-            asked, found = request.spec.clips_of(job.stored.name, split), plan.count(split)
+            asked, found = request.spec.clips_of(job.stored.name, split), job.plan.count(split)
             if found < asked and not request.accept_fewer:
-                reasons = "; ".join(f"{reason} {entry['count']}" for reason, entry in sorted(plan.rejects.items()))
+                reasons = "; ".join(f"{reason} {count}" for reason, count in sorted(job.rejects.counts.items()))
                 raise UserError(
                     f"{asked} {split} clips are asked for, but the melodies of {request.spec.source.midi} give {found} "
                     f"({reasons or 'nothing was left out'}); "
@@ -155,10 +158,9 @@ def _asked(job: Job) -> dict[str, int]:
     return {split: sum(t.stop - t.start for t in job.tasks if t.split == split) for split in SPLITS}
 
 
-def _print_plan(plan: Plan, jobs: Sequence[Job], waiting: Sequence[Job], workers: int | None) -> None:
+def _print_plan(plan: Plan, rejects: Rejects, jobs: Sequence[Job], waiting: Sequence[Job], workers: int | None) -> None:
     counts = ", ".join(f"{plan.count(split)} {split}" for split in SPLITS)
-    left_out = sum(entry["count"] for entry in plan.rejects.values())
-    print(f"plan {plan.digest[:12]}: {counts} clips possible; {left_out} files, tracks and windows left out")
+    print(f"plan {plan.digest[:12]}: {counts} clips possible; {rejects.total} files, tracks and windows left out")
     for job in jobs:
         asked = _asked(job)
         clips = sum(asked.values())
@@ -195,10 +197,11 @@ def _build_format(job: Job, workers: Any, kind: str, request: Request) -> None:
     """Build the missing shards of one format and finish its folder."""
     folder = job.folder
     folder.open(job.key)
-    todo = folder.missing(job.tasks, kind, request.accept_device)
+    mine = [task for task in job.tasks if request.share is None or request.share.holds(task)]
+    todo = folder.missing(mine, kind, request.accept_device)
     workers.register_plugin(ShardWorker(job.spec, job.stored.name, job.plan.path, job.soundfont), name=PLUGIN)
-    done = sum(t.stop - t.start for t in job.tasks) - sum(t.stop - t.start for t in todo)
-    with tqdm(total=sum(_asked(job).values()), initial=done, unit="clip", desc=job.stored.label, disable=None) as bar:
+    total, missing = (sum(task.stop - task.start for task in tasks) for tasks in (mine, todo))
+    with tqdm(total=total, initial=total - missing, unit="clip", desc=job.stored.label, disable=None) as bar:
         rejected = 0
         tasks = [(task, folder.path.resolve()) for task in todo]
         for receipt in run_tasks(workers, build_shard, tasks, "shard"):
@@ -206,6 +209,11 @@ def _build_format(job: Job, workers: Any, kind: str, request: Request) -> None:
             rejected += len(receipt.faults)
             bar.set_postfix(rejects=rejected, refresh=False)
             bar.update(receipt.stop - receipt.start)
+    if request.share is not None:
+        print(
+            f"{folder.path}: share {request.share} stands ({len(mine)} shards); the same command without SHARDS ends it"
+        )
+        return
     receipts = folder.receipts()
     wanted = {(task.split, task.number) for task in job.tasks}
     _finish(job, {key: receipt for key, receipt in receipts.items() if key in wanted}, request)
@@ -213,7 +221,7 @@ def _build_format(job: Job, workers: Any, kind: str, request: Request) -> None:
 
 def _finish(job: Job, receipts: dict[tuple[str, int], Receipt], request: Request) -> None:
     folder, plan = job.folder, job.plan
-    rejects = all_rejects(plan, receipts)
+    rejects = all_rejects(job.rejects, receipts)
     write_json(folder.path / REJECTS, rejects.to_json())
     faults = sum(len(receipt.faults) for receipt in receipts.values())
     asked = sum(_asked(job).values())
@@ -234,7 +242,7 @@ def _finish(job: Job, receipts: dict[tuple[str, int], Receipt], request: Request
         licences(job),
         job.tasks,
         receipts,
-        plan.notes,
+        rejects,
     )
     folder.finish(content, "".join(f"{feature}\n" for feature in features), job.tasks)
     clips = {split: content["splits"][split]["clips"] for split in SPLITS}

@@ -58,6 +58,7 @@ class Song:
         """The song as bytes, for another process: a JSON head with its length before it, then the columns."""
         tracks = [[t.index, t.program, t.is_drum, t.name, len(t.pitch)] for t in self.tracks]
         head = json.dumps({"end_s": self.end_s, "mended": self.mended, "tracks": tracks}).encode()
+        head += b" " * (-(len(head) + _LENGTH.size) % 8)  # so that the columns are aligned
         columns = [
             np.concatenate([getattr(track, name) for track in self.tracks]).astype(dtype, copy=False).tobytes()
             for name, dtype in _COLUMNS
