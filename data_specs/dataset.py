@@ -118,6 +118,7 @@ class DatasetInfo(Strict):
     statistics: dict[str, Any] | None  # of the train split; none for discrete formats
     rejects: dict[str, int]
     licences: dict[str, str]
+    batching_share: float = 0.0  # of stored values, that differ when clips are encoded one by one instead of in chunks
     notes: tuple[str, ...] = ()  # what a reader of the dataset should know, for example files that hit a time limit
 
     @property
