@@ -69,7 +69,7 @@ def parse_shapes(text: str, where: str) -> tuple[Feature, ...]:
     """
     features = []
     for number, line in enumerate(text.splitlines(), start=1):
-        name, dtype, *dims = line.split() or ("", "")
+        name, dtype, *dims = line.split() if len(line.split()) > 2 else ("", "")
         if dtype not in DTYPES or not dims or not all(dim.isascii() and dim.isdecimal() and int(dim) for dim in dims):
             raise UserError(f"{where} line {number} is not `name dtype dim ...`: {line!r:.80}; build the dataset again")
         features.append(Feature(name, dtype, tuple(map(int, dims))))
