@@ -17,7 +17,7 @@ from data_specs.errors import UserError
 _TEMPORARY = ".tmp"
 
 
-_FULL = {errno.ENOSPC: "no space (or no room for more files) is left", errno.EDQUOT: "your quota is used up"}
+_FULL = {errno.ENOSPC: "no space is left", errno.EDQUOT: "your quota is used up"}
 _CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -29,12 +29,13 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise UserError(
-                f"{_FULL[error.errno]} to write {path}; free some or choose another OUT, then repeat: what stands is kept"
+                f"{_FULL[error.errno]} to write {path}; free some or choose another OUT, then repeat; "
+                f"what is finished stands"
             ) from error
         if error.errno in _CLOSED:
             raise UserError(f"{path} cannot be written ({error.strerror}); choose another OUT") from error
         if isinstance(error, NotADirectoryError | FileExistsError):
-            raise UserError(f"{path} cannot be made, since a file stands where a folder must; choose another OUT") from error
+            raise UserError(f"{path} cannot be made, a file stands where a folder must; choose another OUT") from error
         raise
 
 
