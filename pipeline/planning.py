@@ -20,11 +20,12 @@ from data_specs.files import atomic_write, file_sha256, value_digest, write_json
 from data_specs.spec import SPLITS, Spec
 from pipeline.identity import is_valid, song_words, window_words
 from pipeline.index import IndexedSong, IndexPart, read_part
-from pipeline.plan import PLAN_VERSION, ROW_GROUP, SCHEMA, Plan
+from pipeline.plan import PLAN_VERSION, SCHEMA, Plan
 from pipeline.rejects import Rejects
 from pipeline.selection import KnownFingerprints, plan_order, repeated, variants, within_cap
 
 REPEAT_SHARE = 4_000_000  # windows whose repeat keys are compared at once
+ROW_GROUP = 1000  # rows of a plan that are read at once to get one
 CHUNK = 200_000  # plan rows with their notes that are gathered at once; a multiple of ROW_GROUP
 
 # What a window or clip was left out for, by its code.

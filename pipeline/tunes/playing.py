@@ -1,4 +1,4 @@
-"""A tune as a musician would play it: accents of the meter, phrases that swell, verses that differ, notes that breathe."""
+"""A tune as a musician plays it: accents of the meter, phrases that swell, verses that differ, notes that breathe."""
 
 import io
 from fractions import Fraction

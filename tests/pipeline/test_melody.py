@@ -1,3 +1,4 @@
+import itertools
 import math
 from fractions import Fraction
 
@@ -202,7 +203,7 @@ def test_a_phrase_that_returns_gives_the_same_notes(offset: int, tempo: int) -> 
 
     def phrase(start_tick: int) -> list[tuple[float, float, int, int]]:
         seconds = [(start_tick + tick) * tempo / 1e6 / 480 for tick in range(0, 480 * 8 + 1, 160)]
-        return [(a, b, 60 + i % 7, 80) for i, (a, b) in enumerate(zip(seconds, seconds[1:], strict=False))]
+        return [(a, b, 60 + i % 7, 80) for i, (a, b) in enumerate(itertools.pairwise(seconds))]
 
     clip = Clip(seconds=4, min_notes=2, min_pitch_classes=1, max_rest_share=1)
     first = windows(melodies(song(track(phrase(0))), clip)[0][0], clip)[0][0]
