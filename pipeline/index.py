@@ -43,7 +43,7 @@ SCHEMA = pa.schema(
 )
 
 
-@dataclass
+@dataclass(slots=True)
 class IndexedSong:
     """A file's entry in the song table: what it gave, and `rejects[reason] = [count, first example]`."""
 
