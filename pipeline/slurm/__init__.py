@@ -96,8 +96,6 @@ class SlurmWorkers(Workers):
 
         stack.enter_context(dask.config.set(SETTINGS))
         jobs = self.settings.gpu if gpu else self.settings.cpu
-        with writing(Path(self.settings.logs)):
-            Path(self.settings.logs).mkdir(parents=True, exist_ok=True)
         cluster = stack.enter_context(self._cluster(gpu))
         print(f"submitting {jobs.jobs} Slurm jobs of {jobs.workers} workers; work begins as they start", flush=True)
         cluster.adapt(minimum_jobs=jobs.jobs, maximum_jobs=jobs.jobs)
@@ -124,24 +122,25 @@ class SlurmWorkers(Workers):
         s = self.settings
         jobs = s.gpu if gpu else s.cpu
         arguments = ["--lifetime", f"{s.lifetime_minutes}m", "--lifetime-stagger", f"{s.stagger_minutes}m"]
-        return SLURMCluster(
-            queue=s.queue or None,
-            account=s.account or None,
-            walltime=_clock(s.walltime_minutes),
-            cores=jobs.workers,
-            processes=jobs.workers,
-            memory=f"{jobs.memory_gb * jobs.workers} GiB",
-            interface=s.interface or None,
-            local_directory=s.scratch,
-            log_directory=s.logs,
-            python=sys.executable,
-            job_name="pvt-gpu" if gpu else "pvt",
-            job_script_prologue=["export OMP_NUM_THREADS=1", IMPORTS, *s.prologue],
-            job_extra_directives=[*s.directives, *jobs.directives],
-            worker_extra_args=[*arguments, *(["--resources", "GPU=1"] if gpu else [])],
-            scheduler_options={"dashboard_address": "127.0.0.1:0"},
-            security=Tls(s.tls.ca, s.tls.certificate, s.tls.key).security() if s.tls else None,
-        )
+        with writing(Path(s.logs)):  # the folder is made here
+            return SLURMCluster(
+                queue=s.queue or None,
+                account=s.account or None,
+                walltime=_clock(s.walltime_minutes),
+                cores=jobs.workers,
+                processes=jobs.workers,
+                memory=f"{jobs.memory_gb * jobs.workers} GiB",
+                interface=s.interface or None,
+                local_directory=s.scratch,
+                log_directory=s.logs,
+                python=sys.executable,
+                job_name="pvt-gpu" if gpu else "pvt",
+                job_script_prologue=["export OMP_NUM_THREADS=1", IMPORTS, *s.prologue],
+                job_extra_directives=[*s.directives, *jobs.directives],
+                worker_extra_args=[*arguments, *(["--resources", "GPU=1"] if gpu else [])],
+                scheduler_options={"dashboard_address": "127.0.0.1:0"},
+                security=Tls(s.tls.ca, s.tls.certificate, s.tls.key).security() if s.tls else None,
+            )
 
 
 def _clock(minutes: int) -> str:
