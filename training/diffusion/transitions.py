@@ -4,8 +4,8 @@ C classes. x_0 is a code, x_t its corrupted form; `past` and `now` are alphabar 
 depends on all classes goes through gathers and reductions over logits [..., C]; no one-hot tensor exists. Scalars per
 clip are worked out in float64, since 1 - alphabar loses its digits in float32.
 
-The model's p(x_s | x_t) is q(x_t | x_s) sum_j q(x_s | x_0 = j) pi_j, normalised (Hoogeboom et al. 2021, eq. 15): the true
-posterior with pi in the place of x_0. So pi is what all *other* codes say about x_0; what x_t says is added here.
+The model's p(x_s | x_t) is q(x_t | x_s) sum_j q(x_s | x_0 = j) pi_j, normalised (Hoogeboom et al. 2021, eq. 15): the
+true posterior with pi in the place of x_0. So pi is what all *other* codes say about x_0; what x_t says is added here.
 Hoogeboom et al. 2021 (multinomial diffusion), Austin et al. 2021 (D3PM).
 """
 

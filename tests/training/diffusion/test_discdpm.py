@@ -252,7 +252,7 @@ def test_observing_recovers_the_terms_whatever_the_batches() -> None:
         paradigm.observe(PerClipNoise(0, indices, "train"), losses)
         assert torch.equal(paradigm.times.seen - before, torch.bincount(times - 1, minlength=3))
         # The running mean square of the last clip's time ends with that clip's own term in it.
-        assert float(paradigm.times.squares[times[-1] - 1]) >= 0.0999 * float(terms[-1]) ** 2
+        assert float(paradigm.times.squares[times[-1] - 1]) >= 0.0999 * float(terms.detach()[-1]) ** 2
     assert float(paradigm.times.probabilities().max()) > 1 / 3
 
 
