@@ -206,7 +206,7 @@ class Spec(Strict):
     def format_key(self, name: str) -> dict[str, Any]:
         """What decides how format `name` stores a performance, digests of SoundFont, codec and kernels apart."""
         stored = self.format(name).model_dump(mode="json", include={"dtype", "shard_clips", "chunk_clips"})
-        key = {"format": name, "rendering": self.rendering.model_dump(mode="json"), "storage": stored}
+        key: dict[str, Any] = {"format": name, "rendering": self.rendering.model_dump(mode="json"), "storage": stored}
         del key["rendering"]["soundfont"]  # its digest counts, not where it lies
         if name == "disc":
             key["codebooks"] = self.codec.codebooks

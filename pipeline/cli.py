@@ -1,0 +1,120 @@
+"""The command line of the pipeline. Heavy imports stay inside the commands, so that --help is quick."""
+
+import argparse
+from pathlib import Path
+
+from data_specs.commands import Parser, run
+from data_specs.errors import UserError
+from data_specs.spec import FORMATS, Clips, Spec, check_format, load_spec
+
+DEFAULT_OUT = "data"
+DEFAULT_FORMAT = "encodec"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `python -m pipeline ...`; returns the exit status."""
+    parser = Parser(prog="python -m pipeline", description="From MIDI to shards of sound with exact controls.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_dataset(commands.add_parser("dataset", help="build a dataset"))
+    _add_validate(commands.add_parser("validate", help="read a dataset again and check everything"))
+    doctor = commands.add_parser("doctor", help="say what is found, what is missing and how to mend it")
+    doctor.set_defaults(command=_doctor)
+    return run(parser, argv)
+
+
+def _add_dataset(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Builds OUT/PVT-<format>; the same command continues, checks and skips what stands."
+    add = parser.add_argument
+    add("--spec", default="sample", metavar="NAME", help="sample, pvt, or the path of a .toml file (sample)")
+    add("--format", default=DEFAULT_FORMAT, help=f"{', '.join(FORMATS)}, a comma list, or all ({DEFAULT_FORMAT})")
+    add("--midi", metavar="PATH", help="folder (recursive) or tar.gz of MIDI files (the spec's)")
+    add("--soundfont", metavar="PATH", help="an .sf2 file (the spec's)")
+    add("--codec", metavar="NAME", help="pvt, encodec_24khz, or a weights file (the spec's)")
+    add("--clips", metavar="TRAIN:VALID", help="replaces the caps of all formats, for example 400:80")
+    add("--seed", metavar="N", help="of the plan's order and the modulations (the spec's)")
+    add("--out", type=Path, default=Path(DEFAULT_OUT), metavar="FOLDER", help=f"parent folder ({DEFAULT_OUT})")
+    add("--index", type=Path, metavar="FOLDER", help="another OUT whose index and plan are used")
+    add("--workers", metavar="N", help="processes, one computing thread each (all cores)")
+    add("--scheduler", metavar="ADDRESS", help="tcp://host:port of a running Dask scheduler (local processes)")
+    add("--dry-run", action="store_true", help="stop after the plan")
+    add("--force", action="store_true", help="move a folder that is in the way aside (PVT-cqt.old-1)")
+    add("--accept-fewer", action="store_true", help="accept fewer clips than asked for")
+    add("--accept-device", action="store_true", help="continue on another kind of machine")
+    parser.set_defaults(command=_dataset)
+
+
+def _dataset(arguments: argparse.Namespace) -> int:
+    spec = resolve_spec(arguments)
+    formats = parse_formats(arguments.format)
+    workers = None if arguments.workers is None else _number("WORKERS", arguments.workers, least=1)
+    from pipeline.build import Request, build
+
+    return build(
+        Request(
+            spec=spec,
+            formats=formats,
+            out=arguments.out,
+            index=(arguments.index or arguments.out) / "index",
+            workers=workers,
+            scheduler=arguments.scheduler,
+            dry_run=arguments.dry_run,
+            force=arguments.force,
+            accept_fewer=arguments.accept_fewer,
+            accept_device=arguments.accept_device,
+        )
+    )
+
+
+def resolve_spec(arguments: argparse.Namespace) -> Spec:
+    """The spec that was named, with the fields that were given on the command line."""
+    spec = load_spec(arguments.spec)
+    if arguments.midi:
+        spec = spec.model_copy(update={"source": spec.source.model_copy(update={"midi": arguments.midi})})
+    if arguments.soundfont:
+        rendering = spec.rendering.model_copy(update={"soundfont": arguments.soundfont})
+        spec = spec.model_copy(update={"rendering": rendering})
+    if arguments.codec:
+        spec = spec.model_copy(update={"codec": spec.codec.model_copy(update={"name": arguments.codec})})
+    if arguments.clips:
+        spec = spec.with_clips(Clips.parse(arguments.clips))
+    if arguments.seed is not None:
+        spec = spec.model_copy(update={"seed": _number("SEED", arguments.seed, least=0)})
+    return spec
+
+
+def parse_formats(text: str) -> tuple[str, ...]:
+    """`all`, one format or a comma list -> formats, in the order in which they are built.
+
+    Raises:
+        UserError: a format that is not known.
+    """
+    names = FORMATS if text == "all" else tuple(name.strip() for name in text.split(","))
+    for name in names:
+        check_format(name)
+    return tuple(name for name in FORMATS if name in names)
+
+
+def _number(name: str, text: str, least: int) -> int:
+    if not (text.isascii() and text.isdecimal()) or int(text) < least:
+        raise UserError(f"{name}={text} is not a whole number of {least} or more; give one, for example {name}=4")
+    return int(text)
+
+
+def _add_validate(parser: argparse.ArgumentParser) -> None:
+    parser.description = "CRCs, digests, shapes, ranges, silence, counts, duplicate ids, leakage; exit 1 on a fault."
+    add = parser.add_argument
+    add("--data", type=Path, default=Path(DEFAULT_OUT), help=f"parent folder or one PVT-<format> ({DEFAULT_OUT})")
+    add("--format", help="only these formats, as in `dataset` (all that stand)")
+    parser.set_defaults(command=_validate)
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    from pipeline.validate import validate
+
+    return validate(arguments.data, None if arguments.format is None else parse_formats(arguments.format))
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from pipeline.doctor import doctor
+
+    return doctor()
