@@ -79,7 +79,9 @@ class Patches:
         if not self.count(audio.shape[-1]):
             needed = ((self.length - 1) * self.spectrum.hop + self.spectrum.window) / self.spectrum.sample_rate
             held = audio.shape[-1] / self.spectrum.sample_rate
-            raise UserError(f"clips of {held:.3g} s are too short to be judged; {math.ceil(needed * 100) / 100} s is least")
+            raise UserError(
+                f"clips of {held:.3g} s are too short to be judged; {math.ceil(needed * 100) / 100} s is least"
+            )
         return self.spectrum(audio).unfold(1, self.length, self.hop).transpose(-1, -2)
 
     def centres(self, samples: int) -> np.ndarray:
