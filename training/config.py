@@ -8,6 +8,7 @@ continue one run; everything else must not (`differing_key`).
 
 import json
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,8 +17,8 @@ from pydantic import Field
 from data_specs.errors import UserError
 from data_specs.spec import FORMATS, Positive, Share, Strict, validated
 
-FORMATS_OF = {"ddpm": ("encodec", "cqt"), "edm": ("encodec", "cqt"), "discdpm": ("disc",)}  # the first is the default
-FREE = ("name", "training.steps", "machine", "logging")  # keys, and beginnings of keys, that may change in a run
+DEFAULT_FORMAT = "encodec"  # where a paradigm can be trained on it
+FREE = ("name", "training.steps", "machine", "logging", "network.checkpoint")  # keys, or tables, that may change in a run
 
 NonNegative = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -39,7 +40,6 @@ class Training(Strict):
     control_dropout: Share = 0.3  # of each control feature of each clip: not conditioned at all
     span_dropout: Share = 0.0  # of the features that are left: not conditioned over a random span of time
     precision: Literal["float32", "bf16"] = "bf16"  # of autocast on a GPU; a CPU computes in float32
-    sigma_data: PositiveFloat | None = None  # spread of the data in the network; None for the paradigm's own
     companding: PositiveFloat = 1.0  # power of the signed-power companding of scaled data; 1 for none
     max_skipped: Positive = 20  # steps in a row without a finite loss and gradient before the run stops
 
@@ -49,7 +49,6 @@ class Machine(Strict):
 
     micro_batch: Positive | None = None  # clips a rank computes at once; None for its whole share
     compile: bool = False
-    activation_checkpointing: bool = False
     in_memory: bool = False  # hold the train split in memory
     timeout_minutes: PositiveFloat = 10.0  # after which a rank that waits for the others gives up
 
@@ -95,12 +94,15 @@ def check_pair(paradigm: str, format_name: str | None) -> str:
     Raises:
         UserError: unknown paradigm, or a format that it is not made for; the message holds the table of pairs.
     """
-    table = "; ".join(f"{name}: {' or '.join(formats)}" for name, formats in FORMATS_OF.items())
-    if paradigm not in FORMATS_OF:
+    from training.diffusion import PARADIGMS
+
+    table = "; ".join(f"{name}: {' or '.join(kind.formats)}" for name, kind in PARADIGMS.items())
+    if paradigm not in PARADIGMS:
         raise UserError(f"PARADIGM={paradigm} is not known; PARADIGM and FORMAT that fit are {table}")
+    formats = PARADIGMS[paradigm].formats
     if format_name is None:
-        return FORMATS_OF[paradigm][0]
-    if format_name not in FORMATS_OF[paradigm]:
+        return DEFAULT_FORMAT if DEFAULT_FORMAT in formats else formats[0]
+    if format_name not in formats:
         raise UserError(f"{paradigm} does not train on FORMAT={format_name}; PARADIGM and FORMAT that fit are {table}")
     return format_name
 
@@ -117,6 +119,9 @@ def load_config(name: str, paradigm: str, format_name: str | None = None, steps:
     Raises:
         UserError: no such file, not TOML, a pair that does not fit, or a key that is unknown or of the wrong type.
     """
+    from training.diffusion import PARADIGMS
+    from training.networks import network_config
+
     format_name = check_pair(paradigm, format_name)
     path = config_path(name)
     try:
@@ -124,9 +129,8 @@ def load_config(name: str, paradigm: str, format_name: str | None = None, steps:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path} is not valid TOML ({error}); mend it or take a copy of a shipped config") from error
     tables = validated(_File, values, str(path))
-    for table, keys, known in (("network", tables.network, FORMATS), ("diffusion", tables.diffusion, FORMATS_OF)):
-        if unknown := sorted(set(keys) - set(known)):
-            raise UserError(f"{path}: {table}.{unknown[0]}: there is no such table; expected {', '.join(known)}")
+    _check_names(tables.network, FORMATS, f"{path}: network")
+    _check_names(tables.diffusion, PARADIGMS, f"{path}: diffusion")
     if format_name not in tables.network:
         raise UserError(f"{path} has no table [network.{format_name}]; add one, or train on another format")
     # Each format is resolved, so that a wrong key is found whichever of them is trained.
@@ -134,6 +138,10 @@ def load_config(name: str, paradigm: str, format_name: str | None = None, steps:
     for training, machine in resolved.values():
         validated(Training, training, f"{path}: [training]")
         validated(Machine, machine, f"{path}: [machine]")
+    for key, kind in PARADIGMS.items():
+        validated(kind.Config, tables.diffusion.get(key, {}), f"{path}: [diffusion.{key}]")
+    for key, table in tables.network.items():
+        network_config(table, f"{path}: [network.{key}]")
     training, machine = resolved[format_name]
     config = {
         "name": path.stem,
@@ -172,10 +180,16 @@ def differing_key(old: dict[str, Any], new: dict[str, Any]) -> str | None:
     return None
 
 
+def _check_names(tables: dict[str, Any], known: Collection[str], where: str) -> None:
+    for name in tables:
+        if name not in known:
+            raise UserError(f"{where}.{name}: there is no such table; expected {', '.join(known)}")
+
+
 def _for(table: dict[str, Any], format_name: str) -> dict[str, Any]:
     """A table with its sub-table of one format laid over it."""
     shared = {key: value for key, value in table.items() if key not in FORMATS}
-    return shared | table.get(format_name, {})
+    return shared | dict(table.get(format_name, {}))
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from data_specs.errors import UserError
 
@@ -36,6 +37,14 @@ class World:
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(tensor)
         return tensor.tolist()
+
+    def gathered(self, values: Tensor) -> Tensor:
+        """[B] of each rank -> [R * B] on every rank, in the order of the ranks."""
+        if self.size == 1:
+            return values
+        parts = [torch.empty_like(values) for _ in range(self.size)]
+        dist.all_gather(parts, values)
+        return torch.cat(parts)
 
     def wait(self) -> None:
         """Return when every rank has come here."""
@@ -107,7 +116,5 @@ def world(device: str | None, timeout_minutes: float) -> Iterator[World]:
         timeout=timedelta(minutes=timeout_minutes),
         device_id=chosen if chosen.type == "cuda" else None,
     )
-    try:
-        yield World(rank, size, chosen)
-    finally:
-        dist.destroy_process_group()
+    yield World(rank, size, chosen)
+    dist.destroy_process_group()  # not after an error: ranks that fail alone would wait here for the others

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Self
@@ -20,6 +21,42 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+@dataclass
+class Meter:
+    """What has been seen since the last line of the log; part of the saved state, so that no line is cut short."""
+
+    loss_sum: float = 0.0
+    losses: int = 0
+    skipped: int = 0  # steps whose loss or gradient was not finite
+    seconds: float = 0.0
+    waited: float = 0.0
+    train_seconds: float = 0.0  # since the first step of the run
+
+    def loss(self, value: float | None) -> None:
+        """The mean loss of a step; None when the step was skipped."""
+        self.skipped += value is None
+        self.losses += value is not None
+        self.loss_sum += value or 0.0
+
+    def time(self, seconds: float, waited: float) -> None:
+        """How long a step took, and how much of that was waiting for data."""
+        self.seconds += seconds
+        self.waited += waited
+        self.train_seconds += seconds
+
+    def line(self, batch: int) -> dict[str, float | int | None]:
+        """Means since the last line, which ends here. `loss` is None when every step was skipped."""
+        steps = self.losses + self.skipped
+        values = {
+            "loss": self.loss_sum / self.losses if self.losses else None,
+            "skipped": self.skipped,
+            "clips_per_second": steps * batch / self.seconds if self.seconds else None,
+            "wait_share": self.waited / self.seconds if self.seconds else None,
+        }
+        self.loss_sum, self.losses, self.skipped, self.seconds, self.waited = 0.0, 0, 0, 0.0, 0.0
+        return values
+
+
 class RunLog:
     """Writes one run's log; continues it at `step`, so lines beyond that step, which are made again, are dropped.
 
@@ -34,7 +71,7 @@ class RunLog:
         self._main = main
         if not main:
             return
-        kept = [line for line in read_log(run) if line["step"] <= step]
+        kept = [line for line in read_log(run) if step and line["step"] <= step]
         write_bytes(run / LOG_FILE, b"".join(_line(line) for line in kept))
         self._file = open(run / LOG_FILE, "ab")
         self._board = _summary_writer(run / "tensorboard", step)

@@ -199,4 +199,7 @@ def _array(feature: Feature, content: NDArray[np.uint8]) -> NDArray[np.generic]:
 def _byte_rows(feature: Feature, array: NDArray[np.generic]) -> NDArray[np.uint8]:
     """[B, *shape[:-1], L] of any dtype -> a view of its bytes, uint8 [B, rows, L * itemsize]."""
     rows = int(np.prod(feature.shape[:-1], dtype=np.int64))
-    return array.reshape(len(array), rows, -1).view(np.uint8)
+    view = array.reshape(len(array), rows, -1).view(np.uint8)
+    if not np.may_share_memory(view, array):
+        raise ValueError(f"the tensor for {feature.name} has strides that bytes cannot be copied into")
+    return view

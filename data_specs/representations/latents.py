@@ -20,6 +20,10 @@ class _Coded(Representation):
     def digest(self) -> str:
         return self.codec.digest
 
+    @property
+    def licence(self) -> str:
+        return self.codec.licence
+
     def frames(self, samples: int) -> int:
         return self.codec.frames(samples)
 

@@ -1,6 +1,6 @@
 """The U-Net in one or two dimensions, after Ronneberger et al. 2015, with noise modulation and control branches.
 
-It knows nothing of noise: a scalar per clip (`c_noise`, of order one) is embedded and modulates every block, whatever it means.
+It knows nothing of noise: a scalar per clip (`c_noise`, of order one) is embedded and modulates every block.
 B batch, C channels, F bins, T frames, K codebooks, N control rows, H features before the last layer.
 """
 
@@ -43,7 +43,7 @@ class UNetConfig(Strict):
     embedding: Positive = 512  # of the noise scalar
     attention: Annotated[int, Field(ge=0)] = 0  # levels with self-attention, counted from the bottom
     code_embedding: Positive = 32  # channels per codebook, for codes only
-    controls: dict[str, dict[str, Any]] = {}  # ways of control by name; none: unconditional
+    controls: dict[str, dict[str, Any]] = Field(default_factory=dict)  # ways of control by name; none: unconditional
     checkpoint: bool = False  # keep only each block's input and compute the rest again going back
 
     @property
@@ -137,9 +137,7 @@ class UNet(nn.Module):
         self.branches = build_branches(config.controls, layout, met)
         extra = sum(branch.extra_channels for branch in self._branches())
         attends = [level > depth - config.attention for level in range(depth + 1)]
-        self.down = nn.ModuleList(
-            Level(dims, met[i] + extra, down[i], config, attends[i]) for i in range(depth + 1)
-        )
+        self.down = nn.ModuleList(Level(dims, met[i] + extra, down[i], config, attends[i]) for i in range(depth + 1))
         self.shrink = nn.ModuleList(convolution(dims, width, width, stride=2) for width in down[:-1])
         above = (down[-1], *up)
         self.grow = nn.ModuleList(Upsample(dims, width) for width in above[:-1])
@@ -204,5 +202,3 @@ class UNet(nn.Module):
         """As `features`, then the last layer: [B, C, (F,) T], or logits [B, K, T, classes] for codes."""
         mapped: Tensor = self.out(self.features(x, c_noise, controls))
         return mapped
-
-
