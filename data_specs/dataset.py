@@ -95,6 +95,7 @@ class Shard(Strict):
 class Split(Strict):
     """The shards of one split, in order."""
 
+    planned: Annotated[int, Field(ge=0)]  # positions of the plan; clips whose audio was at fault are not in `clips`
     clips: Annotated[int, Field(ge=0)]
     shards: tuple[Shard, ...]
 
@@ -126,8 +127,8 @@ class DatasetInfo(Strict):
 
     @property
     def codec_digest(self) -> str:
-        """SHA-256 of the codec's weights; empty for formats without a codec."""
-        return str(self.format_key.get("codec", ""))
+        """SHA-256 of the codec's weights or of the transform's kernels; empty for audio."""
+        return str(self.format_key.get("transform", ""))
 
 
 def folder_name(format_name: str) -> str:

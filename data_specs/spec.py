@@ -74,7 +74,8 @@ class Clip(Strict):
     sample_rate: Literal[24_000] = 24_000
     lowest_pitch: Pitch = 48
     highest_pitch: Pitch = 72
-    min_notes: Positive = 8
+    min_notes: Annotated[int, Field(ge=2)] = 8
+    min_pitch_classes: Annotated[int, Field(ge=1, le=12)] = 3  # fewer are a drone or a beat, no melody
     max_folded: Share = 0.1  # of the notes, moved by an octave of their own
     max_rest_share: Share = 0.5  # of the clip without a note
     min_note_samples: Positive = 640  # 2 frames at 75 Hz

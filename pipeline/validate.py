@@ -176,11 +176,11 @@ def _check_table(folder: Path, ids: list[bytes], findings: Findings, songs: dict
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(folder / CLIPS_TABLE, columns=["id", "split", "digest"]).to_pydict()
+        table = pq.read_table(folder / CLIPS_TABLE, columns=["id", "split", "source_digest"]).to_pydict()
     except (OSError, pa.ArrowException, KeyError) as error:
         findings.add("clips.parquet unreadable", str(error).splitlines()[0])
         return
     if [clip.encode() for clip in table["id"]] != ids:
         findings.add("ids differ", f"{CLIPS_TABLE} and the shards do not list the same clips in the same order")
-    for split, digest in zip(table["split"], table["digest"], strict=True):
+    for split, digest in zip(table["split"], table["source_digest"], strict=True):
         songs.setdefault(split, set()).add(digest)

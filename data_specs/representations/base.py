@@ -37,6 +37,11 @@ class Representation(ABC):
         """SHA-256 of the kernels or weights behind this format; empty where there are none."""
         return ""
 
+    @property
+    def licence(self) -> str:
+        """Licence of the weights behind this format; empty where there are none."""
+        return ""
+
     @abstractmethod
     def frames(self, samples: int) -> int:
         """Number of frames T of a clip of `samples`."""

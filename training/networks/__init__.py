@@ -1,0 +1,58 @@
+"""Backbones by name. A backbone is one file and one line here."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from data_specs.errors import UserError
+from data_specs.spec import Strict, validated
+from training.conditioning import ControlLayout
+from training.networks.cnn import CNN, CNNConfig
+from training.networks.mlp import MLP, MLPConfig
+from training.networks.unet import UNet, UNetConfig, UNetExpandConfig
+
+__all__ = ["NETWORKS", "build_network", "parameter_count"]
+
+NETWORKS: dict[str, tuple[type[Strict], Callable[..., nn.Module]]] = {
+    "unet": (UNetConfig, UNet),
+    "unet_expand": (UNetExpandConfig, UNet),
+    "mlp": (MLPConfig, MLP),
+    "cnn": (CNNConfig, CNN),
+}
+
+
+def build_network(
+    table: Mapping[str, Any],
+    shape: tuple[int, ...],
+    layout: ControlLayout,
+    *,
+    classes: int | None = None,
+    vocabulary: int | None = None,
+    width: int | None = None,
+) -> nn.Module:
+    """The network that a config's table `[network.<format>]` describes.
+
+    Args:
+        table: `kind`, one of NETWORKS, and the keys of its config.
+        shape: of one clip, without the batch: (C, T), (C, F, T) or, for codes, (K, T).
+        layout: the control features of the data.
+        classes: number of classes of a code; None for continuous data.
+        vocabulary: number of values of a code that go in, `classes` if None (a paradigm with a mask has one more).
+        width: replaces `channels`, for tests.
+
+    Raises:
+        UserError: a kind or a key that is not known, or a value of the wrong type.
+    """
+    keys = dict(table)
+    kind = keys.pop("kind", None)
+    if kind not in NETWORKS:
+        raise UserError(f"network.kind = {kind!r} is not known; choose from {', '.join(NETWORKS)}")
+    config_type, build = NETWORKS[kind]
+    config = validated(config_type, keys if width is None else keys | {"channels": width}, "network")
+    return build(config, tuple(shape), layout, classes=classes, vocabulary=vocabulary or classes)
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

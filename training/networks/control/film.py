@@ -1,0 +1,52 @@
+"""Global control: a vector for the whole clip that scales and shifts channels (FiLM, Perez et al. 2017, eq. 2)."""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from data_specs.spec import Strict
+from training.conditioning import ControlLayout
+from training.networks.control.base import ControlBranch
+from training.networks.layers import modulate, zeroed
+
+
+class GlobalConfig(Strict):
+    """Which features make the vector, and the hidden width of the MLPs."""
+
+    features: Annotated[tuple[str, ...], Field(min_length=1)] = ("instruments",)
+    hidden: Annotated[int, Field(gt=0)] = 128
+
+
+class GlobalBranch(ControlBranch):
+    """A chain of MLPs, one per level, each ending in a sigmoid and feeding the next.
+
+    An MLP's output in (0, 1) becomes a scale in (0, 2) and a shift in (-1, 1) per channel. Last layers start at 0,
+    where both are neutral: the effect has to be learned, which tempers a way in that is otherwise too strong.
+    """
+
+    Config = GlobalConfig
+    extra_channels = 0
+
+    def __init__(self, config: GlobalConfig, layout: ControlLayout, widths: tuple[int, ...]) -> None:
+        super().__init__(config, layout, widths)
+        self.rows = [layout.slice(name) for name in config.features]
+        size = sum(rows.stop - rows.start for rows in self.rows)
+        self.mlps = nn.ModuleList()
+        for width in widths:
+            last = zeroed(nn.Linear(config.hidden, 2 * width))
+            self.mlps.append(nn.Sequential(nn.Linear(size, config.hidden), nn.SiLU(), last, nn.Sigmoid()))
+            size = 2 * width
+
+    def encode(self, controls: Tensor) -> list[Tensor]:
+        """[B, N, T] -> per level [B, 2C]; the vector is the mean over time of the chosen features."""
+        h = torch.cat([controls[:, rows] for rows in self.rows], dim=1).mean(dim=2)
+        encoded = []
+        for mlp in self.mlps:
+            h = mlp(h)
+            encoded.append(h)
+        return encoded
+
+    def inject(self, level: int, x: Tensor, encoded: Tensor) -> Tensor:
+        return modulate(x, (2 * encoded - 1).to(x.dtype))

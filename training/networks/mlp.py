@@ -1,0 +1,52 @@
+"""A plain multi-layer perceptron, for points: the swiss roll of the first experiments."""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from data_specs.spec import Strict
+from training.conditioning import ControlLayout
+from training.networks.layers import fourier_features, fourier_frequencies, zeroed
+
+
+class MLPConfig(Strict):
+    """Number of hidden layers, their width, and how many Fourier features of the noise scalar go in."""
+
+    layers: Annotated[int, Field(gt=0)] = 4
+    channels: Annotated[int, Field(gt=0)] = 128
+    noise_features: Annotated[int, Field(gt=1)] = 32
+
+
+class MLP(nn.Module):
+    """Clips of `shape` flattened, beside Fourier features of the noise scalar, through layers with SiLU. No controls."""
+
+    frequencies: Tensor
+
+    def __init__(
+        self,
+        config: MLPConfig,
+        shape: tuple[int, ...],
+        layout: ControlLayout,
+        classes: int | None = None,
+        vocabulary: int | None = None,
+    ) -> None:
+        super().__init__()
+        if classes is not None:
+            raise ValueError("an MLP takes continuous data; use a U-Net for codes")
+        self.register_buffer("frequencies", fourier_frequencies(config.noise_features // 2), persistent=False)
+        values = torch.Size(shape).numel()
+        widths = [values + 2 * len(self.frequencies)] + [config.channels] * config.layers
+        hidden = [
+            layer
+            for c_in, c_out in zip(widths, widths[1:], strict=False)
+            for layer in (nn.Linear(c_in, c_out), nn.SiLU())
+        ]
+        self.layers = nn.Sequential(*hidden, zeroed(nn.Linear(widths[-1], values)))
+
+    def forward(self, x: Tensor, c_noise: Tensor, controls: Tensor | None = None) -> Tensor:
+        """[B, *shape] and [B] -> [B, *shape]."""
+        features = fourier_features(c_noise, self.frequencies)
+        mapped: Tensor = self.layers(torch.cat([x.flatten(1), features.to(x.dtype)], dim=1))
+        return mapped.view_as(x)
