@@ -72,7 +72,7 @@ def parse_json(text: str, where: str = "curves") -> Curves:
     except json.JSONDecodeError as error:
         raise UserError(f"{where} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}") from None
     except (ValueError, RecursionError, InvalidOperation) as error:
-        raise UserError(f"{where} is not JSON of a curve file ({str(error):.80})") from None
+        raise UserError(f"{where} is not JSON of a curve file ({error!s:.80})") from None
     return curves_of_value(value, where)
 
 
@@ -86,9 +86,10 @@ def curves_of_value(value: Any, where: str = "curves") -> Curves:
         raise UserError(f'{where} must be an object such as {{"version": {VERSION}, "velocity": [[0, 0.5]]}}')
     version = value.get("version")
     if isinstance(version, bool) or version != VERSION:
-        found = "has no version" if "version" not in value else f"has version {str(version):.20}"
+        found = "has no version" if "version" not in value else f"has version {version!s:.20}"
         raise UserError(f'{where} {found}; this program reads "version": {VERSION}')
-    curves, notices = {}, []
+    curves: dict[str, Curve] = {}
+    notices: list[str] = []
     for name in value:
         if name == "version":
             continue

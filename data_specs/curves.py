@@ -285,18 +285,17 @@ def _sampled(curve: Curve, feature: Feature, instruments: Sequence[str], frames:
             share = (np.arange(start, stop) * hop - here) / (there - here)
             rows[:, start:stop] = feature.settle(column[:, None] + (following - column)[:, None] * share)
         else:
-            rows[:, start:stop] = column[:, None]
+            rows[:, start:stop] = feature.settle(column[:, None])
     return rows
 
 
 def _cropped(curve: Curve, samples: int) -> Curve:
     kept = [point for point in curve.points if point[0] <= samples] or [(0, None)]
     beyond = curve.points[len(kept) :]
-    (here, value) = kept[-1]
-    if beyond and curve.interpolation == "linear" and isinstance(value, float) and isinstance(beyond[0][1], float):
-        there, target = beyond[0]
-        if here < samples:
-            kept.append((samples, value + (target - value) * (samples - here) / (there - here)))
+    here, value = kept[-1]
+    there, target = beyond[0] if beyond else (here, None)
+    if here < samples and curve.interpolation == "linear" and isinstance(value, float) and isinstance(target, float):
+        kept.append((samples, value + (target - value) * (samples - here) / (there - here)))
     return Curve(tuple(kept), curve.interpolation)
 
 
