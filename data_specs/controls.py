@@ -21,6 +21,10 @@ class Controls:
     chroma: np.ndarray  # [T], pitch class / 11, 0 in rests
     instruments: np.ndarray  # [I, T], 1 for the clip's instrument, rests included
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The features by name."""
+        return {"velocity": self.velocity, "chroma": self.chroma, "instruments": self.instruments}
+
 
 def controls(notes: np.ndarray, instrument: int, instruments: int, frames: int, hop: int) -> Controls:
     """The control features of one clip.

@@ -73,10 +73,16 @@ def move_aside(folder: Path) -> Path:
 
 
 @contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold an exclusive lock on `path` for the block; `what` names the thing guarded, for the message.
+def locked(path: Path, what: str, *, shared: bool = False, wait: bool = False) -> Iterator[None]:
+    """Hold a lock on `path` for the block; `what` names the thing guarded, for the message.
 
     The lock is the kernel's (flock): it dies with its process, so a killed run leaves none behind.
+
+    Args:
+        path: a file that is made when missing and holds the name of its last exclusive holder.
+        what: the thing guarded.
+        shared: several processes may hold it, none of them exclusively.
+        wait: until it is free, instead of refusing.
 
     Raises:
         UserError: another process holds it, named by host and process id.
@@ -84,13 +90,13 @@ def locked(path: Path, what: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             file.seek(0)
             holder = file.read(200).decode(errors="replace").strip() or "another process"
             raise UserError(f"{what} is in use by {holder}; wait for it to end or stop it") from None
-        file.seek(0)
-        file.truncate()
-        file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
-        file.flush()
+        if not shared or file.tell() == 0:
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+            file.flush()
         yield

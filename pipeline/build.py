@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from data_specs.dataset import DatasetInfo, layout, load_info
 from data_specs.errors import UserError
-from data_specs.files import file_sha256, locked, move_aside, value_digest, write_json
+from data_specs.files import file_sha256, move_aside, value_digest, write_json
 from data_specs.representations import Representation, representation
 from data_specs.spec import SPLITS, Spec
 from pipeline import machine
@@ -24,7 +24,7 @@ from pipeline.indexing import ready_plan
 from pipeline.manifest import CLIPS_TABLE, REJECTS, all_rejects, manifest, write_clips
 from pipeline.plan import Plan
 from pipeline.render import Renderer, soundfont_path
-from pipeline.shards import Receipt, ShardBuilder, ShardTask, features_of, shard_tasks
+from pipeline.shards import Receipt, ShardBuilder, ShardTask, Share, features_of, shard_tasks
 
 MOST_FAULTS = 0.01  # share of clips whose audio may be at fault before the run stops
 PLUGIN = "pvt-shards"
@@ -47,6 +47,7 @@ class Request:
     force: bool
     accept_fewer: bool
     accept_device: bool
+    share: Share | None
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def build(request: Request) -> int:
         return 0
     with ExitStack() as stack:
         for job in waiting:
-            stack.enter_context(locked(job.folder.lock, str(job.folder.path)))
+            stack.enter_context(job.folder.held(request.share))
         workers = stack.enter_context(client(request.scheduler, request.workers))
         kind = _machine_kind(workers, request.accept_device)
         for job in waiting:
@@ -195,10 +196,11 @@ def _build_format(job: Job, workers: Any, kind: str, request: Request) -> None:
     """Build the missing shards of one format and finish its folder."""
     folder = job.folder
     folder.open(job.key)
-    todo = folder.missing(job.tasks, kind, request.accept_device)
+    mine = [task for task in job.tasks if request.share is None or request.share.holds(task)]
+    todo = folder.missing(mine, kind, request.accept_device)
     workers.register_plugin(ShardWorker(job.spec, job.stored.name, job.plan.path, job.soundfont), name=PLUGIN)
-    done = sum(t.stop - t.start for t in job.tasks) - sum(t.stop - t.start for t in todo)
-    with tqdm(total=sum(_asked(job).values()), initial=done, unit="clip", desc=job.stored.label, disable=None) as bar:
+    total, missing = (sum(task.stop - task.start for task in tasks) for tasks in (mine, todo))
+    with tqdm(total=total, initial=total - missing, unit="clip", desc=job.stored.label, disable=None) as bar:
         rejected = 0
         tasks = [(task, folder.path.resolve()) for task in todo]
         for receipt in run_tasks(workers, build_shard, tasks, "shard"):
@@ -206,6 +208,11 @@ def _build_format(job: Job, workers: Any, kind: str, request: Request) -> None:
             rejected += len(receipt.faults)
             bar.set_postfix(rejects=rejected, refresh=False)
             bar.update(receipt.stop - receipt.start)
+    if request.share is not None:
+        print(
+            f"{folder.path}: share {request.share} stands ({len(mine)} shards); the same command without SHARDS ends it"
+        )
+        return
     receipts = folder.receipts()
     wanted = {(task.split, task.number) for task in job.tasks}
     _finish(job, {key: receipt for key, receipt in receipts.items() if key in wanted}, request)

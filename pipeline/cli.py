@@ -36,6 +36,7 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
     add("--index", type=Path, metavar="FOLDER", help="another OUT whose index and plan are used")
     add("--workers", metavar="N", help="processes, one computing thread each (all cores)")
     add("--scheduler", metavar="ADDRESS", help="tcp://host:port of a running Dask scheduler (local processes)")
+    add("--shards", metavar="I/N", help="build only shards k with k mod N = I; several at once share one OUT")
     add("--dry-run", action="store_true", help="stop after the plan")
     add("--force", action="store_true", help="move a folder that is in the way aside (PVT-cqt.old-1)")
     add("--accept-fewer", action="store_true", help="accept fewer clips than asked for")
@@ -48,6 +49,7 @@ def _dataset(arguments: argparse.Namespace) -> int:
     formats = parse_formats(arguments.format)
     workers = None if arguments.workers is None else _number("WORKERS", arguments.workers, least=1)
     from pipeline.build import Request, build
+    from pipeline.shards import Share
 
     return build(
         Request(
@@ -61,6 +63,7 @@ def _dataset(arguments: argparse.Namespace) -> int:
             force=arguments.force,
             accept_fewer=arguments.accept_fewer,
             accept_device=arguments.accept_device,
+            share=None if arguments.shards is None else Share.parse(arguments.shards),
         )
     )
 

@@ -6,15 +6,16 @@ the next.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from data_specs.dataset import MANIFEST, SHAPES, folder_name, shard_name
 from data_specs.errors import UserError
-from data_specs.files import file_sha256, value_digest, write_bytes, write_json
+from data_specs.files import file_sha256, locked, value_digest, write_bytes, write_json
 from data_specs.spec import validated
-from pipeline.shards import Receipt, ShardTask
+from pipeline.shards import Receipt, ShardTask, Share
 
 
 class BuildFolder:
@@ -27,10 +28,19 @@ class BuildFolder:
         self.manifest = self.path / MANIFEST
         self.key_file = self.build / "key.json"
 
-    @property
-    def lock(self) -> Path:
-        """The file that a running build holds locked."""
-        return self.build / "lock"
+    @contextmanager
+    def held(self, share: Share | None = None) -> Iterator[None]:
+        """Hold the folder for a build: alone, or as one of the shares that may work at the same time.
+
+        Raises:
+            UserError: another build, or another process with the same share, is at work.
+        """
+        with locked(self.build / "lock", str(self.path), shared=share is not None):
+            if share is None:
+                yield
+            else:
+                with locked(self.build / f"lock-{share.number}-of-{share.of}", f"share {share} of {self.path}"):
+                    yield
 
     def exists(self) -> bool:
         """Whether anything has been built here."""
@@ -64,7 +74,7 @@ class BuildFolder:
         self.build.mkdir(parents=True, exist_ok=True)
         if not self.key_file.is_file():
             write_json(self.key_file, key)
-        if self.manifest.is_file():
+        with suppress(FileNotFoundError):  # not finished before, or another share has done it
             self.manifest.replace(self.manifest.with_name(f"{MANIFEST}.old"))
 
     def receipts(self) -> dict[tuple[str, int], Receipt]:

@@ -60,7 +60,9 @@ def write_clips(path: Path, plan: Plan, tasks: Sequence[ShardTask], receipts: di
                 writer = pq.ParquetWriter(file, table.schema)
             writer.write_table(table.cast(writer.schema))
         if writer is None:
-            pq.write_table(pa.table({name: pa.array([], pa.string()) for name in ("id", "split", "source_digest")}), file)
+            pq.write_table(
+                pa.table({name: pa.array([], pa.string()) for name in ("id", "split", "source_digest")}), file
+            )
         else:
             writer.close()
 

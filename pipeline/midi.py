@@ -29,7 +29,9 @@ _NO_TEMPO = b"\xff\x51\x03\x00\x00\x00"
 # A delta time and a data byte: an event under running status.
 _RUNNING = re.compile(rb"[\x80-\xff]{0,3}[\x00-\x7f][\x00-\x7f]")
 _MISREAD = re.compile(
-    rb"[\x00-\x7f]\xf7" + _RUNNING.pattern + rb"|[\x00-\x7f]\xf0[\x80-\xff]{2}|[\x80-\xff]{4}[\xf0\xf7]|\xff\x51(?!\x03)"
+    rb"[\x00-\x7f]\xf7"
+    + _RUNNING.pattern
+    + rb"|[\x00-\x7f]\xf0[\x80-\xff]{2}|[\x80-\xff]{4}[\xf0\xf7]|\xff\x51(?!\x03)"
 )
 
 

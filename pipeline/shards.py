@@ -15,12 +15,13 @@ from pydantic import Field
 
 from data_specs.controls import controls
 from data_specs.dataset import Feature, clip_features, shard_name
+from data_specs.errors import UserError
 from data_specs.files import atomic_write
 from data_specs.records import encode_example, frame
 from data_specs.representations import Representation, Statistics
 from data_specs.spec import Spec, Strict
 from pipeline.plan import Plan, PlannedClip
-from pipeline.render import Renderer, audio_fault, level_dbfs
+from pipeline.render import Renderer, audio_fault, level
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,33 @@ class ShardTask:
     def file(self) -> str:
         """Path of the shard, relative to the dataset's folder."""
         return shard_name(self.format, self.split, self.number, self.shards)
+
+
+@dataclass(frozen=True)
+class Share:
+    """The shards k with k mod `of` = `number`, for several runs that build one dataset at the same time."""
+
+    number: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Share":
+        """`"2/8"` -> share 2 of 8.
+
+        Raises:
+            UserError: not i/n with 0 <= i < n.
+        """
+        number, slash, of = text.partition("/")
+        if not (slash and number.isdecimal() and of.isdecimal() and text.isascii()) or int(number) >= int(of):
+            raise UserError(f"SHARDS={text} is not i/n with 0 <= i < n; the first of eight shares is SHARDS=0/8")
+        return cls(int(number), int(of))
+
+    def holds(self, task: ShardTask) -> bool:
+        """Whether this share builds the shard."""
+        return task.number % self.of == self.number
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
 
 
 class Fault(Strict):
@@ -107,7 +135,7 @@ class ShardBuilder:
                     sums = self.stored.statistics(data)
                     statistics = sums if statistics is None else statistics + sums
                 for row, values in zip(kept, data, strict=True):
-                    levels[planned[row].id] = round(level_dbfs(audio[row]), 2)
+                    levels[planned[row].id] = round(level(audio[row]), 2)
                     record = frame(
                         encode_example(record_features(planned[row], values, self.features, self.stored.hop))
                     )
