@@ -33,7 +33,8 @@ class ClassLogits(nn.Module):
     def __init__(self, features: int, codebooks: int, classes: int) -> None:
         super().__init__()
         self.codebooks, self.classes = codebooks, classes
-        self.conv = zeroed(nn.Conv1d(features, codebooks * classes, 1))
+        self.conv = nn.Conv1d(features, codebooks * classes, 1)
+        zeroed(self.conv)
 
     def forward(self, features: Tensor) -> Tensor:
         weight, bias = self.conv.weight.squeeze(2), self.conv.bias

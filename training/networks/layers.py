@@ -1,4 +1,4 @@
-"""Layers shared by the networks, in one or two dimensions. B batch, C channels, F frequency bins, T frames, E embedding.
+"""Layers shared by the networks, in one or two dimensions. B batch, C channels, F bins, T frames, E embedding.
 
 A map is [B, C, T] (`dims` 1) or [B, C, F, T] (`dims` 2).
 """

@@ -1,5 +1,6 @@
 """A plain multi-layer perceptron, for points: the swiss roll of the first experiments."""
 
+from itertools import pairwise
 from typing import Annotated
 
 import torch
@@ -20,7 +21,7 @@ class MLPConfig(Strict):
 
 
 class MLP(nn.Module):
-    """Clips of `shape` flattened, beside Fourier features of the noise scalar, through layers with SiLU. No controls."""
+    """Clips of `shape` flattened, with Fourier features of the noise scalar, through layers with SiLU. No controls."""
 
     frequencies: Tensor
 
@@ -38,11 +39,7 @@ class MLP(nn.Module):
         self.register_buffer("frequencies", fourier_frequencies(config.noise_features // 2), persistent=False)
         values = torch.Size(shape).numel()
         widths = [values + 2 * len(self.frequencies)] + [config.channels] * config.layers
-        hidden = [
-            layer
-            for c_in, c_out in zip(widths, widths[1:], strict=False)
-            for layer in (nn.Linear(c_in, c_out), nn.SiLU())
-        ]
+        hidden = [layer for c_in, c_out in pairwise(widths) for layer in (nn.Linear(c_in, c_out), nn.SiLU())]
         self.layers = nn.Sequential(*hidden, zeroed(nn.Linear(widths[-1], values)))
 
     def forward(self, x: Tensor, c_noise: Tensor, controls: Tensor | None = None) -> Tensor:

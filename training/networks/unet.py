@@ -1,6 +1,6 @@
 """The U-Net in one or two dimensions, after Ronneberger et al. 2015, with noise modulation and control branches.
 
-It knows nothing of noise: a scalar per clip (`c_noise`, of order one) is embedded and modulates every block, whatever it means.
+It knows nothing of noise: a scalar per clip (`c_noise`, of order one) is embedded and modulates every block.
 B batch, C channels, F bins, T frames, K codebooks, N control rows, H features before the last layer.
 """
 
@@ -43,7 +43,7 @@ class UNetConfig(Strict):
     embedding: Positive = 512  # of the noise scalar
     attention: Annotated[int, Field(ge=0)] = 0  # levels with self-attention, counted from the bottom
     code_embedding: Positive = 32  # channels per codebook, for codes only
-    controls: dict[str, dict[str, Any]] = {}  # ways of control by name; none: unconditional
+    controls: dict[str, dict[str, Any]] = Field(default_factory=dict)  # ways of control by name; none: unconditional
     checkpoint: bool = False  # keep only each block's input and compute the rest again going back
 
     @property

@@ -1,0 +1,36 @@
+"""Diffusion paradigms by name. A paradigm is one file and one line here."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from data_specs.errors import UserError
+from data_specs.spec import validated
+from training.conditioning import ControlLayout
+from training.diffusion.base import LossModule, Paradigm
+from training.diffusion.ddpm import DDPM
+from training.diffusion.discdpm import DiscDPM
+from training.diffusion.edm import EDM
+from training.diffusion.noise import BatchNoise, Noise, PerClipNoise
+
+__all__ = ["PARADIGMS", "BatchNoise", "LossModule", "Noise", "Paradigm", "PerClipNoise", "build_paradigm"]
+
+PARADIGMS: dict[str, type[Paradigm]] = {"ddpm": DDPM, "edm": EDM, "discdpm": DiscDPM}
+
+
+def build_paradigm(
+    name: str, table: Mapping[str, Any], layout: ControlLayout, *, classes: int | None = None
+) -> Paradigm:
+    """The paradigm `name` with the keys of its table `[diffusion.<name>]`.
+
+    Args:
+        table: keys of the paradigm's config; an empty one takes the published choices.
+        layout: the control features.
+        classes: number of classes of a code; None for continuous data.
+
+    Raises:
+        UserError: an unknown paradigm or key, or data of the wrong kind.
+    """
+    if name not in PARADIGMS:
+        raise UserError(f"PARADIGM={name} is not known; choose from {', '.join(PARADIGMS)}")
+    paradigm = PARADIGMS[name]
+    return paradigm(validated(paradigm.Config, table, f"diffusion.{name}"), layout, classes)

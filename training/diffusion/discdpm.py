@@ -1,0 +1,156 @@
+"""DiscDPM: diffusion over categorical codes (Hoogeboom et al. 2021; Austin et al. 2021), in discrete time.
+
+B batch, K codebooks, T frames, C classes, H features. The last layer and the loss run together over chunks of time, and
+again going back, so that logits [B, K, T, C] never exist whole.
+"""
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from data_specs.errors import UserError
+from data_specs.spec import Strict
+from training.conditioning import ControlLayout
+from training.diffusion.base import Paradigm, chosen
+from training.diffusion.guidance import Guidance, Weights
+from training.diffusion.noise import Noise
+from training.diffusion.samplers import Callback
+from training.diffusion.schedules import SCHEDULES, strided_times
+from training.diffusion.times import TIMES
+from training.diffusion.transitions import TRANSITIONS, categorical
+
+
+class DiscDPMConfig(Strict):
+    """Time steps, schedule, corruption, and how the loss is estimated."""
+
+    steps: Annotated[int, Field(gt=1)] = 1000
+    schedule: Literal["cosine", "linear"] = "cosine"
+    transition: Literal["uniform", "absorbing"] = "uniform"
+    times: Literal["uniform", "importance"] = "uniform"
+    auxiliary: Annotated[float, Field(ge=0)] = 0.0  # weight of -log p(x_0 | x_t) beside the bound (D3PM, eq. 5)
+    chunk_values: Annotated[int, Field(gt=0)] = 2**22  # logits that exist at once
+
+
+class DiscDPMOptions(Strict):
+    """Sampling: number of strides over the trained times; None takes every one."""
+
+    steps: Annotated[int, Field(gt=0)] | None = None
+
+
+class DiscDPM(Paradigm):
+    """Loss: the variational bound in nats per code, T KL_t at a random t plus the prior's. Networks see t / T - 1/2.
+
+    Networks must offer `features` and `out`, a last layer that acts on each frame alone.
+    """
+
+    name = "discdpm"
+    formats = ("disc",)
+    Config = DiscDPMConfig
+    Options = DiscDPMOptions
+
+    def __init__(self, config: DiscDPMConfig, layout: ControlLayout, classes: int | None = None) -> None:
+        super().__init__(config, layout, classes)
+        if classes is None:
+            raise UserError("discdpm needs codes; use FORMAT=disc, or another PARADIGM for continuous data")
+        self.config = config
+        self.classes = classes
+        self.alphabars = SCHEDULES[config.schedule](config.steps)
+        self.transition = TRANSITIONS[config.transition](classes, float(self.alphabars[-1]))
+        self.times = TIMES[config.times](config.steps)
+        self.adaptive = self.times.adaptive
+
+    @property
+    def vocabulary(self) -> int:
+        return self.transition.vocabulary
+
+    def _conditioning(self, times: Tensor) -> Tensor:
+        return times.float() / self.config.steps - 0.5
+
+    def _chunk(self, batch: int, codebooks: int) -> int:
+        """Frames whose logits may exist at once."""
+        return max(1, self.config.chunk_values // (batch * codebooks * self.classes))
+
+    def loss(self, network: nn.Module, x0: Tensor, controls: Tensor | None, noise: Noise) -> Tensor:
+        times, weights = self.times.draw(noise.uniform().cpu())
+        terms = self.terms(network, x0, controls, times, noise)
+        return weights.to(terms.device) * terms + self.transition.prior_divergence()
+
+    def terms(self, network: nn.Module, x0: Tensor, controls: Tensor | None, times: Tensor, noise: Noise) -> Tensor:
+        """T KL_t (plus the auxiliary term) of each clip at the given times, mean over its codes: float32 [B]."""
+        past, now = self.alphabars[times - 1], self.alphabars[times]
+        x_t = self.transition.corrupt(x0, now, noise)
+        features = network.features(x_t, self._conditioning(times).to(x0.device), controls)  # type: ignore[operator]
+        codebooks, frames = x0.shape[1:]
+
+        def summed(hidden: Tensor, clean: Tensor, corrupted: Tensor) -> Tensor:
+            logits = network.out(hidden).float()  # type: ignore[operator]
+            total = self.config.steps * self.transition.divergence(logits, clean, corrupted, past, now).sum((1, 2))
+            if self.config.auxiliary:
+                own = torch.gather(logits, -1, clean.unsqueeze(-1)).squeeze(-1)
+                total = total + self.config.auxiliary * (logits.logsumexp(-1) - own).sum((1, 2))
+            return total
+
+        chunk = self._chunk(x0.shape[0], codebooks)
+        pieces = zip(features.split(chunk, 2), x0.split(chunk, 2), x_t.split(chunk, 2), strict=True)
+        if torch.is_grad_enabled():
+            sums = [checkpoint(summed, *piece, use_reentrant=False) for piece in pieces]
+        else:
+            sums = [summed(*piece) for piece in pieces]
+        total: Tensor = torch.stack(sums).sum(0) / (codebooks * frames)
+        return total
+
+    def observe(self, noise: Noise, losses: Tensor) -> None:
+        if self.adaptive:
+            times, weights = self.times.draw(noise.uniform().cpu())
+            self.times.observe(times, (losses.detach().cpu() - self.transition.prior_divergence()) / weights)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.times.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.times.load_state_dict(state)
+
+    def evaluations(self, options: Strict | None = None) -> int:
+        return chosen(options, DiscDPMOptions).steps or self.config.steps
+
+    def sample(
+        self,
+        network: nn.Module,
+        shape: tuple[int, ...],
+        controls: Tensor | None,
+        noise: Noise,
+        options: Strict | None = None,
+        guidance: Weights = 1.0,
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """Ancestral sampling from p(x_s | x_t) = sum over x_0 of q(x_s | x_t, x_0) p(x_0 | x_t), in strides if asked.
+
+        Guidance mixes log p(x_0 | x_t), then renormalises.
+        """
+        times = strided_times(self.config.steps, chosen(options, DiscDPMOptions).steps)
+        guided = Guidance(controls, self.layout, guidance)
+        with torch.no_grad():
+            x = self.transition.replacement(shape, noise)
+            for number, (time, before) in enumerate(pairwise(times), start=1):
+                x = self._step(network, guided, x, time, before, noise.uniform(shape))
+                if callback is not None:
+                    callback(number, len(times) - 1, x)
+        return x
+
+    def _step(self, network: nn.Module, guided: Guidance, x: Tensor, time: int, before: int, uniform: Tensor) -> Tensor:
+        repeated = guided.repeat(x)
+        at = torch.full((repeated.shape[0],), time)
+        c_noise = self._conditioning(at).to(x.device)
+        features = network.features(repeated, c_noise, guided.controls)  # type: ignore[operator]
+        past, now = self.alphabars[before].expand(x.shape[0]), self.alphabars[time].expand(x.shape[0])
+        chunk = self._chunk(repeated.shape[0], x.shape[1])
+        drawn = []
+        for hidden, codes, u in zip(features.split(chunk, 2), x.split(chunk, 2), uniform.split(chunk, 2), strict=True):
+            logits = network.out(hidden).float()  # type: ignore[operator]
+            log_pi = guided.mix(logits.log_softmax(-1)).log_softmax(-1)
+            drawn.append(categorical(self.transition.step(log_pi, codes, past, now), u))
+        return torch.cat(drawn, dim=2)

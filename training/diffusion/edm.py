@@ -1,0 +1,81 @@
+"""EDM: continuous time, preconditioned denoising (Karras et al. 2022), s(t) = 1, sigma(t) = t."""
+
+from typing import Annotated, Literal, Self
+
+import pydantic
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from data_specs.spec import Strict
+from training.conditioning import ControlLayout
+from training.diffusion.base import chosen, conditioning_of, mean_per_clip, per_clip
+from training.diffusion.continuous import ContinuousParadigm, Level, SigmaOptions
+from training.diffusion.noise import Noise
+from training.diffusion.schedules import karras_sigmas
+
+
+class EDMConfig(Strict):
+    """Noise levels seen in training: ln(sigma) is normal (table 1)."""
+
+    p_mean: float = -1.2
+    p_std: Level = 1.2
+    sigma_data: Level = 0.5
+
+
+class EDMOptions(SigmaOptions):
+    """Sampling; the defaults are the published ones (table 1)."""
+
+    sampler: Literal["heun", "euler", "ancestral", "ddim"] = "heun"
+    steps: Annotated[int, Field(gt=0)] = 18
+    sigma_min: Level = 0.002
+    sigma_max: Level = 80.0
+
+    @pydantic.model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError("sigma_min must be below sigma_max")
+        return self
+
+
+def preconditioning(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """c_skip, c_out, c_in and c_noise of table 1, each of the shape of `sigma`."""
+    total = (sigma**2 + sigma_data**2).sqrt()
+    return (sigma_data / total) ** 2, sigma * sigma_data / total, 1 / total, conditioning_of(sigma)
+
+
+def loss_weight(sigma: Tensor, sigma_data: float) -> Tensor:
+    """lambda(sigma) = 1 / c_out^2 (table 1): the loss of an untrained network is 1 at every noise level."""
+    return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
+
+
+class EDM(ContinuousParadigm):
+    """D(x, sigma) = c_skip x + c_out F(c_in x, c_noise) (eq. 7), trained on the weighted squared error (eq. 2, 8)."""
+
+    name = "edm"
+    Config = EDMConfig
+    Options = EDMOptions
+
+    def __init__(self, config: EDMConfig, layout: ControlLayout, classes: int | None = None) -> None:
+        super().__init__(config, layout, classes)
+        self.config = config
+
+    @property
+    def sigma_data(self) -> float:
+        return self.config.sigma_data
+
+    def denoise(self, network: nn.Module, x: Tensor, sigma: Tensor, controls: Tensor | None) -> Tensor:
+        c_skip, c_out, c_in, c_noise = preconditioning(sigma, self.sigma_data)
+        raw = network(per_clip(c_in, x) * x, c_noise, controls)
+        return per_clip(c_skip, x) * x + per_clip(c_out, x) * raw.float()
+
+    def loss(self, network: nn.Module, x0: Tensor, controls: Tensor | None, noise: Noise) -> Tensor:
+        sigma = torch.exp(self.config.p_mean + self.config.p_std * noise.normal(()))
+        noisy = x0 + per_clip(sigma, x0) * noise.normal(tuple(x0.shape[1:]))
+        denoised = self.denoise(network, noisy, sigma, controls)
+        return loss_weight(sigma, self.sigma_data) * mean_per_clip((denoised - x0) ** 2)
+
+    def levels(self, options: Strict | None) -> tuple[str, SigmaOptions, list[float], float]:
+        asked = chosen(options, EDMOptions)
+        sigmas = karras_sigmas(asked.steps, asked.sigma_min, asked.sigma_max, asked.rho)
+        return asked.sampler, asked, sigmas, asked.sigma_max

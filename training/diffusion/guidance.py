@@ -1,0 +1,56 @@
+"""Classifier-free guidance per control feature (Ho and Salimans 2022, eq. 6), all terms in one batch.
+
+A common weight w mixes D(none) + w (D(all) - D(none)). Weights per feature mix
+D(all) + sum_f (w_f - 1) (D(all) - D(all without f)). Weight 1 is no guidance. Coefficients always sum to 1.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from training.conditioning import ControlLayout
+
+Weights = float | Mapping[str, float]
+
+
+class Guidance:
+    """The controls of every term stacked along the batch, and the coefficients that mix what comes out.
+
+    Args:
+        controls: [B, N, T], or None for a network without controls.
+        layout: the control features.
+        weights: one for all features, or by feature name (those left out have 1).
+
+    Raises:
+        UserError: a weight for a feature that does not exist.
+    """
+
+    def __init__(self, controls: Tensor | None, layout: ControlLayout, weights: Weights = 1.0) -> None:
+        self.coefficients = [1.0]
+        self.controls = controls
+        if controls is None:
+            return
+        terms = [controls]
+        if isinstance(weights, Mapping):
+            for name, weight in weights.items():
+                layout.slice(name)
+                if weight != 1:
+                    self.coefficients[0] += weight - 1
+                    self.coefficients.append(1 - weight)
+                    terms.append(layout.without(controls, [name]))
+        elif weights != 1:
+            self.coefficients = [float(weights), 1 - float(weights)]
+            terms.append(layout.without(controls, layout.names))
+        self.controls = torch.cat(terms)
+
+    def repeat(self, x: Tensor) -> Tensor:
+        """[B, ...] -> [n B, ...], once for every term."""
+        return torch.cat([x] * len(self.coefficients)) if len(self.coefficients) > 1 else x
+
+    def mix(self, outputs: Tensor) -> Tensor:
+        """[n B, ...] -> [B, ...]: the terms times their coefficients, summed."""
+        if len(self.coefficients) == 1:
+            return outputs
+        parts = outputs.chunk(len(self.coefficients))
+        return sum((part * c for part, c in zip(parts, self.coefficients, strict=True)), torch.zeros_like(parts[0]))

@@ -1,0 +1,193 @@
+"""A trained model and everything it was made from: what `load_run` gives and what the training loop builds.
+
+B clips, N control rows, T frames.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from data_specs.codecs.base import Codec
+from data_specs.dataset import DatasetInfo, Feature
+from data_specs.errors import UserError
+from data_specs.files import value_digest
+from data_specs.representations import Representation, Scaling, Statistics, representation
+from data_specs.spec import Strict, validated
+from training import checkpoint
+from training.conditioning import ControlLayout
+from training.config import Config, differing_key
+from training.diffusion import PARADIGMS, Paradigm
+from training.networks import build_network
+
+
+class DataFacts(Strict):
+    """What a model has to know of the dataset it was trained on, to be used without it."""
+
+    digest: str  # of the content of the train split
+    format: str
+    label: str
+    sample_rate: int
+    clip_samples: int
+    hop: int
+    shape: tuple[int, ...]  # of one stored clip
+    controls: dict[str, tuple[int, ...]]  # shapes of one clip's control features, in the order they are stacked
+    instruments: tuple[str, ...]
+    codec: str
+    codebooks: int
+    codec_digest: str
+    statistics: dict[str, Any] | None
+    plan_digest: str
+    format_digest: str
+
+    @classmethod
+    def of(cls, info: DatasetInfo, features: tuple[Feature, ...]) -> "DataFacts":
+        """The facts of a dataset."""
+        shapes = {feature.name: feature.shape for feature in features}
+        return cls(
+            digest=value_digest([[shard.clips, shard.sha256] for shard in info.splits["train"].shards]),
+            format=info.format,
+            label=info.label,
+            sample_rate=info.spec.clip.sample_rate,
+            clip_samples=info.clip_samples,
+            hop=info.hop,
+            shape=shapes.pop("data"),
+            controls=shapes,
+            instruments=info.spec.instrument_names,
+            codec=info.spec.codec.name,
+            codebooks=info.spec.codec.codebooks,
+            codec_digest=info.codec_digest,
+            statistics=info.statistics,
+            plan_digest=info.plan_digest,
+            format_digest=info.format_digest,
+        )
+
+    @property
+    def layout(self) -> ControlLayout:
+        """The control features as networks take them."""
+        return ControlLayout.from_shapes(self.controls)
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes of a code; None for continuous data."""
+        return Codec.bins if self.statistics is None else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A model ready to sample.
+
+    Attributes:
+        network: the backbone with averaged weights, in eval mode.
+        paradigm: how to sample with it.
+        config: what it was trained with.
+        data: what it was trained on.
+        step: steps of training behind it.
+        train_seconds: wall-clock seconds those steps took.
+    """
+
+    network: nn.Module
+    paradigm: Paradigm
+    config: Config
+    data: DataFacts
+    step: int
+    train_seconds: float
+
+    @cached_property
+    def representation(self) -> Representation:
+        """The format's transform.
+
+        Raises:
+            UserError: the codec at hand is not the one that the data was made with.
+        """
+        stored = representation(self.data.format, self.data.codec, self.data.codebooks)
+        if self.data.codec_digest and stored.digest != self.data.codec_digest:
+            raise UserError(
+                f"the codec {self.data.codec} has the digest {stored.digest[:12]}, the model was trained on data of "
+                f"{self.data.codec_digest[:12]}; put the weights of that codec back, or train on data of this one"
+            )
+        return stored
+
+    @cached_property
+    def scaling(self) -> Scaling | None:
+        """The pair between stored values and the network's; None for codes."""
+        if self.data.statistics is None:
+            return None
+        statistics = Statistics.from_json(self.data.statistics)
+        return Scaling.fit(statistics, self.paradigm.sigma_data, self.config.training.companding)
+
+    def to_model(self, stored: Tensor) -> Tensor:
+        """Stored data [B, *shape] -> what the paradigm takes: scaled float32, or int64 codes."""
+        return stored.long() if self.scaling is None else self.scaling.to_model(stored)
+
+    def from_model(self, x: Tensor) -> Tensor:
+        """The inverse of `to_model`."""
+        return x if self.scaling is None else self.scaling.from_model(x)
+
+    def facts(self) -> dict[str, Any]:
+        """Everything but the weights as a JSON value, for the metadata of a snapshot."""
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "data": self.data.model_dump(mode="json"),
+            "step": self.step,
+            "train_seconds": self.train_seconds,
+            "paradigm_state": {name: value.tolist() for name, value in self.paradigm.state_dict().items()},
+        }
+
+
+def build(config: Config, data: DataFacts) -> Run:
+    """A model with fresh weights, a function of the config's seed; on the CPU, in train mode."""
+    parameters = validated(PARADIGMS[config.paradigm].Config, config.diffusion, f"diffusion.{config.paradigm}")
+    paradigm = PARADIGMS[config.paradigm](parameters, data.layout, data.classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.training.seed)
+        network = build_network(
+            config.network, data.shape, data.layout, classes=data.classes, vocabulary=paradigm.vocabulary
+        )
+    return Run(network=network, paradigm=paradigm, config=config, data=data, step=0, train_seconds=0.0)
+
+
+def check_continues(folder: Path, config: Config, data: DataFacts) -> None:
+    """Refuse a run folder that holds a run of another config or of other data.
+
+    Raises:
+        UserError: names the key that differs, or that the folder is not a run.
+    """
+    path = folder / "config.json"
+    if not path.exists():
+        if (folder / checkpoint.CHECKPOINTS).exists():
+            raise UserError(f"{folder} has checkpoints but no config.json; move it aside or choose another RUN")
+        return
+    try:
+        old = json.loads(path.read_bytes())
+        old_digest = old.pop("data")["digest"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path} is damaged; move {folder} aside or choose another RUN") from None
+    new = config.model_dump(mode="json")
+    difference = differing_key({**old, "data_digest": old_digest}, {**new, "data_digest": data.digest})
+    if difference:
+        raise UserError(f"{folder} holds another run: {difference}; choose another RUN, or give it the same config")
+
+
+def load_run(path: str | Path, device: str | torch.device = "cpu") -> Run:
+    """The newest model of a run folder, or the one in a snapshot file.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    snapshot = checkpoint.find_snapshot(Path(path))
+    weights, facts = checkpoint.read_snapshot(snapshot)
+    try:
+        config = validated(Config, facts["config"], f"{snapshot}: config")
+        data = validated(DataFacts, facts["data"], f"{snapshot}: data")
+        step, seconds = int(facts["step"]), float(facts["train_seconds"])
+        run = build(config, data)
+        run.network.load_state_dict(weights)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{snapshot} does not fit this version of the project ({error}); train again") from error
+    network = run.network.to(device).eval().requires_grad_(False)
+    return Run(network=network, paradigm=run.paradigm, config=config, data=data, step=step, train_seconds=seconds)
