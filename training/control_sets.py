@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from data_specs.curve_files import READERS, read_curves
-from data_specs.curves import Curves
+from data_specs.curves import FEATURES, Curves
 from data_specs.dataset import MANIFEST, DatasetInfo, folder_name
 from data_specs.errors import UserError
 from data_specs.representations import representation
+from data_specs.spec import SPLITS
 from training.shards import Dataset
 
 CLIPS_OF_DATASET = re.compile(r"(?P<folder>.+):(?P<split>\w+):(?P<first>\d+)(?:-(?P<last>\d+))?")
@@ -71,17 +72,19 @@ def dataset_clips(folder: Path, split: str, indices: Sequence[int], format_name:
     Raises:
         UserError: no such dataset, split or clip.
     """
-    data = Dataset(folder, split, format_name=format_name)
+    if split not in SPLITS:
+        raise UserError(f"there is no split {split!r}; choose train or valid")
+    data = Dataset(folder, "train" if split == "train" else "valid", format_name=format_name)
     if indices and max(indices) >= len(data):
         raise UserError(f"{data.folder} has {len(data)} {split} clips, numbered from 0; there is no {max(indices)}")
     audio = _beside(data)
     names = data.info.spec.instrument_names
     found = []
     for index in indices:
-        clip = data[index]
-        arrays = {name: clip[name].numpy() for name in ("velocity", "chroma", "instruments")}
+        clip, clip_id = _read(data, index)
+        arrays = {name: clip[name].numpy() for name in FEATURES}
         curves = Curves.of_arrays(arrays, names, data.info.hop)
-        sound, label = _sound(data.info, clip["data"], _original(audio, index, clip["id"]))
+        sound, label = _sound(data.info, clip["data"], _original(audio, index, clip_id))
         found.append(ControlSet(f"{split}-{index:05d}-{curves.instruments[0]}", curves, sound, label))
     return found
 
@@ -119,9 +122,15 @@ def _beside(data: Dataset) -> Dataset | None:
 
 def _original(audio: Dataset | None, index: int, clip_id: str) -> Tensor | None:
     # Formats are prefixes of one plan and leave out the same clips, so a clip has the same number in all of them.
-    if audio is None or index >= len(audio) or audio[index]["id"] != clip_id:
+    if audio is None or index >= len(audio):
         return None
-    return audio[index]["data"]
+    clip, its_id = _read(audio, index)
+    return clip["data"] if its_id == clip_id else None
+
+
+def _read(data: Dataset, index: int) -> tuple[dict[str, Tensor], str]:
+    clip = data[index]
+    return {name: value for name, value in clip.items() if isinstance(value, Tensor)}, str(clip["id"])
 
 
 def _sound(info: DatasetInfo, stored: Tensor, original: Tensor | None) -> tuple[Tensor, str]:
