@@ -16,7 +16,7 @@ OCTAVES = np.arange(-10, 11) * 12  # every move that can bring a MIDI pitch into
 
 @dataclass(frozen=True)
 class Modulation:
-    """The sine that scales a clip's velocities: m(t) = 1 - depth (1 + sin(2 pi f t + phase)) / 2, t in s from its start."""
+    """The sine that scales a clip's velocities: m(t) = 1 - depth (1 + sin(2 pi f t + phase)) / 2, t in s."""
 
     hz: float
     phase: float  # radians
@@ -28,7 +28,7 @@ class Modulation:
 
 
 def modulation(spec: ModulationSpec, seed: int, clip_id: str) -> Modulation:
-    """A clip's modulation, a function of seed and id: frequency log-uniform between the spec's bounds, phase uniform."""
+    """A clip's modulation from seed and id: frequency log-uniform between the spec's bounds, phase uniform."""
     words = blake2b(f"{seed}/{clip_id}".encode(), digest_size=16).digest()
     first, second = (int.from_bytes(words[i : i + 8], "little") / 2**64 for i in (0, 8))
     hz = spec.lowest_hz * (spec.highest_hz / spec.lowest_hz) ** first
@@ -47,7 +47,7 @@ def may_fold(folded: int, notes: int, clip: Clip) -> bool:
 
 
 def octave_move(pitch: NDArray[np.int32], clip: Clip) -> int:
-    """The move of all notes, a multiple of 12, that leaves the fewest outside the range; the smallest such, up if tied."""
+    """The move of all notes, in whole octaves, that leaves the fewest outside; the smallest such, up if tied."""
     moved = pitch[None, :] + OCTAVES[:, None]
     outside = ((moved < clip.lowest_pitch) | (moved > clip.highest_pitch)).sum(axis=1)
     return min(zip(outside.tolist(), np.abs(OCTAVES).tolist(), (-OCTAVES).tolist(), strict=True))[2] * -1
@@ -76,7 +76,7 @@ def fitting_keys(notes: Notes, clip: Clip) -> int:
 
 
 def perform(notes: Notes, key_shift: int, clip: Clip) -> tuple[Notes, int, int]:
-    """The window in the clip's key and range: notes [n, 4], the octave move in semitones, and how many notes were folded."""
+    """The window in the clip's key and range: notes [n, 4], octave move in semitones, number of notes folded."""
     played = notes.copy()
     shifted = notes[:, PITCH] + key_shift
     octave = octave_move(shifted, clip)
