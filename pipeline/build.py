@@ -23,6 +23,7 @@ from pipeline.folder import BuildFolder
 from pipeline.indexing import ready_plan
 from pipeline.manifest import CLIPS_TABLE, REJECTS, all_rejects, manifest, write_clips
 from pipeline.plan import Plan
+from pipeline.rejects import Rejects
 from pipeline.render import Renderer, soundfont_path
 from pipeline.shards import Receipt, ShardBuilder, ShardTask, Share, features_of, shard_tasks
 
@@ -56,6 +57,7 @@ class Job:
 
     spec: Spec
     plan: Plan
+    rejects: Rejects  # of reading, indexing and planning
     stored: Representation
     soundfont: Path
     key: dict[str, Any]
@@ -72,8 +74,8 @@ def build(request: Request) -> int:
     spec = request.spec
     soundfont = soundfont_path(spec.rendering.soundfont)
     stored = {name: representation(name, spec.codec.name, spec.codec.codebooks) for name in request.formats}
-    plan = ready_plan(spec, request.index, request.scheduler, request.workers)
-    jobs = [_job(request, plan, stored[name], soundfont) for name in request.formats]
+    plan, rejects = ready_plan(spec, request.index, request.scheduler, request.workers)
+    jobs = [_job(request, plan, rejects, stored[name], soundfont) for name in request.formats]
     if request.force:
         for job in jobs:
             if job.folder.path.exists() and not request.dry_run:
@@ -82,9 +84,9 @@ def build(request: Request) -> int:
         for job in jobs:
             job.folder.check_key(job.key)
     _check_siblings(request, plan)
-    _check_enough(request, plan, jobs)
+    _check_enough(request, jobs)
     waiting = [job for job in jobs if not _stands(job)]
-    _print_plan(plan, jobs, waiting, request.workers)
+    _print_plan(plan, rejects, jobs, waiting, request.workers)
     if request.dry_run or not waiting:
         return 0
     with ExitStack() as stack:
@@ -97,7 +99,7 @@ def build(request: Request) -> int:
     return 0
 
 
-def _job(request: Request, plan: Plan, stored: Representation, soundfont: Path) -> Job:
+def _job(request: Request, plan: Plan, rejects: Rejects, stored: Representation, soundfont: Path) -> Job:
     spec, name = request.spec, stored.name
     key = {
         **spec.format_key(name),
@@ -112,7 +114,7 @@ def _job(request: Request, plan: Plan, stored: Representation, soundfont: Path) 
             name, split, min(spec.clips_of(name, split), plan.count(split)), spec.format(name).shard_clips
         )
     ]
-    return Job(spec, plan, stored, soundfont, key, BuildFolder(request.out, name), tuple(tasks))
+    return Job(spec, plan, rejects, stored, soundfont, key, BuildFolder(request.out, name), tuple(tasks))
 
 
 def _check_siblings(request: Request, plan: Plan) -> None:
@@ -128,12 +130,12 @@ def _check_siblings(request: Request, plan: Plan) -> None:
             )
 
 
-def _check_enough(request: Request, plan: Plan, jobs: Sequence[Job]) -> None:
+def _check_enough(request: Request, jobs: Sequence[Job]) -> None:
     for job in jobs:
         for split in SPLITS:
-            asked, found = request.spec.clips_of(job.stored.name, split), plan.count(split)
+            asked, found = request.spec.clips_of(job.stored.name, split), job.plan.count(split)
             if found < asked and not request.accept_fewer:
-                reasons = "; ".join(f"{reason} {entry['count']}" for reason, entry in sorted(plan.rejects.items()))
+                reasons = "; ".join(f"{reason} {count}" for reason, count in sorted(job.rejects.counts.items()))
                 raise UserError(
                     f"{asked} {split} clips are asked for, but the melodies of {request.spec.source.midi} give {found} "
                     f"({reasons or 'nothing was left out'}); "
@@ -156,10 +158,9 @@ def _asked(job: Job) -> dict[str, int]:
     return {split: sum(t.stop - t.start for t in job.tasks if t.split == split) for split in SPLITS}
 
 
-def _print_plan(plan: Plan, jobs: Sequence[Job], waiting: Sequence[Job], workers: int | None) -> None:
+def _print_plan(plan: Plan, rejects: Rejects, jobs: Sequence[Job], waiting: Sequence[Job], workers: int | None) -> None:
     counts = ", ".join(f"{plan.count(split)} {split}" for split in SPLITS)
-    left_out = sum(entry["count"] for entry in plan.rejects.values())
-    print(f"plan {plan.digest[:12]}: {counts} clips possible; {left_out} files, tracks and windows left out")
+    print(f"plan {plan.digest[:12]}: {counts} clips possible; {rejects.total} files, tracks and windows left out")
     for job in jobs:
         asked = _asked(job)
         clips = sum(asked.values())
@@ -220,7 +221,7 @@ def _build_format(job: Job, workers: Any, kind: str, request: Request) -> None:
 
 def _finish(job: Job, receipts: dict[tuple[str, int], Receipt], request: Request) -> None:
     folder, plan = job.folder, job.plan
-    rejects = all_rejects(plan, receipts)
+    rejects = all_rejects(job.rejects, receipts)
     write_json(folder.path / REJECTS, rejects.to_json())
     faults = sum(len(receipt.faults) for receipt in receipts.values())
     asked = sum(_asked(job).values())
@@ -241,7 +242,7 @@ def _finish(job: Job, receipts: dict[tuple[str, int], Receipt], request: Request
         licences(job),
         job.tasks,
         receipts,
-        plan.notes,
+        rejects,
     )
     folder.finish(content, "".join(f"{feature}\n" for feature in features), job.tasks)
     clips = {split: content["splits"][split]["clips"] for split in SPLITS}

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 from data_specs.errors import UserError
@@ -10,6 +11,7 @@ from data_specs.errors import UserError
 # A task whose worker dies this often is held to be the cause, and ends the run by name.
 ALLOWED_DEATHS = 3
 CONNECT_SECONDS = 20
+IN_FLIGHT = 3  # tasks for each worker: one at work, and enough waiting that it never idles
 
 
 @contextmanager
@@ -61,16 +63,24 @@ def cores() -> int:
 def run_tasks(client: Any, function: Callable[..., Any], tasks: Iterable[tuple], what: str) -> Iterator[Any]:
     """Results of `function(*task)` on the cluster, as they come, each freed on arrival.
 
-    Results are small receipts: arrays go to files, never through the scheduler.
+    Tasks are drawn only as workers need them, so that an iterator that carries content stays a stream. Results are
+    small receipts: arrays go to files, never through the scheduler.
 
     Raises:
-        UserError: a task killed its worker again and again, or all workers are gone.
+        UserError: a task killed its worker again and again.
     """
     from distributed import as_completed
     from distributed.scheduler import KilledWorker
 
-    futures = [client.submit(function, *task, pure=False) for task in tasks]
-    completed = as_completed(futures)
+    waiting = iter(tasks)
+    completed = as_completed(loop=client.loop)
+
+    def submit() -> None:
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        for task in islice(waiting, max(1, IN_FLIGHT * len(workers) - completed.count())):
+            completed.add(client.submit(function, *task, pure=False))
+
+    submit()
     try:
         for future in completed:
             try:
@@ -81,5 +91,6 @@ def run_tasks(client: Any, function: Callable[..., Any], tasks: Iterable[tuple],
                     f"memory; what is finished stands, the same command continues; fewer WORKERS need less memory"
                 ) from None
             future.release()
+            submit()
     finally:
-        client.cancel(futures)
+        client.cancel(list(completed.futures))

@@ -33,6 +33,7 @@ _PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "fluid_synth_noteon": (c_int, [c_void_p, c_int, c_int, c_int]),
     "fluid_synth_noteoff": (c_int, [c_void_p, c_int, c_int]),
     "fluid_synth_write_float": (c_int, [c_void_p, c_int, c_void_p, c_int, c_int, c_void_p, c_int, c_int]),
+    "fluid_version_str": (c_char_p, []),
     "fluid_set_log_function": (c_void_p, [c_int, _LogCallback, c_void_p]),
 }
 _INSTALL = "install it with `apt-get install libfluidsynth3` (Debian, Ubuntu) or `brew install fluid-synth` (macOS)"
@@ -54,6 +55,12 @@ def fluid() -> Fluid:
         UserError: pyfluidsynth, libfluidsynth or a function of its API is missing; says what to type.
     """
     return bound(_library())
+
+
+def library_version() -> str:
+    """Version of the loaded libfluidsynth, for example 2.3.1."""
+    version: bytes = fluid().call["fluid_version_str"]()
+    return version.decode()
 
 
 def bound(library: ctypes.CDLL) -> Fluid:

@@ -38,9 +38,10 @@ def train_statistics(receipts: dict[tuple[str, int], Receipt]) -> dict[str, Any]
     return reduce(add, sums).to_json() if sums else None
 
 
-def all_rejects(plan: Plan, receipts: dict[tuple[str, int], Receipt]) -> Rejects:
-    """Everything left out: files, tracks and windows by the plan, clips by their audio."""
-    rejects = Rejects.from_json(plan.rejects)
+def all_rejects(planned: Rejects, receipts: dict[tuple[str, int], Receipt]) -> Rejects:
+    """Everything left out: files, tracks and windows up to the plan, clips by their audio."""
+    rejects = Rejects()
+    rejects.merge(planned)
     for receipt in receipts.values():
         for fault in receipt.faults:
             rejects.add(f"audio: {fault.reason}", f"clip {fault.id}")
@@ -81,6 +82,12 @@ def _batches(
             ]
 
 
+def _notes(rejects: Rejects) -> tuple[str, ...]:
+    """What a reader should know: files given up by the clock or memory may be read on another machine."""
+    given_up = {reason: rejects.counts[reason] for reason in ("timeout", "memory", "crash") if rejects.counts[reason]}
+    return tuple(f"{n} MIDI files were given up by {why}, which may differ elsewhere" for why, n in given_up.items())
+
+
 def manifest(
     spec: Spec,
     stored: Representation,
@@ -91,7 +98,7 @@ def manifest(
     licences: dict[str, str],
     tasks: Sequence[ShardTask],
     receipts: dict[tuple[str, int], Receipt],
-    notes: Sequence[str],
+    rejects: Rejects,
 ) -> dict[str, Any]:
     """dataset.json, checked by the model that readers use."""
     info = DatasetInfo(
@@ -108,9 +115,9 @@ def manifest(
         devices=tuple(sorted({receipt.machine for receipt in receipts.values()})),
         splits=shards_of(tasks, receipts),
         statistics=train_statistics(receipts),
-        rejects=dict(sorted(all_rejects(plan, receipts).counts.items())),
+        rejects=dict(sorted(rejects.counts.items())),
         licences=licences,
-        notes=tuple(notes),
+        notes=_notes(rejects),
     )
     content: dict[str, Any] = json.loads(info.model_dump_json())
     return content

@@ -1,9 +1,9 @@
 """From the bytes of a MIDI file to a song, fast where the file is sound and around the damage where it is not.
 
-Sound files go to symusic, a compiled reader. It is trusted only where it is known to read as `pipeline.smf` does:
-`_is_plain` keeps from it what it is known to misread (its ticks wrap at 32 bits, it takes an F7 event for a single byte
-and a system exclusive event for a running status, it reads past the end of a short tempo event), and whatever it refuses is read by `pipeline.smf` as well. Which of
-the two has read a file does not show in the song.
+Sound files go to symusic, a compiled reader. It is given only what follows the standard's grammar to the letter, for
+elsewhere it misreads (its ticks wrap at 32 bits, it takes an F7 event for a single byte and a system event for a
+running status, it reads past the end of a short tempo event). All others, and what it refuses, are read by
+`pipeline.smf`. Which of the two has read a file does not show in the song.
 """
 
 import re
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pipeline.rejects import Rejected
-from pipeline.smf import Layout, RawTrack, layout, read_track
+from pipeline.smf import Layout, RawTrack, layout, read_track, variable_length
 from pipeline.song import Song, Track
 
 if TYPE_CHECKING:
@@ -23,16 +23,14 @@ if TYPE_CHECKING:
 
 _DEFAULT_TEMPO = 500_000  # microseconds a quarter note
 _SMALLEST_EVENT = 2  # bytes: a delta time and a data byte under running status
-_PADDING = bytes(16)  # symusic looks a few bytes past the end of a cut track
-_TEMPO_EVENT = re.compile(rb"\xff\x51\x03[\s\S]{3}")
-_NO_TEMPO = b"\xff\x51\x03\x00\x00\x00"
-# A delta time and a data byte: an event under running status.
-_RUNNING = re.compile(rb"[\x80-\xff]{0,3}[\x00-\x7f][\x00-\x7f]")
-_MISREAD = re.compile(
-    rb"[\x00-\x7f]\xf7"
-    + _RUNNING.pattern
-    + rb"|[\x00-\x7f]\xf0[\x80-\xff]{2}|[\x80-\xff]{4}[\xf0\xf7]|\xff\x51(?!\x03)"
+_PADDING = bytes(16)  # symusic may look a few bytes past the end of the last track
+# A sound track by the grammar of the standard: delta times of at most four bytes, channel events with their runs.
+_DELTA = rb"[\x80-\xff]{0,3}+[\x00-\x7f]"
+_CHANNEL_EVENTS = re.compile(
+    rb"(?:%(delta)b[\x80-\xbf\xe0-\xef][\x00-\x7f]{2}(?:%(delta)b[\x00-\x7f]{2})*+"
+    rb"|%(delta)b[\xc0-\xdf][\x00-\x7f](?:%(delta)b[\x00-\x7f])*+)*+" % {b"delta": _DELTA}
 )
+_OTHER_EVENT = re.compile(_DELTA + rb"(?:\xff([\x00-\x7f])|\xf0)")
 
 
 class Notes(NamedTuple):
@@ -112,8 +110,7 @@ def _is_plain(content: bytes, plan: Layout, limits: "Limits") -> bool:
         return False
     if sum(end - begin for begin, end in plan.tracks) > _SMALLEST_EVENT * limits.events:
         return False
-    probe = _TEMPO_EVENT.sub(_NO_TEMPO, content) + _PADDING  # tempos are any bytes
-    return not _MISREAD.search(probe) and _ticks_fit(probe) and _plain_exclusives(probe)
+    return _ticks_fit(content) and all(_is_plain_track(content, begin, end) for begin, end in plan.tracks)
 
 
 def _ticks_fit(content: bytes) -> bool:
@@ -131,25 +128,32 @@ def _ticks_fit(content: bytes) -> bool:
     return bound < 2**31
 
 
-def _plain_exclusives(content: bytes) -> bool:
-    """Whether every F7 ends a system exclusive event, and no event under running status follows one without F7.
-
-    A status byte stands behind a delta time, whose last byte is below 128; other F0 and F7 belong to delta times.
-    """
-    array = np.frombuffer(content, np.uint8).astype(np.int64)
-    is_status = np.append(False, array[:-1] < 0x80)
-    is_status[-len(_PADDING) :] = False
-    begins = np.flatnonzero((array == 0xF0) & is_status)
-    is_long = array[begins + 1] > 0x7F  # the length takes two bytes
-    ends = begins + np.where(is_long, 2 + ((array[begins + 1] & 0x7F) << 7) + array[begins + 2], 1 + array[begins + 1])
-    terminators = np.flatnonzero((array == 0xF7) & is_status)
-    if not np.isin(terminators, ends).all():
-        return False
-    return not any(_RUNNING.match(content, end + 1) for end in np.setdiff1d(ends, terminators).tolist())
+def _is_plain_track(content: bytes, begin: int, end: int) -> bool:
+    """Whether a track chunk follows the standard's grammar up to its end: no other system events than exclusive ones,
+    no running status across these and meta events, tempos of three bytes."""
+    position = begin
+    while True:
+        channel_events = _CHANNEL_EVENTS.match(content, position, end)
+        assert channel_events  # it may be empty
+        position = channel_events.end()
+        if position == end:
+            return True
+        other = _OTHER_EVENT.match(content, position, end)
+        if not other:
+            return False
+        if other[1] == b"\x2f":
+            return True
+        try:
+            length, position = variable_length(content, other.end())
+        except IndexError:
+            return False
+        position += length
+        if position > end or (other[1] == b"\x51" and length != 3):
+            return False
 
 
 def _read_fast(content: bytes, plan: Layout, limits: "Limits") -> Song | None:
-    """The song as symusic reads it; None where it refuses, or the order of its tempo events is lost."""
+    """The song as symusic reads it; None where it refuses, or a name or the order of tempo events is lost in it."""
     import symusic
 
     header = struct.pack(">4sIHHH", b"MThd", 6, plan.format, len(plan.tracks), plan.ticks_per_quarter)
@@ -158,6 +162,8 @@ def _read_fast(content: bytes, plan: Layout, limits: "Limits") -> Song | None:
     except MemoryError:
         raise
     except Exception:  # it raises several types, none of its own
+        return None
+    if any("\ufffd" in track.name for track in score.tracks):  # not UTF-8
         return None
     tempos = score.tempos.numpy()
     events = np.stack([tempos["time"], tempos["mspq"]], axis=1).astype(np.int64)
@@ -251,3 +257,41 @@ def read_packed(content: bytes, limits: dict[str, Any]) -> bytes:
     from data_specs.spec import Limits
 
     return read_song(content, Limits(**limits)).pack()
+
+
+class SandboxedReader:
+    """`read_song` in a child process that is replaced when a file makes it hang, swell or die."""
+
+    def __init__(self, limits: "Limits") -> None:
+        from pipeline.sandbox import Sandbox
+
+        self.limits = limits
+        self._sandbox = Sandbox(
+            "pipeline.midi:read_packed",
+            {"limits": limits.model_dump()},
+            seconds=limits.seconds,
+            memory_mb=limits.memory_mb,
+        )
+
+    def __call__(self, content: bytes) -> Song:
+        """Read a MIDI file.
+
+        Raises:
+            Rejected: as `read_song`, or `timeout`, `memory` or `crash` where the net had to catch it, twice.
+        """
+        check_size(content, self.limits)
+        packed = self._sandbox.call(content)
+        try:
+            return Song.unpack(packed)
+        except ValueError as error:
+            raise Rejected("crash", f"the reader's answer is {error}") from error
+
+    def close(self) -> None:
+        """End the child process."""
+        self._sandbox.close()
+
+    def __enter__(self) -> "SandboxedReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

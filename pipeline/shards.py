@@ -86,7 +86,7 @@ class Receipt(Strict):
     bytes: Annotated[int, Field(ge=0)]
     sha256: str
     machine: str
-    levels_dbfs: dict[str, float]  # peak level by clip id, in the order of the records
+    levels_dbfs: dict[str, float]  # RMS level by clip id, in the order of the records
     faults: tuple[Fault, ...]
     statistics: dict | None
 

@@ -136,6 +136,9 @@ class Trainer:
         steps = iter(range(self.step + 1, training.steps + 1))
         pinned = self.ranks.device.type == "cuda"
         objective = self.objective(train_data, log)
+        listening = listen if self.ranks.main and every.listen_every else None
+        if listening:
+            _ = self.model.representation  # a codec that is missing is found now rather than after hours
         if self.step == 0:
             self.validate(valid_data, log)
         with Batches(train_data, training, steps, self.ranks.rank, self.ranks.size, pinned) as batches:
@@ -152,10 +155,10 @@ class Trainer:
                     log.line(self.step, **self.meter.line(training.batch), peak_memory_mb=memory)
                 if last or due(self.step, every.valid_every):
                     self.validate(valid_data, log)
-                if listen and self.ranks.main and (last or due(self.step, every.listen_every)):
-                    listen(self.snapshot(), valid_data, log, self.folder / "listen" / f"step-{self.step:08d}")
                 if stop or last or due(self.step, every.checkpoint_every):
                     self.save(log)
+                if listening and (last or due(self.step, every.listen_every)):
+                    listening(self.snapshot(), valid_data, log, self.folder / "listen" / f"step-{self.step:08d}")
                 if stop and not last:
                     request.honoured()
                     return request.reason or "another rank was asked to"

@@ -24,7 +24,7 @@ from data_specs.spec import Strict, validated
 from training import checkpoint
 from training.conditioning import ControlLayout
 from training.config import Config, differing_key
-from training.diffusion import PARADIGMS, Paradigm
+from training.diffusion import Paradigm, build_paradigm
 from training.diffusion.guidance import Weights
 from training.networks import build_network
 
@@ -174,8 +174,7 @@ class Run:
 
 def build(config: Config, data: DataFacts) -> Run:
     """A model with fresh weights, a function of the config's seed; on the CPU, in train mode."""
-    parameters = validated(PARADIGMS[config.paradigm].Config, config.diffusion, f"diffusion.{config.paradigm}")
-    paradigm = PARADIGMS[config.paradigm](parameters, data.layout, data.classes)
+    paradigm = build_paradigm(config.paradigm, config.diffusion, data.layout, classes=data.classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
         network = build_network(

@@ -41,7 +41,7 @@ def write_dataset(
             file_name = str(path.relative_to(folder))
             size = path.stat().st_size
             shards.append(Shard(file=file_name, clips=len(part), bytes=size, sha256=file_sha256(path)))
-        splits[split] = Split(clips=count, shards=tuple(shards))
+        splits[split] = Split(planned=count, clips=count, shards=tuple(shards))
     statistics = None
     if format_name != "disc":
         train = np.stack([np.asarray(clip["data"], np.float64) for clip in written["train"]])
