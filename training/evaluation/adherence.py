@@ -16,7 +16,7 @@ A feature that is free (-1) gives no measure that needs it. B clips, F heard fra
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any
 
@@ -51,6 +51,13 @@ class Listened:
 
     def __len__(self) -> int:
         return len(self.heard.midi)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Listened"]) -> "Listened":
+        """Several batches of clips of one length as one."""
+        arrays = [[getattr(part.heard, field.name) for part in parts] for field in fields(Heard)]
+        instruments = np.concatenate([part.instruments for part in parts])
+        return cls(Heard(*map(np.concatenate, arrays)), instruments, parts[0].samples)
 
 
 def listen(audio: Tensor, classifier: Hearing) -> Listened:

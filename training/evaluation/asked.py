@@ -3,7 +3,6 @@
 B clips, T control frames, F heard frames, I instruments. A control value below zero asks for nothing.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -110,14 +109,3 @@ def _distance(change: NDArray[np.bool_]) -> NDArray[np.float64]:
     left = np.where(after > 0, frames - edges[np.maximum(after - 1, 0)], np.inf)
     right = np.where(after < len(edges), edges[np.minimum(after, len(edges) - 1)] - frames, np.inf)
     return np.minimum(left, right)
-
-
-def from_stacked(controls: NDArray[np.float32]) -> list[Controls]:
-    """[B, 2 + I, T] in the order velocity, chroma, instruments -> one `Controls` a clip."""
-    return [Controls(clip[0], clip[1], clip[2:]) for clip in controls]
-
-
-def stacked(controls: Sequence[Controls]) -> NDArray[np.float32]:
-    """The inverse of `from_stacked`."""
-    rows = [np.concatenate([c.velocity[None], c.chroma[None], c.instruments]) for c in controls]
-    return np.stack(rows).astype(np.float32)

@@ -3,7 +3,6 @@
 B clips, N samples, T control frames, I instruments, P patches.
 """
 
-import argparse
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,13 +16,13 @@ from torch import Tensor, nn
 
 from data_specs.controls import CHROMA_STEPS
 from data_specs.errors import UserError
-from training.evaluation.classifier import PATCHES, REST, VELOCITY_BANDS, WEIGHTS, Network, PvtNet
+from training.evaluation.classifier import PATCHES, REST, VELOCITY_BANDS, Network, PvtNet
 
 CLIPS_PER_STEP = 8
 PATCHES_PER_CLIP = 8
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 1e-2
-STEPS = 600
+STEPS = 1200
 JUDGED_CLIPS = 64  # read at a time
 
 
@@ -78,10 +77,8 @@ def train(
     optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
     for step, (patches, truth) in enumerate(_batches(clips, steps, seed)):
-        loss = sum(
-            nn.functional.cross_entropy(logits, target)
-            for logits, target in zip(network.heads(network.embed(patches)), truth, strict=True)
-        )
+        heads = zip(network.heads(network.embed(patches)), truth, strict=True)
+        loss = torch.stack([nn.functional.cross_entropy(logits, target) for logits, target in heads]).sum()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -122,6 +119,12 @@ class Accuracy:
     clips: int
     patches: int
 
+    def __str__(self) -> str:
+        return (
+            f"on {self.clips} valid clips, instrument {self.instrument:.1%} of clips ({self.instrument_patches:.1%} of "
+            f"patches), pitch class or rest {self.pitch_class:.1%}, velocity band {self.velocity_band:.1%}"
+        )
+
 
 @torch.inference_mode()
 def judge(net: PvtNet, clips: ClipSource) -> Accuracy:
@@ -140,42 +143,25 @@ def judge(net: PvtNet, clips: ClipSource) -> Accuracy:
             (band.argmax(-1) == truth.velocity_band).sum().item(),
         ]
         seen, heard = seen + len(audio), heard + truth.instrument.numel()
-    shares = right / np.maximum(1, [seen, heard, heard, heard])
-    return Accuracy(*shares.tolist(), clips=seen, patches=heard)
+    clip_share, *patch_shares = (right / np.maximum(1, [seen, heard, heard, heard])).tolist()
+    return Accuracy(clip_share, *patch_shares, seen, heard)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `python -m training classifier train`."""
-    parser.add_argument("--data", default="data", help="PVT-audio, or the folder above it (data)")
-    parser.add_argument("--out", default=str(WEIGHTS), help="weights file to write (the shipped one)")
-    parser.add_argument("--steps", type=int, default=STEPS, help=f"optimisation steps of 64 patches ({STEPS})")
-    parser.add_argument("--seed", type=int, default=0, help="of the first weights and the order (0)")
-
-
-def train_command(arguments: argparse.Namespace) -> int:
-    """Train on the train split, judge on the valid split, write the weights."""
+def train_file(data: Path, out: Path, steps: int, seed: int) -> Accuracy:
+    """Train on the train split of PVT-audio, write the weights to `out`, and judge them on the valid split."""
     from tqdm import trange
 
     from training.shards import Dataset
 
-    train_clips = Dataset(arguments.data, "train", format_name="audio")
-    valid_clips = Dataset(arguments.data, "valid", format_name="audio")
-    if arguments.steps < 1:
-        raise UserError(f"--steps {arguments.steps} is not a number of steps; give 1 or more")
+    train_clips = Dataset(data, "train", format_name="audio")
+    valid_clips = Dataset(data, "valid", format_name="audio")
     torch.set_num_threads(1)  # a second thread would change the last bits of the weights
-    with trange(arguments.steps, unit="step", disable=None) as bar:
+    with trange(steps, unit="step", disable=None) as bar:
 
         def progress(step: int, loss: float) -> None:
             bar.update()
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
 
-        names = train_clips.info.spec.instrument_names
-        net = train(train_clips, names, arguments.steps, arguments.seed, progress)
-    net.save(Path(arguments.out))
-    found = judge(net, valid_clips)
-    print(
-        f"{arguments.out}: on {found.clips} valid clips, instrument {found.instrument:.1%} of clips "
-        f"({found.instrument_patches:.1%} of patches), pitch class or rest {found.pitch_class:.1%}, "
-        f"velocity band {found.velocity_band:.1%}"
-    )
-    return 0
+        net = train(train_clips, train_clips.info.spec.instrument_names, steps, seed, progress)
+    net.save(out)
+    return judge(net, valid_clips)

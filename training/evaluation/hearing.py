@@ -44,7 +44,7 @@ class Heard:
 
     def times(self) -> NDArray[np.float64]:
         """Middle of each frame in seconds, [F]."""
-        return np.arange(self.frames) * FRAME_S
+        return np.arange(self.frames, dtype=np.float64) * FRAME_S
 
 
 def hear(audio: Tensor) -> Heard:

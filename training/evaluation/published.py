@@ -15,7 +15,7 @@ def _row(
         "paradigm": paradigm,
         "format": data,
         "parameters": round(millions * 1e6),
-        "batch_per_gpu": batch,
+        "batch": f"{batch} x 4 GPUs",
         "training_seconds": hours * HOUR,
         "inference": {inference[0]: {"seconds": inference[1], "extrapolated": False}},
         "fad": {"vggish": {"train": {"value": fad}}},

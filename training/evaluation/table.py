@@ -73,7 +73,7 @@ class Column:
 IDENTITY = (Column("run", "run"), Column("framework", "paradigm"), Column("data", "format"))
 BUDGET = (
     Column("parameters", "parameters", _millions),
-    Column("batch / GPU", "batch_per_gpu"),
+    Column("batch", "batch"),
     Column("training", "training_seconds", duration),
 )
 SPEED = (
@@ -81,11 +81,11 @@ SPEED = (
     Column("inference 64 x 8 s", "inference.64x8", _time),
 )
 DETAILS = (
-    Column("codec", "codec"),
+    Column("codec or kernel", "label"),
     Column("steps", "steps", _count),
     Column("clips seen", "clips", _count),
     Column("device", "device"),
-    Column("peak memory", "peak_memory_bytes", lambda x: f"{x / 2**20:,.0f} MiB"),
+    Column("peak memory in training", "peak_memory_mb", lambda x: f"{x:,.0f} MB"),
     Column("network evaluations", "samples.evaluations", _count),
     Column("clips judged", "samples.clips", _count),
 )
@@ -192,16 +192,20 @@ def report(rows: Sequence[Row]) -> str:
     names = embedders_of(rows)
     scored = fad_columns(names)
     anchors = [
-        {"run": f"{row['format']}, real clips", "adherence": row["anchors"]["ceiling"]} for row in rows[:1] if "anchors" in row
+        {"run": f"{row['format']}, real clips", "adherence": row["anchors"]["ceiling"]}
+        for row in rows[:1]
+        if "anchors" in row
     ] + [
-        {"run": "real clips, another's controls", "adherence": row["anchors"]["floor"]} for row in rows[:1] if "anchors" in row
+        {"run": "real clips, another's controls", "adherence": row["anchors"]["floor"]}
+        for row in rows[:1]
+        if "anchors" in row
     ]
     ceilings = [
         {"run": f"real clips through {row['label']}", "adherence": row["ceiling"]["adherence"]}
         for row in _first_of_each(rows, "label")
         if value(row, "ceiling.adherence")
     ]
-    published = (*IDENTITY, *BUDGET, *SPEED, *fad_columns(dict.fromkeys(["vggish", *names]), ("train",)))
+    published = (*IDENTITY, *BUDGET, *SPEED, *fad_columns(list(dict.fromkeys(["vggish", *names])), ("train",)))
     parts = [
         "# Evaluation\n",
         "## Runs\n",
