@@ -12,6 +12,8 @@ from data_specs.spec import Modulation as ModulationSpec
 from pipeline.melody import ONSET, PITCH, VELOCITY, Notes
 
 OCTAVES = np.arange(-10, 11) * 12  # every move that can bring a MIDI pitch into any range
+_ROOM = 132  # on either side of the pitches, for every move and shift
+_MOVES = _ROOM - np.arange(12)[:, None] - OCTAVES  # place of pitch 0 before a shift (rows) and a move (columns)
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,6 @@ def modulated(velocity: NDArray[np.int32], onset: NDArray[np.int32], shape: Modu
     return np.clip(scaled, 1, 127).astype(np.int32)
 
 
-def may_fold(folded: int, notes: int, clip: Clip) -> bool:
-    """Whether a clip of `notes` notes may have `folded` of them moved by an octave of their own."""
-    return folded <= clip.max_folded * notes
-
-
 def octave_move(pitch: NDArray[np.int32], clip: Clip) -> int:
     """The move of all notes, in whole octaves, that leaves the fewest outside; the smallest such, up if tied."""
     moved = pitch[None, :] + OCTAVES[:, None]
@@ -61,18 +58,14 @@ def folded_into_range(pitch: NDArray[np.int32], clip: Clip) -> NDArray[np.int32]
 
 
 def fitting_keys(notes: Notes, clip: Clip) -> int:
-    """Bit c of the result says whether the window, shifted by c semitones, fits the range with few enough notes folded.
+    """Bit c of the result says whether the window, shifted by c semitones, needs at most `max_folded` of its notes folded.
 
     Shifts an octave apart fit alike, since the octave move comes after: 12 bits tell all.
     """
-    low = 127 + OCTAVES[-1] + 12  # room on both sides of the pitches for every move
-    below = np.cumsum(np.bincount(notes[:, PITCH] + low, minlength=2 * low + 128))
-    bits = 0
-    for shift in range(12):
-        moves = low - shift - OCTAVES
-        inside = below[moves + clip.highest_pitch] - below[moves + clip.lowest_pitch - 1]
-        bits |= may_fold(len(notes) - int(inside.max()), len(notes), clip) << shift
-    return bits
+    below = np.cumsum(np.bincount(notes[:, PITCH] + _ROOM, minlength=2 * _ROOM + 128))
+    inside = below[_MOVES + clip.highest_pitch] - below[_MOVES + clip.lowest_pitch - 1]  # [12, octaves]
+    fits = len(notes) - inside.max(axis=1) <= clip.max_folded * len(notes)
+    return int(fits @ (1 << np.arange(12)))
 
 
 def perform(notes: Notes, key_shift: int, clip: Clip) -> tuple[Notes, int, int]:

@@ -43,12 +43,8 @@ class Encodec24kHz(Codec):
         self._decoder: nn.Module = _for_inference(model.decoder)  # type: ignore[arg-type]
 
     @classmethod
-    def published(cls) -> Self:
-        """The authors' weights: from the cache folder, or fetched into it at first use (93 MB).
-
-        Raises:
-            UserError: no network, or another content than the published one.
-        """
+    def own(cls) -> Self:
+        """The authors' weights: from the cache folder, or fetched into it at first use (93 MB)."""
         path = cache_folder() / FILE
         download(_package().model.ROOT_URL + FILE, path, SHA256, BYTES)
         codec = cls.load(path)
@@ -57,12 +53,16 @@ class Encodec24kHz(Codec):
         return codec
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """The codec with the weights of a state dict saved by torch. Nothing in the file is executed.
+    def missing(cls) -> str:
+        _package()
+        path = cache_folder() / FILE
+        if path.is_file():
+            return ""
+        return f"{path} is not there; {BYTES / 1e6:.0f} MB are downloaded at first use, or place the file there"
 
-        Raises:
-            UserError: unreadable, or of another architecture.
-        """
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The codec with the weights of a state dict saved by torch."""
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises half a dozen types here; each means the same to the user

@@ -192,7 +192,9 @@ def test_torchaudio_is_never_needed(torchaudio: str, tmp_path: Path) -> None:
         if {torchaudio == "present"}:
             assert encodec.utils.torchaudio.transforms == "the real one"
     """
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -54,9 +54,7 @@ def test_fewer_codebooks_are_the_first_ones() -> None:
 def test_more_codebooks_come_nearer() -> None:
     quantizer = ResidualQuantizer(books())
     codes = quantizer.encode(latents(1, 200), BOOKS)
-    errors = [
-        float((quantizer.decode(codes[:, :k]) - latents(1, 200)).square().mean()) for k in range(1, BOOKS + 1)
-    ]
+    errors = [float((quantizer.decode(codes[:, :k]) - latents(1, 200)).square().mean()) for k in range(1, BOOKS + 1)]
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 0.8 * errors[0]
 

@@ -296,10 +296,7 @@ def test_one_run_at_a_time(encodec_data, config_file, tmp_path):
         train(tmp_path, encodec_data[0], load_config(str(config_file), "edm"))
 
 
-def test_listening_is_called_with_the_averaged_model(encodec_data, config_file, tmp_path, monkeypatch):
-    from training.runs import Run
-
-    monkeypatch.setattr(Run, "representation", None)
+def test_listening_is_called_with_the_averaged_model(encodec_data, config_file, tmp_path):
     config = load_config(str(config_file), "edm", steps=5)
     config = config.model_copy(update={"logging": config.logging.model_copy(update={"listen_every": 2})})
     heard = []

@@ -4,8 +4,9 @@ Two passes over the audio, one clip in memory at a time: the covariance of the f
 drawn evenly from all clips, on which the codebooks are fitted. See `data_specs/codecs/pvt.py` for what is fitted.
 """
 
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from data_specs.codecs import mdct
 from data_specs.codecs.pvt import PvtCodec
+from data_specs.codecs.weights import write_weights
 from data_specs.errors import UserError
 from training.codec.kmeans import codebook, nearest
 
@@ -40,14 +42,16 @@ class FitOptions:
     seed: int = 0
 
 
-def fit(clips: Clips, options: FitOptions) -> dict[str, Tensor]:
+def fit(clips: Clips, options: FitOptions, count: int | None = None) -> dict[str, Tensor]:
     """Tensors of a `PvtCodec` fitted on `clips`; the same clips and options give the same bits.
+
+    `count`, the number of clips where it is known, serves the progress bar.
 
     Raises:
         UserError: too little sound to fit on.
     """
     window = WINDOWS[options.window]()
-    covariance, frames = _covariance(clips, mdct.kernel(window).float())
+    covariance, frames = _covariance(_counted(clips(), "covariance", count), mdct.kernel(window).float())
     weight = _weight(covariance.diagonal(), options.weighting)
     tensors = {
         "window": window.float(),
@@ -56,15 +60,21 @@ def fit(clips: Clips, options: FitOptions) -> dict[str, Tensor]:
         "codebooks": torch.zeros(options.codebooks, options.bins, options.channels),
     }
     generator = torch.Generator().manual_seed(options.seed)
-    latents = _sampled_latents(clips, PvtCodec(tensors, options.power), options.frames / frames, generator)
+    codec = PvtCodec(tensors, options.power)
+    latents = _sampled_latents(_counted(clips(), "latents", count), codec, options.frames / frames, generator)
     tensors["codebooks"] = _codebooks(latents, options, generator)
     return tensors
 
 
-def _covariance(clips: Clips, kernel: Tensor) -> tuple[Tensor, int]:
+def write(path: Path, tensors: dict[str, Tensor], options: FitOptions, name: str) -> None:
+    """Write what `fit` gave as a weights file that `PvtCodec.load` reads."""
+    write_weights(path, "pvt", tensors, {"power": options.power, "name": name})
+
+
+def _covariance(clips: Iterable[Tensor], kernel: Tensor) -> tuple[Tensor, int]:
     """Second moments of MDCT frames, float64 [H, H] (not centred: silence is zero and stays so), and their number."""
     total, frames = torch.zeros(kernel.shape[1], kernel.shape[1], dtype=torch.float64), 0
-    for audio in _counted(clips(), "covariance"):
+    for audio in clips:
         spectrum = mdct.analyse(audio, kernel)[0].double()
         total += spectrum @ spectrum.T
         frames += spectrum.shape[1]
@@ -86,10 +96,10 @@ def _principal(covariance: Tensor, channels: int) -> Tensor:
     return vectors * peaks.sign()
 
 
-def _sampled_latents(clips: Clips, codec: PvtCodec, share: float, generator: torch.Generator) -> Tensor:
+def _sampled_latents(clips: Iterable[Tensor], codec: PvtCodec, share: float, generator: torch.Generator) -> Tensor:
     """About `share` of all frames that sound, float32 [M, D]."""
     kept = []
-    for audio in _counted(clips(), "latents"):
+    for audio in clips:
         latents = codec.encode(audio)[0].T
         chosen = torch.rand(len(latents), generator=generator) < share
         kept.append(latents[chosen & (latents.square().sum(1) > SILENT)])
@@ -99,7 +109,7 @@ def _sampled_latents(clips: Clips, codec: PvtCodec, share: float, generator: tor
 def _codebooks(residual: Tensor, options: FitOptions, generator: torch.Generator) -> Tensor:
     """Codebooks [K, M, D], each fitted to what those before it left of the latents [M, D]."""
     books = []
-    for _ in _counted(range(options.codebooks), "codebooks"):
+    for _ in tqdm(range(options.codebooks), desc="codebooks", disable=None, leave=False):
         try:
             entries = codebook(residual, options.bins, options.iterations, generator)
         except ValueError as error:
@@ -109,5 +119,6 @@ def _codebooks(residual: Tensor, options: FitOptions, generator: torch.Generator
     return torch.stack(books)
 
 
-def _counted(items: Iterable[Tensor] | range, what: str) -> "tqdm":
-    return tqdm(items, desc=what, total=len(items) if isinstance(items, Sized) else None, disable=None, leave=False)
+def _counted(clips: Iterable[Tensor], what: str, count: int | None) -> Iterable[Tensor]:
+    counted: Iterable[Tensor] = tqdm(clips, desc=what, total=count, unit="clip", disable=None, leave=False)
+    return counted

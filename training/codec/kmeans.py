@@ -21,7 +21,7 @@ def nearest(points: Tensor, entries: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def codebook(points: Tensor, entries: int, iterations: int, generator: torch.Generator) -> Tensor:
-    """Entries float32 [E, D] for `points` float32 [M, D]; entry 0 is the zero vector and each has a point nearest to it.
+    """Entries float32 [E, D] for `points` float32 [M, D]; entry 0 is the zero vector, and none is without a point.
 
     Starts from points drawn in proportion to their length, which puts entries among loud frames, where errors weigh
     most. After each step, entries with less than a fiftieth of an even share of the points start again at points
