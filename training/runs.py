@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data_specs.codecs.base import Codec
 from data_specs.curve_files import as_curves
 from data_specs.curves import Curves
 from data_specs.dataset import DatasetInfo, Feature
