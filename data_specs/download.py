@@ -95,21 +95,34 @@ def _append(url: str, file: BinaryIO, bar: "tqdm[None]") -> None:  # type: ignor
         if error.code != 416:  # "range not satisfiable": nothing is left to fetch, or the part is too long
             raise
         if error.headers.get("Content-Range", "") != f"bytes */{held}":
-            file.truncate(0)
+            _empty(file)
             raise ConnectionError("the server holds fewer bytes than came before; starting again") from error
         return
     with response:
         if held and not response.headers.get("Content-Range", "").startswith(f"bytes {held}-"):
-            file.truncate(0)
+            _empty(file)
             bar.reset(bar.total)
         if bar.total is None and response.length is not None:
             bar.total = file.tell() + response.length
-        while block := response.read1(BLOCK):
+        while block := _read(response):
             file.write(block)
             bar.update(len(block))
         file.flush()
         if response.length:  # read1 ends without an error where the connection was cut
             raise ConnectionError(f"the connection ended {response.length} bytes early")
+
+
+def _read(response: HTTPResponse) -> bytes:
+    """The next bytes; whatever fails here is the network's, as opposed to the disk's."""
+    try:
+        return response.read1(BLOCK)
+    except OSError as error:
+        raise ConnectionError(str(error)) from error
+
+
+def _empty(file: BinaryIO) -> None:
+    file.seek(0)
+    file.truncate()
 
 
 def _verify(url: str, part: Path, sha256: str, size: int | None) -> None:

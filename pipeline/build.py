@@ -18,7 +18,7 @@ from data_specs.files import file_sha256, move_aside, value_digest, write_json
 from data_specs.representations import Representation, representation
 from data_specs.spec import SPLITS, Spec
 from pipeline import machine
-from pipeline.cluster import client, cores, run_tasks
+from pipeline.cluster import Cluster
 from pipeline.folder import BuildFolder
 from pipeline.indexing import ready_plan
 from pipeline.manifest import CLIPS_TABLE, REJECTS, all_rejects, manifest, write_clips
@@ -74,7 +74,12 @@ def build(request: Request) -> int:
     spec = request.spec
     soundfont = soundfont_path(spec.rendering.soundfont)
     stored = {name: representation(name, spec.codec.name, spec.codec.codebooks) for name in request.formats}
-    plan, rejects = ready_plan(spec, request.index, request.scheduler, request.workers)
+    with Cluster(request.scheduler, request.workers) as cluster:
+        return _build(request, soundfont, stored, cluster)
+
+
+def _build(request: Request, soundfont: Path, stored: dict[str, Representation], cluster: Cluster) -> int:
+    plan, rejects = ready_plan(request.spec, request.index, cluster)
     jobs = [_job(request, plan, rejects, stored[name], soundfont) for name in request.formats]
     if request.force:
         for job in jobs:
@@ -86,16 +91,15 @@ def build(request: Request) -> int:
     _check_siblings(request, plan)
     _check_enough(request, jobs)
     waiting = [job for job in jobs if not _stands(job)]
-    _print_plan(plan, rejects, jobs, waiting, request.workers)
+    _print_plan(plan, rejects, jobs, waiting, cluster.workers)
     if request.dry_run or not waiting:
         return 0
     with ExitStack() as stack:
         for job in waiting:
             stack.enter_context(job.folder.held(request.share))
-        workers = stack.enter_context(client(request.scheduler, request.workers))
-        kind = _machine_kind(workers, request.accept_device)
+        kind = _machine_kind(cluster, request.accept_device)
         for job in waiting:
-            _build_format(job, workers, kind, request)
+            _build_format(job, cluster, kind, request)
     return 0
 
 
@@ -170,7 +174,7 @@ def _print_plan(plan: Plan, rejects: Rejects, jobs: Sequence[Job], waiting: Sequ
             print(f"{line}  stands in {job.folder.path}: nothing to do{_more_stand(job, asked)}")
             continue
         seconds = SECONDS_PER_CLIP_ENCODEC if "encodec_24khz" in job.stored.label else SECONDS_PER_CLIP[job.stored.name]
-        minutes = clips * seconds / (workers or cores()) / 60
+        minutes = clips * seconds / workers / 60
         print(f"{line} {size / 1e9:8.2f} GB {len(job.tasks) + 4:>6} files, about {max(minutes, 0.1):.1f} min")
 
 
@@ -180,11 +184,9 @@ def _more_stand(job: Job, asked: dict[str, int]) -> str:
     return "" if standing == asked else f" (it has {standing['train']}:{standing['valid']}, which is kept)"
 
 
-def _machine_kind(workers: Any, accept: bool) -> str:
+def _machine_kind(cluster: Cluster, accept: bool) -> str:
     """The kind of machine of all workers."""
-    kinds = sorted(set(workers.run(machine.machine_kind).values()))
-    if not kinds:
-        raise UserError("the Dask scheduler has no workers; start some with `dask worker`, then repeat")
+    kinds = sorted(set(cluster.everywhere(machine.machine_kind)))
     if len(kinds) > 1 and not accept:
         raise UserError(
             f"the workers are of several kinds ({'; '.join(kinds)}), whose arrays differ in their last bits; "
@@ -193,18 +195,19 @@ def _machine_kind(workers: Any, accept: bool) -> str:
     return kinds[0]
 
 
-def _build_format(job: Job, workers: Any, kind: str, request: Request) -> None:
+def _build_format(job: Job, cluster: Cluster, kind: str, request: Request) -> None:
     """Build the missing shards of one format and finish its folder."""
     folder = job.folder
     folder.open(job.key)
     mine = [task for task in job.tasks if request.share is None or request.share.holds(task)]
     todo = folder.missing(mine, kind, request.accept_device)
-    workers.register_plugin(ShardWorker(job.spec, job.stored.name, job.plan.path, job.soundfont), name=PLUGIN)
+    plugin = ShardWorker(job.spec, job.stored.name, job.plan.path.resolve(), job.soundfont.resolve())
+    cluster.client.register_plugin(plugin, name=PLUGIN)
     total, missing = (sum(task.stop - task.start for task in tasks) for tasks in (mine, todo))
     with tqdm(total=total, initial=total - missing, unit="clip", desc=job.stored.label, disable=None) as bar:
         rejected = 0
         tasks = [(task, folder.path.resolve()) for task in todo]
-        for receipt in run_tasks(workers, build_shard, tasks, "shard"):
+        for receipt in cluster.run(build_shard, tasks, "shard"):
             folder.write_receipt(receipt)
             rejected += len(receipt.faults)
             bar.set_postfix(rejects=rejected, refresh=False)

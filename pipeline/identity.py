@@ -63,7 +63,7 @@ def song_words(digests: list[str]) -> UInt64:
 
 
 def is_valid(words: UInt64, valid_share: float) -> NDArray[np.bool_]:
-    """Which songs belong to the valid split, bool [n]: a song's side is a hash of its digest, whatever else there is."""
+    """Which songs belong to the valid split, bool [n]: a song's side is a hash of its digest alone."""
     share = mix(words + _STEP) >> np.uint64(11)  # 53 bits: exact as float64
     return np.asarray(share.astype(np.float64) / 2.0**53 < valid_share)
 

@@ -5,7 +5,7 @@ below), so one that stands need not be made again, and nothing after it opens a 
 never matters to the plan: what is counted is kept song by song, and a song that lies in two parts counts once.
 
 Columns, one row a window, sorted by digest, track and tick: `song` (row of the song table in the file's metadata),
-`track`, `start_tick`, `fingerprint`, `repeat`, `fits` (bit c: may be shifted by c semitones), `notes` (flat int32 [n * 4]).
+`track`, `start_tick`, `fingerprint`, `repeat`, `fits` (bit c: may be shifted by c semitones), `notes` (int32 [n * 4]).
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from pipeline.performance import fitting_keys
 from pipeline.rejects import Rejected
 
 if TYPE_CHECKING:
-    from pipeline.midi import Song
+    from pipeline.song import Song
 
 INDEX_VERSION = 1
 METADATA_KEY = b"pvt_index"
@@ -45,7 +45,7 @@ SCHEMA = pa.schema(
 
 @dataclass
 class IndexedSong:
-    """A file's entry in the song table: what it gave and what it did not, `rejects[reason] = [count, first example]`."""
+    """A file's entry in the song table: what it gave, and `rejects[reason] = [count, first example]`."""
 
     digest: str
     name: str

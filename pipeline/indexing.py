@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from data_specs.files import locked, write_json
 from data_specs.spec import Limits, Spec
-from pipeline.cluster import client, run_tasks
+from pipeline.cluster import Cluster
 from pipeline.index import INDEX_VERSION, index_part
 from pipeline.plan import Plan
 from pipeline.planning import make_plan
@@ -38,7 +38,7 @@ class Indexed:
     rejects: Rejects
 
 
-def ready_plan(spec: Spec, folder: Path, scheduler: str | None, workers: int | None) -> tuple[Plan, Rejects]:
+def ready_plan(spec: Spec, folder: Path, cluster: Cluster) -> tuple[Plan, Rejects]:
     """The plan of `spec` in the index `folder`, made if it is not there, and all that was left out on the way.
 
     Several processes may ask at once: one makes the plan, the others wait for it.
@@ -47,12 +47,12 @@ def ready_plan(spec: Spec, folder: Path, scheduler: str | None, workers: int | N
         UserError: the source cannot be read or holds no MIDI.
     """
     with locked(folder / "lock", str(folder), wait=True):
-        indexed = _indexed(spec, folder, scheduler, workers)
+        indexed = _indexed(spec, folder, cluster)
         plan = make_plan(spec, indexed.parts, folder)
     return plan, Rejects.from_json(plan.rejects) + indexed.rejects
 
 
-def _indexed(spec: Spec, folder: Path, scheduler: str | None, workers: int | None) -> Indexed:
+def _indexed(spec: Spec, folder: Path, cluster: Cluster) -> Indexed:
     """The index parts of the spec's source, read where they stand."""
     rejects = Rejects()
     files = list(iter_files(spec.source.midi, spec.limits, rejects)) if _is_listable(spec) else None
@@ -61,13 +61,10 @@ def _indexed(spec: Spec, folder: Path, scheduler: str | None, workers: int | Non
         return standing
     source = files if files is not None else iter_files(spec.source.midi, spec.limits, rejects)
     parts = set()
-    with (
-        client(scheduler, workers) as cluster,
-        tqdm(total=len(files) if files is not None else None, unit="file", desc="index", disable=None) as bar,
-    ):
-        cluster.register_plugin(IndexWorker(spec.limits), name=PLUGIN)
+    with tqdm(total=len(files) if files is not None else None, unit="file", desc="index", disable=None) as bar:
+        cluster.client.register_plugin(IndexWorker(spec.limits), name=PLUGIN)
         tasks = ((spec, batch, str(folder.resolve())) for batch in batches(source, FILES_PER_TASK))
-        for name, count, unread in run_tasks(cluster, index_files, tasks, "batch of MIDI files"):
+        for name, count, unread in cluster.run(index_files, tasks, "batch of MIDI files"):
             parts.add(name)
             rejects.merge(unread)
             bar.update(count)

@@ -1,9 +1,9 @@
 """From a track of a song to one melodic line, and from the line to windows of one clip's length.
 
-A track may hold chords, held notes over moving ones, overlaps and ornaments. `skyline` keeps what a listener would sing:
-the top of a chord, the upper voice above what lies beneath it, and in legato playing every note from where it starts.
-(The name is Uitdenbogerd and Zobel's, "Melodic matching techniques for large music databases", ACM Multimedia 1999; they
-let the higher note win always, which delays every falling legato note: the overlap rule below is what differs.)
+A track may hold chords, held notes over moving ones, overlaps and ornaments. `skyline` keeps what a listener would
+sing: the top of a chord, the upper voice above what lies beneath it, and in legato playing every note from where it
+starts. (The name is Uitdenbogerd and Zobel's, "Melodic matching techniques for large music databases", ACM Multimedia
+1999; they let the higher note win always, which delays every falling legato note: the overlap rule is what differs.)
 
 Time inside a melody is an integer number of 1/1000 samples; a window rounds it, counted from its own first note, to the
 synthesizer's blocks. So a phrase that returns gives the same notes wherever in the song it stands.
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from data_specs.spec import SYNTH_BLOCK, Clip
 
 if TYPE_CHECKING:
-    from pipeline.midi import Song, Track
+    from pipeline.song import Song, Track
 
 UNITS = 1000  # of a melody's time in a sample
 CHORD_SAMPLES = 9 * SYNTH_BLOCK  # 24 ms: notes that sound together and start within this are one chord
-TIE = 8  # units by which rounding prefers the later block, so that ties do not depend on the float arithmetic of tempo maps
+TIE = 8  # units by which rounding prefers the later block: ties must not depend on the float arithmetic of tempo maps
 UNPITCHED_PROGRAMS = frozenset((113, *range(115, 128)))  # agogo; woodblock to gunshot: struck or noise, no melody
 
 ONSET, OFFSET, PITCH, VELOCITY = range(4)  # columns of a window's notes
@@ -49,7 +49,7 @@ class Melody:
 class Window:
     """A stretch of a melody of one clip's length.
 
-    `notes` is int32 [n, 4]: onset, offset (samples from the first onset, multiples of 64), pitch, velocity as in the file.
+    `notes` is int32 [n, 4]: onset, offset (samples from the first onset, multiples of 64), pitch, velocity of the file.
     `start_tick` is the tick of the first note and names the window within its track.
     """
 
@@ -110,7 +110,7 @@ def skyline(onset: Sequence[int], offset: Sequence[int], pitch: Sequence[int]) -
     - else takes over if it is not lower, and lies beneath the line, and is left out, if it is lower.
 
     Args:
-        onset, offset, pitch: of all notes, sorted by onset and, at one onset, from the highest down. Times in 1/1000 samples.
+        onset, offset (1/1000 samples), pitch: of all notes, sorted by onset and, at one onset, from the highest down.
     """
     kept: list[int] = []
     ends: list[int] = []

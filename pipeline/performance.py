@@ -12,11 +12,13 @@ from data_specs.spec import Modulation as ModulationSpec
 from pipeline.melody import ONSET, PITCH, VELOCITY, Notes
 
 OCTAVES = np.arange(-10, 11) * 12  # every move that can bring a MIDI pitch into any range
+_ROOM = 132  # on either side of the pitches, for every move and shift
+_MOVES = _ROOM - np.arange(12)[:, None] - OCTAVES  # place of pitch 0 before a shift (rows) and a move (columns)
 
 
 @dataclass(frozen=True)
 class Modulation:
-    """The sine that scales a clip's velocities: m(t) = 1 - depth (1 + sin(2 pi f t + phase)) / 2, t in s from its start."""
+    """The sine that scales a clip's velocities: m(t) = 1 - depth (1 + sin(2 pi f t + phase)) / 2, t in s."""
 
     hz: float
     phase: float  # radians
@@ -28,7 +30,7 @@ class Modulation:
 
 
 def modulation(spec: ModulationSpec, seed: int, clip_id: str) -> Modulation:
-    """A clip's modulation, a function of seed and id: frequency log-uniform between the spec's bounds, phase uniform."""
+    """A clip's modulation from seed and id: frequency log-uniform between the spec's bounds, phase uniform."""
     words = blake2b(f"{seed}/{clip_id}".encode(), digest_size=16).digest()
     first, second = (int.from_bytes(words[i : i + 8], "little") / 2**64 for i in (0, 8))
     hz = spec.lowest_hz * (spec.highest_hz / spec.lowest_hz) ** first
@@ -41,13 +43,8 @@ def modulated(velocity: NDArray[np.int32], onset: NDArray[np.int32], shape: Modu
     return np.clip(scaled, 1, 127).astype(np.int32)
 
 
-def may_fold(folded: int, notes: int, clip: Clip) -> bool:
-    """Whether a clip of `notes` notes may have `folded` of them moved by an octave of their own."""
-    return folded <= clip.max_folded * notes
-
-
 def octave_move(pitch: NDArray[np.int32], clip: Clip) -> int:
-    """The move of all notes, a multiple of 12, that leaves the fewest outside the range; the smallest such, up if tied."""
+    """The move of all notes, in whole octaves, that leaves the fewest outside; the smallest such, up if tied."""
     moved = pitch[None, :] + OCTAVES[:, None]
     outside = ((moved < clip.lowest_pitch) | (moved > clip.highest_pitch)).sum(axis=1)
     return min(zip(outside.tolist(), np.abs(OCTAVES).tolist(), (-OCTAVES).tolist(), strict=True))[2] * -1
@@ -61,22 +58,18 @@ def folded_into_range(pitch: NDArray[np.int32], clip: Clip) -> NDArray[np.int32]
 
 
 def fitting_keys(notes: Notes, clip: Clip) -> int:
-    """Bit c of the result says whether the window, shifted by c semitones, fits the range with few enough notes folded.
+    """Bit c of the result says whether the window, shifted by c semitones, needs at most `max_folded` of its notes folded.
 
     Shifts an octave apart fit alike, since the octave move comes after: 12 bits tell all.
     """
-    low = 127 + OCTAVES[-1] + 12  # room on both sides of the pitches for every move
-    below = np.cumsum(np.bincount(notes[:, PITCH] + low, minlength=2 * low + 128))
-    bits = 0
-    for shift in range(12):
-        moves = low - shift - OCTAVES
-        inside = below[moves + clip.highest_pitch] - below[moves + clip.lowest_pitch - 1]
-        bits |= may_fold(len(notes) - int(inside.max()), len(notes), clip) << shift
-    return bits
+    below = np.cumsum(np.bincount(notes[:, PITCH] + _ROOM, minlength=2 * _ROOM + 128))
+    inside = below[_MOVES + clip.highest_pitch] - below[_MOVES + clip.lowest_pitch - 1]  # [12, octaves]
+    fits = len(notes) - inside.max(axis=1) <= clip.max_folded * len(notes)
+    return int(fits @ (1 << np.arange(12)))
 
 
 def perform(notes: Notes, key_shift: int, clip: Clip) -> tuple[Notes, int, int]:
-    """The window in the clip's key and range: notes [n, 4], the octave move in semitones, and how many notes were folded."""
+    """The window in the clip's key and range: notes [n, 4], octave move in semitones, number of notes folded."""
     played = notes.copy()
     shifted = notes[:, PITCH] + key_shift
     octave = octave_move(shifted, clip)

@@ -1,7 +1,7 @@
 """The one plan of a dataset: every clip it may have, in one order per split, stored whole.
 
-Formats take prefixes of it. A plan is a folder with `train.parquet`, `valid.parquet` (one row a clip: a window's notes as
-the song has them, and where they are from) and `plan.json`, which comes last. The clip at position p is played by
+Formats take prefixes of it. A plan is a folder with `train.parquet`, `valid.parquet` (one row a clip: a window's notes
+as the song has them, and where they are from) and `plan.json`, which comes last. The clip at position p is played by
 instrument p mod (number of instruments): every prefix has equal shares.
 """
 
@@ -40,7 +40,7 @@ SCHEMA = pa.schema(
 class PlannedClip:
     """One performance, the same for every format.
 
-    `notes` is int32 [n, 4]: onset, offset (samples at 24 kHz, multiples of 64), pitch, velocity as sent to the synthesizer.
+    `notes` is int32 [n, 4]: onset, offset (samples at 24 kHz, multiples of 64), pitch, velocity as played.
     `instrument` is an index into the spec's instruments.
     """
 

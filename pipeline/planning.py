@@ -1,7 +1,7 @@
 """Making the plan from the index, streaming: the parts are read a few columns at a time, several times over.
 
-What stays in memory for a window is 1 byte (whether it is still in), for a different fingerprint of valid 9 bytes, for a
-clip that the plan keeps 26 bytes; besides that one part, one share of the repeat keys and one chunk of finished rows.
+What stays in memory for a window is 1 byte (whether it is still in), for a different fingerprint of valid 9 bytes, for
+a clip that the plan keeps 18 bytes; besides that one part, one share of the repeat keys and one chunk of finished rows.
 """
 
 import json
@@ -34,7 +34,7 @@ IN, MISFIT, KNOWN, REPEATED, CAPPED = range(len(REASONS))
 
 @dataclass(frozen=True)
 class Block:
-    """Windows of one part: `first` is the number of the first among all, `song` the row of each in Songs, `columns` [n]."""
+    """Windows of one part: `first` is the first one's number among all, `song` [n] rows of Index.songs."""
 
     part: int
     first: int
@@ -155,7 +155,7 @@ def _stands(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Pairs:
-    """(window, key shift) pairs in the order of the plan: part and row of the window, shift in semitones; arrays [n]."""
+    """(window, key shift) pairs in the order of the plan: part and row of the window, semitones; arrays [n]."""
 
     part: NDArray[np.int32]
     row: NDArray[np.int32]

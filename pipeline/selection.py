@@ -1,7 +1,7 @@
 """Which of all candidate windows become clips, and in which order: functions of arrays, one element or row a window.
 
-The order is drawn from hashes of content and place. Cuts (windows known from train, repeats, a song's cap) are made on all
-candidates before any clip is taken, so the plan is the same however many clips are asked for.
+The order is drawn from hashes of content and place. Cuts (windows known from train, repeats, a song's cap) are made on
+all candidates before any clip is taken, so the plan is the same however many clips are asked for.
 """
 
 import numpy as np
@@ -53,8 +53,8 @@ def variants(
 ) -> tuple[Int64, Int64, Int64, UInt64]:
     """The (window, key shift) pairs that fit: window, index of the shift, turn and word of each.
 
-    `turn` counts a window's fitting shifts from 0 in an order of its own; a plan sorted by turn brings every window once
-    before any window comes again in another key. `word` orders the pairs of one turn.
+    `turn` counts a window's fitting shifts from 0 in an order of its own; a plan sorted by turn brings every window
+    once before any window comes again in another key. `word` orders the pairs of one turn.
     """
     allowed = (fits[:, None] >> (key_shifts % 12).astype(np.uint16)) & 1 == 1
     pair_words = combine(words[:, None], key_shifts[None, :])

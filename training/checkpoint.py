@@ -10,6 +10,7 @@ Nothing is ever unpickled: safetensors has no code in it and `torch.load` is cal
 """
 
 import json
+import pickle
 import shutil
 import sys
 from dataclasses import dataclass
@@ -120,7 +121,13 @@ def load_newest(run: Path) -> Saved | None:
         if fault:
             print(f"{folder} is damaged ({fault}); trying the one before it", file=sys.stderr)
             continue
-        state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError) as error:
+            raise UserError(
+                f"{folder / STATE} holds more than tensors and numbers, so it is not loaded; remove {folder} to go on "
+                f"from the checkpoint before it"
+            ) from error
         weights, facts = read_snapshot(folder / SNAPSHOT)
         return Saved(state, weights, facts)
     if folders:

@@ -70,6 +70,13 @@ def _format(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _add_codec(parser: argparse.ArgumentParser) -> None:
+    from training.codec.command import add_arguments
+
+    parser.description = "Codecs made for this material."
+    add_arguments(parser)
+
+
 def _number(name: str, text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or int(text) < 1:
         raise UserError(f"{name}={text} is not a whole number of 1 or more; give one, for example {name}=2")
@@ -79,4 +86,5 @@ def _number(name: str, text: str) -> int:
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "train": ("train a diffusion model on a dataset", _add_train),
     "format": ("say which format a paradigm is trained on", _add_format),
+    "codec": ("fit a codec of one's own", _add_codec),
 }

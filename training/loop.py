@@ -137,8 +137,6 @@ class Trainer:
         pinned = self.ranks.device.type == "cuda"
         objective = self.objective(train_data, log)
         listening = listen if self.ranks.main and every.listen_every else None
-        if listening:
-            _ = self.model.representation  # a codec that is missing is found now rather than after hours
         if self.step == 0:
             self.validate(valid_data, log)
         with Batches(train_data, training, steps, self.ranks.rank, self.ranks.size, pinned) as batches:

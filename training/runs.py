@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data_specs.codecs.base import Codec
 from data_specs.curve_files import as_curves
 from data_specs.curves import Curves
 from data_specs.dataset import DatasetInfo, Feature
 from data_specs.errors import UserError
 from data_specs.files import value_digest
 from data_specs.representations import Representation, Scaling, Statistics, representation
+from data_specs.representations.latents import Codes
 from data_specs.spec import Strict, validated
 from training import checkpoint
 from training.conditioning import ControlLayout
@@ -43,14 +43,22 @@ class DataFacts(Strict):
     instruments: tuple[str, ...]
     codec: str
     codebooks: int
-    codec_digest: str
+    codec_digest: str  # of the codec's weights or the transform's kernels
+    classes: int | None  # of a code; None for continuous data
+    centred: bool  # whether the mean is taken off on the way into the network
     statistics: dict[str, Any] | None
     plan_digest: str
     format_digest: str
 
     @classmethod
     def of(cls, info: DatasetInfo, features: tuple[Feature, ...]) -> "DataFacts":
-        """The facts of a dataset."""
+        """The facts of a dataset.
+
+        Raises:
+            UserError: the codec at hand is not the one that the data was made with.
+        """
+        codec = info.spec.codec
+        stored = matching_representation(info.format, codec.name, codec.codebooks, info.codec_digest)
         shapes = {feature.name: feature.shape for feature in features}
         return cls(
             digest=value_digest([[shard.clips, shard.sha256] for shard in info.splits["train"].shards]),
@@ -62,9 +70,11 @@ class DataFacts(Strict):
             shape=shapes.pop("data"),
             controls=shapes,
             instruments=info.spec.instrument_names,
-            codec=info.spec.codec.name,
-            codebooks=info.spec.codec.codebooks,
+            codec=codec.name,
+            codebooks=codec.codebooks,
             codec_digest=info.codec_digest,
+            classes=stored.bins if isinstance(stored, Codes) else None,
+            centred=stored.centred,
             statistics=info.statistics,
             plan_digest=info.plan_digest,
             format_digest=info.format_digest,
@@ -74,11 +84,6 @@ class DataFacts(Strict):
     def layout(self) -> ControlLayout:
         """The control features as networks take them."""
         return ControlLayout.from_shapes(self.controls)
-
-    @property
-    def classes(self) -> int | None:
-        """Number of classes of a code; None for continuous data."""
-        return Codec.bins if self.statistics is None else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +113,8 @@ class Run:
         Raises:
             UserError: the codec at hand is not the one that the data was made with.
         """
-        stored = representation(self.data.format, self.data.codec, self.data.codebooks)
-        if self.data.codec_digest and stored.digest != self.data.codec_digest:
-            raise UserError(
-                f"the codec {self.data.codec} has the digest {stored.digest[:12]}, the model was trained on data of "
-                f"{self.data.codec_digest[:12]}; put the weights of that codec back, or train on data of this one"
-            )
-        return stored
+        data = self.data
+        return matching_representation(data.format, data.codec, data.codebooks, data.codec_digest)
 
     @cached_property
     def scaling(self) -> Scaling | None:
@@ -122,7 +122,7 @@ class Run:
         if self.data.statistics is None:
             return None
         statistics = Statistics.from_json(self.data.statistics)
-        return Scaling.fit(statistics, self.paradigm.sigma_data, self.config.training.companding)
+        return Scaling.fit(statistics, self.paradigm.sigma_data, self.config.training.companding, self.data.centred)
 
     def to_model(self, stored: Tensor) -> Tensor:
         """Stored data [B, *shape] -> what the paradigm takes: scaled float32, or int64 codes."""
@@ -170,6 +170,21 @@ class Run:
             "train_seconds": self.train_seconds,
             "paradigm_state": {name: value.tolist() for name, value in self.paradigm.state_dict().items()},
         }
+
+
+def matching_representation(format_name: str, codec: str, codebooks: int, digest: str) -> Representation:
+    """The representation of a format, if it is the one that made the data.
+
+    Raises:
+        UserError: its digest is another, or its weights cannot be had.
+    """
+    stored = representation(format_name, codec, codebooks)
+    if stored.digest != digest:
+        raise UserError(
+            f"{stored.label} has the digest {stored.digest[:12] or 'of none'} here, the data was made with "
+            f"{digest[:12] or 'none'}; put that codec back ({codec}), or build the dataset again with this one"
+        )
+    return stored
 
 
 def build(config: Config, data: DataFacts) -> Run:

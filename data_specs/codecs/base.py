@@ -1,6 +1,8 @@
 """The interface every codec has. B batch, K codebooks, D latent channels, T frames, N samples."""
 
 from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Self
 
 from torch import Tensor
 
@@ -20,6 +22,29 @@ class Codec(ABC):
     bins: int = 1024  # entries of a codebook
     max_codebooks: int
     licence: str  # of the weights, for dataset.json and README
+
+    @classmethod
+    @abstractmethod
+    def own(cls) -> Self:
+        """The codec with its own weights, shipped or downloaded at first use.
+
+        Raises:
+            UserError: they cannot be had.
+        """
+
+    @classmethod
+    @abstractmethod
+    def load(cls, path: Path) -> Self:
+        """The codec with the weights in a file. Nothing in the file is executed.
+
+        Raises:
+            UserError: not a weights file of this codec.
+        """
+
+    @classmethod
+    @abstractmethod
+    def missing(cls) -> str:
+        """What `own` lacks on this machine, with the remedy; empty when nothing has to be fetched."""
 
     @property
     @abstractmethod

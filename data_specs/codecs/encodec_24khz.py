@@ -7,6 +7,7 @@ the package imports for resampling alone and which often cannot be loaded beside
 import importlib
 import sys
 import types
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,12 +43,8 @@ class Encodec24kHz(Codec):
         self._decoder: nn.Module = _for_inference(model.decoder)  # type: ignore[arg-type]
 
     @classmethod
-    def published(cls) -> Self:
-        """The authors' weights: from the cache folder, or fetched into it at first use (93 MB).
-
-        Raises:
-            UserError: no network, or another content than the published one.
-        """
+    def own(cls) -> Self:
+        """The authors' weights: from the cache folder, or fetched into it at first use (93 MB)."""
         path = cache_folder() / FILE
         download(_package().model.ROOT_URL + FILE, path, SHA256, BYTES)
         codec = cls.load(path)
@@ -56,12 +53,16 @@ class Encodec24kHz(Codec):
         return codec
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """The codec with the weights of a state dict saved by torch. Nothing in the file is executed.
+    def missing(cls) -> str:
+        _package()
+        path = cache_folder() / FILE
+        if path.is_file():
+            return ""
+        return f"{path} is not there; {BYTES / 1e6:.0f} MB are downloaded at first use, or place the file there"
 
-        Raises:
-            UserError: unreadable, or of another architecture.
-        """
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The codec with the weights of a state dict saved by torch."""
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises half a dozen types here; each means the same to the user
@@ -98,7 +99,10 @@ def untrained() -> Any:
     Raises:
         UserError: the encodec package is not installed.
     """
-    model = _package().model.EncodecModel.encodec_model_24khz(pretrained=False)
+    package = _package()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the package uses the older form of weight norm
+        model = package.model.EncodecModel.encodec_model_24khz(pretrained=False)
     return model.eval().requires_grad_(False)
 
 
@@ -130,6 +134,13 @@ class _CausalConv(nn.Module):
         return convolved
 
 
+class _Elu(nn.Module):
+    """ELU in place unless gradients are wanted. A residual block has read its input for the shortcut before this."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.elu(x, inplace=not x.requires_grad)
+
+
 def _for_inference(network: nn.Module) -> nn.Module:
     """The same function, faster: weight norm folded into the weights, activations in place, block-wise reflection."""
     conv = importlib.import_module("encodec.modules.conv")
@@ -140,8 +151,8 @@ def _for_inference(network: nn.Module) -> nn.Module:
             elif isinstance(child, conv.SConvTranspose1d):
                 nn.utils.remove_weight_norm(child.convtr.convtr)
             elif isinstance(child, nn.ELU):
-                child.inplace = True  # safe: a residual block reads its input for the shortcut first
-    return network
+                setattr(module, name, _Elu())
+    return network.requires_grad_(False)  # only now: folding a weight norm makes new parameters
 
 
 def _package() -> Any:

@@ -20,6 +20,7 @@ from data_specs.codecs.weights import FOLDER, read_weights
 from data_specs.errors import UserError
 from data_specs.files import file_sha256
 
+SHIPPED = FOLDER / "pvt.safetensors"
 NORM_FLOOR = 1e-12  # of |u|^2: keeps the power law and its gradient finite at zero; -120 dB
 
 
@@ -41,17 +42,16 @@ class PvtCodec(Codec):
         self.max_codebooks, self.bins = tensors["codebooks"].shape[:2]
 
     @classmethod
-    def shipped(cls) -> Self:
-        """The codec that comes with the project."""
-        return cls.load(FOLDER / "pvt.safetensors")
+    def own(cls) -> Self:
+        return cls.load(SHIPPED)
+
+    @classmethod
+    def missing(cls) -> str:
+        return "" if SHIPPED.is_file() else f"{SHIPPED} is missing; install the project again"
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """The codec in a file that `python -m training codec fit` wrote.
-
-        Raises:
-            UserError: not such a file, or damaged.
-        """
+        """The codec in a file that `python -m training codec fit` wrote."""
         tensors, metadata = read_weights(path)
         try:
             return cls(tensors, float(metadata["power"]), metadata["name"], file_sha256(path))

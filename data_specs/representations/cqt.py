@@ -10,7 +10,7 @@ from data_specs.representations.base import Representation
 from data_specs.representations.cqt_kernels import BINS, HOP, SAMPLE_RATE, kernels, transform
 from data_specs.representations.least_squares import conjugate_gradients
 
-DECODE_STEPS = 5  # 35 dB on noise of 150 to 8000 Hz, above 60 dB on single notes
+DECODE_STEPS = 5  # 35 dB on noise of 150 to 8000 Hz, above 55 dB on rendered clips
 DECODED_AT_ONCE = 8  # clips; bounds the memory
 
 

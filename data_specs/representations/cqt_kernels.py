@@ -41,7 +41,7 @@ class Kernels(NamedTuple):
 
     values: np.ndarray
     reach: int  # samples on either side of a frame
-    digest: str  # SHA-256 of the values, hex
+    digest: str  # SHA-256, hex, of the values and of what else decides a transform's bytes
 
 
 @cache
@@ -57,7 +57,9 @@ def kernels() -> Kernels:
     reach = max(width // 2 - int(used[0]), int(used[-1]) + 1 - width // 2)
     scaled = made[:, width // 2 - reach : width // 2 + reach] * np.sqrt(lengths.numpy())[:, None]
     values = np.ascontiguousarray(scaled, dtype=np.complex64)
-    return Kernels(values, reach, hashlib.sha256(values.tobytes()).hexdigest())
+    digest = hashlib.sha256(f"hop {HOP}, floor {SPECTRUM_FLOOR}, group {_GROUP}".encode())
+    digest.update(values.tobytes())
+    return Kernels(values, reach, digest.hexdigest())
 
 
 class Group(NamedTuple):

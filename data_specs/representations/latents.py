@@ -60,7 +60,7 @@ class Codes(_Coded):
         super().__init__(codec)
         if not 1 <= codebooks <= codec.max_codebooks:
             raise UserError(
-                f"{codebooks} codebooks were asked for, {codec.name} has 1 to {codec.max_codebooks}; change codec.codebooks"
+                f"{codebooks} codebooks were asked for, {codec.name} has 1 to {codec.max_codebooks}; change the number"
             )
         self.codebooks = codebooks
         self.bins = codec.bins

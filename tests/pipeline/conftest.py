@@ -1,6 +1,12 @@
 """MIDI songs and plans made on the spot, small enough to build whole datasets from."""
 
 import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import mido
 import numpy as np
@@ -65,3 +71,40 @@ def small_plan(midi_folder, small_spec, tmp_path_factory):
     files = [(str(path.relative_to(midi_folder)), path.read_bytes()) for path in sorted(midi_folder.rglob("*.mid"))]
     part = index_part(files, small_spec, index, lambda content: read_song(content, small_spec.limits))
     return make_plan(small_spec, [part.path], index)
+
+
+class DaskCluster:
+    """A scheduler and two workers, each a process of its own on loopback, started as a user starts them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "scheduler.json"
+        self.processes: list[subprocess.Popen] = []
+        self._start("scheduler", "--port", "0", "--no-dashboard")
+        deadline = time.monotonic() + 60
+        while not self.file.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.address = json.loads(self.file.read_bytes())["address"]
+        self.start_worker()
+        self.start_worker()
+
+    def start_worker(self) -> subprocess.Popen:
+        """One more worker."""
+        return self._start("worker", "--nthreads", "1", "--no-dashboard", "--no-nanny")
+
+    def _start(self, kind: str, *options: str) -> subprocess.Popen:
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+        place = ["--host", "127.0.0.1", "--scheduler-file", str(self.file)]
+        command = [sys.executable, "-m", "dask", kind, *place, *options]
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.processes.append(process)
+        return process
+
+
+@pytest.fixture(scope="session")
+def dask_cluster(tmp_path_factory):
+    """See DaskCluster."""
+    cluster = DaskCluster(tmp_path_factory.mktemp("dask"))
+    yield cluster
+    for process in reversed(cluster.processes):
+        process.kill()
+        process.wait()

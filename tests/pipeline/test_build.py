@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-import os
-import signal
 import subprocess
-import sys
 import tarfile
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,30 +16,34 @@ import tensorflow as tf
 
 from data_specs.dataset import load_info
 from data_specs.errors import UserError
-from data_specs.spec import Clips
+from data_specs.spec import Clips, Spec
 from pipeline.build import Request, build
 from pipeline.shards import Share
 from pipeline.validate import validate
 
-ROOT = Path(__file__).parents[2]
 
+@pytest.fixture(scope="module")
+def request_for(dask_cluster):
+    """A request for audio and disc of a spec and a MIDI source, on the session's workers."""
 
-def request(spec, midi, out, **changes) -> Request:
-    source = spec.source.model_copy(update={"midi": str(midi)})
-    plain = Request(
-        spec=spec.model_copy(update={"source": source}),
-        formats=("audio", "disc"),
-        out=out,
-        index=out / "index",
-        workers=2,
-        scheduler=None,
-        dry_run=False,
-        force=False,
-        accept_fewer=False,
-        accept_device=False,
-        share=None,
-    )
-    return replace(plain, **changes)
+    def make(spec: Spec, midi: Path, out: Path, **changes) -> Request:
+        source = spec.source.model_copy(update={"midi": str(midi)})
+        plain = Request(
+            spec=spec.model_copy(update={"source": source}),
+            formats=("audio", "disc"),
+            out=out,
+            index=out / "index",
+            workers=None,
+            scheduler=dask_cluster.address,
+            dry_run=False,
+            force=False,
+            accept_fewer=False,
+            accept_device=False,
+            share=None,
+        )
+        return replace(plain, **changes)
+
+    return make
 
 
 def contents(out: Path) -> dict[str, str]:
@@ -59,21 +61,24 @@ def contents(out: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def built(small_spec, midi_folder, tmp_path_factory):
+def built(request_for, small_spec, midi_folder, tmp_path_factory):
     """The reference: audio and disc, built by two local workers."""
     out = tmp_path_factory.mktemp("built")
-    assert build(request(small_spec, midi_folder, out)) == 0
+    assert build(request_for(small_spec, midi_folder, out)) == 0
     return out
 
 
 def tensorflow_records(folder: Path, split: str) -> list[dict]:
     """Every record of a split, read by TensorFlow with nothing but shapes.txt."""
-    shapes = {name: (dtype, tuple(map(int, dims))) for name, dtype, *dims in map(str.split, open(folder / "shapes.txt"))}
+    lines = [line.split() for line in (folder / "shapes.txt").read_text().splitlines()]
+    shapes = {name: (dtype, tuple(map(int, dims))) for name, dtype, *dims in lines}
     described = {name: tf.io.FixedLenFeature([], tf.string) for name in (*shapes, "id")}
     records = []
     for raw in tf.data.TFRecordDataset(sorted(map(str, (folder / split).glob("*.tfrecord")))):
         values = tf.io.parse_single_example(raw, described)
-        record = {n: tf.reshape(tf.io.decode_raw(values[n], dtype), dims).numpy() for n, (dtype, dims) in shapes.items()}
+        record = {
+            n: tf.reshape(tf.io.decode_raw(values[n], dtype), dims).numpy() for n, (dtype, dims) in shapes.items()
+        }
         records.append({**record, "id": values["id"].numpy().decode()})
     return records
 
@@ -113,85 +118,83 @@ def test_validation_passes_and_finds_a_flipped_bit(built, tmp_path, capsys):
     assert "wrong sha256: 1" in printed
 
 
-def test_an_archive_one_worker_and_another_order_give_the_same_bytes(built, small_spec, midi_folder, tmp_path):
+def test_an_archive_one_worker_and_another_order_give_the_same_bytes(
+    request_for, built, small_spec, midi_folder, tmp_path
+):
     archive = tmp_path / "songs.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         for path in sorted(midi_folder.rglob("*.mid"), reverse=True):
             tar.add(path, path.relative_to(midi_folder))
-    assert build(request(small_spec, archive, tmp_path / "out", workers=1)) == 0
+    assert build(request_for(small_spec, archive, tmp_path / "out", workers=1)) == 0
     assert contents(tmp_path / "out") == contents(built)
 
 
-def test_shares_and_a_last_call_give_the_same_bytes(built, small_spec, midi_folder, tmp_path):
+def test_shares_and_a_last_call_give_the_same_bytes(request_for, built, small_spec, midi_folder, tmp_path):
     for share in (Share(1, 2), Share(0, 2)):
-        assert build(request(small_spec, midi_folder, tmp_path, formats=("disc",), share=share)) == 0
+        assert build(request_for(small_spec, midi_folder, tmp_path, formats=("disc",), share=share)) == 0
         assert not (tmp_path / "PVT-disc" / "dataset.json").exists()
     shards = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.tfrecord")}
-    assert build(request(small_spec, midi_folder, tmp_path, formats=("disc",))) == 0
+    assert build(request_for(small_spec, midi_folder, tmp_path, formats=("disc",))) == 0
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.tfrecord")} == shards
     assert contents(tmp_path) == {name: digest for name, digest in contents(built).items() if "disc" in name}
 
 
-def test_growing_keeps_full_shards_and_equals_a_large_build(small_spec, midi_folder, tmp_path, capsys):
+def test_growing_keeps_full_shards_and_equals_a_large_build(request_for, small_spec, midi_folder, tmp_path, capsys):
     grown, large = tmp_path / "grown", tmp_path / "large"
     smaller = small_spec.with_clips(Clips(train=6, valid=2))
-    assert build(request(smaller, midi_folder, grown, formats=("disc",))) == 0
+    assert build(request_for(smaller, midi_folder, grown, formats=("disc",))) == 0
     first = next((grown / "PVT-disc/train").glob("*-00000-of-*"))
     inode = first.stat().st_ino
-    assert build(request(small_spec, midi_folder, grown, formats=("disc",))) == 0
+    assert build(request_for(small_spec, midi_folder, grown, formats=("disc",))) == 0
     assert next((grown / "PVT-disc/train").glob("*-00000-of-*")).stat().st_ino == inode
-    assert build(request(small_spec, midi_folder, large, formats=("disc",))) == 0
+    assert build(request_for(small_spec, midi_folder, large, formats=("disc",))) == 0
     assert contents(grown) == contents(large)
     capsys.readouterr()
-    assert build(request(smaller, midi_folder, grown, formats=("disc",))) == 0  # fewer than stand
+    assert build(request_for(smaller, midi_folder, grown, formats=("disc",))) == 0  # fewer than stand
     assert "nothing to do (it has 10:3, which is kept)" in capsys.readouterr().out
 
 
-def test_other_settings_and_too_few_melodies_are_refused(built, small_spec, midi_folder, tmp_path):
+def test_other_settings_and_too_few_melodies_are_refused(request_for, built, small_spec, midi_folder, tmp_path):
     with pytest.raises(UserError, match=r"plan\.seed = 0"):
-        build(request(small_spec.model_copy(update={"seed": 1}), midi_folder, built, formats=("audio",)))
+        build(request_for(small_spec.model_copy(update={"seed": 1}), midi_folder, built, formats=("audio",)))
     with pytest.raises(UserError, match="9000 train clips are asked for") as error:
-        build(request(small_spec.with_clips(Clips(train=9000, valid=1)), midi_folder, tmp_path))
+        build(request_for(small_spec.with_clips(Clips(train=9000, valid=1)), midi_folder, tmp_path))
     assert "ACCEPT_FEWER=1" in str(error.value)
 
 
-def test_force_moves_aside_and_deletes_nothing(small_spec, midi_folder, tmp_path):
+def test_force_moves_aside_and_deletes_nothing(request_for, small_spec, midi_folder, tmp_path):
     (tmp_path / "PVT-disc").mkdir()
     (tmp_path / "PVT-disc" / "thesis.tex").write_text("mine")
-    assert build(request(small_spec, midi_folder, tmp_path, formats=("disc",), force=True)) == 0
+    assert build(request_for(small_spec, midi_folder, tmp_path, formats=("disc",), force=True)) == 0
     assert (tmp_path / "PVT-disc.old-1" / "thesis.tex").read_text() == "mine"
 
 
-def test_a_remote_scheduler_with_two_workers_survives_one_being_killed(built, small_spec, midi_folder, tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    address = tmp_path / "scheduler.json"
-    command = [sys.executable, "-m", "dask"]
-    processes = []
-    try:
-        start = ["scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(address)]
-        processes.append(subprocess.Popen([*command, *start], env=environment, stderr=subprocess.DEVNULL))
-        for _ in range(2):
-            worker = ["worker", "--scheduler-file", str(address), "--nthreads", "1", "--no-dashboard", "--no-nanny"]
-            processes.append(
-                subprocess.Popen([*command, *worker, "--host", "127.0.0.1"], env=environment, stderr=subprocess.DEVNULL)
-            )
-        deadline = time.monotonic() + 60
-        while not address.exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        scheduler = json.loads(address.read_bytes())["address"]
-        killer = subprocess.Popen(
-            [sys.executable, "-c", f"import os, time; time.sleep(9); os.kill({processes[1].pid}, {signal.SIGKILL})"]
-        )
-        processes.append(killer)
-        assert build(request(small_spec, midi_folder, tmp_path / "out", scheduler=scheduler, workers=None)) == 0
-        assert contents(tmp_path / "out") == contents(built)
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+def test_local_workers_and_a_scheduler_elsewhere_give_the_same_bytes(
+    request_for, built, small_spec, midi_folder, tmp_path
+):
+    local = request_for(small_spec, midi_folder, tmp_path, scheduler=None, workers=1)
+    assert build(local) == 0
+    assert contents(tmp_path) == contents(built)
 
 
-def test_nobody_at_the_scheduler_address_is_one_sentence(small_spec, midi_folder, tmp_path, monkeypatch):
+def test_a_worker_killed_in_mid_run_changes_nothing(
+    request_for, built, small_spec, midi_folder, dask_cluster, tmp_path
+):
+    victim = dask_cluster.start_worker()
+
+    def kill() -> None:
+        while not any(tmp_path.rglob("*.tfrecord")):
+            time.sleep(0.01)
+        victim.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    assert build(request_for(small_spec, midi_folder, tmp_path)) == 0
+    killer.join()
+    assert contents(tmp_path) == contents(built)
+
+
+def test_nobody_at_the_scheduler_address_is_one_sentence(request_for, small_spec, midi_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.cluster.CONNECT_SECONDS", 1)
-    with pytest.raises(UserError, match="no Dask scheduler answers at SCHEDULER=tcp://127.0.0.1:9"):
-        build(request(small_spec, midi_folder, tmp_path, scheduler="tcp://127.0.0.1:9"))
+    with pytest.raises(UserError, match=r"no Dask scheduler answers at SCHEDULER=tcp://127\.0\.0\.1:9"):
+        build(request_for(small_spec, midi_folder, tmp_path, scheduler="tcp://127.0.0.1:9"))

@@ -1,7 +1,7 @@
 """One shard: what is in it, byte for byte, and what is left out."""
 
 import hashlib
-import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +12,11 @@ from data_specs.records import read_records
 from data_specs.representations import Statistics, representation
 from pipeline.render import Renderer, soundfont_path
 from pipeline.shards import ShardBuilder, encode_chunk, features_of, shard_tasks
+
+
+def records_of(path: Path) -> list[dict[str, bytes]]:
+    with open(path, "rb") as file:
+        return list(read_records(file))
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +36,18 @@ def test_a_shard_holds_its_clips_in_order_as_they_sound(builder, small_spec, sma
     content = (tmp_path / task.file).read_bytes()
     assert (receipt.bytes, receipt.sha256) == (len(content), hashlib.sha256(content).hexdigest())
     planned = small_plan.clips("train", 8, 10)
-    records = list(read_records(io.BytesIO(content)))
+    records = records_of(tmp_path / task.file)
     assert [record["id"].decode() for record in records] == [clip.id for clip in planned] == list(receipt.levels_dbfs)
     for record, clip in zip(records, planned, strict=True):
         audio = np.frombuffer(record["data"], "<f4")
-        np.testing.assert_array_equal(audio, renderer.render(clip.notes, small_spec.instruments[clip.instrument], 192_000))
+        played = renderer.render(clip.notes, small_spec.instruments[clip.instrument], 192_000)
+        np.testing.assert_array_equal(audio, played)
         expected = controls(clip.notes, clip.instrument, 3, 600, 320)
         np.testing.assert_array_equal(np.frombuffer(record["velocity"], "<f4"), expected.velocity)
         np.testing.assert_array_equal(np.frombuffer(record["chroma"], "<f4"), expected.chroma)
         np.testing.assert_array_equal(np.frombuffer(record["instruments"], "<f4").reshape(3, 600), expected.instruments)
-        assert receipt.levels_dbfs[clip.id] == pytest.approx(10 * np.log10(np.mean(np.square(audio, dtype=np.float64))), abs=0.01)
+        power = np.mean(np.square(audio, dtype=np.float64))
+        assert receipt.levels_dbfs[clip.id] == pytest.approx(10 * np.log10(power), abs=0.01)
     assert len(content) == layout(builder.features).size * 2
 
 
@@ -66,8 +73,8 @@ def test_a_faulty_clip_is_left_out_counted_and_its_neighbours_stay(builder, smal
     receipt = builder.build(task, tmp_path / "less")
     assert [(fault.id, fault.reason) for fault in receipt.faults] == [(victim.id, "silence")]
     assert receipt.clips == 3
-    kept = {record["id"]: record for record in read_records(open(tmp_path / "less" / task.file, "rb"))}
-    before = {record["id"]: record for record in read_records(open(tmp_path / "whole" / task.file, "rb"))}
+    kept = {record["id"]: record for record in records_of(tmp_path / "less" / task.file)}
+    before = {record["id"]: record for record in records_of(tmp_path / "whole" / task.file)}
     assert kept == {key: value for key, value in before.items() if key != victim.id.encode()}
     assert whole.clips == 4
 
@@ -75,11 +82,12 @@ def test_a_faulty_clip_is_left_out_counted_and_its_neighbours_stay(builder, smal
 def test_statistics_of_shards_add_up_to_those_of_all_clips(builder, tmp_path):
     tasks = shard_tasks("audio", "train", 10, 4)
     receipts = [builder.build(task, tmp_path) for task in tasks]
-    total = sum((Statistics.from_json(r.statistics) for r in receipts[1:]), Statistics.from_json(receipts[0].statistics))
+    first, *others = (Statistics.from_json(receipt.statistics) for receipt in receipts)
+    total = sum(others, first)
     clips = [
         np.frombuffer(record["data"], "<f4").astype(np.float64)
         for task in tasks
-        for record in read_records(open(tmp_path / task.file, "rb"))
+        for record in records_of(tmp_path / task.file)
     ]
     assert total.count == 10 * 192_000
     assert total.mean.item() == pytest.approx(np.mean(clips), abs=1e-12)

@@ -5,12 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from data_specs.codecs.mdct import sine_window
+from data_specs.codecs.weights import write_weights
 from data_specs.dataset import MANIFEST, SHAPES, DatasetInfo, Shard, Split, clip_features, folder_name, shard_name
 from data_specs.files import file_sha256, write_bytes, write_json
 from data_specs.records import write_record
+from data_specs.representations import representation
 from data_specs.representations.base import Statistics
-from data_specs.spec import load_spec
+from data_specs.spec import Codec, load_spec
 
 SHAPES_OF = {"encodec": (128, 600), "disc": (16, 600), "cqt": (2, 216, 1921)}
 HOPS = {"encodec": 320, "disc": 320, "cqt": 100}
@@ -21,7 +25,12 @@ def write_dataset(
 ) -> tuple[Path, dict[str, list[dict[str, np.ndarray | str]]]]:
     """Write PVT-<format> below `parent`; returns its folder and what was written, per split and clip."""
     rng = np.random.default_rng(seed)
+    codec = parent / "codec.safetensors"
+    if not codec.exists():
+        write_weights(codec, "pvt", *_codec_tensors())
     spec = load_spec("sample")
+    spec = spec.model_copy(update={"codec": Codec(name=str(codec))})
+    transform = representation(format_name, str(codec)).digest
     folder = parent / folder_name(format_name)
     shape = SHAPES_OF[format_name]
     features = clip_features(shape, spec.format(format_name).dtype, shape[-1], 3)
@@ -58,7 +67,7 @@ def write_dataset(
         spec=spec,
         plan_digest="0" * 64,
         format_digest=f"{seed:064d}",
-        format_key={"codec": "0" * 64} if format_name != "cqt" else {},
+        format_key={"transform": transform},
         versions={},
         devices=("cpu",),
         splits=splits,
@@ -69,6 +78,16 @@ def write_dataset(
     write_bytes(folder / SHAPES, "".join(f"{feature}\n" for feature in features).encode())
     write_json(folder / MANIFEST, info.model_dump(mode="json"))
     return folder, written
+
+
+def _codec_tensors() -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """A codec of the real one's sizes with random directions and codebooks."""
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(320, 128, generator=generator))[0]
+    codebooks = 0.1 * torch.randn(16, 1024, 128, generator=generator)
+    codebooks[:, 0] = 0
+    tensors = {"window": sine_window().float(), "weight": torch.ones(320), "basis": basis, "codebooks": codebooks}
+    return tensors, {"power": "1.0", "name": "test"}
 
 
 def _clip(rng: np.random.Generator, features, format_name: str) -> dict[str, np.ndarray | str]:

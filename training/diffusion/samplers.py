@@ -1,8 +1,9 @@
 """Samplers as functions of (denoiser, x, sigmas): no networks, devices or progress bars in here.
 
 x [B, ...] is clean data plus noise of standard deviation sigma (s(t) = 1, sigma(t) = t of Karras et al. 2022). A
-denoiser maps (x, sigma [B]) to the expected clean data. Sigmas decrease and end in 0. Models trained with a variance-preserving
-process live in the same space after division by sqrt(alphabar), so every sampler serves every continuous paradigm.
+denoiser maps (x, sigma [B]) to the expected clean data. Sigmas decrease and end in 0. Models trained with a
+variance-preserving process live in the same space after division by sqrt(alphabar), so every sampler serves every
+continuous paradigm.
 """
 
 import math

@@ -1,8 +1,8 @@
 """How codes are corrupted: multinomial diffusion with a uniform prior, and absorbing state.
 
 C classes. x_0 is a code, x_t its corrupted form; `past` and `now` are alphabar at times s < t. Everything that
-depends on all classes goes through gathers and reductions over logits [..., C]; no one-hot tensor exists. Scalars per clip
-are worked out in float64, since 1 - alphabar loses its digits in float32.
+depends on all classes goes through gathers and reductions over logits [..., C]; no one-hot tensor exists. Scalars per
+clip are worked out in float64, since 1 - alphabar loses its digits in float32.
 Hoogeboom et al. 2021 (multinomial diffusion), Austin et al. 2021 (D3PM).
 """
 
@@ -10,10 +10,13 @@ import math
 from abc import ABC, abstractmethod
 
 import torch
+import torch.nn.functional as nnf
 from torch import Tensor
 
 from data_specs.errors import UserError
 from training.diffusion.noise import Noise
+
+LINEAR_ABOVE = 40.0  # softplus(x) is x to the last digit of float64
 
 
 class Transition(ABC):
@@ -88,10 +91,11 @@ class Uniform(Transition):
     def divergence(self, logits: Tensor, x0: Tensor, x_t: Tensor, past: Tensor, now: Tensor) -> Tensor:
         # The posterior of x_s takes three values: at x_0, at x_t, and the same at all other classes. The model's is
         # (a [k = x_t] + b)(c pi_k + d) over its sum a (c pi[x_t] + d) + b. What both share cancels. All logarithms are
-        # taken relative to d (to c where d is 0), so that small divergences are sums of small numbers.
+        # taken relative to d, so that small divergences are sums of small numbers: log(c pi + d) - log d is a softplus.
+        # Where d is 0 (s = 0) only x_0 has weight, and its logarithm is that of pi itself.
         a, b, c, d = self._coefficients(past, now, x_t)
-        base = torch.where(d > 0, d, c)
-        log_c, log_d = (c / base).log(), (d / base).log()
+        ends = d <= 0
+        log_ratio = torch.where(ends, 0.0, (c / d).log())
         same = x0 == x_t
         normaliser = a * (c * same + d) + b
         rest = b * d / normaliser  # posterior of a class that is neither x_0 nor x_t
@@ -102,12 +106,12 @@ class Uniform(Transition):
         def cast(value: Tensor) -> Tensor:
             return value.to(logits.dtype)
 
-        log_pi = logits - logits.logsumexp(-1, keepdim=True)
-        # At d = 0, where log_d is -inf, logaddexp returns its first argument, with gradient 1.
-        mixed = torch.logaddexp(log_pi + cast(log_c).unsqueeze(-1), cast(log_d).unsqueeze(-1))
+        log_pi = logits.log_softmax(-1)
+        mixed = nnf.softplus(log_pi + cast(log_ratio).unsqueeze(-1), threshold=LINEAR_ABOVE)
         mixed_x0, mixed_x_t = _at(mixed, x0), _at(mixed, x_t)
         others = mixed.sum(-1) - mixed_x0 - torch.where(same, 0.0, mixed_x_t)
-        true_x0 = cast(torch.logaddexp(log_c, log_d))
+        mixed_x0 = torch.where(ends, _at(log_pi, x0), mixed_x0)
+        true_x0 = cast(torch.where(ends, 0.0, torch.log1p(c / d)))
         cross = cast(at_x0) * (true_x0 - mixed_x0) - cast(at_x_t) * mixed_x_t - cast(rest) * others
         normalisers = torch.log1p(cast(ratio) * _at(log_pi, x_t).exp()) - cast(torch.log1p(ratio * same))
         return cross + normalisers

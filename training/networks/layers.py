@@ -143,3 +143,19 @@ def cropped(x: Tensor, lengths: tuple[int, ...]) -> Tensor:
     for axis, length in enumerate(lengths, start=2):
         x = x.narrow(axis, 0, length)
     return x
+
+
+def folded(x: Tensor, patch: int) -> Tensor:
+    """[B, C, L1, ...] -> [B, C * patch ** dims, L1 / patch, ...]: neighbouring positions become channels."""
+    if patch > 1:
+        for axis in range(2, x.ndim):
+            x = x.unflatten(axis, (-1, patch)).movedim(axis + 1, 2).flatten(1, 2)
+    return x
+
+
+def unfolded(x: Tensor, patch: int) -> Tensor:
+    """The inverse of `folded`."""
+    if patch > 1:
+        for axis in reversed(range(2, x.ndim)):
+            x = x.unflatten(1, (-1, patch)).movedim(2, axis + 1).flatten(axis, axis + 1)
+    return x

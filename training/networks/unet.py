@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from data_specs.errors import UserError
 from data_specs.spec import Strict
 from training.conditioning import UNCONDITIONED, ControlLayout
 from training.networks.codes import ClassLogits, CodeEmbedding
@@ -26,7 +27,9 @@ from training.networks.layers import (
     Upsample,
     convolution,
     cropped,
+    folded,
     padded,
+    unfolded,
     zeroed,
 )
 
@@ -44,6 +47,7 @@ class UNetConfig(Strict):
     attention: Annotated[int, Field(ge=0)] = 0  # levels with self-attention, counted from the bottom
     code_embedding: Positive = 32  # channels per codebook, for codes only
     controls: dict[str, dict[str, Any]] = Field(default_factory=dict)  # ways of control by name; none: unconditional
+    patch: Positive = 1  # positions along each axis that are folded into channels on the way in; continuous data only
     checkpoint: bool = False  # keep only each block's input and compute the rest again going back
 
     @property
@@ -125,13 +129,20 @@ class UNet(nn.Module):
         dims = len(shape) - 1
         down, up = config.down_widths, config.up_widths
         depth = len(config.factors)
-        self.multiple = 2**depth
+        if classes and config.patch > 1:
+            raise UserError(
+                "network.patch is for continuous data; codes need a last layer that acts on each frame alone"
+            )
+        self.patch = config.patch
+        self.multiple = config.patch * 2**depth
         self.checkpointing = config.checkpoint
         self.control_rows = layout.total
         self.codes = CodeEmbedding(shape[0], vocabulary or classes, config.code_embedding) if classes else None
         self.noise = NoiseEmbedding(config.embedding)
-        self.enter = convolution(dims, self.codes.channels if self.codes else shape[0], down[0])
-        self.bins = nn.Parameter(torch.zeros(down[0], shape[1], 1)) if dims == 2 else None
+        entering = self.codes.channels if self.codes else shape[0] * config.patch**dims
+        self.enter = convolution(dims, entering, down[0])
+        bins = -(-shape[1] // self.multiple) * 2**depth
+        self.bins = nn.Parameter(torch.zeros(down[0], bins, 1)) if dims == 2 else None
 
         met = (down[0], *down[:-1])  # widths before a level's first block: the level above's
         self.branches = build_branches(config.controls, layout, met)
@@ -148,7 +159,7 @@ class UNet(nn.Module):
         if classes:
             self.out: nn.Module = ClassLogits(above[-1], shape[0], classes)
         else:
-            self.out = zeroed(convolution(dims, above[-1], shape[0], kernel=1))
+            self.out = zeroed(convolution(dims, above[-1], entering, kernel=1))
 
     def _branches(self) -> list[ControlBranch]:
         return list(self.branches.values())  # type: ignore[arg-type]
@@ -169,13 +180,13 @@ class UNet(nn.Module):
             controls: [B, N, T], -1 where a feature says nothing; None: nothing is said.
 
         Returns:
-            [B, H, (F,) T].
+            [B, H, (F,) T], with patches F and T divided by the patch and rounded up.
         """
-        lengths = tuple(x.shape[2:])
-        h = self.enter(self.codes(x) if self.codes is not None else x)
+        lengths = tuple(-(-length // self.patch) for length in x.shape[2:])
+        h = padded(self.codes(x) if self.codes is not None else x, self.multiple)
+        h = self.enter(folded(h, self.patch))
         if self.bins is not None:
             h = h + self.bins.to(h.dtype)
-        h = padded(h, self.multiple)
         embedded = self.noise(c_noise)
         encodings = self._encodings(controls, x, embedded)
         skips = []
@@ -195,10 +206,10 @@ class UNet(nn.Module):
             return []
         if controls is None:
             controls = like.new_full((x.shape[0], self.control_rows, x.shape[-1]), UNCONDITIONED)
-        whole = padded(controls, self.multiple, mode="replicate")
+        whole = nnf.avg_pool1d(padded(controls, self.multiple, mode="replicate"), self.patch)
         return [branch.encode(whole) for branch in self._branches()]
 
     def forward(self, x: Tensor, c_noise: Tensor, controls: Tensor | None = None) -> Tensor:
         """As `features`, then the last layer: [B, C, (F,) T], or logits [B, K, T, classes] for codes."""
         mapped: Tensor = self.out(self.features(x, c_noise, controls))
-        return mapped
+        return mapped if self.codes is not None else cropped(unfolded(mapped, self.patch), tuple(x.shape[2:]))

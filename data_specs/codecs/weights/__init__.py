@@ -1,7 +1,9 @@
 """Weights files of codecs made here: safetensors whose metadata say what they are. Shipped ones lie in this folder."""
 
+import json
 import struct
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -10,9 +12,10 @@ from torch import Tensor
 from data_specs.errors import UserError
 from data_specs.files import write_bytes
 
+Metadata = dict[str, Any]
 FOLDER = Path(__file__).parent
-FORMAT = "pvt-audio codec"  # metadata key `format`
-VERSION = "1"
+KEY = "pvt-audio codec"  # the only metadata key: safetensors writes several in no fixed order
+VERSION = 1
 
 
 def codec_kind(path: Path) -> str:
@@ -23,19 +26,10 @@ def codec_kind(path: Path) -> str:
     """
     if not _is_safetensors(path):
         return "encodec_24khz"
-    return read_metadata(path)["codec"]
+    return str(_read(path, with_tensors=False)[1]["codec"])
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of one of our weights files.
-
-    Raises:
-        UserError: unreadable, not a codec of this project, or of another version.
-    """
-    return _read(path, with_tensors=False)[1]
-
-
-def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_weights(path: Path) -> tuple[dict[str, Tensor], Metadata]:
     """Tensors and metadata of one of our weights files.
 
     Raises:
@@ -44,23 +38,28 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return _read(path, with_tensors=True)
 
 
-def write_weights(path: Path, codec: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+def write_weights(path: Path, codec: str, tensors: dict[str, Tensor], metadata: Metadata) -> None:
     """Write a weights file for `codec` atomically; the same content gives the same bytes."""
-    head = {"format": FORMAT, "version": VERSION, "codec": codec}
-    write_bytes(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}, {**metadata, **head}))
+    described = json.dumps({**metadata, "version": VERSION, "codec": codec}, sort_keys=True)
+    write_bytes(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}, {KEY: described}))
 
 
-def _read(path: Path, with_tensors: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read(path: Path, with_tensors: bool) -> tuple[dict[str, Tensor], Metadata]:
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            held = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()} if with_tensors else {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} cannot be read as safetensors ({error}); fetch or fit the codec again") from error
-    if metadata.get("format") != FORMAT or "codec" not in metadata:
-        raise UserError(f"{path} is a safetensors file but no codec of this project; fit one with make codec")
-    if metadata.get("version") != VERSION:
-        raise UserError(f"{path} has codec version {metadata.get('version')}, this project reads {VERSION}; update it")
+    try:
+        metadata = json.loads(held[KEY])
+        version, _ = metadata["version"], metadata["codec"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} is a safetensors file but no codec of this project; fit one with make codec"
+        ) from error
+    if version != VERSION:
+        raise UserError(f"{path} has codec version {version}, this project reads {VERSION}; update the project")
     return tensors, metadata
 
 
