@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data_specs.commands import Parser, run
 from data_specs.errors import UserError
+from training.evaluation.commands import add_classifier, add_evaluate
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -85,6 +86,8 @@ def _number(name: str, text: str) -> int:
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "train": ("train a diffusion model on a dataset", _add_train),
+    "evaluate": ("measure trained runs: distance to real audio, control adherence, time, size", add_evaluate),
+    "classifier": ("train the classifier that the measures listen with", add_classifier),
     "format": ("say which format a paradigm is trained on", _add_format),
     "codec": ("fit a codec of one's own", _add_codec),
 }
