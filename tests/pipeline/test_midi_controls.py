@@ -24,9 +24,7 @@ def write_midi(path, tracks):
         now = 0
         for time, _, pitch, velocity in sorted(events):
             tick = round(time * 480)
-            track.append(
-                mido.Message("note_on", note=pitch, velocity=velocity, time=tick - now, channel=channel)
-            )
+            track.append(mido.Message("note_on", note=pitch, velocity=velocity, time=tick - now, channel=channel))
             now = tick
         file.tracks.append(track)
     content = io.BytesIO()
