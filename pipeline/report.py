@@ -187,8 +187,7 @@ def _rejects(stored: Stored) -> Markup:
 def _cards(formats: Sequence[Stored], clips: int) -> list[Markup]:
     found = []
     for number in range(clips):
-        split = SPLITS[number % len(SPLITS)]
-        index = number // len(SPLITS)
+        split, index = SPLITS[number % len(SPLITS)], number  # neighbours in the plan are played by other instruments
         if all(index < stored.info.splits[split].clips for stored in formats):
             found.append(_card(formats, split, index))
     return found

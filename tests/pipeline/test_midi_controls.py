@@ -87,6 +87,6 @@ def test_what_cannot_be_read_is_one_sentence(song, tmp_path, capsys):
     for arguments, message in cases:
         assert main(["controls", *arguments]) == 2
         assert message in capsys.readouterr().err
+    drums = write_midi(tmp_path / "drums.mid", [(115, [(0, 1, 60, 90)])])
     with pytest.raises(UserError, match="no melody"):
-        drums = write_midi(tmp_path / "drums.mid", [(115, [(0, 1, 60, 90)])])
         midi_curves(drums)
