@@ -219,10 +219,11 @@ def _build_format(job: Job, cluster: Cluster, kind: str, request: Request) -> No
         return
     receipts = folder.receipts()
     wanted = {(task.split, task.number) for task in job.tasks}
-    _finish(job, {key: receipt for key, receipt in receipts.items() if key in wanted}, request)
+    share = next(cluster.run(batching_share, [(job.tasks[0],)], "chunk")) if job.tasks else 0.0
+    _finish(job, {key: receipt for key, receipt in receipts.items() if key in wanted}, share, request)
 
 
-def _finish(job: Job, receipts: dict[tuple[str, int], Receipt], request: Request) -> None:
+def _finish(job: Job, receipts: dict[tuple[str, int], Receipt], batching: float, request: Request) -> None:
     folder, plan = job.folder, job.plan
     rejects = all_rejects(job.rejects, receipts)
     write_json(folder.path / REJECTS, rejects.to_json())
@@ -246,6 +247,7 @@ def _finish(job: Job, receipts: dict[tuple[str, int], Receipt], request: Request
         job.tasks,
         receipts,
         rejects,
+        batching,
     )
     folder.finish(content, "".join(f"{feature}\n" for feature in features), job.tasks)
     clips = {split: content["splits"][split]["clips"] for split in SPLITS}
@@ -298,3 +300,9 @@ def build_shard(task: ShardTask, folder: Path) -> Receipt:
     """The task that runs on a worker."""
     builder: ShardBuilder = get_worker().plugins[PLUGIN].builder
     return builder.build(task, folder)
+
+
+def batching_share(task: ShardTask) -> float:
+    """The task that measures, on a worker, how much batches matter to stored values."""
+    builder: ShardBuilder = get_worker().plugins[PLUGIN].builder
+    return builder.batching_share(task)

@@ -156,6 +156,15 @@ class ShardBuilder:
             statistics=statistics.to_json() if statistics else None,
         )
 
+    def batching_share(self, task: ShardTask) -> float:
+        """Share of the first chunk's stored values that differ when its clips are encoded alone."""
+        chunk = self.spec.format(task.format).chunk_clips
+        planned = self.plan.clips(task.split, task.start, min(task.start + chunk, task.stop))
+        audio = render_clips(self.renderer, planned, self.spec)
+        together = encode_chunk(self.stored, audio, chunk, self.features[0])
+        alone = [encode_chunk(self.stored, one[None], 1, self.features[0])[0] for one in audio]
+        return float(np.mean(together != np.stack(alone)))
+
 
 def features_of(spec: Spec, stored: Representation) -> tuple[Feature, ...]:
     """The features of a clip of `spec` in the representation `stored`."""
