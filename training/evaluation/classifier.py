@@ -24,7 +24,8 @@ DIMENSION = 64
 REST = CHROMA_STEPS + 1  # the class after the twelve pitch classes
 VELOCITY_BANDS = 4  # of equal width in velocity / 127; band 0 is a rest, so there is one class more
 WEIGHTS = Path(__file__).parent / "weights" / "pvt-net.safetensors"
-FORMAT = "pvt-net-1"
+KEY = "pvt-audio classifier"  # the only metadata key: safetensors writes several in no fixed order
+FACTS = {"version": 1, "patches": asdict(PATCHES)}  # weights that were trained on other patches are of no use
 BATCH = 64  # patches a time: bounds memory
 WIDTHS = (16, 32, 64, 64)
 
@@ -97,13 +98,14 @@ class PvtNet:
 
         try:
             with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
+                held = (file.metadata() or {}).get(KEY, "{}")
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         except (OSError, SafetensorError) as error:
             raise UserError(f"the classifier's weights at {path} cannot be read ({error}); check the path") from error
-        if metadata.get("format") != FORMAT or json.loads(metadata.get("patches", "{}")) != asdict(PATCHES):
-            raise UserError(f"{path} does not hold a classifier of this version ({FORMAT}); train it again")
-        instruments = tuple(json.loads(metadata["instruments"]))
+        facts = json.loads(held)
+        instruments = tuple(facts.pop("instruments", ()))
+        if facts != FACTS or not instruments:
+            raise UserError(f"{path} does not hold a classifier of this version; train it again")
         network = Network(len(instruments))
         network.load_state_dict(state)
         return cls(network, instruments, device)
@@ -112,11 +114,7 @@ class PvtNet:
         """Write the weights with all that is needed to use them; the same weights give the same bytes."""
         from safetensors.torch import save
 
-        metadata = {
-            "format": FORMAT,
-            "instruments": json.dumps(self.instruments),
-            "patches": json.dumps(asdict(PATCHES)),
-        }
+        metadata = {KEY: json.dumps({**FACTS, "instruments": self.instruments}, sort_keys=True)}
         state = {name: tensor.cpu().contiguous() for name, tensor in self.network.state_dict().items()}
         write_bytes(path, save(state, metadata))
 

@@ -143,8 +143,8 @@ def judge(net: PvtNet, clips: ClipSource) -> Accuracy:
             (band.argmax(-1) == truth.velocity_band).sum().item(),
         ]
         seen, heard = seen + len(audio), heard + truth.instrument.numel()
-    clip_share, *patch_shares = (right / np.maximum(1, [seen, heard, heard, heard])).tolist()
-    return Accuracy(clip_share, *patch_shares, seen, heard)
+    whole_clips, patches, pitches, bands = (right / np.maximum(1, [seen, heard, heard, heard])).tolist()
+    return Accuracy(whole_clips, patches, pitches, bands, seen, heard)
 
 
 def train_file(data: Path, out: Path, steps: int, seed: int) -> Accuracy:

@@ -126,13 +126,14 @@ def weights_file(source: str | None = None) -> Path:
 
 
 def _network(path: Path) -> Network:
-    network = Network()
+    with torch.device("meta"):  # 72 M random numbers would be drawn for nothing
+        network = Network()
     try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), assign=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, TypeError, ValueError) as error:
         digest = file_sha256(path)
         raise UserError(
             f"{path} does not hold VGGish's weights as {FILE} does (its SHA-256 begins with {digest[:8]}); "
             "fetch that file again"
         ) from error
-    return network
+    return network.float()

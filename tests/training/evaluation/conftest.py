@@ -9,6 +9,7 @@ import torch
 from data_specs.controls import Controls, controls
 from data_specs.spec import load_spec
 from pipeline.render import Renderer, soundfont_path
+from training.evaluation.classifier import PvtNet
 
 SAMPLES = 192_000
 HOP = 320
@@ -64,3 +65,9 @@ def clips() -> Clips:
 def other_clips() -> Clips:
     """48 clips, thirds of piano, violin and trumpet, none of them in `clips`."""
     return rendered(48, seed=2)
+
+
+@pytest.fixture(scope="session")
+def net() -> PvtNet:
+    """The shipped classifier."""
+    return PvtNet.load()
