@@ -138,7 +138,7 @@ def curves_value(curves: Curves) -> dict[str, Any]:
     value: dict[str, Any] = {"version": VERSION}
     for name, curve in curves.curves.items():
         feature = FEATURES[name]
-        points = [[round(sample / RATE, 6), feature.write(level)] for sample, level in curve.points]
+        points = [[_plain(round(sample / RATE, 6)), _plain(feature.write(level))] for sample, level in curve.points]
         if curve.interpolation != feature.default:
             value[name] = {"points": points, "interpolation": curve.interpolation}
         elif len(points) == 1 and points[0][0] == 0:
@@ -156,6 +156,11 @@ def as_curves(value: "Curves | Mapping[str, Any] | str | Path") -> Curves:
 
 
 READERS: dict[str, Callable[[str, str], Curves]] = {".json": parse_json, ".csv": parse_csv}
+
+
+def _plain(value: Any) -> Any:
+    """2.0 as 2: files are for people."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _drawn(value: Any, feature: Feature, where: str) -> tuple[Any, Any]:

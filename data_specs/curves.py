@@ -99,6 +99,9 @@ class Velocity(Feature):
             raise UserError(f"velocity {number:g} is outside 0..1; divide MIDI velocities by 127, write null for free")
         return number, ""
 
+    def write(self, value: Value) -> float | str | None:
+        return float(str(np.float32(value))) if isinstance(value, float) else value
+
     def column(self, value: Any, instruments: Sequence[str]) -> NDArray[np.float64]:
         return np.array([value])
 

@@ -1,20 +1,20 @@
 """Figures of clips: mel spectrograms above the curves that they should follow, on one time axis (fig. 4.2 and 4.3).
 
-All functions return a Figure that knows nothing of windows or global state; `png` and `svg` turn it into bytes that
-are the same in every run. Colours are those of Okabe and Ito, which colour-blind readers tell apart.
+All functions return a Figure that knows nothing of windows or global state; `png` turns it into bytes that are the same
+in every run. Colours are those of Okabe and Ito, which colour-blind readers tell apart.
 """
 
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_specs.controls import CHROMA_STEPS, UNCONDITIONED
 from data_specs.curves import NOTES, RATE, free_spans
-from data_specs.spectrogram import CEILING_DB, FLOOR_DB, HOP, band_hz, mel_db
+from data_specs.spectrogram import HOP, RANGE_DB, band_hz, ceiling_db, mel_db
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,7 @@ STYLE = {
     "ytick.labelsize": 7,
     "figure.facecolor": PAPER,
     "hatch.linewidth": 0.5,
-    "svg.hashsalt": "pvt",
+    "text.parse_math": False,  # names may hold dollar signs
 }
 
 
@@ -82,10 +82,12 @@ def panels_figure(panels: Sequence[Panel], instruments: Sequence[str], title: st
         spacing = ConstrainedLayoutEngine(h_pad=0.02, hspace=0.03, w_pad=0.03)
         figure = Figure(figsize=(width, 0.78 * sum(rows)), layout=spacing)
         axes = figure.subplots(len(rows), len(panels), sharex=True, sharey="row", squeeze=False, height_ratios=rows)
-        for column, panel in zip(axes.T, panels, strict=True):
+        pictures = [mel_db(panel.audio) for panel in panels]
+        ceiling = ceiling_db(pictures)
+        for column, panel, levels in zip(axes.T, panels, pictures, strict=True):
             seconds = len(panel.audio) / RATE
             spectrogram, velocity, chroma, instrument = column
-            _spectrogram(spectrogram, panel.audio)
+            _spectrogram(spectrogram, levels, ceiling)
             spectrogram.set_title(panel.title, fontsize=9, loc="left", pad=5)
             _velocity(velocity, panel.controls["velocity"], panel.hop, seconds)
             _chroma(chroma, panel.controls["chroma"], panel.controls["velocity"], panel.hop, seconds)
@@ -122,33 +124,23 @@ def sweep_figure(
 
 def png(figure: "Figure", dpi: int = DPI) -> bytes:
     """The figure as PNG, the same bytes in every run."""
-    return _bytes(figure, "png", dpi=dpi, metadata={"Software": None})
-
-
-def svg(figure: "Figure") -> bytes:
-    """The figure as SVG, the same bytes in every run."""
-    return _bytes(figure, "svg", metadata={"Date": None, "Creator": None})
-
-
-def _bytes(figure: "Figure", form: str, **options: Any) -> bytes:
     import matplotlib
 
     with matplotlib.rc_context(STYLE):
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=form, **options)
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
 
 
-def _spectrogram(axis: "Axes", audio: NDArray[np.floating]) -> None:
-    levels = mel_db(audio)
+def _spectrogram(axis: "Axes", levels: NDArray[np.float32], ceiling: float) -> None:
     hz = band_hz()
     axis.imshow(
         levels,
         origin="lower",
         aspect="auto",
         cmap=COLOUR_MAP,
-        vmin=FLOOR_DB,
-        vmax=CEILING_DB,
+        vmin=ceiling - RANGE_DB,
+        vmax=ceiling,
         extent=(-HOP / RATE / 2, (levels.shape[1] - 0.5) * HOP / RATE, -0.5, len(hz) - 0.5),
         interpolation="bilinear",
     )

@@ -1,5 +1,6 @@
-"""Log-mel spectrograms for eyes, all on one scale. N samples, F mel bands, T frames."""
+"""Log-mel spectrograms for eyes. N samples, F mel bands, T frames."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -11,20 +12,22 @@ HOP = 240  # samples between columns: 10 ms
 BANDS = 128
 LOWEST_HZ = 60.0
 HIGHEST_HZ = 8_000.0  # above it these instruments leave little to see
-FLOOR_DB, CEILING_DB = -75.0, -10.0  # relative to a sine at full scale in one band
+RANGE_DB = 65.0  # from the loudest point of what is shown together to black
+SILENCE_DB = -120.0
 
 
 def mel_db(audio: NDArray[np.floating]) -> NDArray[np.float32]:
-    """float [N] at 24 kHz -> dB of each mel band, float32 [F, 1 + N // HOP], clipped to FLOOR_DB..CEILING_DB.
-
-    0 dB is the level of a sine at full scale, so that pictures of different clips can be compared.
-    """
+    """float [N] at 24 kHz -> level of each mel band, float32 [F, 1 + N // HOP]; 0 dB is a sine at full scale."""
     padded = np.pad(np.asarray(audio, np.float32), WINDOW // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
     window, bank = _analysis()
     power = np.abs(np.fft.rfft(frames * window, axis=1)).astype(np.float32) ** 2
-    db = 10 * np.log10(np.maximum(bank @ power.T, 1e-12))
-    return np.clip(db, FLOOR_DB, CEILING_DB)
+    return np.asarray(10 * np.log10(np.maximum(bank @ power.T, 10 ** (SILENCE_DB / 10))))
+
+
+def ceiling_db(spectrograms: Sequence[NDArray[np.float32]]) -> float:
+    """The brightest level when these are shown together: their maximum, but never so low that silence lights up."""
+    return max([SILENCE_DB + RANGE_DB, *(float(levels.max()) for levels in spectrograms)])
 
 
 def band_hz() -> NDArray[np.float64]:

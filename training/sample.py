@@ -18,6 +18,7 @@ from training.runs import Run
 
 STREAM = "sample"  # of the random numbers, so that they are not those of training
 LARGEST_BATCH = {"cpu": 8, "cuda": 256}  # beyond this nothing gets faster
+QUICK_STEPS = 50  # of samplers that are published with a thousand
 MEMORY_SHARE = 0.5  # of what is free; the rest is for what the estimate does not see
 
 
@@ -45,6 +46,16 @@ class Settings:
         """
         steps = {} if self.steps is None else {"steps": self.steps}
         return run.paradigm.options({**self.options, **steps})
+
+
+def quick_steps(run: Run, asked: int | None) -> int | None:
+    """Steps as asked; unasked on a CPU few where the published sampler takes many; else None, the published number."""
+    return asked if asked is not None or device_of(run.network).type != "cpu" else affordable_steps(run)
+
+
+def affordable_steps(run: Run) -> int | None:
+    """QUICK_STEPS where the published sampler takes more than twice as many evaluations, else None."""
+    return QUICK_STEPS if run.paradigm.evaluations() > 2 * QUICK_STEPS else None
 
 
 def sample(

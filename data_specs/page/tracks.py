@@ -5,6 +5,7 @@ N samples at 24 kHz, T frames of the controls, R rows.
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,10 +17,11 @@ from data_specs.controls import CHROMA_STEPS, UNCONDITIONED
 from data_specs.curves import NOTES, RATE, free_spans
 from data_specs.figures import COLOUR_MAP, INSTRUMENT_COLOURS
 from data_specs.page.markup import Markup, element, joined
-from data_specs.spectrogram import CEILING_DB, FLOOR_DB, mel_db
+from data_specs.spectrogram import RANGE_DB, ceiling_db, mel_db
 
 ENVELOPE = 300  # columns of a waveform
 SPECTROGRAM_QUALITY = 80  # of WebP
+LOUD, MOST_GAIN = 0.7, 30.0  # peak of what is played, and how much may be added to reach it
 HEIGHT = 100.0  # units of a drawing, whatever its size on the screen
 
 
@@ -58,9 +60,18 @@ def card(
     """
     seconds = len(sounds[0].audio) / RATE
     lanes = curve_lanes(controls, hop, seconds, instruments)
+    # What is compared shares its scales: colours, waveforms, and one gain that makes soft clips easy to hear.
+    pictures = [mel_db(sound.audio) for sound in sounds]
+    ceiling = ceiling_db(pictures)
+    peak = max(float(np.abs(sound.audio).max()) for sound in sounds) or 1.0
+    gain = float(np.clip(LOUD / peak, 1.0, MOST_GAIN))
+    shown = [
+        _track(sound, gain, spectrogram_uri(levels, ceiling), _envelope(sound.audio / peak), lanes, seconds)
+        for sound, levels in zip(sounds, pictures, strict=True)
+    ]
+    if gain > 1.1:
+        facts = [*facts, f"played {20 * math.log10(gain):.0f} dB louder"]
     head = element("h3", title, *(element("span", fact, class_="fact") for fact in facts))
-    peak = max(float(np.abs(sound.audio).max()) for sound in sounds) or 1.0  # waveforms of a card share a scale
-    shown = [_track(sound, lanes, seconds, peak) for sound in sounds]
     return element("article", head, element("div", *shown, class_="tracks"), class_="card")
 
 
@@ -73,12 +84,12 @@ def audio_uri(audio: NDArray[np.floating]) -> str:
     return _data_uri("audio/flac", buffer.getvalue())
 
 
-def spectrogram_uri(audio: NDArray[np.floating]) -> str:
-    """float [N] at 24 kHz -> data URI of its mel spectrogram as a WebP picture."""
+def spectrogram_uri(levels: NDArray[np.floating], ceiling: float) -> str:
+    """dB [F, T], as `mel_db` gives them -> data URI of a WebP picture, brightest at `ceiling`."""
     from matplotlib import colormaps
     from PIL import Image
 
-    share = (mel_db(audio)[::-1] - FLOOR_DB) / (CEILING_DB - FLOOR_DB)
+    share = (levels[::-1] - ceiling) / RANGE_DB + 1
     pixels = (colormaps[COLOUR_MAP](share)[..., :3] * 255).round().astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "WEBP", quality=SPECTROGRAM_QUALITY, method=6)
@@ -115,18 +126,20 @@ def _lane(name: str, *content: Markup) -> Markup:
     return element("div", *content, element("span", name, class_="name"), class_=f"lane {name}")
 
 
-def _track(sound: Track, lanes: Markup, seconds: float, peak: float) -> Markup:
+def _track(sound: Track, gain: float, picture_uri: str, wave: Markup, lanes: Markup, seconds: float) -> Markup:
     caption = element("figcaption", element("b", sound.label), *([f" {sound.remark}"] if sound.remark else []))
-    picture = element("img", src=spectrogram_uri(sound.audio), alt=f"Mel spectrogram of {sound.label}", loading="lazy")
+    picture = element("img", src=picture_uri, alt=f"Mel spectrogram of {sound.label}", loading="lazy")
     stage = element(
         "div",
         picture,
-        element("div", _drawing(_envelope(sound.audio / peak), ENVELOPE), class_="lane wave"),
+        element("div", _drawing(wave, ENVELOPE), class_="lane wave"),
         lanes,
         element("i", class_="head"),
         class_="stage",
     )
-    player = element("audio", src=audio_uri(sound.audio), controls="", preload="metadata", aria_label=f"{sound.label}")
+    player = element(
+        "audio", src=audio_uri(sound.audio * gain), controls="", preload="metadata", aria_label=f"{sound.label}"
+    )
     return element("figure", caption, player, stage, class_="track", data_seconds=f"{seconds:g}")
 
 

@@ -21,11 +21,10 @@ from training.evaluation.asked import Asked
 from training.evaluation.classifier import WEIGHTS
 from training.evaluation.inference import inference_times
 from training.evaluation.judging import Heard, Judge
-from training.listening import QUICK_STEPS
 from training.log import read_log
 from training.networks import parameter_count
 from training.runs import Run, load_run
-from training.sample import Settings, device_of, sample_controls, sample_count
+from training.sample import Settings, device_of, quick_steps, sample_controls, sample_count
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
         label = run.representation.label
         if label not in ceilings:
             ceilings[label] = ceiling(run, judge, options.clips)
-        settings = Settings(sampler_steps(run, options), options.guidance, options.seed)
+        settings = Settings(quick_steps(run, options.sampler_steps), options.guidance, options.seed)
         heard = judge.hear(generated(run, judge, settings, options.clips))
         ids = [f"{number:05d}" for number in range(options.clips)]
         found.clips[name] = adherence.to_json(heard.ratios, ids)
@@ -119,13 +118,6 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
         }
         found.rows.append({**row, "inference": inference_times(run), "anchors": judge.anchors})
     return found
-
-
-def sampler_steps(run: Run, options: Options) -> int | None:
-    """Steps of the sampler: as asked; on a CPU few where the published sampler takes many; else the published."""
-    if options.sampler_steps is not None or device_of(run.network).type != "cpu":
-        return options.sampler_steps
-    return QUICK_STEPS if run.paradigm.evaluations() > 2 * QUICK_STEPS else None
 
 
 def check_instruments(run: Run, judge: Judge, path: Path) -> None:
