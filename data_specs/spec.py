@@ -74,7 +74,8 @@ class Clip(Strict):
     sample_rate: Literal[24_000] = 24_000
     lowest_pitch: Pitch = 48
     highest_pitch: Pitch = 72
-    min_notes: Positive = 8
+    min_notes: Annotated[int, Field(ge=2)] = 8
+    min_pitch_classes: Annotated[int, Field(ge=1, le=12)] = 3  # fewer are a drone or a beat, no melody
     max_folded: Share = 0.1  # of the notes, moved by an octave of their own
     max_rest_share: Share = 0.5  # of the clip without a note
     min_note_samples: Positive = 640  # 2 frames at 75 Hz
@@ -114,8 +115,8 @@ class Rendering(Strict):
     """How FluidSynth plays a clip."""
 
     soundfont: str  # `timgm6mb` (comes with pretty_midi) or the path of an .sf2 file
-    gain: Annotated[float, Field(gt=0, le=10)] = 0.6
-    reverb: bool = False
+    gain: Annotated[float, Field(gt=0, le=10)] = 1.0  # densest melodies at velocity 127 peak at -2 dBFS
+    reverb: bool = False  # how much of an instrument goes to an effect is the SoundFont's to say; often none
     chorus: bool = False
 
 
@@ -206,7 +207,7 @@ class Spec(Strict):
     def format_key(self, name: str) -> dict[str, Any]:
         """What decides how format `name` stores a performance, digests of SoundFont, codec and kernels apart."""
         stored = self.format(name).model_dump(mode="json", include={"dtype", "shard_clips", "chunk_clips"})
-        key = {"format": name, "rendering": self.rendering.model_dump(mode="json"), "storage": stored}
+        key: dict[str, Any] = {"format": name, "rendering": self.rendering.model_dump(mode="json"), "storage": stored}
         del key["rendering"]["soundfont"]  # its digest counts, not where it lies
         if name == "disc":
             key["codebooks"] = self.codec.codebooks

@@ -1,1 +1,20 @@
 """From shards to models, audio and numbers."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from training.runs import load_run
+    from training.shards import Dataset
+
+__all__ = ["Dataset", "load_run"]
+
+_HOMES = {"Dataset": "training.shards", "load_run": "training.runs"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names when they are asked for: command lines that need no torch stay quick."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

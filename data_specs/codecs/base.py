@@ -1,12 +1,20 @@
-"""The interface every codec has. K codebooks, D latent channels, T frames, N samples."""
+"""The interface every codec has. B batch, K codebooks, D latent channels, T frames, N samples."""
 
 from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Self
 
 from torch import Tensor
 
+from data_specs.errors import UserError
+
 
 class Codec(ABC):
-    """24 kHz mono audio <-> latents [B, D, T] <-> codes [B, K, T]. Weights are frozen; nothing here trains."""
+    """24 kHz mono audio <-> latents [B, D, T] <-> codes [B, K, T].
+
+    Weights are frozen; nothing here trains. They follow the device of what comes in. Gradients flow through `decode`
+    where the caller has not switched them off.
+    """
 
     name: str
     hop: int = 320
@@ -15,10 +23,33 @@ class Codec(ABC):
     max_codebooks: int
     licence: str  # of the weights, for dataset.json and README
 
+    @classmethod
+    @abstractmethod
+    def own(cls) -> Self:
+        """The codec with its own weights, shipped or downloaded at first use.
+
+        Raises:
+            UserError: they cannot be had.
+        """
+
+    @classmethod
+    @abstractmethod
+    def load(cls, path: Path) -> Self:
+        """The codec with the weights in a file. Nothing in the file is executed.
+
+        Raises:
+            UserError: not a weights file of this codec.
+        """
+
+    @classmethod
+    @abstractmethod
+    def missing(cls) -> str:
+        """What `own` lacks on this machine, with the remedy; empty when nothing has to be fetched."""
+
     @property
     @abstractmethod
     def digest(self) -> str:
-        """SHA-256 of the weights, hex."""
+        """SHA-256 of the weights file, hex."""
 
     @abstractmethod
     def encode(self, audio: Tensor) -> Tensor:
@@ -35,3 +66,13 @@ class Codec(ABC):
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
         """[B, D, T] -> audio, float32 [B, 1, T * hop]; differentiable."""
+
+    def frames(self, samples: int) -> int:
+        """Number of frames T of `samples` samples.
+
+        Raises:
+            UserError: not a positive multiple of the hop.
+        """
+        if samples <= 0 or samples % self.hop:
+            raise UserError(f"a clip of {samples} samples does not divide into frames of {self.hop}; cut or pad it")
+        return samples // self.hop

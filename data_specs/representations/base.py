@@ -26,6 +26,7 @@ class Representation(ABC):
     sample_rate: int = 24_000
     hop: int  # samples between frames
     discrete: bool = False
+    centred: bool = True  # whether the mean is taken off on the way into the network
 
     @property
     def frame_rate(self) -> Fraction:
@@ -35,6 +36,11 @@ class Representation(ABC):
     @property
     def digest(self) -> str:
         """SHA-256 of the kernels or weights behind this format; empty where there are none."""
+        return ""
+
+    @property
+    def licence(self) -> str:
+        """Licence of the weights behind this format; empty where there are none."""
         return ""
 
     @abstractmethod
@@ -72,7 +78,7 @@ class Representation(ABC):
 
     def scaling(self, statistics: "Statistics", sigma_data: float, power: float = 1.0) -> "Scaling":
         """The pair `to_model`, `from_model` for data with these statistics."""
-        return Scaling.fit(statistics, sigma_data, power)
+        return Scaling.fit(statistics, sigma_data, power, self.centred)
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,11 @@ class Statistics:
         """Standard deviation of each channel (population)."""
         return np.sqrt(np.maximum(self.squares / self.count - np.square(self.mean), 0.0))
 
+    @property
+    def rms(self) -> np.ndarray:
+        """Root mean square of each channel: the deviation from zero."""
+        return np.sqrt(self.squares / self.count)
+
     def to_json(self) -> dict[str, Any]:
         """Exact JSON form."""
         return {"count": self.count, "total": self.total.tolist(), "squares": self.squares.tolist()}
@@ -118,9 +129,10 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Scaling:
-    """Stored values <-> network input: x -> (x - mean) / max(std, floor) * sigma_data, then optional companding.
+    """Stored values <-> network input: x -> c((x - mean) / max(std, floor)) * sigma_data.
 
-    With `power` p < 1 values go through sign(x) |x|^p around the target spread, which keeps the spread's unit fixed.
+    c is the identity for `power` 1 and else c(u) = sign(u) |u|^power, which leaves one standard deviation where it is:
+    powers below 1 bring peaks nearer and lift what is quiet, so the spread is then sigma_data only roughly.
     """
 
     mean: np.ndarray
@@ -129,10 +141,19 @@ class Scaling:
     power: float = 1.0
 
     @classmethod
-    def fit(cls, statistics: Statistics, sigma_data: float, power: float = 1.0) -> "Scaling":
-        """The scaling of standardised data: spread `sigma_data` for each channel above the floor."""
-        std = np.maximum(statistics.std, STD_FLOOR * statistics.std.max())
-        return cls(statistics.mean, std, sigma_data, power)
+    def fit(cls, statistics: Statistics, sigma_data: float, power: float = 1.0, centred: bool = True) -> "Scaling":
+        """The scaling of standardised data: spread `sigma_data` for each channel above the floor.
+
+        Without `centred` the mean is taken for 0 and the spread is the root mean square.
+
+        Raises:
+            UserError: no channel varies, so that there is nothing to scale by.
+        """
+        mean = statistics.mean if centred else np.zeros_like(statistics.total)
+        std = statistics.std if centred else statistics.rms
+        if not std.max() > 0:
+            raise UserError("the train split holds one value only, so it cannot be scaled; build the dataset again")
+        return cls(mean, np.maximum(std, STD_FLOOR * std.max()), sigma_data, power)
 
     def to_model(self, stored: Tensor) -> Tensor:
         """[B, *shape] -> float32 [B, *shape] of spread `sigma_data`."""

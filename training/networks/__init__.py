@@ -22,6 +22,19 @@ NETWORKS: dict[str, tuple[type[Strict], Callable[..., nn.Module]]] = {
 }
 
 
+def network_config(table: Mapping[str, Any], where: str = "network") -> tuple[str, Strict]:
+    """The kind and the validated config of a table `[network.<format>]`; `where` names it in messages.
+
+    Raises:
+        UserError: a kind or a key that is not known, or a value of the wrong type.
+    """
+    keys = dict(table)
+    kind = keys.pop("kind", None)
+    if kind not in NETWORKS:
+        raise UserError(f"{where}: kind = {kind!r} is not known; choose from {', '.join(NETWORKS)}")
+    return kind, validated(NETWORKS[kind][0], keys, where)
+
+
 def build_network(
     table: Mapping[str, Any],
     shape: tuple[int, ...],
@@ -44,13 +57,8 @@ def build_network(
     Raises:
         UserError: a kind or a key that is not known, or a value of the wrong type.
     """
-    keys = dict(table)
-    kind = keys.pop("kind", None)
-    if kind not in NETWORKS:
-        raise UserError(f"network.kind = {kind!r} is not known; choose from {', '.join(NETWORKS)}")
-    config_type, build = NETWORKS[kind]
-    config = validated(config_type, keys if width is None else keys | {"channels": width}, "network")
-    return build(config, tuple(shape), layout, classes=classes, vocabulary=vocabulary or classes)
+    kind, config = network_config(table if width is None else {**table, "channels": width})
+    return NETWORKS[kind][1](config, tuple(shape), layout, classes=classes, vocabulary=vocabulary or classes)
 
 
 def parameter_count(network: nn.Module) -> int:

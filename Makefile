@@ -1,0 +1,90 @@
+# Every verb of the project. Variables count only when given on make's command line: `make dataset FORMAT=disc`.
+# Values never come from the environment, so each has its (often empty) default here.
+PYTHON = python3
+VENV = .venv
+VARIABLES = SPEC FORMAT MIDI SOUNDFONT CODEC CLIPS SEED OUT DATA WORKERS SCHEDULER INDEX DRY_RUN FORCE \
+  ACCEPT_FEWER ACCEPT_DEVICE
+$(foreach name,$(VARIABLES),$(eval $(name) =))
+
+# A misspelt variable would silently leave its default in force.
+given = $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
+unknown = $(filter-out PYTHON VENV MAKEFLAGS MAKEOVERRIDES -*-% $(VARIABLES),$(given))
+$(if $(unknown),$(error $(unknown) is not a variable of this Makefile; make help lists them))
+
+SHELL = /bin/bash
+.SHELLFLAGS = -eu -o pipefail -c
+.DEFAULT_GOAL = help
+.PHONY: help setup doctor dataset validate test test-slow lint types check
+
+python = $(VENV)/bin/python
+ready = $(VENV)/ready
+# An option for each variable that has a value: $(call option,clips,CLIPS) gives --clips "400:80".
+option = $(if $($2),--$1 "$($2)")
+# A switch for each variable that is 1; 0 and empty are off, anything else is passed on to be refused.
+switch = $(if $(filter-out 0,$($2)),--$1$(if $(filter-out 1,$($2)),="$($2)"))
+
+help:  ## this text
+	@$(PYTHON) -c 'import re; text = open("Makefile").read(); \
+	  [print(f"make {name:10} {what}") for name, what in re.findall(r"^([a-z-]+):[^\n#]*## (.*)$$", text, re.M)]'
+	@sed -n 's/^#| \{0,1\}//p' Makefile
+
+#| 
+#| Variables, given on make's command line:
+#|   SPEC           what the dataset is: sample, pvt, or the path of a .toml file                   (sample)
+#|   FORMAT         audio, cqt, encodec, disc, a comma list, or all                                (encodec)
+#|   MIDI           folder (recursive) or tar.gz of MIDI files                              (from the spec)
+#|   SOUNDFONT      path of an .sf2 file                                                    (from the spec)
+#|   CODEC          pvt, encodec_24khz, or a weights file                                   (from the spec)
+#|   CLIPS          train:valid, for example 400:80; replaces the caps of all formats       (from the spec)
+#|   SEED           of the plan's order and the modulations                                 (from the spec)
+#|   OUT            parent folder of the datasets                                                    (data)
+#|   DATA           parent folder, or one PVT-<format> folder, to read                               (data)
+#|   WORKERS        processes                                                                   (all cores)
+#|   SCHEDULER      tcp://host:port of a running Dask scheduler                              (local workers)
+#|   INDEX          another OUT whose index and plan are used                                    (OUT's own)
+#|   DRY_RUN        1: stop after the plan
+#|   FORCE          1: move a folder that is in the way aside (PVT-cqt.old-1)
+#|   ACCEPT_FEWER   1: accept fewer clips than asked for
+#|   ACCEPT_DEVICE  1: continue on another kind of machine
+
+$(ready): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than 3.11; name a newer one: make setup PYTHON=python3.12" >&2; exit 2; }
+	@test -x $(python) || $(PYTHON) -m venv $(VENV) || \
+	  { echo "error: $(PYTHON) has no venv module; on Debian: apt-get install python3-venv" >&2; exit 2; }
+	$(python) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all]'
+	@ldconfig -p 2>/dev/null | grep -q libfluidsynth || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y libfluidsynth3 >/dev/null; } || \
+	  echo "libfluidsynth is missing; rendering needs it. Type: sudo apt-get install libfluidsynth3" >&2
+	@touch $@
+
+setup: $(ready)  ## make the environment: .venv with pinned packages, and libfluidsynth
+
+doctor: $(ready)  ## say what is found, what is missing and how to mend it
+	@$(python) -m pipeline doctor
+
+dataset: $(ready)  ## build a dataset: SPEC, FORMAT, MIDI, CLIPS, OUT, ...
+	@$(python) -m pipeline dataset $(call option,spec,SPEC) $(call option,format,FORMAT) $(call option,midi,MIDI) \
+	  $(call option,soundfont,SOUNDFONT) $(call option,codec,CODEC) $(call option,clips,CLIPS) \
+	  $(call option,seed,SEED) $(call option,out,OUT) $(call option,workers,WORKERS) \
+	  $(call option,scheduler,SCHEDULER) $(call option,index,INDEX) $(call switch,dry-run,DRY_RUN) \
+	  $(call switch,force,FORCE) $(call switch,accept-fewer,ACCEPT_FEWER) \
+	  $(call switch,accept-device,ACCEPT_DEVICE)
+
+validate: $(ready)  ## read a dataset again and check everything: DATA, FORMAT
+	@$(python) -m pipeline validate $(call option,data,DATA) $(call option,format,FORMAT)
+
+lint: $(ready)  ## ruff
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+
+types: $(ready)  ## mypy
+	$(python) -m mypy
+
+test: $(ready)  ## the tests, under eight minutes on two cores
+	$(python) -m pytest -q
+
+test-slow: $(ready)  ## the long tests
+	$(python) -m pytest -q -m slow
+
+check: lint types test  ## everything a change must pass

@@ -1,0 +1,185 @@
+"""EnCodec at 24 kHz (Défossez et al. 2022): the published weights in the architecture of the `encodec` package.
+
+Only the package's modules are used. Its loader is not, since it unpickles what it downloads; nor is torchaudio, which
+the package imports for resampling alone and which often cannot be loaded beside a CPU build of torch.
+"""
+
+import importlib
+import sys
+import types
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from data_specs.codecs.base import Codec
+from data_specs.codecs.quantizer import ResidualQuantizer
+from data_specs.download import cache_folder, download
+from data_specs.errors import UserError
+from data_specs.files import file_sha256
+
+FILE = "encodec_24khz-d7cc33bc.th"  # by torch hub's convention the name ends in the digest's first digits
+SHA256 = "d7cc33bcf1aad7f2dad9836f36431530744abeace3ca033005e3290ed4fa47bf"
+BYTES = 93_171_529
+
+
+class Encodec24kHz(Codec):
+    """Latents [B, 128, T] and up to 32 codebooks of 1024 at 75 Hz; 16 of them are 12 kbps."""
+
+    max_codebooks = 32
+    licence = "CC BY-NC 4.0"
+
+    def __init__(self, model: nn.Module, name: str = "encodec_24khz", digest: str = "") -> None:
+        """`model`: the package's `EncodecModel`, taken over and made ready for inference."""
+        self.name, self._digest = name, digest
+        layers = model.quantizer.vq.layers  # type: ignore[union-attr]
+        self._quantizer = ResidualQuantizer(torch.stack([layer.codebook for layer in layers]))  # type: ignore[union-attr]
+        self._encoder: nn.Module = _for_inference(model.encoder)  # type: ignore[arg-type]
+        self._decoder: nn.Module = _for_inference(model.decoder)  # type: ignore[arg-type]
+
+    @classmethod
+    def own(cls) -> Self:
+        """The authors' weights: from the cache folder, or fetched into it at first use (93 MB)."""
+        path = cache_folder() / FILE
+        download(_package().model.ROOT_URL + FILE, path, SHA256, BYTES)
+        codec = cls.load(path)
+        if codec.digest != SHA256:
+            raise UserError(f"{path} is not the published file (SHA-256 {codec.digest}); delete it and repeat")
+        return codec
+
+    @classmethod
+    def missing(cls) -> str:
+        _package()
+        path = cache_folder() / FILE
+        if path.is_file():
+            return ""
+        return f"{path} is not there; {BYTES / 1e6:.0f} MB are downloaded at first use, or place the file there"
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The codec with the weights of a state dict saved by torch."""
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises half a dozen types here; each means the same to the user
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise UserError(f"{path} is not a file of EnCodec weights ({reason:.120}); fetch it again") from error
+        model = untrained()
+        try:
+            model.load_state_dict(state)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} does not hold the weights of EnCodec at 24 kHz; choose another CODEC") from error
+        return cls(model, "encodec_24khz", file_sha256(path))
+
+    @property
+    def digest(self) -> str:
+        return self._digest
+
+    def encode(self, audio: Tensor) -> Tensor:
+        self.frames(audio.shape[-1])
+        return _clip_by_clip(self._encoder.to(audio.device), audio.float())
+
+    def quantize(self, latents: Tensor, codebooks: int) -> Tensor:
+        return self._quantizer.to(latents.device).encode(latents, codebooks)
+
+    def dequantize(self, codes: Tensor) -> Tensor:
+        return self._quantizer.to(codes.device).decode(codes)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return _clip_by_clip(self._decoder.to(latents.device), latents.float())
+
+
+def untrained() -> Any:
+    """The package's 24 kHz `EncodecModel` with the weights it is born with.
+
+    Raises:
+        UserError: the encodec package is not installed.
+    """
+    package = _package()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the package uses the older form of weight norm
+        model = package.model.EncodecModel.encodec_model_24khz(pretrained=False)
+    return model.eval().requires_grad_(False)
+
+
+def _clip_by_clip(network: nn.Module, batch: Tensor) -> Tensor:
+    """On a CPU one clip at a time: the same bits in any batch, and faster, since 200 MB tensors leave the caches."""
+    if batch.device.type != "cpu":
+        result: Tensor = network(batch)
+        return result
+    return torch.cat([network(clip) for clip in batch.split(1)])
+
+
+class _CausalConv(nn.Module):
+    """The package's causal convolution, its weight norm folded in and its reflection copied as a block."""
+
+    def __init__(self, conv: nn.Conv1d) -> None:
+        super().__init__()
+        self.conv = nn.utils.remove_weight_norm(conv)
+        self.reflected = (conv.kernel_size[0] - 1) * conv.dilation[0] - (conv.stride[0] - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.reflected:
+            if x.shape[-1] > self.reflected:
+                left = x[..., 1 : self.reflected + 1].flip(-1)
+            else:  # too short to reflect: zeros are appended first, as the package does
+                longer = functional.pad(x, (0, self.reflected - x.shape[-1] + 1))
+                left = longer[..., 1:].flip(-1)
+            x = torch.cat([left, x], -1)
+        convolved: Tensor = self.conv(x)
+        return convolved
+
+
+class _Elu(nn.Module):
+    """ELU in place unless gradients are wanted. A residual block has read its input for the shortcut before this."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.elu(x, inplace=not x.requires_grad)
+
+
+def _for_inference(network: nn.Module) -> nn.Module:
+    """The same function, faster: weight norm folded into the weights, activations in place, block-wise reflection."""
+    conv = importlib.import_module("encodec.modules.conv")
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, conv.SConv1d):
+                setattr(module, name, _CausalConv(child.conv.conv))
+            elif isinstance(child, conv.SConvTranspose1d):
+                nn.utils.remove_weight_norm(child.convtr.convtr)
+            elif isinstance(child, nn.ELU):
+                setattr(module, name, _Elu())
+    return network.requires_grad_(False)  # only now: folding a weight norm makes new parameters
+
+
+def _package() -> Any:
+    """The encodec package, imported without torchaudio.
+
+    Raises:
+        UserError: not installed.
+    """
+    try:
+        with _torchaudio_on_demand():
+            return importlib.import_module("encodec")
+    except ImportError as error:
+        raise UserError(
+            f"CODEC=encodec_24khz needs the encodec package ({error}); pip install encodec, or use CODEC=pvt"
+        ) from error
+
+
+@contextmanager
+def _torchaudio_on_demand() -> Iterator[None]:
+    """While the block imports, `torchaudio` is an empty module that imports the real one only when it is used."""
+    if "torchaudio" in sys.modules:
+        yield
+        return
+    stand_in = types.ModuleType("torchaudio")
+    stand_in.__getattr__ = lambda name: getattr(importlib.import_module("torchaudio"), name)  # type: ignore[method-assign]
+    sys.modules["torchaudio"] = stand_in
+    try:
+        yield
+    finally:
+        del sys.modules["torchaudio"]

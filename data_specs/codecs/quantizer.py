@@ -1,0 +1,65 @@
+"""Residual vector quantisation (Zeghidour et al. 2021, SoundStream, algorithm 1).
+
+B batch, D latent channels, T frames, K codebooks of M entries.
+"""
+
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from data_specs.errors import UserError
+
+
+class ResidualQuantizer:
+    """Each codebook names the entry nearest to what the codebooks before it left over.
+
+    Clips are searched one after another, so the codes of a clip cannot depend on what else is in the batch: a matrix
+    product rounds differently for other numbers of rows, which would move frames that lie between two entries.
+    """
+
+    def __init__(self, codebooks: Tensor) -> None:
+        """`codebooks` float32 [K, M, D]."""
+        self.codebooks = codebooks.contiguous()
+        self._half_norms = codebooks.square().sum(-1) / 2
+
+    def to(self, device: torch.device) -> Self:
+        """Move the codebooks; nothing happens where they lie there already."""
+        self.codebooks = self.codebooks.to(device)
+        self._half_norms = self._half_norms.to(device)
+        return self
+
+    def encode(self, latents: Tensor, codebooks: int) -> Tensor:
+        """float32 [B, D, T] -> int64 [B, K, T] from the first `codebooks` codebooks.
+
+        Raises:
+            UserError: more codebooks than there are.
+        """
+        self._check(codebooks)
+        clips = [self._search(clip.T.contiguous(), codebooks) for clip in latents.float()]
+        return torch.stack(clips) if clips else latents.new_zeros((0, codebooks, latents.shape[-1]), dtype=torch.int64)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """int64 [B, K, T], K up to the number of codebooks -> float32 [B, D, T], the sum of the entries.
+
+        Raises:
+            UserError: more codebooks than there are.
+        """
+        self._check(codes.shape[1])
+        total = torch.nn.functional.embedding(codes[:, 0], self.codebooks[0])
+        for index in range(1, codes.shape[1]):
+            total = total + torch.nn.functional.embedding(codes[:, index], self.codebooks[index])
+        return total.transpose(1, 2)
+
+    def _search(self, residual: Tensor, codebooks: int) -> Tensor:
+        """[T, D] -> [K, T]. The nearest entry e has the smallest |e|^2 / 2 - e . r; |r|^2 is the same for all."""
+        chosen = []
+        for entries, half_norms in zip(self.codebooks[:codebooks], self._half_norms, strict=False):
+            nearest = torch.addmm(half_norms, residual, entries.T, alpha=-1).argmin(1)
+            chosen.append(nearest)
+            residual = residual - entries[nearest]
+        return torch.stack(chosen)
+
+    def _check(self, codebooks: int) -> None:
+        if not 1 <= codebooks <= len(self.codebooks):
+            raise UserError(f"{codebooks} codebooks were asked for; this codec has 1 to {len(self.codebooks)}")

@@ -1,0 +1,221 @@
+"""TFRecord files of `tf.train.Example`, written and read without TensorFlow.
+
+A record is framed as: length (uint64), masked CRC32C of the length (uint32), payload, masked CRC32C of the payload
+(uint32), all little-endian. The payload is a serialised Example whose features are bytes_lists of one value each,
+sorted by name, which is TensorFlow's deterministic serialisation. Every record of a dataset has the same features of
+the same sizes, so a record's length and the place of each array in it are constants (`RecordLayout`): record i of a
+shard starts at byte i * layout.size, and no index file is needed.
+"""
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import google_crc32c
+import numpy as np
+
+from data_specs.errors import UserError
+
+HEADER = struct.Struct("<QI")
+FOOTER = struct.Struct("<I")
+LENGTH = struct.Struct("<Q")
+MASK_DELTA = 0xA282EAD8  # TFRecord stores rotated, shifted CRCs, since a CRC over data that holds CRCs is weak
+
+_LEN = 2  # protobuf wire type of length-delimited fields, the only one these messages use
+_TAG_1 = bytes([1 << 3 | _LEN])  # field 1: Example.features, Features.feature, entry key, Feature.bytes_list, value
+_TAG_2 = bytes([2 << 3 | _LEN])  # field 2: entry value
+
+
+class RecordError(UserError):
+    """A shard that does not hold what it should: truncated, altered, or another program's."""
+
+
+def masked_crc(data: np.ndarray | bytes) -> int:
+    """Masked CRC32C, as TFRecord stores it, of bytes or of a contiguous uint8 array (without a copy)."""
+    crc: int = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + MASK_DELTA) & 0xFFFFFFFF
+
+
+def encode_example(features: Mapping[str, bytes]) -> bytes:
+    """Serialise a tf.train.Example with one bytes value per feature, sorted by name."""
+    return _delimited(_TAG_1, b"".join(_entry(name, features[name]) for name in sorted(features, key=_order)))
+
+
+def decode_example(payload: bytes) -> dict[str, bytes]:
+    """The inverse of `encode_example`, for entries in any order.
+
+    Raises:
+        RecordError: not an Example with one bytes value per feature.
+    """
+    features: dict[str, bytes] = {}
+    for entry in _fields(_only(payload, 1), 1):
+        parts = dict(_items(entry))
+        if set(parts) != {1, 2}:
+            raise RecordError("a record holds a feature without name or value; build the dataset again")
+        try:
+            name = parts[1].decode()
+        except UnicodeDecodeError:
+            raise RecordError("a record holds a feature whose name is not text; build the dataset again") from None
+        if name in features:
+            raise RecordError(f"a record holds the feature {name!r} twice; build the dataset again")
+        features[name] = _only(_only(parts[2], 1), 1)
+    return features
+
+
+def frame(payload: bytes) -> bytes:
+    """A payload as it stands in the file, with its length and both CRCs."""
+    length = LENGTH.pack(len(payload))
+    return b"".join((length, FOOTER.pack(masked_crc(length)), payload, FOOTER.pack(masked_crc(payload))))
+
+
+def write_record(file: BinaryIO, features: Mapping[str, bytes]) -> int:
+    """Append one Example to `file`; returns the bytes written."""
+    return file.write(frame(encode_example(features)))
+
+
+def read_records(file: BinaryIO) -> Iterator[dict[str, bytes]]:
+    """All Examples of a TFRecord file in order, both CRCs checked.
+
+    Raises:
+        RecordError: truncated or altered, with the number of the record.
+    """
+    for number, payload in enumerate(read_payloads(file)):
+        try:
+            yield decode_example(payload)
+        except RecordError as error:
+            raise RecordError(f"record {number}: {error}") from None
+
+
+def read_payloads(file: BinaryIO) -> Iterator[bytes]:
+    """The payloads of a TFRecord file in order, both CRCs checked; holds one record in memory."""
+    number = 0
+    while header := file.read(HEADER.size):
+        if len(header) < HEADER.size:
+            raise RecordError(f"record {number} is cut off in its header; the file is truncated, build it again")
+        length, length_crc = HEADER.unpack(header)
+        if masked_crc(header[: LENGTH.size]) != length_crc:
+            raise RecordError(f"record {number} has an altered length; the file is damaged, build it again")
+        body = file.read(length + FOOTER.size)
+        if len(body) < length + FOOTER.size:
+            raise RecordError(f"record {number} is cut off; the file is truncated, build it again")
+        payload = body[:length]
+        if masked_crc(payload) != FOOTER.unpack_from(body, length)[0]:
+            raise RecordError(f"record {number} fails its CRC32C; the file is damaged, build it again")
+        yield payload
+        number += 1
+
+
+@dataclass(frozen=True)
+class RecordLayout:
+    """Where everything lies in a framed record whose features have the given sizes.
+
+    Attributes:
+        sizes: bytes of each feature's value.
+        offsets: first byte of each value, counted from the record's start.
+        size: bytes of the whole framed record.
+        payload: slice of the record that its CRC covers.
+        template: uint8 [size], a record of zeros: all bytes outside values and payload CRC are constant.
+    """
+
+    sizes: dict[str, int]
+    offsets: dict[str, int]
+    size: int
+    payload: slice
+    template: np.ndarray
+
+    @classmethod
+    def of(cls, sizes: Mapping[str, int]) -> "RecordLayout":
+        """The layout for features of `sizes` bytes."""
+        record = frame(encode_example({name: bytes(size) for name, size in sizes.items()}))
+        offsets, end = {}, len(record) - FOOTER.size
+        for name in sorted(
+            sizes, key=_order, reverse=True
+        ):  # values stand last in their entries, so walk back from the end
+            offsets[name] = end - sizes[name]
+            end -= len(_entry(name, bytes(sizes[name])))
+        payload = slice(HEADER.size, len(record) - FOOTER.size)
+        return cls(dict(sizes), offsets, len(record), payload, np.frombuffer(record, np.uint8))
+
+    @property
+    def constant(self) -> list[slice]:
+        """The parts of a record that are the same in all: header and the Example's own bytes between the values."""
+        starts = sorted((self.offsets[name], self.sizes[name]) for name in self.sizes)
+        ends = [0, *(offset + size for offset, size in starts)]
+        return [slice(end, offset) for end, (offset, _) in zip(ends, starts, strict=False)]
+
+    def check(self, record: np.ndarray, where: str, crc: bool = True) -> None:
+        """Raise RecordError unless `record`, uint8 [size], has this layout and, when asked, a right CRC32C."""
+        if any(not np.array_equal(record[part], self.template[part]) for part in self.constant):
+            raise RecordError(f"{where} is not laid out as shapes.txt says; the shard is damaged, build it again")
+        if crc and masked_crc(record[self.payload]) != record[self.payload.stop :].view("<u4")[0]:
+            raise RecordError(f"{where} fails its CRC32C; the shard is damaged, build it again")
+
+    def values(self, record: np.ndarray) -> dict[str, np.ndarray]:
+        """Views of the features' bytes, uint8 [sizes[name]] each, in one record or, [n, size], in many."""
+        return {name: record[..., start : start + self.sizes[name]] for name, start in self.offsets.items()}
+
+
+def _order(name: str) -> bytes:
+    """Sort key of map entries in protobuf's deterministic mode: by bytes, a prefix after what it begins."""
+    return name.encode() + b"\xff"
+
+
+def _entry(name: str, value: bytes) -> bytes:
+    """One entry of the Features map; the value's bytes stand last."""
+    feature = _delimited(_TAG_1, _delimited(_TAG_1, value))
+    return _delimited(_TAG_1, _delimited(_TAG_1, name.encode()) + _delimited(_TAG_2, feature))
+
+
+def _delimited(tag: bytes, content: bytes) -> bytes:
+    return b"".join((tag, _varint(len(content)), content))
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _items(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """(field number, content) of each length-delimited field of a message."""
+    at = 0
+    while at < len(message):
+        tag, at = _read_varint(message, at)
+        if tag & 7 != _LEN:
+            raise RecordError("a record holds a field that is not bytes; it was not written by this project")
+        length, at = _read_varint(message, at)
+        if length > len(message) - at:
+            raise RecordError("a record's field is longer than the record; the file is damaged, build it again")
+        yield tag >> 3, message[at : at + length]
+        at += length
+
+
+def _read_varint(message: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 64, 7):
+        if at >= len(message):
+            raise RecordError("a record ends inside a number; the file is damaged, build it again")
+        byte = message[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise RecordError("a record holds a number that is too long; the file is damaged, build it again")
+
+
+def _fields(message: bytes, number: int) -> Iterator[bytes]:
+    for found, content in _items(message):
+        if found != number:
+            raise RecordError(f"a record holds the unknown field {found}; it was not written by this project")
+        yield content
+
+
+def _only(message: bytes, number: int) -> bytes:
+    contents = list(_fields(message, number))
+    if len(contents) != 1:
+        raise RecordError(f"a record holds {len(contents)} values where one is expected; build the dataset again")
+    return contents[0]

@@ -1,0 +1,200 @@
+"""The constant-Q kernels, the fast transform with them, its exact adjoint and an approximate inverse of both.
+
+The kernels are nnAudio's (Cheuk et al., "nnAudio: An on-the-fly GPU Audio to Spectrogram Conversion Toolbox", IEEE
+Access 2020), after Brown, "Calculation of a constant Q spectral transform", JASA 1991. What nnAudio computes as a
+strided correlation is done here in the frequency domain. With hop h, a padded length L = h M and the spectra X of the
+clip and G_k of kernel k, the correlation's spectrum is X conj(G_k); keeping every h-th sample folds it into M values,
+
+    Y_k(m) = 1/h sum_r X(r M + m) conj(G_k(r M + m)),    0 <= m < M,
+
+and one inverse FFT of length M gives bin k's frames. G_k is narrow, so that only a few of the rows r matter.
+
+B batch, N samples, K = 216 bins, T = N / 100 + 1 frames, R rows of M values each of the lower half of the spectrum.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache, lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_specs.errors import UserError
+
+SAMPLE_RATE = 24_000
+HOP = 100
+LOWEST_HZ = 130.81  # C3
+BINS_PER_OCTAVE = 36
+BINS = 216
+SPECTRUM_FLOOR = 1e-4  # of a kernel's peak: rows of its spectrum that stay below are left out
+INVERSE_FLOOR = 0.005  # of a bound on the eigenvalues: weaker directions, outside the bins' range, are not blown up
+ADJOINT_SCALE = HOP / 2  # irfft divides by L and counts frequencies twice, the adjoint of ifft divides by M = L / hop
+_GROUP = 8  # neighbouring bins share the rows they are computed from
+_BLOCKS_AT_ONCE = 256
+
+
+class Kernels(NamedTuple):
+    """Time-domain kernels, complex64 [K, 2 reach], around the middle of a frame and weighted by sqrt(length)."""
+
+    values: np.ndarray
+    reach: int  # samples on either side of a frame
+    digest: str  # SHA-256, hex, of the values and of what else decides a transform's bytes
+
+
+@cache
+def kernels() -> Kernels:
+    """The kernels as nnAudio makes them: Hann windows, unit l1 norm, librosa's scaling."""
+    from nnAudio.utils import create_cqt_kernels
+
+    quality = 1 / (2 ** (1 / BINS_PER_OCTAVE) - 1)
+    made, width, lengths, _ = create_cqt_kernels(
+        quality, SAMPLE_RATE, LOWEST_HZ, n_bins=BINS, bins_per_octave=BINS_PER_OCTAVE, norm=1, window="hann"
+    )
+    used = np.flatnonzero(np.any(made != 0, axis=0))
+    reach = max(width // 2 - int(used[0]), int(used[-1]) + 1 - width // 2)
+    scaled = made[:, width // 2 - reach : width // 2 + reach] * np.sqrt(lengths.numpy())[:, None]
+    values = np.ascontiguousarray(scaled, dtype=np.complex64)
+    digest = hashlib.sha256(f"hop {HOP}, floor {SPECTRUM_FLOOR}, group {_GROUP}".encode())
+    digest.update(values.tobytes())
+    return Kernels(values, reach, digest.hexdigest())
+
+
+class Group(NamedTuple):
+    """Neighbouring bins and the rows of the spectrum that they are computed from."""
+
+    bins: slice
+    rows: slice
+    weights: Tensor  # conj(G_k) / hop, complex64 [bins, rows, M]
+
+
+class CqtTransform:
+    """The transform of clips of one length, as a linear map from audio [B, N] to complex bins [B, K, T].
+
+    Holds 24 MB of weights for 8 seconds, and 32 MB more once `approximate_inverse` has been called.
+    """
+
+    def __init__(self, samples: int, device: torch.device) -> None:
+        """Prepare for clips of `samples` N on `device`; takes about half a second for 8 seconds.
+
+        Raises:
+            UserError: N is no multiple of the hop, or too short to be reflected at its ends.
+        """
+        bank = kernels()
+        if samples % HOP or samples <= bank.reach:
+            raise UserError(
+                f"a clip of {samples} samples cannot become cqt; give a multiple of {HOP} above {bank.reach}"
+            )
+        self.samples, self.frames, self.reach = samples, samples // HOP + 1, bank.reach
+        self.period = _fast_length(-(-(samples + 2 * bank.reach) // HOP))  # M
+        self.length = self.period * HOP  # L
+        self.groups = [
+            group._replace(weights=group.weights.to(device)) for group in _groups(bank, self.period, self.length)
+        ]
+        self.rows = max(group.rows.stop for group in self.groups)  # R
+        self._inverse_blocks: Tensor | None = None
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """float32 [B, N] -> complex64 [B, K, T]."""
+        padded = torch.nn.functional.pad(audio, (self.reach, self.reach), mode="reflect")
+        spectrum = self._spectrum(padded)
+        folded = [(group.weights * spectrum[:, None, group.rows]).sum(dim=2) for group in self.groups]
+        return torch.fft.ifft(torch.cat(folded, dim=1))[..., : self.frames]
+
+    def adjoint(self, bins: Tensor) -> Tensor:
+        """complex64 [B, K, T] -> float32 [B, N] with <forward(x), y> = <x, adjoint(y)>, real parts of products."""
+        spectra = torch.fft.fft(bins, n=self.period)
+        unfolded = spectra.new_zeros(len(bins), self.rows, self.period)
+        for group in self.groups:
+            unfolded[:, group.rows] += (group.weights.conj() * spectra[:, group.bins, None]).sum(dim=1)
+        padded = self._waveform(unfolded) * ADJOINT_SCALE
+        reach, end = self.reach, self.reach + self.samples
+        inner = padded[:, reach:end]
+        rest = (1, self.samples - 1 - reach)
+        left = torch.nn.functional.pad(padded[:, :reach].flip(1), rest)
+        right = torch.nn.functional.pad(padded[:, end : end + reach].flip(1), rest[::-1])
+        return inner + left + right
+
+    def approximate_inverse(self, audio: Tensor) -> Tensor:
+        """[B, N] -> [B, N]: undoes adjoint(forward(.)) as if clips had no ends; symmetric, positive semidefinite.
+
+        Without ends, adjoint(forward(.)) joins only the R frequencies that fold onto the same m, so it falls into M
+        Hermitian blocks of size R, which are inverted one by one. What no bin hears is left out, not blown up.
+        """
+        if self._inverse_blocks is None:
+            with _without_autograd():
+                self._inverse_blocks = _inverse_blocks(self.groups, self.rows, self.period)
+        padded = torch.nn.functional.pad(audio, (self.reach, self.length - self.samples - self.reach))
+        columns = self._inverse_blocks @ self._spectrum(padded).permute(2, 1, 0)
+        return self._waveform(columns.permute(2, 1, 0))[:, self.reach : self.reach + self.samples]
+
+    def _spectrum(self, padded: Tensor) -> Tensor:
+        spectrum = torch.fft.rfft(padded, n=self.length)[:, : self.rows * self.period]
+        return spectrum.reshape(-1, self.rows, self.period)
+
+    def _waveform(self, spectrum: Tensor) -> Tensor:
+        return torch.fft.irfft(spectrum.reshape(-1, self.rows * self.period), n=self.length)
+
+
+@lru_cache(maxsize=4)
+def transform(samples: int, device: torch.device) -> CqtTransform:
+    """The transform for clips of `samples`, made once per length and device."""
+    with _without_autograd():
+        return CqtTransform(samples, device)
+
+
+@contextmanager
+def _without_autograd() -> Iterator[None]:
+    # Tensors made in inference mode could never be used with gradients, and these are kept.
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def _groups(bank: Kernels, period: int, length: int) -> list[Group]:
+    groups = []
+    for first in range(0, BINS, _GROUP):
+        spectra = torch.fft.fft(torch.from_numpy(bank.values[first : first + _GROUP]), n=length)
+        size = spectra.abs()
+        heard = torch.nonzero((size > SPECTRUM_FLOOR * size.amax(dim=1, keepdim=True)).any(dim=0))
+        rows = slice(int(heard[0]) // period, int(heard[-1]) // period + 1)
+        weights = (
+            spectra[:, rows.start * period : rows.stop * period].conj().reshape(-1, rows.stop - rows.start, period)
+        )
+        weights = weights / HOP
+        if rows.start == 0:
+            weights[:, 0, 0] = 0  # the one frequency that irfft counts once; far below the kernels' floor
+        groups.append(Group(slice(first, first + len(weights)), rows, weights))
+    return groups
+
+
+def _inverse_blocks(groups: list[Group], rows: int, period: int) -> Tensor:
+    """Regularised inverses of the blocks of adjoint(forward(.)), complex64 [M, R, R]."""
+    blocks = groups[0].weights.new_zeros(period, rows, rows)
+    for group in groups:
+        weights = group.weights.permute(2, 0, 1)
+        blocks[:, group.rows, group.rows] += weights.mH @ weights * ADJOINT_SCALE
+    largest = torch.linalg.matrix_norm(blocks, ord=1).max()  # no eigenvalue lies above
+    for first in range(0, period, _BLOCKS_AT_ONCE):
+        part = slice(first, first + _BLOCKS_AT_ONCE)
+        values, vectors = torch.linalg.eigh(blocks[part])
+        values = values.clamp_min(0)
+        inverted = values / (values.square() + (INVERSE_FLOOR * largest).square())
+        blocks[part] = (vectors * inverted[:, None]) @ vectors.mH
+    return blocks
+
+
+def _fast_length(least: int) -> int:
+    """The smallest multiple of 16 from `least` up whose other factors are 2, 3 and 5: FFTs like it."""
+    quotient = -(-least // 16)
+    while _without_small_factors(quotient) > 1:
+        quotient += 1
+    return 16 * quotient
+
+
+def _without_small_factors(number: int) -> int:
+    for factor in (2, 3, 5):
+        while number % factor == 0:
+            number //= factor
+    return number

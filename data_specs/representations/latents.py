@@ -1,0 +1,78 @@
+"""PVT-encodec and PVT-disc: what a codec makes of the audio, before and after quantisation."""
+
+import torch
+from torch import Tensor
+
+from data_specs.codecs.base import Codec
+from data_specs.errors import UserError
+from data_specs.representations.base import Representation
+
+
+class _Coded(Representation):
+    """What both formats share: frames of the codec's hop, and its name in the label."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
+        self.hop = codec.hop
+        self.label = f"{self.name} ({codec.name})"
+
+    @property
+    def digest(self) -> str:
+        return self.codec.digest
+
+    @property
+    def licence(self) -> str:
+        return self.codec.licence
+
+    def frames(self, samples: int) -> int:
+        return self.codec.frames(samples)
+
+
+class Latents(_Coded):
+    """float32 [D, T]: the codec's latents before quantisation."""
+
+    name = "encodec"
+
+    def shape(self, samples: int) -> tuple[int, ...]:
+        return (self.codec.channels, self.frames(samples))
+
+    def encode(self, audio: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.codec.encode(audio)
+
+    def decode(self, stored: Tensor, gradient: bool = False) -> Tensor:
+        with torch.set_grad_enabled(gradient):
+            return self.codec.decode(stored.float())
+
+
+class Codes(_Coded):
+    """int16 [K, T] in 0..bins-1: the first K codebooks of the codec's residual quantiser."""
+
+    name = "disc"
+    discrete = True
+
+    def __init__(self, codec: Codec, codebooks: int = 16) -> None:
+        """`codebooks` K.
+
+        Raises:
+            UserError: the codec has fewer.
+        """
+        super().__init__(codec)
+        if not 1 <= codebooks <= codec.max_codebooks:
+            raise UserError(
+                f"{codebooks} codebooks were asked for, {codec.name} has 1 to {codec.max_codebooks}; change the number"
+            )
+        self.codebooks = codebooks
+        self.bins = codec.bins
+
+    def shape(self, samples: int) -> tuple[int, ...]:
+        return (self.codebooks, self.frames(samples))
+
+    def encode(self, audio: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.codec.quantize(self.codec.encode(audio), self.codebooks).to(torch.int16)
+
+    def decode(self, stored: Tensor, gradient: bool = False) -> Tensor:
+        """Codes [B, K', T] with any K' up to K in any integer dtype; there is no gradient with respect to codes."""
+        with torch.no_grad():
+            return self.codec.decode(self.codec.dequantize(stored.long()))

@@ -1,0 +1,48 @@
+"""Least squares by preconditioned conjugate gradients (Hestenes and Stiefel 1952; Saad 2003, algorithm 9.1)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def conjugate_gradients(
+    operator: Callable[[Tensor], Tensor],
+    right: Tensor,
+    precondition: Callable[[Tensor], Tensor],
+    steps: int,
+) -> Tensor:
+    """Approximate solution x of operator(x) = right after `steps` steps from zero, for each of B systems by itself.
+
+    Args:
+        operator: symmetric positive semidefinite map [B, N] -> [B, N], such as A^T A.
+        right: [B, N], such as A^T y.
+        precondition: approximate inverse of the operator, symmetric positive semidefinite.
+        steps: fixed, so that the result does not depend on a tolerance; differentiable.
+
+    Returns:
+        [B, N]; zero where `right` is zero.
+    """
+    solution = torch.zeros_like(right)
+    residual = right
+    preconditioned = direction = precondition(residual)
+    power = _dot(residual, preconditioned)
+    for _ in range(steps):
+        mapped = operator(direction)
+        step = _ratio(power, _dot(direction, mapped))
+        solution = solution + step * direction
+        residual = residual - step * mapped
+        preconditioned = precondition(residual)
+        previous, power = power, _dot(residual, preconditioned)
+        direction = preconditioned + _ratio(power, previous) * direction
+    return solution
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(dim=1, keepdim=True)
+
+
+def _ratio(above: Tensor, below: Tensor) -> Tensor:
+    """above / below, and 0 where the system is solved already; both branches are safe to differentiate."""
+    positive = below > 0
+    return torch.where(positive, above / torch.where(positive, below, 1.0), 0.0)

@@ -1,0 +1,199 @@
+"""The command line of the pipeline. Heavy imports stay inside the commands, so that --help is quick."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_specs.commands import Parser, run
+from data_specs.errors import UserError
+from data_specs.spec import FORMATS, Clips, Spec, check_format, load_spec
+
+if TYPE_CHECKING:
+    from pipeline.workers import Workers
+
+DEFAULT_OUT = "data"
+DEFAULT_FORMAT = "encodec"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `python -m pipeline ...`; returns the exit status."""
+    parser = Parser(prog="python -m pipeline", description="From MIDI to shards of sound with exact controls.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_dataset(commands.add_parser("dataset", help="build a dataset"))
+    _add_validate(commands.add_parser("validate", help="read a dataset again and check everything"))
+    _add_report(commands.add_parser("report", help="a page about a dataset: counts, histograms, sounds"))
+    _add_controls(commands.add_parser("controls", help="turn the melody of a MIDI file into a curve file"))
+    doctor = commands.add_parser("doctor", help="say what is found, what is missing and how to mend it")
+    doctor.set_defaults(command=_doctor)
+    return run(parser, argv)
+
+
+def _add_dataset(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Builds OUT/PVT-<format>; the same command continues, checks and skips what stands."
+    add = parser.add_argument
+    add("--spec", default="sample", metavar="NAME", help="sample, pvt, or the path of a .toml file (sample)")
+    add("--format", default=DEFAULT_FORMAT, help=f"{', '.join(FORMATS)}, a comma list, or all ({DEFAULT_FORMAT})")
+    add("--midi", metavar="PATH", help="folder (recursive) or tar.gz of MIDI files (the spec's)")
+    add("--soundfont", metavar="PATH", help="an .sf2 file (the spec's)")
+    add("--codec", metavar="NAME", help="pvt, encodec_24khz, or a weights file (the spec's)")
+    add("--clips", metavar="TRAIN:VALID", help="replaces the caps of all formats, for example 400:80")
+    add("--seed", metavar="N", help="of the plan's order and the modulations (the spec's)")
+    add("--out", type=Path, default=Path(DEFAULT_OUT), metavar="FOLDER", help=f"parent folder ({DEFAULT_OUT})")
+    add("--index", type=Path, metavar="FOLDER", help="another OUT whose index and plan are used")
+    add("--workers", metavar="N", help="processes, one computing thread each (all cores)")
+    add("--scheduler", metavar="ADDRESS", help="tcp://host:port or tls://... of a running Dask scheduler")
+    add("--tls-ca", metavar="PEM", help="for tls://: who signed the scheduler's certificate")
+    add("--tls-cert", metavar="PEM", help="for tls://: our certificate")
+    add("--tls-key", metavar="PEM", help="for tls://: its key")
+    add("--cluster", metavar="NAME", help="slurm, or a .toml like pipeline/slurm/default.toml: workers as Slurm jobs")
+    add("--shards", metavar="I/N", help="build only shards k with k mod N = I; several at once share one OUT")
+    add("--dry-run", action="store_true", help="stop after the plan")
+    add("--force", action="store_true", help="move a folder that is in the way aside (PVT-cqt.old-1)")
+    add("--accept-fewer", action="store_true", help="accept fewer clips than asked for")
+    add("--accept-device", action="store_true", help="continue on another kind of machine")
+    parser.set_defaults(command=_dataset)
+
+
+def _dataset(arguments: argparse.Namespace) -> int:
+    spec = resolve_spec(arguments)
+    formats = parse_formats(arguments.format)
+    workers = choose_workers(arguments)
+    if arguments.dry_run and (scripts := workers.scripts()):
+        print(scripts)
+        print("nothing is submitted; DRY_RUN=1 without CLUSTER makes the plan")
+        return 0
+    from pipeline.build import Request, build
+    from pipeline.shards import Share
+
+    return build(
+        Request(
+            spec=spec,
+            formats=formats,
+            out=arguments.out,
+            index=(arguments.index or arguments.out) / "index",
+            workers=workers,
+            dry_run=arguments.dry_run,
+            force=arguments.force,
+            accept_fewer=arguments.accept_fewer,
+            accept_device=arguments.accept_device,
+            share=None if arguments.shards is None else Share.parse(arguments.shards),
+        )
+    )
+
+
+def choose_workers(arguments: argparse.Namespace) -> "Workers":
+    """Where the run's workers come from.
+
+    Raises:
+        UserError: options that exclude each other, or settings that cannot be read.
+    """
+    from pipeline.workers import LocalWorkers, RemoteWorkers, Tls
+
+    chosen = [name for name in ("WORKERS", "SCHEDULER", "CLUSTER") if getattr(arguments, name.lower())]
+    if len(chosen) > 1:
+        raise UserError(f"{' and '.join(chosen)} exclude each other; give one of them")
+    tls = [arguments.tls_ca, arguments.tls_cert, arguments.tls_key]
+    if any(tls) and not (all(tls) and arguments.scheduler):
+        raise UserError("TLS_CA, TLS_CERT and TLS_KEY go together, with SCHEDULER=tls://host:port; give all three")
+    if arguments.scheduler:
+        return RemoteWorkers(arguments.scheduler, Tls(*map(Path, tls)) if all(tls) else None)
+    if arguments.cluster:
+        from pipeline.slurm import SlurmWorkers, load_settings
+
+        return SlurmWorkers(load_settings(arguments.cluster))
+    return LocalWorkers(None if arguments.workers is None else _number("WORKERS", arguments.workers, least=1))
+
+
+def resolve_spec(arguments: argparse.Namespace) -> Spec:
+    """The spec that was named, with the fields that were given on the command line."""
+    spec = load_spec(arguments.spec)
+    if arguments.midi:
+        spec = spec.model_copy(update={"source": spec.source.model_copy(update={"midi": arguments.midi})})
+    if arguments.soundfont:
+        rendering = spec.rendering.model_copy(update={"soundfont": arguments.soundfont})
+        spec = spec.model_copy(update={"rendering": rendering})
+    if arguments.codec:
+        spec = spec.model_copy(update={"codec": spec.codec.model_copy(update={"name": arguments.codec})})
+    if arguments.clips:
+        spec = spec.with_clips(Clips.parse(arguments.clips))
+    if arguments.seed is not None:
+        spec = spec.model_copy(update={"seed": _number("SEED", arguments.seed, least=0)})
+    return spec
+
+
+def parse_formats(text: str) -> tuple[str, ...]:
+    """`all`, one format or a comma list -> formats, in the order in which they are built.
+
+    Raises:
+        UserError: a format that is not known.
+    """
+    names = FORMATS if text == "all" else tuple(name.strip() for name in text.split(","))
+    for name in names:
+        check_format(name)
+    return tuple(name for name in FORMATS if name in names)
+
+
+def _number(name: str, text: str, least: int) -> int:
+    if not (text.isascii() and text.isdecimal()) or int(text) < least:
+        raise UserError(f"{name}={text} is not a whole number of {least} or more; give one, for example {name}=4")
+    return int(text)
+
+
+def _add_validate(parser: argparse.ArgumentParser) -> None:
+    parser.description = "CRCs, digests, shapes, ranges, silence, counts, duplicate ids, leakage; exit 1 on a fault."
+    add = parser.add_argument
+    add("--data", type=Path, default=Path(DEFAULT_OUT), help=f"parent folder or one PVT-<format> ({DEFAULT_OUT})")
+    add("--format", help="only these formats, as in `dataset` (all that stand)")
+    parser.set_defaults(command=_validate)
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    from pipeline.validate import validate
+
+    return validate(arguments.data, None if arguments.format is None else parse_formats(arguments.format))
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Writes one self-contained HTML page that shows a dataset and lets it be heard."
+    add = parser.add_argument
+    add("--data", type=Path, default=Path(DEFAULT_OUT), help=f"parent folder or one PVT-<format> ({DEFAULT_OUT})")
+    add("--out", type=Path, metavar="FILE", help="the page (report.html in the data folder)")
+    parser.set_defaults(command=_report)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from pipeline.report import report
+
+    print(report(arguments.data, arguments.out))
+    return 0
+
+
+def _add_controls(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Writes velocity, chroma and instrument of a melody as a curve file, to be given as CONTROLS."
+    add = parser.add_argument
+    add("midi", type=Path, metavar="FILE", help="a MIDI file")
+    add("--out", type=Path, metavar="FILE", help="the curve file (beside the MIDI file, ending in .json)")
+    add("--seconds", default="8", metavar="N", help="length (8)")
+    add("--start", type=float, default=0.0, metavar="SECONDS", help="from the track's first note (0)")
+    add("--track", metavar="N", help="index of the track (the one with most notes)")
+    add("--instrument", metavar="NAME", help="what plays (the track's program where datasets have it, else free)")
+    parser.set_defaults(command=_controls)
+
+
+def _controls(arguments: argparse.Namespace) -> int:
+    from pipeline.midi_controls import write_midi_curves
+
+    choices = {
+        "seconds": _number("SECONDS", arguments.seconds, least=1),
+        "start_s": arguments.start,
+        "track": None if arguments.track is None else _number("TRACK", arguments.track, least=0),
+        "instrument": arguments.instrument,
+    }
+    print(write_midi_curves(arguments.midi, arguments.out, **choices))
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from pipeline.doctor import doctor
+
+    return doctor()

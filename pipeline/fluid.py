@@ -1,0 +1,105 @@
+"""The few FluidSynth calls the renderer needs, typed, through the library that pyfluidsynth has found.
+
+pyfluidsynth binds neither the sharing of a loaded SoundFont between synthesisers nor float output; both are bound
+here. FluidSynth API 2.x: https://www.fluidsynth.org/api/
+"""
+
+import ctypes
+from collections import deque
+from collections.abc import Callable
+from ctypes import c_char_p, c_double, c_int, c_void_p
+from functools import cache
+from typing import Any, NamedTuple
+
+from data_specs.errors import UserError
+
+FAILED = -1
+_LOG_LEVELS = range(5)  # panic, error, warning, information, debug
+_KEPT_MESSAGES = 20
+
+_LogCallback = ctypes.CFUNCTYPE(None, c_int, c_char_p, c_void_p)
+_PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
+    "new_fluid_settings": (c_void_p, []),
+    "delete_fluid_settings": (None, [c_void_p]),
+    "fluid_settings_setnum": (c_int, [c_void_p, c_char_p, c_double]),
+    "fluid_settings_setint": (c_int, [c_void_p, c_char_p, c_int]),
+    "new_fluid_synth": (c_void_p, [c_void_p]),
+    "delete_fluid_synth": (None, [c_void_p]),
+    "fluid_synth_sfload": (c_int, [c_void_p, c_char_p, c_int]),
+    "fluid_synth_get_sfont_by_id": (c_void_p, [c_void_p, c_int]),
+    "fluid_synth_add_sfont": (c_int, [c_void_p, c_void_p]),
+    "fluid_synth_remove_sfont": (c_int, [c_void_p, c_void_p]),
+    "fluid_synth_program_select": (c_int, [c_void_p, c_int, c_int, c_int, c_int]),
+    "fluid_synth_noteon": (c_int, [c_void_p, c_int, c_int, c_int]),
+    "fluid_synth_noteoff": (c_int, [c_void_p, c_int, c_int]),
+    "fluid_synth_write_float": (c_int, [c_void_p, c_int, c_void_p, c_int, c_int, c_void_p, c_int, c_int]),
+    "fluid_version_str": (c_char_p, []),
+    "fluid_set_log_function": (c_void_p, [c_int, _LogCallback, c_void_p]),
+}
+_INSTALL = "install it with `apt-get install libfluidsynth3` (Debian, Ubuntu) or `brew install fluid-synth` (macOS)"
+
+
+class Fluid(NamedTuple):
+    """FluidSynth's functions by their C names, and what it has logged last, oldest first."""
+
+    call: dict[str, Callable[..., Any]]
+    messages: deque[str]
+    callback: Any  # the library calls it as long as the process lives, so it must not be collected
+
+
+@cache
+def fluid() -> Fluid:
+    """Load libfluidsynth once per process and divert its log from stderr into `messages`.
+
+    Raises:
+        UserError: pyfluidsynth, libfluidsynth or a function of its API is missing; says what to type.
+    """
+    return bound(_library())
+
+
+def library_version() -> str:
+    """Version of the loaded libfluidsynth, for example 2.3.1."""
+    version: bytes = fluid().call["fluid_version_str"]()
+    return version.decode()
+
+
+def bound(library: ctypes.CDLL) -> Fluid:
+    """The functions of `library` with argument and result types set.
+
+    Raises:
+        UserError: the library lacks one, which means that it is older than FluidSynth 2.
+    """
+    call: dict[str, Callable[..., Any]] = {}
+    for name, (result, arguments) in _PROTOTYPES.items():
+        prototype = ctypes.CFUNCTYPE(result, *arguments)
+        try:
+            call[name] = prototype((name, library))
+        except AttributeError:
+            raise UserError(f"the installed libfluidsynth has no {name}, so it is older than 2.0; {_INSTALL}") from None
+    messages: deque[str] = deque(maxlen=_KEPT_MESSAGES)
+
+    def log(level: int, message: bytes | None, data: object) -> None:
+        messages.append((message or b"").decode(errors="replace"))
+
+    callback = _LogCallback(log)
+    for level in _LOG_LEVELS:
+        call["fluid_set_log_function"](level, callback, None)
+    return Fluid(call, messages, callback)
+
+
+def _library() -> ctypes.CDLL:
+    try:
+        import fluidsynth
+    except ModuleNotFoundError as error:
+        if error.name != "fluidsynth":
+            raise
+        raise UserError("pyfluidsynth is missing; type `pip install pyfluidsynth`") from None
+    except (ImportError, OSError) as error:
+        raise UserError(f"libfluidsynth cannot be loaded ({error}); {_INSTALL}") from error
+    library = getattr(fluidsynth, "_fl", None)
+    if not isinstance(library, ctypes.CDLL):
+        raise UserError(
+            "the package `fluidsynth` is not pyfluidsynth; "
+            "type `pip uninstall fluidsynth` and then `pip install --force-reinstall pyfluidsynth`"
+        )
+    return library

@@ -1,0 +1,34 @@
+"""The melodies that come with the project: public-domain tunes in ABC notation (see abc.py), turned into MIDI files.
+
+From there on they are sources like any other: `midi_files()` stands where reading a folder stands for other MIDI.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from importlib import resources
+
+from pipeline.tunes.abc import Tune, read_tunes
+
+COLLECTIONS = ("folk", "carols", "classical")
+
+
+def tunes() -> Iterator[tuple[str, Tune]]:
+    """(name, tune) of all tunes; a name is `collection/title_in_small_letters`."""
+    for collection in COLLECTIONS:
+        text = resources.files(__package__).joinpath(f"{collection}.abc").read_text(encoding="utf-8")
+        for tune in read_tunes(text):
+            yield f"{collection}/{_slug(tune.title)}", tune
+
+
+def midi_files() -> Iterator[tuple[str, bytes]]:
+    """(name, content) of a MIDI file for every tune; the same bytes on every machine."""
+    from pipeline.tunes.playing import midi_bytes
+
+    for name, tune in tunes():
+        yield f"{name}.mid", midi_bytes(tune)
+
+
+def _slug(title: str) -> str:
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "_", plain).strip("_")

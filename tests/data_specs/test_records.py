@@ -1,0 +1,91 @@
+"""Records against TensorFlow's own serialisation, and against damage."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_specs.errors import UserError
+from data_specs.records import RecordError, RecordLayout, decode_example, encode_example, frame, read_records
+
+FEATURES = st.dictionaries(st.text(max_size=20), st.binary(max_size=300), min_size=1, max_size=6)
+
+
+def tf_example(features):
+    values = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in features.items()}
+    return tf.train.Example(features=tf.train.Features(feature=values)).SerializeToString(deterministic=True)
+
+
+@given(FEATURES)
+@settings(max_examples=200, deadline=None)
+def test_bytes_are_tensorflows_deterministic_serialisation(features):
+    assert encode_example(features) == tf_example(features)
+    assert decode_example(encode_example(features)) == features
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 16_383, 16_384, 2_100_000])
+def test_sizes_around_each_varint_length(size):
+    features = {"data": bytes(size), "id": b"x" * 16}
+    assert encode_example(features) == tf_example(features)
+
+
+def test_framed_file_equals_tensorflows_writer(tmp_path):
+    examples = [{"a": bytes([i]) * i, "b": b"\x00\xff"} for i in range(5)]
+    with tf.io.TFRecordWriter(str(tmp_path / "theirs")) as writer:
+        for features in examples:
+            writer.write(tf_example(features))
+    ours = b"".join(frame(encode_example(features)) for features in examples)
+    assert ours == (tmp_path / "theirs").read_bytes()
+    assert list(read_records(io.BytesIO(ours))) == examples
+
+
+@given(st.dictionaries(st.text(max_size=12), st.integers(0, 40_000), min_size=1, max_size=5), st.randoms())
+@settings(max_examples=60, deadline=None)
+def test_layout_finds_every_value(sizes, random):
+    features = {name: random.randbytes(size) for name, size in sizes.items()}
+    record = np.frombuffer(frame(encode_example(features)), np.uint8)
+    layout = RecordLayout.of(sizes)
+    assert layout.size == len(record)
+    layout.check(record, "record 0")
+    assert {name: value.tobytes() for name, value in layout.values(record).items()} == features
+
+
+def test_layout_check_finds_any_flipped_bit():
+    rng = np.random.default_rng(0)
+    record = np.frombuffer(frame(encode_example({"data": rng.bytes(50), "id": b"0" * 16})), np.uint8)
+    layout = RecordLayout.of({"data": 50, "id": 16})
+    for bit in range(8 * layout.size):
+        damaged = record.copy()
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(RecordError):
+            layout.check(damaged, "record 0")
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_a_damaged_file_raises_only_our_error_and_yields_only_true_records(data):
+    examples = [{"data": bytes([i]) * 40, "id": b"%016d" % i} for i in range(3)]
+    content = bytearray(b"".join(frame(encode_example(features)) for features in examples))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    content = content[: data.draw(st.integers(0, len(content)))]
+    found = []
+    try:
+        for record in read_records(io.BytesIO(bytes(content))):
+            found.append(record)
+    except UserError:
+        pass
+    assert found == examples[: len(found)]
+
+
+@given(st.binary(max_size=80))
+@settings(max_examples=500, deadline=None)
+def test_any_bytes_as_a_payload_raise_only_our_error(payload):
+    try:
+        features = decode_example(payload)
+    except RecordError:
+        return
+    assert all(isinstance(value, bytes) for value in features.values())

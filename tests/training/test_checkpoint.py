@@ -1,0 +1,149 @@
+"""Checkpoints appear whole, the newest whole one is taken, and nothing in them runs."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from data_specs.errors import UserError
+from training import checkpoint
+from training.checkpoint import find_snapshot, load_newest, read_snapshot, save, write_snapshot
+
+ROOT = Path(__file__).parents[2]
+
+
+def put(run, step, keep=2, size=1000):
+    state = {"step": step, "network": {"w": torch.full((size,), float(step))}, "optimizer": {"lr": 0.1, "betas": (0.9, 1)}}
+    return save(run, step, state, {"w": torch.full((size,), step + 0.5)}, {"step": step, "name": "é"}, keep)
+
+
+def test_what_is_saved_comes_back(tmp_path):
+    assert load_newest(tmp_path) is None
+    put(tmp_path, 7)
+    saved = load_newest(tmp_path)
+    assert saved.state["step"] == 7
+    assert torch.equal(saved.state["network"]["w"], torch.full((1000,), 7.0))
+    assert torch.equal(saved.weights["w"], torch.full((1000,), 7.5))
+    assert saved.facts == {"step": 7, "name": "é"}
+
+
+def test_the_newest_are_kept(tmp_path):
+    for step in (9, 10, 100):
+        put(tmp_path, step)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-00000010", "step-00000100"]
+    put(tmp_path, 100)  # once more
+    assert load_newest(tmp_path).state["step"] == 100
+
+
+@pytest.mark.parametrize("name", ["state.pt", "snapshot.safetensors", "checkpoint.json"])
+@pytest.mark.parametrize("harm", ["truncate", "flip", "remove"])
+def test_a_damaged_one_is_named_and_passed_over(tmp_path, capsys, name, harm):
+    put(tmp_path, 1)
+    path = put(tmp_path, 2) / name
+    content = bytearray(path.read_bytes())
+    if harm == "truncate":
+        path.write_bytes(content[: len(content) // 2])
+    elif harm == "flip":
+        content[len(content) // 3] ^= 0xFF
+        path.write_bytes(content)
+    else:
+        path.unlink()
+    assert load_newest(tmp_path).state["step"] == 1
+    assert "step-00000002 is damaged" in capsys.readouterr().err
+
+
+def test_none_is_whole(tmp_path):
+    (put(tmp_path, 1) / "state.pt").unlink()
+    with pytest.raises(UserError, match="no checkpoint in .* is whole"):
+        load_newest(tmp_path)
+
+
+def test_snapshots_are_found(tmp_path):
+    with pytest.raises(UserError, match="no snapshot in"):
+        find_snapshot(tmp_path)
+    put(tmp_path, 1)
+    folder = put(tmp_path, 2)
+    snapshot = folder / "snapshot.safetensors"
+    assert find_snapshot(tmp_path) == find_snapshot(folder) == find_snapshot(snapshot) == snapshot
+    (folder / "state.pt").unlink()  # not needed for sampling
+    assert find_snapshot(tmp_path) == snapshot
+    snapshot.write_bytes(b"")
+    assert find_snapshot(tmp_path).parent.name == "step-00000001"
+
+
+def test_what_is_no_snapshot(tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00{\"a\": 1}")
+    with pytest.raises(UserError, match="not a snapshot that can be read"):
+        read_snapshot(path)
+    save_file({"w": torch.zeros(1)}, path)
+    with pytest.raises(UserError, match="not a snapshot of this version"):
+        read_snapshot(path)
+    write_snapshot(path, {"w": torch.zeros(2, 3)[:, 1]}, {"a": [1, 2]})
+    weights, facts = read_snapshot(path)
+    assert facts == {"a": [1, 2]}
+    assert weights["w"].shape == (2,)
+
+
+class Bomb:
+    def __reduce__(self):
+        return (os.system, ("touch pwned",))
+
+
+def test_a_malicious_pickle_does_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = put(tmp_path, 1)
+    with open(folder / "state.pt", "wb") as file:
+        torch.save({"step": Bomb()}, file)
+    manifest = json.loads((folder / "checkpoint.json").read_bytes())
+    from data_specs.files import file_sha256
+
+    path = folder / "state.pt"
+    manifest["files"]["state.pt"] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    (folder / "checkpoint.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="holds more than tensors and numbers"):
+        load_newest(tmp_path)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_kills_while_saving_leave_a_whole_checkpoint(tmp_path):
+    code = (
+        "import sys; sys.path.insert(0, 'tests/training'); from pathlib import Path; from test_checkpoint import put\n"
+        "for step in range(1, 100000): put(Path(sys.argv[1]), step, size=300_000); print(step, flush=True)"
+    )
+    newest = 0
+    for delay in (0.0, 0.011, 0.023, 0.037):
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path / "run")], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3):
+            newest = int(process.stdout.readline())
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+        saved = load_newest(tmp_path / "run")
+        assert saved.state["step"] >= newest
+        assert torch.equal(saved.weights["w"], torch.full((300_000,), saved.state["step"] + 0.5))
+        put(tmp_path / "run", 100_000)  # clears what the kill left
+        assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
+
+
+def test_a_full_disk_keeps_what_stands(tmp_path, monkeypatch):
+    put(tmp_path, 1)
+
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.torch, "save", full)
+    with pytest.raises(UserError, match="no space is left"):
+        put(tmp_path, 2)
+    assert load_newest(tmp_path).state["step"] == 1

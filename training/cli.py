@@ -1,0 +1,97 @@
+"""The command line of training. A command is one function and one line in COMMANDS; heavy imports stay inside."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from data_specs.commands import Parser, run
+from data_specs.errors import UserError
+from training.evaluation.commands import add_classifier, add_evaluate
+from training.sample_commands import add_demo, add_sample, add_sweep
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `python -m training ...`; returns the exit status."""
+    parser = Parser(prog="python -m training", description="From shards to diffusion models.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, (summary, add) in COMMANDS.items():
+        add(commands.add_parser(name, help=summary))
+    return run(parser, argv)
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Trains until the config's last step; the same command continues a run that was stopped."
+    add = parser.add_argument
+    add("--paradigm", required=True, metavar="NAME", help="ddpm, edm or discdpm")
+    add("--format", metavar="NAME", help="encodec or cqt for ddpm and edm, disc for discdpm (encodec; disc)")
+    add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="parent folder or one PVT-<format> (data)")
+    add("--config", default="tiny", metavar="NAME", help="tiny, paper, best, or the path of a .toml file (tiny)")
+    add("--run", type=Path, metavar="FOLDER", help="folder of the run (runs/<paradigm>-<format>-<config>)")
+    add("--steps", metavar="N", help="in all, not in addition (the config's)")
+    add("--gpus", metavar="N", default="1", help="ranks on this machine, one device each (1)")
+    add("--device", metavar="NAME", help="cpu or cuda (cuda where there is one)")
+    add("--micro-batch", metavar="N", help="clips a rank computes at once (the config's)")
+    parser.set_defaults(command=_train)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from training.launch import launch, launched
+
+    ranks = _number("GPUS", arguments.gpus)
+    if ranks > 1 and not launched():
+        return launch(ranks, [sys.executable, "-m", "training", *sys.argv[1:]])
+
+    from training.config import load_config
+    from training.listening import listen
+    from training.loop import train
+
+    steps = None if arguments.steps is None else _number("STEPS", arguments.steps)
+    config = load_config(arguments.config, arguments.paradigm, arguments.format, steps)
+    if arguments.micro_batch is not None:
+        machine = config.machine.model_copy(update={"micro_batch": _number("MICRO_BATCH", arguments.micro_batch)})
+        config = config.model_copy(update={"machine": machine})
+    folder = arguments.run or Path("runs") / f"{config.paradigm}-{config.format}-{config.name}"
+    stopped_by = train(folder, arguments.data, config, arguments.device, listen)
+    if stopped_by:
+        print(f"stopped by {stopped_by}; the same command continues {folder}")
+    return 0
+
+
+def _add_format(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Prints the format that a paradigm is trained on; refuses a pair that does not fit."
+    parser.add_argument("paradigm", help="ddpm, edm or discdpm")
+    parser.add_argument("format", nargs="?", help="the format wanted (the paradigm's default)")
+    parser.set_defaults(command=_format)
+
+
+def _format(arguments: argparse.Namespace) -> int:
+    from training.config import check_pair
+
+    print(check_pair(arguments.paradigm, arguments.format))
+    return 0
+
+
+def _add_codec(parser: argparse.ArgumentParser) -> None:
+    from training.codec.command import add_arguments
+
+    parser.description = "Codecs made for this material."
+    add_arguments(parser)
+
+
+def _number(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
+        raise UserError(f"{name}={text} is not a whole number of 1 or more; give one, for example {name}=2")
+    return int(text)
+
+
+COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "train": ("train a diffusion model on a dataset", _add_train),
+    "sample": ("write new clips that follow curves", add_sample),
+    "sweep": ("measure how sampling options move quality", add_sweep),
+    "demo": ("a page with the samples of several runs side by side", add_demo),
+    "evaluate": ("measure trained runs: distance to real audio, control adherence, time, size", add_evaluate),
+    "classifier": ("train the classifier that the measures listen with", add_classifier),
+    "format": ("say which format a paradigm is trained on", _add_format),
+    "codec": ("fit a codec of one's own", _add_codec),
+}

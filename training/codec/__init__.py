@@ -1,0 +1,1 @@
+"""Fitting of codecs made for this material."""

@@ -1,0 +1,199 @@
+"""What a training run is: one TOML file for all formats and paradigms, resolved for one pair of them.
+
+`[training]` and `[machine]` hold for every format; `[training.cqt]` and `[machine.cqt]` change single keys for one.
+`[diffusion.<paradigm>]` and `[network.<format>]` belong to `training.diffusion` and `training.networks`, which check
+their own keys. What stands in `[machine]` and `[logging]`, and the number of steps, may change between two calls that
+continue one run; everything else must not (`differing_key`).
+"""
+
+import json
+import tomllib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from data_specs.errors import UserError
+from data_specs.spec import FORMATS, Positive, Share, Strict, validated
+
+DEFAULT_FORMAT = "encodec"  # where a paradigm can be trained on it
+FREE = ("name", "training.steps", "machine", "logging", "network.checkpoint")  # keys, or tables, that may change in a run
+
+NonNegative = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+class Training(Strict):
+    """What decides the weights. Every value is a function of step and position, never of time or machine."""
+
+    steps: Positive
+    batch: Positive  # clips a step, over all ranks
+    seed: int = 0
+    seconds: PositiveFloat | None = None  # of each clip; None for whole clips
+    learning_rate: PositiveFloat = 1e-4
+    warmup_steps: NonNegative = 1000  # the rate rises linearly
+    decay_start: NonNegative = 0  # from here on it falls as the inverse square root of the step; 0 for never
+    adam_betas: tuple[Share, Share] = (0.9, 0.999)
+    clip_norm: PositiveFloat = 1.0  # of the gradient of all parameters together
+    ema_decay: Share = 0.9999
+    control_dropout: Share = 0.3  # of each control feature of each clip: not conditioned at all
+    span_dropout: Share = 0.0  # of the features that are left: not conditioned over a random span of time
+    precision: Literal["float32", "bf16"] = "bf16"  # of autocast on a GPU; a CPU computes in float32
+    companding: PositiveFloat = 1.0  # power of the signed-power companding of scaled data; 1 for none
+    max_skipped: Positive = 20  # steps in a row without a finite loss and gradient before the run stops
+
+
+class Machine(Strict):
+    """How the work is spread; changes nothing but rounding."""
+
+    micro_batch: Positive | None = None  # clips a rank computes at once; None for its whole share
+    compile: bool = False
+    in_memory: bool = False  # hold the train split in memory
+    timeout_minutes: PositiveFloat = 10.0  # after which a rank that waits for the others gives up
+
+
+class Logging(Strict):
+    """How often, in steps, a run says something. 0 for never."""
+
+    log_every: Positive = 10
+    valid_every: NonNegative = 10_000
+    valid_clips: Positive = 256
+    listen_every: NonNegative = 10_000
+    listen_clips: Positive = 3
+    checkpoint_every: Positive = 2_000
+    keep_checkpoints: Positive = 2
+
+
+class Config(Strict):
+    """A resolved config: everything that decides a run but the data."""
+
+    name: str
+    paradigm: str
+    format: str
+    training: Training
+    machine: Machine
+    logging: Logging
+    diffusion: dict[str, Any]
+    network: dict[str, Any]
+
+
+class _File(Strict):
+    """The tables of a config file before they are resolved."""
+
+    training: dict[str, Any]
+    machine: dict[str, Any] = {}
+    logging: dict[str, Any] = {}
+    diffusion: dict[str, dict[str, Any]] = {}
+    network: dict[str, dict[str, Any]] = {}
+
+
+def check_pair(paradigm: str, format_name: str | None) -> str:
+    """The format to train `paradigm` on, its default for None.
+
+    Raises:
+        UserError: unknown paradigm, or a format that it is not made for; the message holds the table of pairs.
+    """
+    from training.diffusion import PARADIGMS
+
+    table = "; ".join(f"{name}: {' or '.join(kind.formats)}" for name, kind in PARADIGMS.items())
+    if paradigm not in PARADIGMS:
+        raise UserError(f"PARADIGM={paradigm} is not known; PARADIGM and FORMAT that fit are {table}")
+    formats = PARADIGMS[paradigm].formats
+    if format_name is None:
+        return DEFAULT_FORMAT if DEFAULT_FORMAT in formats else formats[0]
+    if format_name not in formats:
+        raise UserError(f"{paradigm} does not train on FORMAT={format_name}; PARADIGM and FORMAT that fit are {table}")
+    return format_name
+
+
+def load_config(name: str, paradigm: str, format_name: str | None = None, steps: int | None = None) -> Config:
+    """Read a config by name (`tiny`, `paper`, `best`) or path, resolved for a paradigm and a format.
+
+    Args:
+        name: of a shipped config, or the path of a TOML file.
+        paradigm: ddpm, edm or discdpm.
+        format_name: the format to train on; the paradigm's default for None.
+        steps: replaces training.steps.
+
+    Raises:
+        UserError: no such file, not TOML, a pair that does not fit, or a key that is unknown or of the wrong type.
+    """
+    from training.diffusion import PARADIGMS
+    from training.networks import network_config
+
+    format_name = check_pair(paradigm, format_name)
+    path = config_path(name)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path} is not valid TOML ({error}); mend it or take a copy of a shipped config") from error
+    tables = validated(_File, values, str(path))
+    _check_names(tables.network, FORMATS, f"{path}: network")
+    _check_names(tables.diffusion, PARADIGMS, f"{path}: diffusion")
+    if format_name not in tables.network:
+        raise UserError(f"{path} has no table [network.{format_name}]; add one, or train on another format")
+    # Each format is resolved, so that a wrong key is found whichever of them is trained.
+    resolved = {f: (_for(tables.training, f), _for(tables.machine, f)) for f in FORMATS}
+    for training, machine in resolved.values():
+        validated(Training, training, f"{path}: [training]")
+        validated(Machine, machine, f"{path}: [machine]")
+    for key, kind in PARADIGMS.items():
+        validated(kind.Config, tables.diffusion.get(key, {}), f"{path}: [diffusion.{key}]")
+    for key, table in tables.network.items():
+        network_config(table, f"{path}: [network.{key}]")
+    training, machine = resolved[format_name]
+    config = {
+        "name": path.stem,
+        "paradigm": paradigm,
+        "format": format_name,
+        "training": training | ({} if steps is None else {"steps": steps}),
+        "machine": machine,
+        "logging": tables.logging,
+        "diffusion": tables.diffusion.get(paradigm, {}),
+        "network": tables.network[format_name],
+    }
+    return validated(Config, config, str(path))
+
+
+def config_path(name: str) -> Path:
+    """The file of a config: a shipped one by name, else a path."""
+    folder = Path(__file__).parent / "configs"
+    shipped = sorted(path.stem for path in folder.glob("*.toml"))
+    path = folder / f"{name}.toml" if name in shipped else Path(name)
+    if not path.is_file():
+        raise UserError(f"CONFIG={name} is neither one of {', '.join(shipped)} nor a file; check the name or the path")
+    return path
+
+
+def differing_key(old: dict[str, Any], new: dict[str, Any]) -> str | None:
+    """`key: old value, now new value` for the first key that must not change within a run; None if there is none.
+
+    Both are the JSON form of a Config, with the digest of the data beside its keys.
+    """
+    before, after = _flat(old), _flat(new)
+    for key in sorted(before.keys() | after.keys()):
+        if any(key == free or key.startswith(f"{free}.") for free in FREE):
+            continue
+        if before.get(key) != after.get(key):
+            return f"{key} was {json.dumps(before.get(key))} and is now {json.dumps(after.get(key))}"
+    return None
+
+
+def _check_names(tables: dict[str, Any], known: Collection[str], where: str) -> None:
+    for name in tables:
+        if name not in known:
+            raise UserError(f"{where}.{name}: there is no such table; expected {', '.join(known)}")
+
+
+def _for(table: dict[str, Any], format_name: str) -> dict[str, Any]:
+    """A table with its sub-table of one format laid over it."""
+    shared = {key: value for key, value in table.items() if key not in FORMATS}
+    return shared | dict(table.get(format_name, {}))
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict with dotted keys."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{prefix}.{key}" if prefix else key).items()}

@@ -1,0 +1,205 @@
+"""A dataset folder as an array of clips: memory-mapped shards, read by index.
+
+All records of a dataset have the same length and hold their arrays at the same places (`data_specs.records`), so clip i
+is found by arithmetic: no index file, no TensorFlow, no worker processes. B clips, T frames, L frames of a crop.
+"""
+
+import mmap
+from bisect import bisect_right
+from itertools import accumulate
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data_specs.dataset import SHAPES, Feature, Shard, find_dataset, layout, load_info
+from data_specs.errors import UserError
+from data_specs.records import RecordError
+
+Clip = dict[str, Tensor | str]
+
+
+class Dataset:
+    """The clips of one split, in the order of the plan.
+
+    `dataset[i]` is a dict of tensors as they are stored (`data`, `velocity`, `chroma`, `instruments`, shapes in
+    `features`) and the clip's `id`. Each record's CRC32C is checked when it is first read.
+
+    Args:
+        folder: a PVT-<format> folder, or the folder above it when `format_name` is given.
+        split: train or valid.
+        format_name: the format wanted; a folder of another format is refused.
+        verify: check each record once; False reads whatever the files hold.
+        in_memory: read the shards into memory instead of mapping them.
+
+    Raises:
+        UserError: no finished dataset, another format, or a shard that is missing, truncated or (on access) altered.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        split: Literal["train", "valid"] = "train",
+        *,
+        format_name: str | None = None,
+        verify: bool = True,
+        in_memory: bool = False,
+    ) -> None:
+        self.folder = find_dataset(Path(folder), format_name)
+        self.split = split
+        self.info, self.features = load_info(self.folder)
+        if format_name is not None and self.info.format != format_name:
+            raise UserError(
+                f"{self.folder} holds the format {self.info.format}, not {format_name}; "
+                f"name a folder with {format_name} clips with DATA="
+            )
+        if split not in self.info.splits:
+            raise UserError(f"there is no split {split!r}; choose train or valid")
+        _check_shapes(self.features, f"{self.folder / SHAPES}")
+        self._layout = layout(self.features)
+        self._shards = self.info.splits[split].shards
+        self._ends = list(accumulate(shard.clips for shard in self._shards))
+        self._buffers = [self._open(shard, in_memory) for shard in self._shards]
+        self._records = [
+            np.frombuffer(buffer, np.uint8).reshape(shard.clips, self._layout.size)
+            for buffer, shard in zip(self._buffers, self._shards, strict=True)
+        ]
+        self._verify = verify
+        self._touched = np.zeros(len(self), dtype=bool)
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, index: int) -> Clip:
+        """One clip; negative indices count from the end."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{self.folder} has {len(self)} {self.split} clips, there is no clip {index}")
+        values = self._layout.values(self._record(index % len(self)))
+        clip: Clip = {f.name: torch.from_numpy(_array(f, values[f.name])) for f in self.features}
+        clip["id"] = values["id"].tobytes().decode("ascii", "backslashreplace")
+        return clip
+
+    @property
+    def frames(self) -> int:
+        """Frames T of a whole clip's controls."""
+        return next(feature.shape[-1] for feature in self.features if feature.name == "velocity")
+
+    def crop_frames(self, seconds: float | None) -> int:
+        """Frames L of a crop of `seconds`, rounded down; the whole clip for None.
+
+        Raises:
+            UserError: longer than the clips, or shorter than a frame.
+        """
+        if seconds is None:
+            return self.frames
+        whole = self.info.clip_samples / self.info.spec.clip.sample_rate
+        frames = int(self.frames * seconds / whole)
+        if not 0 < frames <= self.frames:
+            raise UserError(f"seconds = {seconds} does not fit the clips of {self.folder}, which last {whole:g} s")
+        return frames
+
+    def empty(self, clips: int, frames: int | None = None, pinned: bool = False) -> dict[str, Tensor]:
+        """Tensors of the stored dtypes for `gather`, [clips, *shape] with the last axis cut to `frames` frames."""
+        frames = self.frames if frames is None else frames
+        return {
+            f.name: torch.empty(
+                (clips, *f.shape[:-1], f.shape[-1] // self.frames * frames if frames < self.frames else f.shape[-1]),
+                dtype=getattr(torch, f.dtype),
+                pin_memory=pinned,
+            )
+            for f in self.features
+        }
+
+    def gather(
+        self, indices: NDArray[np.int64], out: dict[str, Tensor] | None = None, starts: NDArray[np.int64] | None = None
+    ) -> dict[str, Tensor]:
+        """Copy clips into `out`, which comes from `empty` with the same number of clips; made anew for None.
+
+        Args:
+            indices: clip indices, int64 [B].
+            out: tensors [B, *shape] with the last axis as long as the crop.
+            starts: first frame of each clip's crop, int64 [B]; 0 for None. Data and controls are cut together.
+
+        Returns:
+            `out`.
+        """
+        out = self.empty(len(indices)) if out is None else out
+        starts = np.zeros(len(indices), dtype=np.int64) if starts is None else starts
+        self._announce(indices)
+        # Bytes are copied, not values: arrays in a record are not aligned, and rows of bytes go through memcpy.
+        targets = [(f, _byte_rows(f, out[f.name].numpy())) for f in self.features]
+        for row, (index, start) in enumerate(zip(indices.tolist(), starts.tolist(), strict=True)):
+            record = self._record(index)
+            for feature, target in targets:
+                offset, width = self._layout.offsets[feature.name], feature.shape[-1] * feature.stored_dtype.itemsize
+                source = record[offset : offset + feature.size].reshape(-1, width)
+                first = start * (feature.shape[-1] // self.frames) * feature.stored_dtype.itemsize
+                target[row] = source[:, first : first + target.shape[-1]]
+        return out
+
+    def _open(self, shard: Shard, in_memory: bool) -> mmap.mmap | bytes:
+        path = self.folder / shard.file
+        advice = "run the make dataset command again to build it anew"
+        if shard.bytes != shard.clips * self._layout.size:
+            raise UserError(f"{self.folder} disagrees with itself about the size of {shard.file}; {advice}")
+        try:
+            with open(path, "rb") as file:
+                content = file.read() if in_memory else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except FileNotFoundError:
+            raise UserError(f"{path} is missing; {advice}") from None
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions and its disk") from error
+        except ValueError:  # an empty file cannot be mapped
+            content = b""
+        if len(content) != shard.bytes:
+            raise UserError(f"{path} has {len(content)} bytes instead of {shard.bytes}; {advice}")
+        return content
+
+    def _record(self, index: int) -> NDArray[np.uint8]:
+        """Bytes of one record, uint8 [size], checked when it is read for the first time."""
+        number = bisect_right(self._ends, index)
+        within = index - (self._ends[number] - self._shards[number].clips)
+        record: NDArray[np.uint8] = self._records[number][within]
+        if self._verify and not self._touched[index]:
+            try:
+                self._layout.check(record, f"record {within}")
+            except RecordError as error:
+                raise RecordError(f"{self.folder / self._shards[number].file}: {error}") from None
+        self._touched[index] = True
+        return record
+
+    def _announce(self, indices: NDArray[np.int64]) -> None:
+        """Ask the kernel to read all records that are new to us at once, instead of one page fault at a time."""
+        for index in indices[~self._touched[indices]].tolist():
+            number = bisect_right(self._ends, index)
+            buffer = self._buffers[number]
+            if isinstance(buffer, mmap.mmap):
+                start = (index - (self._ends[number] - self._shards[number].clips)) * self._layout.size
+                aligned = start // mmap.PAGESIZE * mmap.PAGESIZE
+                buffer.madvise(mmap.MADV_WILLNEED, aligned, start + self._layout.size - aligned)
+
+
+def _check_shapes(features: tuple[Feature, ...], where: str) -> None:
+    """Raise UserError unless all features have time as their last axis, in step with the controls."""
+    shapes = {feature.name: feature.shape for feature in features}
+    frames = shapes["velocity"][-1]
+    in_step = all(shape[-1] % frames == 0 for shape in shapes.values())
+    if not in_step or shapes["velocity"] != shapes["chroma"] or shapes["instruments"][1:] != (frames,):
+        raise UserError(f"{where} gives data and controls shapes that do not fit together; build the dataset again")
+
+
+def _array(feature: Feature, content: NDArray[np.uint8]) -> NDArray[np.generic]:
+    """An array of its own, in the machine's byte order, from stored bytes."""
+    return np.frombuffer(content.tobytes(), feature.stored_dtype).reshape(feature.shape).astype(feature.dtype)
+
+
+def _byte_rows(feature: Feature, array: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """[B, *shape[:-1], L] of any dtype -> a view of its bytes, uint8 [B, rows, L * itemsize]."""
+    rows = int(np.prod(feature.shape[:-1], dtype=np.int64))
+    view = array.reshape(len(array), rows, -1).view(np.uint8)
+    if not np.may_share_memory(view, array):
+        raise ValueError(f"the tensor for {feature.name} has strides that bytes cannot be copied into")
+    return view

@@ -1,0 +1,45 @@
+"""Asking a run to stop: a signal or a file raises a flag, and the loop looks at it between two steps."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+STOP_FILE = "stop"
+
+
+class StopRequest:
+    """Whether this rank has been asked to stop, and by what."""
+
+    def __init__(self, run: Path) -> None:
+        self._file = run / STOP_FILE
+        self.reason = ""
+
+    def __bool__(self) -> bool:
+        if not self.reason and self._file.exists():
+            self.reason = f"the file {self._file}"
+        return bool(self.reason)
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Signal handler. A second Ctrl-C ends the run at once."""
+        if self.reason and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.reason = signal.Signals(number).name
+
+    def honoured(self) -> None:
+        """Remove the stop file, so that the next call continues."""
+        self._file.unlink(missing_ok=True)
+
+
+@contextmanager
+def stop_requests(run: Path) -> Iterator[StopRequest]:
+    """A StopRequest that listens to SIGTERM, SIGUSR1, SIGINT and the file `run`/stop during the block."""
+    request = StopRequest(run)
+    before = {number: signal.signal(number, request.handle) for number in SIGNALS}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
