@@ -52,7 +52,7 @@ FRAMES = (0.0, 0.35, 0.6, 0.75, 0.87, 0.95, 1.0)  # shares of the steps; most ha
 TOYS: dict[str, Toy] = {
     "swiss-ddpm": Toy("DDPM, MLP of 4 x 128", "3.1", "points", "ddpm", MLP, swiss_roll((2,)), 5000, 5000),
     "swiss-edm": Toy("EDM, MLP of 4 x 128", "", "points", "edm", MLP, swiss_roll((2,)), 5000, 5000),
-    "digits-ddpm": Toy("DDPM, CNN", "3.2", "images", "ddpm", CNN, digits, 2500, 1000, {"steps": 150}, batch=64),
+    "digits-ddpm": Toy("DDPM, CNN", "3.2", "images", "ddpm", CNN, digits, 4000, 1000, {"steps": 250}, batch=64),
     "digits-edm": Toy("EDM, CNN", "", "images", "edm", CNN, digits, 2000, 1000, batch=64),
     "codes-discdpm": Toy(
         "DiscDPM, U-Net, 2 codes of 40 classes",
