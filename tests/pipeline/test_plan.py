@@ -153,6 +153,18 @@ def test_the_same_for_any_division_and_order_of_the_files(tmp_path: Path, monkey
         assert described(other) == described(plan)
 
 
+@pytest.mark.parametrize("names", [("a.mid", "b.mid"), ("b.mid", "a.mid")])
+def test_of_equal_files_the_first_name_counts(tmp_path: Path, names: tuple[str, str]) -> None:
+    content = random_song(0, tracks=2).pack()
+    drums = song(*Song.unpack(content).tracks, track(tune(range(60, 76)), 2, is_drum=True)).pack()
+    files = [(names[0], drums), ("c.mid", random_song(9).pack()), (names[1], drums)]
+    plan = plan_of(tmp_path, files=files, batch=2)
+    assert {clip.origin["source"] for clips in all_clips(plan).values() for clip in clips} <= {"a.mid", "c.mid"}
+    assert plan.rejects["duplicate file"] == {"count": 1, "examples": ["a.mid"]}
+    assert plan.rejects["drum track"] == {"count": 1, "examples": ["a.mid: track 2"]}
+    assert plan.sources == 2
+
+
 def test_slices_are_parts_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "ROW_GROUP", 7)
     plan = plan_of(tmp_path)
