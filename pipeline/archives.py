@@ -96,9 +96,9 @@ def is_archive(path: Path) -> bool:
     """Whether a file is a tar archive, gzipped or not, by its first block."""
     stream = _Stream(path)
     try:
-        tarfile.TarInfo.frombuf(stream.read(_BLOCK), "utf-8", "surrogateescape")
-    except tarfile.EOFHeaderError:
-        return True  # nothing but an end mark
+        block = stream.read(_BLOCK)
+        if block.strip(b"\x00"):  # else it is an end mark: an empty archive
+            tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except (UserError, tarfile.HeaderError):
         return False
     finally:

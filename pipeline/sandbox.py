@@ -155,9 +155,9 @@ class Sandbox:
         """How the child ended."""
         assert self._process is not None
         try:
-            code = self._process.wait(timeout=5)
+            code = self._process.wait(timeout=0.5)
         except subprocess.TimeoutExpired:
-            return "the child closed its connection"
+            return "the child lives but does not keep to the protocol"
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
     def _stop(self) -> None:

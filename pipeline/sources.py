@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_specs.errors import UserError
+from pipeline.archives import is_archive, read_members
 from pipeline.rejects import Rejected, Rejects
 
 if TYPE_CHECKING:
@@ -104,15 +105,17 @@ def batches(files: Iterable[SourceFile], count: int) -> Iterator[list[SourceFile
 
 def _files(midi: str, limits: "Limits", rejects: Rejects) -> Iterator[SourceFile]:
     if midi == TUNES:
-        from pipeline import tunes
+        from pipeline.tunes import midi_files
 
-        return (SourceFile(name, content=content) for name, content in tunes.midi_files())
+        return (SourceFile(name, content=content) for name, content in midi_files())
     path = Path(midi)
     try:
         if path.is_dir():
             root = os.path.realpath(midi)
             return (SourceFile(printable(name), path=os.path.join(root, name)) for name in list_folder(midi, rejects))
         if path.is_file():
+            if not is_archive(path):
+                raise UserError(f"MIDI={printable(midi)} is not a tar or tar.gz; unpack it and give the folder")
             return _archive_files(path, limits.file_bytes, rejects)
     except OSError as error:
         raise UserError(f"MIDI={printable(midi)} cannot be read: {error.strerror}") from error
@@ -120,10 +123,6 @@ def _files(midi: str, limits: "Limits", rejects: Rejects) -> Iterator[SourceFile
 
 
 def _archive_files(path: Path, largest: int, rejects: Rejects) -> Iterator[SourceFile]:
-    from pipeline.archives import is_archive, read_members
-
-    if not is_archive(path):
-        raise UserError(f"MIDI={printable(str(path))} is not a tar or tar.gz; unpack it and give the folder")
     for member in read_members(path, largest):
         name = printable(member.name.removeprefix("./"))
         if member.reason:
