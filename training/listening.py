@@ -85,7 +85,13 @@ def _figure(sounds: dict[str, np.ndarray], controls: Tensor, model: Run) -> Any:
     for axis, (name, mel) in zip(axes, mels.items(), strict=False):
         decibels = librosa.power_to_db(mel, ref=loudest, top_db=-FLOOR_DB)
         axis.imshow(
-            decibels, origin="lower", aspect="auto", extent=(0, seconds, 0, MEL_BANDS), vmin=FLOOR_DB, vmax=0, cmap="magma"
+            decibels,
+            origin="lower",
+            aspect="auto",
+            extent=(0, seconds, 0, MEL_BANDS),
+            vmin=FLOOR_DB,
+            vmax=0,
+            cmap="magma",
         )
         axis.set_ylabel(f"{name}\nmel band")
     times = (np.arange(controls.shape[-1]) + 0.5) * model.data.hop / model.data.sample_rate
