@@ -7,6 +7,8 @@ from pathlib import Path
 
 from data_specs.commands import Parser, run
 from data_specs.errors import UserError
+from training.evaluation.commands import add_classifier, add_evaluate
+from training.sample_commands import add_demo, add_sample, add_sweep
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -85,6 +87,11 @@ def _number(name: str, text: str) -> int:
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "train": ("train a diffusion model on a dataset", _add_train),
+    "sample": ("write new clips that follow curves", add_sample),
+    "sweep": ("measure how sampling options move quality", add_sweep),
+    "demo": ("a page with the samples of several runs side by side", add_demo),
+    "evaluate": ("measure trained runs: distance to real audio, control adherence, time, size", add_evaluate),
+    "classifier": ("train the classifier that the measures listen with", add_classifier),
     "format": ("say which format a paradigm is trained on", _add_format),
     "codec": ("fit a codec of one's own", _add_codec),
 }

@@ -43,7 +43,7 @@ def swiss_roll(shape: tuple[int, ...]) -> Callable[[Path | None], ToyData]:
 
 
 def code_roll(path: Path | None) -> ToyData:
-    """The roll on a grid of 40 x 40: two codes of 40 classes, int64 [N, 2, 1]; distances in units of the grid's side."""
+    """The roll on a grid of 40 x 40: two codes, int64 [N, 2, 1]; distances in units of the grid's side."""
     roll = _roll(20_000, 0)
     low, high = roll.min(0).values, roll.max(0).values
     codes = ((roll - low) / (high - low) * CODE_CLASSES).long().clamp(max=CODE_CLASSES - 1)

@@ -120,13 +120,13 @@ def run_toy(toy: Toy, path: Path | None = None, seed: int = 0) -> Result:
 
 
 def _train(toy: Toy, network: nn.Module, paradigm: Paradigm, items: Tensor, seed: int) -> float:
-    """Adam with a linear decay to 0; leaves the mean of late weights in the network; the mean loss of the last tenth."""
+    """Adam, linear decay to 0; the network ends with averaged weights. Returns the mean loss of the last tenth."""
     optimizer = torch.optim.Adam(network.parameters(), toy.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / toy.steps)
     average = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995)
     )
-    late = []
+    losses = []
     for step in range(toy.steps):
         noise = BatchNoise(seed * 1_000_003 + step, toy.batch)
         chosen = items[noise.integers(len(items), ())]
@@ -136,10 +136,9 @@ def _train(toy: Toy, network: nn.Module, paradigm: Paradigm, items: Tensor, seed
         optimizer.step()
         schedule.step()
         average.update_parameters(network)
-        if step >= 0.9 * toy.steps:
-            late.append(float(loss.detach()))
+        losses.append(loss.detach())
     network.load_state_dict(average.module.state_dict())
-    return sum(late) / len(late)
+    return float(torch.stack(losses[-max(1, toy.steps // 10) :]).mean())
 
 
 def _sample(
