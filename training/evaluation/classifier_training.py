@@ -24,7 +24,7 @@ CLEAN_SHARE = 0.5  # of the patches; the others get noise
 STEEPEST = 1.5  # of the noise's spectrum: amplitude falls as frequency to the power -a, a drawn from 0 to this
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 1e-2
-STEPS = 1200
+STEPS = 700
 JUDGED_CLIPS = 64  # read at a time
 
 
