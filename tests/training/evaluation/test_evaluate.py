@@ -13,7 +13,7 @@ from training.checkpoint import write_snapshot
 from training.cli import main as training
 from training.config import load_config
 from training.evaluation.adherence import MEASURES
-from training.evaluation.evaluate import Options, evaluate, run_controls, run_names, sampler_steps
+from training.evaluation.evaluate import Options, evaluate, run_controls, run_names
 from training.evaluation.inference import inference_time
 from training.evaluation.judging import Judge
 from training.runs import DataFacts, build, load_run
@@ -163,13 +163,6 @@ def test_controls_are_looked_up_at_each_frames_sample(snapshots):
         at = min(frame * 100 // 320, 149)
         assert torch.equal(found["velocity"][:, 0, frame], batch["velocity"][:, at])
         assert torch.equal(found["instruments"][..., frame], batch["instruments"][..., at])
-
-
-def test_long_samplers_are_strided_on_a_cpu_only(snapshots, pvt_audio):
-    options = Options(data=pvt_audio)
-    assert sampler_steps(load_run(snapshots["encodec"]), options) is None  # 35 evaluations as published
-    assert sampler_steps(load_run(snapshots["disc"]), options) == 50
-    assert sampler_steps(load_run(snapshots["disc"]), Options(data=pvt_audio, sampler_steps=7)) == 7
 
 
 def test_extrapolated_time_counts_evaluations_and_clips(snapshots, monkeypatch):
