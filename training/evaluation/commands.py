@@ -66,7 +66,7 @@ def add_classifier(parser: argparse.ArgumentParser) -> None:
     add("verb", choices=["train"])
     add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="PVT-audio or the folder above it (data)")
     add("--out", type=Path, required=True, metavar="FILE", help="weights file to write (.safetensors)")
-    add("--steps", metavar="N", help="optimisation steps of 64 patches (700)")
+    add("--steps", metavar="N", help="optimisation steps of 32 patches (900)")
     add("--seed", type=int, default=0, metavar="N", help="of the first weights and the order (0)")
     parser.set_defaults(command=_classifier)
 

@@ -64,7 +64,7 @@ def snapshots(make_dataset, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(pvt_audio, snapshots):
-    options = Options(data=pvt_audio, clips=10, seconds=2, sampler_steps=2, vggish="/nowhere/vggish.pth")
+    options = Options(data=pvt_audio, clips=10, seconds=2, sampler_steps=2)
     return evaluate([snapshots["encodec"], snapshots["disc"]], options)
 
 
@@ -93,7 +93,7 @@ def test_missing_weights_leave_a_reason_and_the_rest(found):
 
 def test_the_same_seed_gives_the_same_figures_in_another_batch_size(found, pvt_audio, snapshots, monkeypatch):
     monkeypatch.setattr("training.evaluation.judging.BATCH", 3)
-    options = Options(data=pvt_audio, clips=10, seconds=2, sampler_steps=2, vggish="/nowhere/vggish.pth")
+    options = Options(data=pvt_audio, clips=10, seconds=2, sampler_steps=2)
     again = evaluate([snapshots["disc"]], options).rows[0]
     first = found.rows[1]
     assert again["fad"]["pvt-net"]["train"]["value"] == pytest.approx(
@@ -104,7 +104,7 @@ def test_the_same_seed_gives_the_same_figures_in_another_batch_size(found, pvt_a
 
 def test_the_command_writes_all_files(pvt_audio, snapshots, tmp_path, capsys):
     arguments = ["--run", str(snapshots["encodec"]), "--data", str(pvt_audio), "--clips", "4", "--seconds", "2"]
-    arguments += ["--sampler-steps", "1", "--vggish", "/nowhere", "--out", str(tmp_path / "out"), "--device", "cpu"]
+    arguments += ["--sampler-steps", "1", "--out", str(tmp_path / "out"), "--device", "cpu"]
     assert training(["evaluate", *arguments]) == 0
     assert "Frechet audio distance" in capsys.readouterr().out
     rows = json.loads((tmp_path / "out" / "evaluation.json").read_text())["rows"]
@@ -131,7 +131,7 @@ def test_the_command_writes_all_files(pvt_audio, snapshots, tmp_path, capsys):
 )
 def test_what_is_wrong_is_one_sentence(pvt_audio, snapshots, capsys, changes, message):
     arguments = ["--run", str(snapshots["encodec"]), "--data", str(pvt_audio), "--clips", "4", *changes]
-    assert training(["evaluate", *arguments, "--device", "cpu", "--vggish", "/nowhere"]) == 2
+    assert training(["evaluate", *arguments, "--device", "cpu"]) == 2
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1
     assert message in error[0]
@@ -142,7 +142,7 @@ def test_a_model_of_other_instruments_is_refused(pvt_audio, snapshots):
 
     from training.evaluation.evaluate import check_instruments
 
-    judge = Judge(pvt_audio, 48_000, vggish="/nowhere", anchor_clips=2)
+    judge = Judge(pvt_audio, 48_000, anchor_clips=2)
     run = load_run(snapshots["encodec"])
     check_instruments(run, judge, Path("run"))
     other = replace(run, data=run.data.model_copy(update={"instruments": ("organ", "violin", "trumpet")}))
