@@ -21,7 +21,7 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
         "Writes new clips that follow curves: WAV, the controls, and a figure of each. Several runs follow the same "
         "curves from the same noise."
     )
-    _add_runs(parser)
+    add_runs(parser)
     _add_controls(parser)
     _add_sampling(parser)
     add = parser.add_argument
@@ -34,7 +34,7 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
 def add_demo(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training demo`."""
     parser.description = "Writes one self-contained HTML page: the samples of each run side by side, beside real clips."
-    _add_runs(parser)
+    add_runs(parser)
     _add_controls(parser)
     _add_sampling(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page (demo.html in the run, else here)")
@@ -47,7 +47,7 @@ def add_sweep(parser: argparse.ArgumentParser) -> None:
         "Measures how sampling options move quality: samples with each value of each option, judged on the same "
         "controls from the same noise. Needs PVT-audio."
     )
-    _add_runs(parser)
+    add_runs(parser)
     _add_sampling(parser)
     add = parser.add_argument
     add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="PVT-audio or the folder above it (data)")
@@ -57,7 +57,8 @@ def add_sweep(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_sweep)
 
 
-def _add_runs(parser: argparse.ArgumentParser) -> None:
+def add_runs(parser: argparse.ArgumentParser) -> None:
+    """Options that name the models; `run_paths` reads them."""
     add = parser.add_argument
     add(
         "--run", metavar="RUNS", help="run folders or snapshots, comma-separated (that of --paradigm, else the shipped)"

@@ -7,6 +7,7 @@ M mel bands, I instruments.
 """
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
@@ -30,7 +31,8 @@ WEIGHTS = Path(__file__).parent / "weights" / "pvt-net.safetensors"
 KEY = "pvt-audio classifier"  # the only metadata key: safetensors writes several in no fixed order
 FACTS = {"version": 1, "patches": asdict(PATCHES)}  # weights that were trained on other patches are of no use
 BATCH = 64  # patches a time: bounds memory
-WIDTHS = (16, 32, 64, 64)
+# Width, kernel, stride and pooling in time and frequency. Frequency is kept fine at first, for the sake of pitch.
+LEVELS = ((16, 5, 2, (2, 1)), (32, 3, 1, (2, 2)), (64, 3, 1, (2, 2)), (64, 3, 1, (1, 2)))
 
 
 class Network(nn.Module):
@@ -40,17 +42,16 @@ class Network(nn.Module):
         super().__init__()
         layers: list[nn.Module] = [nn.BatchNorm2d(1)]
         channels = 1
-        for level, width in enumerate(WIDTHS):
-            first = level == 0  # strided from the start: most of the arithmetic would be in the first level
+        for width, kernel, stride, pool in LEVELS:
             layers += [
-                nn.Conv2d(channels, width, 5 if first else 3, stride=2 if first else 1, padding=2 if first else 1),
+                nn.Conv2d(channels, width, kernel, stride=stride, padding=kernel // 2),
                 nn.BatchNorm2d(width),
                 nn.ReLU(inplace=True),
-                *([] if first else [nn.MaxPool2d(2)]),
+                nn.MaxPool2d(pool),
             ]
             channels = width
-        scale = 2 ** len(WIDTHS)
-        flat = channels * (PATCHES.length // scale) * (PATCHES.spectrum.bands // scale)
+        time, bands = (math.prod(stride * pool[axis] for _, _, stride, pool in LEVELS) for axis in (0, 1))
+        flat = channels * (PATCHES.length // time) * (PATCHES.spectrum.bands // bands)
         self.maps = nn.Sequential(*layers)
         self.embedding = nn.Linear(flat, DIMENSION)
         self.instrument = nn.Linear(DIMENSION, instruments)

@@ -19,12 +19,12 @@ from data_specs.errors import UserError
 from training.evaluation.classifier import NOISE_DB, PATCHES, REST, VELOCITY_BANDS, Network, PvtNet
 
 CLIPS_PER_STEP = 8
-PATCHES_PER_CLIP = 8
+PATCHES_PER_CLIP = 4
 CLEAN_SHARE = 0.5  # of the patches; the others get noise
 STEEPEST = 1.5  # of the noise's spectrum: amplitude falls as frequency to the power -a, a drawn from 0 to this
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 1e-2
-STEPS = 1200
+STEPS = 900
 JUDGED_CLIPS = 64  # read at a time
 
 
@@ -96,7 +96,7 @@ def _rate(step: int, steps: int) -> float:
 
 
 def _batches(clips: ClipSource, steps: int, seed: int) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
-    """Patches [64, L, M] from random places of random clips, half of them with noise, and the truth for each head."""
+    """Patches [B, L, M] from random places of random clips, half of them with noise, and the truth for each head."""
     spectrum = PATCHES.spectrum
     span = (PATCHES.length - 1) * spectrum.hop + spectrum.window
     for step in range(steps):
