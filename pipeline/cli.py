@@ -2,10 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data_specs.commands import Parser, run
 from data_specs.errors import UserError
 from data_specs.spec import FORMATS, Clips, Spec, check_format, load_spec
+
+if TYPE_CHECKING:
+    from pipeline.workers import Workers
 
 DEFAULT_OUT = "data"
 DEFAULT_FORMAT = "encodec"
@@ -37,7 +41,11 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, default=Path(DEFAULT_OUT), metavar="FOLDER", help=f"parent folder ({DEFAULT_OUT})")
     add("--index", type=Path, metavar="FOLDER", help="another OUT whose index and plan are used")
     add("--workers", metavar="N", help="processes, one computing thread each (all cores)")
-    add("--scheduler", metavar="ADDRESS", help="tcp://host:port of a running Dask scheduler (local processes)")
+    add("--scheduler", metavar="ADDRESS", help="tcp://host:port or tls://... of a running Dask scheduler")
+    add("--tls-ca", metavar="PEM", help="for tls://: who signed the scheduler's certificate")
+    add("--tls-cert", metavar="PEM", help="for tls://: our certificate")
+    add("--tls-key", metavar="PEM", help="for tls://: its key")
+    add("--cluster", metavar="NAME", help="slurm, or a .toml like pipeline/slurm/default.toml: workers as Slurm jobs")
     add("--shards", metavar="I/N", help="build only shards k with k mod N = I; several at once share one OUT")
     add("--dry-run", action="store_true", help="stop after the plan")
     add("--force", action="store_true", help="move a folder that is in the way aside (PVT-cqt.old-1)")
@@ -49,7 +57,11 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
 def _dataset(arguments: argparse.Namespace) -> int:
     spec = resolve_spec(arguments)
     formats = parse_formats(arguments.format)
-    workers = None if arguments.workers is None else _number("WORKERS", arguments.workers, least=1)
+    workers = choose_workers(arguments)
+    if arguments.dry_run and (scripts := workers.scripts()):
+        print(scripts)
+        print("nothing is submitted; DRY_RUN=1 without CLUSTER makes the plan")
+        return 0
     from pipeline.build import Request, build
     from pipeline.shards import Share
 
@@ -60,7 +72,6 @@ def _dataset(arguments: argparse.Namespace) -> int:
             out=arguments.out,
             index=(arguments.index or arguments.out) / "index",
             workers=workers,
-            scheduler=arguments.scheduler,
             dry_run=arguments.dry_run,
             force=arguments.force,
             accept_fewer=arguments.accept_fewer,
@@ -68,6 +79,29 @@ def _dataset(arguments: argparse.Namespace) -> int:
             share=None if arguments.shards is None else Share.parse(arguments.shards),
         )
     )
+
+
+def choose_workers(arguments: argparse.Namespace) -> "Workers":
+    """Where the run's workers come from.
+
+    Raises:
+        UserError: options that exclude each other, or settings that cannot be read.
+    """
+    from pipeline.workers import LocalWorkers, RemoteWorkers, Tls
+
+    chosen = [name for name in ("WORKERS", "SCHEDULER", "CLUSTER") if getattr(arguments, name.lower())]
+    if len(chosen) > 1:
+        raise UserError(f"{' and '.join(chosen)} exclude each other; give one of them")
+    tls = [arguments.tls_ca, arguments.tls_cert, arguments.tls_key]
+    if any(tls) and not (all(tls) and arguments.scheduler):
+        raise UserError("TLS_CA, TLS_CERT and TLS_KEY go together, with SCHEDULER=tls://host:port; give all three")
+    if arguments.scheduler:
+        return RemoteWorkers(arguments.scheduler, Tls(*map(Path, tls)) if all(tls) else None)
+    if arguments.cluster:
+        from pipeline.slurm import SlurmWorkers, load_settings
+
+        return SlurmWorkers(load_settings(arguments.cluster))
+    return LocalWorkers(None if arguments.workers is None else _number("WORKERS", arguments.workers, least=1))
 
 
 def resolve_spec(arguments: argparse.Namespace) -> Spec:

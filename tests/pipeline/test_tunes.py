@@ -138,7 +138,7 @@ def test_midi_file_says_what_the_tune_says(name: str) -> None:
     assert min(velocities) >= 40
     last = tune.verses[-1][-1]
     seconds = float((last.start + last.length) / tune.beat * 60 / tune.beats_per_minute)
-    assert math.isclose(file.length, seconds, abs_tol=0.01 + 0.02 * seconds * (file.length < seconds))
+    assert math.isclose(file.length, seconds, rel_tol=1e-5)
 
 
 FILES = dict(midi_files())

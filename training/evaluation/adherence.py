@@ -134,7 +134,7 @@ def _share(right: NDArray[np.bool_], of: NDArray[np.bool_]) -> Ratio:
 
 def _silence(silent: NDArray[np.bool_], wanted: Asked) -> Ratio:
     """F = 2 both / (asked + heard), where it is known whether a note or a rest is asked."""
-    found = silent & (wanted.rest | wanted.note)
+    found = silent & wanted.rests_known
     return 2.0 * float((found & wanted.rest).sum()), float(found.sum() + wanted.rest.sum())
 
 

@@ -25,6 +25,7 @@ class Asked:
     pitch_class: NDArray[np.int64]  # [F], -1 where none is asked
     settled: NDArray[np.bool_]  # [F], at least `SETTLE_S` from the nearest change of note
     instrument: NDArray[np.int64]  # [F], -1 where none is asked
+    rests_known: NDArray[np.bool_]  # [F], velocity is asked, so what is no rest is a note
     onsets_known: NDArray[np.bool_]  # [F], both velocity and chroma are asked
     onsets: NDArray[np.float64]  # [n], seconds, where both are asked
     strikes: NDArray[np.float64]  # [m], seconds: onsets as far as velocity alone tells them, plus chroma's
@@ -65,6 +66,7 @@ def asked(controls: Controls, frame_rate: Fraction, frames: int) -> Asked:
         pitch_class=classes[at],
         settled=_distance(change)[at] / rate >= SETTLE_S,
         instrument=np.where(instruments.max(0) >= 0.5, instruments.argmax(0), NOBODY)[at],
+        rests_known=loud_known[at],
         onsets_known=both[at],
         onsets=np.maximum(0, np.flatnonzero(struck & both) - 0.5) / rate,
         strikes=seconds,

@@ -1,7 +1,9 @@
-"""A small network that hears which instrument plays, which pitch class and how loud; and what it sees as an embedder.
+"""A small network that hears which instrument plays, which pitch class, how loud and how clean; and it as an embedder.
 
 Its penultimate layer is `pvt-net`, the embedder of the Frechet audio distance that needs no download and knows no
-codec: it was trained on rendered audio alone. B clips, N samples, P patches, L frames, M mel bands, I instruments.
+codec: it was trained on rendered audio alone, and on the same with noise. To tell how much noise there is, its
+embedding must grade damage instead of jumping at the first trace of it. B clips, N samples, P patches, L frames,
+M mel bands, I instruments.
 """
 
 import json
@@ -19,10 +21,11 @@ from training.evaluation.logmel import LogMel, Patches
 
 SAMPLE_RATE = 24_000
 # 85 ms windows tell neighbouring semitones apart through their overtones; patches of a second show attack and decay.
-PATCHES = Patches(LogMel(SAMPLE_RATE, 2048, 240, 2048, 128, 60.0, 10_000.0, 0.01), length=96, hop=96)
+PATCHES = Patches(LogMel(SAMPLE_RATE, 2048, 240, 2048, 128, 60.0, 10_000.0, 0.1), length=96, hop=96)
 DIMENSION = 64
 REST = CHROMA_STEPS + 1  # the class after the twelve pitch classes
 VELOCITY_BANDS = 4  # of equal width in velocity / 127; band 0 is a rest, so there is one class more
+NOISE_DB = (60.0, 40.0, 20.0, 0.0)  # signal-to-noise ratios between the classes of damage; class 0 is clean
 WEIGHTS = Path(__file__).parent / "weights" / "pvt-net.safetensors"
 KEY = "pvt-audio classifier"  # the only metadata key: safetensors writes several in no fixed order
 FACTS = {"version": 1, "patches": asdict(PATCHES)}  # weights that were trained on other patches are of no use
@@ -31,7 +34,7 @@ WIDTHS = (16, 32, 64, 64)
 
 
 class Network(nn.Module):
-    """Log-mel patches -> embedding -> three heads."""
+    """Log-mel patches -> embedding -> four heads."""
 
     def __init__(self, instruments: int) -> None:
         super().__init__()
@@ -53,16 +56,17 @@ class Network(nn.Module):
         self.instrument = nn.Linear(DIMENSION, instruments)
         self.pitch_class = nn.Linear(DIMENSION, REST + 1)
         self.velocity_band = nn.Linear(DIMENSION, VELOCITY_BANDS + 1)
+        self.noise_band = nn.Linear(DIMENSION, len(NOISE_DB))
 
     def embed(self, patches: Tensor) -> Tensor:
         """[B, L, M] -> [B, 64], before any activation, so that the embeddings are nearer to a Gaussian."""
         embedded: Tensor = self.embedding(self.maps(patches[:, None]).flatten(1))
         return embedded
 
-    def heads(self, embedded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, 64] -> logits of instrument [B, I], pitch class or rest [B, 13] and velocity band [B, 5]."""
+    def heads(self, embedded: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """[B, 64] -> logits of instrument [B, I], pitch class or rest [B, 13], velocity band [B, 5], noise [B, 4]."""
         active = torch.relu(embedded)
-        return self.instrument(active), self.pitch_class(active), self.velocity_band(active)
+        return self.instrument(active), self.pitch_class(active), self.velocity_band(active), self.noise_band(active)
 
 
 class Hearing(Protocol):

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from data_specs.controls import CHROMA_STEPS
 from data_specs.errors import UserError
-from training.evaluation.classifier import PATCHES, REST, VELOCITY_BANDS, Network, PvtNet
+from training.evaluation.classifier import NOISE_DB, PATCHES, REST, VELOCITY_BANDS, Network, PvtNet
 
 CLIPS_PER_STEP = 8
 PATCHES_PER_CLIP = 8
+CLEAN_SHARE = 0.5  # of the patches; the others get noise
+STEEPEST = 1.5  # of the noise's spectrum: amplitude falls as frequency to the power -a, a drawn from 0 to this
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 1e-2
 STEPS = 1200
@@ -93,8 +95,8 @@ def _rate(step: int, steps: int) -> float:
     return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
 
 
-def _batches(clips: ClipSource, steps: int, seed: int) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor, Tensor]]]:
-    """Patches [64, L, M] from random places of random clips, with their labels."""
+def _batches(clips: ClipSource, steps: int, seed: int) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
+    """Patches [64, L, M] from random places of random clips, half of them with noise, and the truth for each head."""
     spectrum = PATCHES.spectrum
     span = (PATCHES.length - 1) * spectrum.hop + spectrum.window
     for step in range(steps):
@@ -104,8 +106,32 @@ def _batches(clips: ClipSource, steps: int, seed: int) -> Iterator[tuple[Tensor,
         starts = torch.from_numpy(rng.integers(audio.shape[-1] - span + 1, size=(len(audio), PATCHES_PER_CLIP)))
         cuts = audio[:, 0].unfold(-1, span, 1)[torch.arange(len(audio))[:, None], starts]
         truth = labels(batch, starts + span // 2)
-        targets = (truth.instrument.flatten(), truth.pitch_class.flatten(), truth.velocity_band.flatten())
-        yield spectrum(cuts.flatten(0, 1)[:, None]), targets
+        level = audio.square().mean((1, 2)).sqrt().repeat_interleave(PATCHES_PER_CLIP)
+        damaged, bands = with_noise(cuts.flatten(0, 1), level, rng)
+        heads = (truth.instrument.flatten(), truth.pitch_class.flatten(), truth.velocity_band.flatten(), bands)
+        yield spectrum(damaged[:, None]), heads
+
+
+def with_noise(audio: Tensor, level: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Noise added to some of the patches.
+
+    Args:
+        audio: patches, float32 [B, N].
+        level: root mean square of the clips that they are from, [B].
+        rng: decides everything.
+
+    Returns:
+        The patches, and the band of their signal-to-noise ratio, int64 [B]: 0 for none, then 1 (60..40 dB) to 3.
+    """
+    count, samples = audio.shape
+    noise = torch.fft.rfft(torch.from_numpy(rng.standard_normal((count, samples), dtype=np.float32)))
+    slope = torch.from_numpy(rng.uniform(0, STEEPEST, (count, 1)).astype(np.float32))
+    coloured = torch.fft.irfft(noise * torch.arange(1, noise.shape[-1] + 1) ** -slope, n=samples)
+    ratio_db = torch.from_numpy(rng.uniform(NOISE_DB[-1], NOISE_DB[0], count).astype(np.float32))
+    gain = level * 10 ** (-ratio_db / 20) / coloured.square().mean(-1).sqrt()
+    gain[torch.from_numpy(rng.random(count)) < CLEAN_SHARE] = 0.0
+    bands = 1 + (ratio_db[:, None] < torch.tensor(NOISE_DB[1:-1])).sum(-1)
+    return audio + gain[:, None] * coloured, torch.where(gain > 0, bands, 0)
 
 
 @dataclass(frozen=True)
@@ -116,35 +142,38 @@ class Accuracy:
     instrument_patches: float
     pitch_class: float  # of patches, rests included
     velocity_band: float
+    clean: float
     clips: int
     patches: int
 
     def __str__(self) -> str:
         return (
             f"on {self.clips} valid clips, instrument {self.instrument:.1%} of clips ({self.instrument_patches:.1%} of "
-            f"patches), pitch class or rest {self.pitch_class:.1%}, velocity band {self.velocity_band:.1%}"
+            f"patches), pitch class or rest {self.pitch_class:.1%}, velocity band {self.velocity_band:.1%}, "
+            f"heard as clean {self.clean:.1%}"
         )
 
 
 @torch.inference_mode()
 def judge(net: PvtNet, clips: ClipSource) -> Accuracy:
     """Accuracy on all of `clips`, on patches side by side from each clip's start."""
-    right, seen, heard = np.zeros(4), 0, 0
+    right, seen, heard = np.zeros(5), 0, 0
     for first in range(0, len(clips), JUDGED_CLIPS):
         batch = clips.gather(np.arange(first, min(first + JUDGED_CLIPS, len(clips))))
         audio = batch["data"].float()
         truth = labels(batch, torch.from_numpy(PATCHES.centres(audio.shape[-1])).expand(len(audio), -1))
-        instrument, pitch_class, band = (x.cpu() for x in net.network.heads(net.embed(audio).to(net.device)))
+        instrument, pitch_class, band, noise = (x.cpu() for x in net.network.heads(net.embed(audio).to(net.device)))
         whole = instrument.softmax(-1).mean(1).argmax(-1)
         right += [
             (whole == batch["instruments"].mean(-1).argmax(-1)).sum().item(),
             (instrument.argmax(-1) == truth.instrument).sum().item(),
             (pitch_class.argmax(-1) == truth.pitch_class).sum().item(),
             (band.argmax(-1) == truth.velocity_band).sum().item(),
+            (noise.argmax(-1) == 0).sum().item(),
         ]
         seen, heard = seen + len(audio), heard + truth.instrument.numel()
-    whole_clips, patches, pitches, bands = (right / np.maximum(1, [seen, heard, heard, heard])).tolist()
-    return Accuracy(whole_clips, patches, pitches, bands, seen, heard)
+    whole_clips, patches, pitches, bands, clean = (right / np.maximum(1, [seen, *[heard] * 4])).tolist()
+    return Accuracy(whole_clips, patches, pitches, bands, clean, seen, heard)
 
 
 def train_file(data: Path, out: Path, steps: int, seed: int) -> Accuracy:
