@@ -268,6 +268,16 @@ def test_controls_that_name_nothing_are_refused(data, text, message):
         control_sets(text.replace("DATA", str(data)))
 
 
+def test_clips_of_any_format_give_their_curves(data):
+    (named,) = control_sets(f"{data}:valid:0", "cqt")
+    (found,) = control_sets(f"{data.parent}:valid:0", "encodec")
+    (other,) = control_sets(f"{data.parent}:valid:0", "cqt")
+    assert named.curves == found.curves != other.curves
+    assert named.real_label.startswith("through encodec")
+    assert other.real_label == "through cqt"
+    assert named.real.shape == other.real.shape == (1, 192_000)
+
+
 def test_guidance_and_sweeps_are_read():
     assert parse_guidance("2") == 2.0
     assert parse_guidance("velocity=1.5, chroma=3") == {"velocity": 1.5, "chroma": 3.0}
