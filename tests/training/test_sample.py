@@ -17,6 +17,7 @@ from training.cli import main
 from training.conditioning import ControlLayout
 from training.config import load_config
 from training.control_sets import control_sets, shipped_curves
+from training.networks import parameter_count
 from training.runs import DataFacts, build, load_run
 from training.sample import (
     Settings,
@@ -151,6 +152,11 @@ def test_samples_follow_the_controls_they_were_given(run):
     audio = sample_controls(run, controls, 24_000, settings=Settings(steps=2), indices=[0, 0, 0])
     assert (audio[0] - audio[2]).abs().max() < 1e-3
     assert (audio[0] - audio[1]).abs().max() > 1e-2
+
+
+def test_a_loaded_model_counts_its_parameters(run):
+    trained = build(run.config, run.data).network
+    assert parameter_count(run.network) == parameter_count(trained) > 1000
 
 
 def test_several_curves_come_in_order_with_n_samples_each(run):
@@ -315,6 +321,7 @@ def test_sample_and_demo_commands(snapshots, data, tmp_path, capsys, monkeypatch
 
     assert main(["demo", "--run", f"{edm},{disc}", *common]) == 0
     page = (tmp_path / capsys.readouterr().out.strip()).read_text()
+    assert f'<td class="number">{parameter_count(load_run(edm).network) / 1e6:.2f} M</td>' in page
     assert page.count("<audio") == 2 * 2 + 1  # two runs on two sets of controls, one of them with its real clip
     assert "through encodec" in page
 
