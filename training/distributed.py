@@ -87,9 +87,8 @@ def choose_device(name: str | None, local_rank: int = 0) -> torch.device:
     if device.type == "cuda":
         index = local_rank if device.index is None else device.index
         if index >= torch.cuda.device_count():
-            raise UserError(
-                f"GPU {index} is asked for and this machine has {torch.cuda.device_count()}; lower GPUS or use DEVICE=cpu"
-            )
+            present = torch.cuda.device_count()
+            raise UserError(f"GPU {index} is asked for and this machine has {present}; lower GPUS or use DEVICE=cpu")
         device = torch.device("cuda", index)
     return device
 

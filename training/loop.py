@@ -6,7 +6,6 @@ a run that was stopped and continued is the run that was not. G clips of the glo
 
 import dataclasses
 import math
-import resource
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
@@ -22,12 +21,12 @@ from data_specs.errors import UserError
 from data_specs.files import locked, write_json
 from training import checkpoint
 from training.averages import Average, learning_rate
-from training.batches import Batch, Batches, Maker
+from training.batches import Batch, Batches, Maker, check_share
 from training.compiling import compile_or_not
 from training.config import Config
 from training.diffusion import LossModule, PerClipNoise
 from training.distributed import World, world
-from training.log import Meter, RunLog
+from training.log import Meter, RunLog, peak_memory_mb
 from training.order import seed_of
 from training.runs import DataFacts, Run, build, check_continues
 from training.shards import Dataset
@@ -54,16 +53,11 @@ def train(run: Path, data: Path, config: Config, device: str | None = None, list
     """
     with ExitStack() as stack:
         ranks = stack.enter_context(world(device, config.machine.timeout_minutes))
-        if config.training.batch % ranks.size:
-            raise UserError(
-                f"training.batch = {config.training.batch} cannot be shared by {ranks.size} ranks; change one of them"
-            )
         if ranks.main:
             stack.enter_context(locked(run / ".lock", f"the run {run}"))
         train_data = Dataset(data, format_name=config.format, in_memory=config.machine.in_memory)
         valid_data = Dataset(data, "valid", format_name=config.format)
-        if not len(train_data):
-            raise UserError(f"{train_data.folder} has no clips to train on; build it with more, for example CLIPS=400:80")
+        check_share(train_data, config.training, ranks.size)
         facts = DataFacts.of(train_data.info, train_data.features)
         check_continues(run, config, facts)
         ranks.wait()  # nobody writes before everybody has compared
@@ -183,11 +177,12 @@ class Trainer:
         torch.manual_seed(seed_of(self.config.training.seed, "network", int(batch.positions[0])))
         losses = []
         for start in range(0, share, size):
-            unfinished = start + size < share and isinstance(objective, DistributedDataParallel)
-            with objective.no_sync() if unfinished else nullcontext():
-                losses.append(self.losses(objective, batch.part(start, start + size), "train"))
-                (losses[-1].sum() / share).backward()  # ranks are averaged by DistributedDataParallel
-        return torch.cat([part.detach() for part in losses])
+            last = start + size >= share
+            with objective.no_sync() if isinstance(objective, DistributedDataParallel) and not last else nullcontext():
+                part = self.losses(objective, batch.part(start, start + size), "train")
+                (part.sum() / share).backward()  # ranks are averaged by DistributedDataParallel
+            losses.append(part.detach())
+        return torch.cat(losses)
 
     def losses(self, objective: nn.Module, batch: Batch, stream: str) -> Tensor:
         """Loss of each clip, float32 [B]."""
@@ -255,10 +250,3 @@ class Trainer:
 def due(step: int, every: int) -> bool:
     """Whether something that happens every `every` steps (0: never) happens after `step`."""
     return every > 0 and step % every == 0
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """Largest memory so far in MB (10^6 bytes): of tensors on a GPU, of the whole process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
