@@ -1,7 +1,9 @@
 """Songs made by tests: notes in seconds, 960 ticks a second; and a reader that stands in for the MIDI reader."""
 
-from collections.abc import Iterable
+from collections.abc import io
 
+import Iterable
+import mido
 import numpy as np
 
 from pipeline.song import Song, Track
@@ -50,3 +52,25 @@ def random_song(seed: int, notes: int = 120, tracks: int = 1) -> Song:
         rows = zip(starts, starts + lengths, pitches, generator.integers(40, 120, notes), strict=True)
         made.append(track([(float(a), float(b), int(p), int(v)) for a, b, p, v in rows], index))
     return song(*made)
+
+
+STEPS = np.array([0, 2, 4, 5, 7, 9, 11, 12])
+
+
+def song_bytes(seed: int, notes: int = 120) -> bytes:
+    """A MIDI file with one melody: a seeded walk over a scale in quavers and crotchets."""
+    rng = np.random.default_rng(seed)
+    file = mido.MidiFile(ticks_per_beat=480)
+    track = mido.MidiTrack()
+    file.tracks.append(track)
+    track.append(mido.MetaMessage("set_tempo", tempo=int(rng.integers(350_000, 600_000))))
+    degree = 3
+    for _ in range(notes):
+        degree = int(np.clip(degree + rng.integers(-3, 4), 0, 13))
+        pitch = 52 + 12 * (degree // 7) + int(STEPS[degree % 7])
+        length = int(rng.choice([240, 240, 480]))
+        track.append(mido.Message("note_on", note=pitch, velocity=int(rng.integers(60, 127)), time=0))
+        track.append(mido.Message("note_off", note=pitch, velocity=0, time=length))
+    content = io.BytesIO()
+    file.save(file=content)
+    return content.getvalue()
