@@ -59,19 +59,6 @@ def test_labels_are_those_of_the_note_at_the_middle(clips):
             assert found.instrument[clip, patch] == clips.instrument[clip]
 
 
-def test_noise_has_the_ratio_that_its_band_says():
-    rng = np.random.default_rng(0)
-    audio = torch.from_numpy(rng.standard_normal((200, 8000), dtype=np.float32))
-    found, bands = classifier_training.with_noise(audio, audio.square().mean(-1).sqrt(), rng)
-    ratio = 10 * torch.log10(audio.square().mean(-1) / (found - audio).square().mean(-1))
-    assert torch.isinf(ratio[bands == 0]).all()
-    assert 0.35 < (bands == 0).float().mean() < 0.65
-    for band, (low, high) in enumerate(((40, 60), (20, 40), (0, 20)), start=1):
-        inside = ratio[bands == band]
-        assert len(inside) > 10
-        assert ((inside > low - 0.1) & (inside < high + 0.1)).all()
-
-
 def test_training_learns_and_repeats_itself(clips, monkeypatch):
     monkeypatch.setattr(classifier_training, "CLIPS_PER_STEP", 3)
     monkeypatch.setattr(classifier_training, "PATCHES_PER_CLIP", 4)
