@@ -77,8 +77,8 @@ def _draw_codes(axes: np.ndarray, result: Result) -> None:
 
 
 def _draw_images(axes: np.ndarray, result: Result) -> None:
-    """A grid of 7 x 4 images in every panel, at the same places from noise to digit."""
-    rows, columns = 7, 4
+    """A grid of 5 x 5 images in every panel, at the same places from noise to digit."""
+    rows, columns = 5, 5
     for axis, state in zip(axes, [*(state for _, state in result.frames), result.data.items], strict=True):
         images = state[: rows * columns, 0]
         spread = (images - images.mean()) / images.std()
