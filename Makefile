@@ -2,8 +2,8 @@
 # Values never come from the environment, so each has its (often empty) default here.
 PYTHON = python3
 VENV = .venv
-VARIABLES = SPEC FORMAT MIDI SOUNDFONT CODEC CLIPS SEED OUT DATA WORKERS SCHEDULER INDEX DRY_RUN FORCE \
-  ACCEPT_FEWER ACCEPT_DEVICE
+VARIABLES = SPEC FORMAT MIDI SOUNDFONT CODEC CLIPS SEED OUT DATA WORKERS SCHEDULER TLS_CA TLS_CERT TLS_KEY \
+  CLUSTER SHARDS INDEX DRY_RUN FORCE ACCEPT_FEWER ACCEPT_DEVICE MATCHED URL
 $(foreach name,$(VARIABLES),$(eval $(name) =))
 
 # A misspelt variable would silently leave its default in force.
@@ -14,7 +14,7 @@ $(if $(unknown),$(error $(unknown) is not a variable of this Makefile; make help
 SHELL = /bin/bash
 .SHELLFLAGS = -eu -o pipefail -c
 .DEFAULT_GOAL = help
-.PHONY: help setup doctor dataset validate test test-slow lint types check
+.PHONY: help setup doctor dataset lakh validate test test-slow lint types check
 
 python = $(VENV)/bin/python
 ready = $(VENV)/ready
@@ -40,12 +40,19 @@ help:  ## this text
 #|   OUT            parent folder of the datasets                                                    (data)
 #|   DATA           parent folder, or one PVT-<format> folder, to read                               (data)
 #|   WORKERS        processes                                                                   (all cores)
-#|   SCHEDULER      tcp://host:port of a running Dask scheduler                              (local workers)
+#|   SCHEDULER      tcp://host:port or tls://host:port of a running Dask scheduler            (local workers)
+#|   TLS_CA         PEM file, for tls://: who signed the certificates of scheduler and workers
+#|   TLS_CERT       PEM file, for tls://: our certificate
+#|   TLS_KEY        PEM file, for tls://: its key
+#|   CLUSTER        slurm, or a copy of pipeline/slurm/default.toml: workers as Slurm jobs     (local workers)
+#|   SHARDS         i/n: only shards k with k mod n = i; the same command without it ends the dataset
 #|   INDEX          another OUT whose index and plan are used                                    (OUT's own)
 #|   DRY_RUN        1: stop after the plan
 #|   FORCE          1: move a folder that is in the way aside (PVT-cqt.old-1)
 #|   ACCEPT_FEWER   1: accept fewer clips than asked for
 #|   ACCEPT_DEVICE  1: continue on another kind of machine
+#|   MATCHED        lakh: 1: the files that are matched to the Million Song Dataset, not all
+#|   URL            lakh: a mirror                                                  (the published address)
 
 $(ready): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -67,9 +74,14 @@ dataset: $(ready)  ## build a dataset: SPEC, FORMAT, MIDI, CLIPS, OUT, ...
 	@$(python) -m pipeline dataset $(call option,spec,SPEC) $(call option,format,FORMAT) $(call option,midi,MIDI) \
 	  $(call option,soundfont,SOUNDFONT) $(call option,codec,CODEC) $(call option,clips,CLIPS) \
 	  $(call option,seed,SEED) $(call option,out,OUT) $(call option,workers,WORKERS) \
-	  $(call option,scheduler,SCHEDULER) $(call option,index,INDEX) $(call switch,dry-run,DRY_RUN) \
+	  $(call option,scheduler,SCHEDULER) $(call option,tls-ca,TLS_CA) $(call option,tls-cert,TLS_CERT) \
+	  $(call option,tls-key,TLS_KEY) $(call option,cluster,CLUSTER) $(call option,shards,SHARDS) \
+	  $(call option,index,INDEX) $(call switch,dry-run,DRY_RUN) \
 	  $(call switch,force,FORCE) $(call switch,accept-fewer,ACCEPT_FEWER) \
 	  $(call switch,accept-device,ACCEPT_DEVICE)
+
+lakh: $(ready)  ## download the Lakh MIDI dataset and check it: MATCHED, OUT, URL
+	@$(python) -m pipeline lakh $(call switch,matched,MATCHED) $(call option,out,OUT) $(call option,url,URL)
 
 validate: $(ready)  ## read a dataset again and check everything: DATA, FORMAT
 	@$(python) -m pipeline validate $(call option,data,DATA) $(call option,format,FORMAT)
