@@ -52,9 +52,7 @@ def _train(arguments: argparse.Namespace) -> int:
         machine = config.machine.model_copy(update={"micro_batch": _number("MICRO_BATCH", arguments.micro_batch)})
         config = config.model_copy(update={"machine": machine})
     folder = arguments.run or Path("runs") / f"{config.paradigm}-{config.format}-{config.name}"
-    stopped_by = train(folder, arguments.data, config, arguments.device, listen)
-    if stopped_by:
-        print(f"stopped by {stopped_by}; the same command continues {folder}")
+    train(folder, arguments.data, config, arguments.device, listen)
     return 0
 
 

@@ -30,6 +30,11 @@ class World:
         """Whether this rank writes the files."""
         return self.rank == 0
 
+    @property
+    def gpu(self) -> bool:
+        """Whether this rank computes on a GPU."""
+        return self.device.type == "cuda"
+
     def total(self, *values: float) -> list[float]:
         """Sums of `values` over all ranks, the same on each of them, in float64."""
         if self.size == 1:

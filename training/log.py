@@ -124,6 +124,11 @@ class RunLog:
             self._board.add_image(name, image, step, dataformats="HWC")
 
 
+def due(step: int, every: int) -> bool:
+    """Whether something that happens every `every` steps (0: never) happens after `step`."""
+    return every > 0 and step % every == 0
+
+
 def peak_memory_mb(device: torch.device) -> float:
     """Largest memory so far in MB (10^6 bytes): of tensors on a GPU, of the whole process on a CPU."""
     if device.type == "cuda":
