@@ -23,6 +23,7 @@ def draw(toy: Toy, result: Result, path: Path) -> None:
     DRAWINGS[toy.kind](axes, result)
     for axis, (done, _) in zip(axes, result.frames, strict=False):
         axis.set_title("samples" if done == 1 else f"{done:.0%} of the steps", fontsize=8.5, color=INK)
+    axes[0].set_title("after the first step", fontsize=8.5, color=INK)
     axes[-1].set_title("data", fontsize=8.5, color=INK, fontweight="bold")
     for axis in axes:
         axis.set_xticks([])

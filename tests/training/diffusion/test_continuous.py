@@ -114,6 +114,20 @@ def test_a_ddpm_network_runs_under_every_sampler(options: dict) -> None:
     assert float(x.std()) == pytest.approx(0.8, abs=0.04)
 
 
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize("steps", [None, 50])
+def test_small_faults_of_a_network_stay_small(schedule: str, steps: int | None) -> None:
+    """Errors of 2 % in the predicted noise, as a trained network has, must not grow with the noise level."""
+
+    class Faulty(GaussianExpert):
+        def forward(self, x: Tensor, c_noise: Tensor, controls: Tensor | None = None) -> Tensor:
+            return 0.98 * super().forward(x, c_noise, controls)
+
+    ddpm = build_paradigm("ddpm", {"schedule": schedule}, LAYOUT)
+    x = ddpm.sample(Faulty(0.0, 1.0), (1, 100), None, BatchNoise(0, 20), ddpm.options({"steps": steps}))
+    assert 0.8 < float(x.std()) < 1.5
+
+
 def test_numbers_of_evaluations() -> None:
     class Counter(Zero):
         calls = 0
