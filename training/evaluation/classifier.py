@@ -29,10 +29,11 @@ VELOCITY_BANDS = 4  # of equal width in velocity / 127; band 0 is a rest, so the
 DAMAGE_DB = (60.0, 40.0, 25.0, 15.0, 8.0)  # signal to damage between the classes; class 0 is clean
 WEIGHTS = Path(__file__).parent / "weights" / "pvt-net.safetensors"
 KEY = "pvt-audio classifier"  # the only metadata key: safetensors writes several in no fixed order
-FACTS = {"version": 1, "patches": asdict(PATCHES)}  # weights that were trained on other patches are of no use
 BATCH = 64  # patches a time: bounds memory
 # Width, kernel, stride and pooling in time and frequency. Frequency is kept fine at first, for the sake of pitch.
 LEVELS = ((16, 5, 2, (2, 1)), (32, 3, 1, (2, 2)), (64, 3, 1, (2, 2)), (64, 3, 1, (1, 2)))
+# What weights must agree with to be of use.
+FACTS = json.loads(json.dumps({"version": 1, "patches": asdict(PATCHES), "levels": LEVELS, "damage_db": DAMAGE_DB}))
 
 
 class Network(nn.Module):
@@ -112,7 +113,10 @@ class PvtNet:
         if facts != FACTS or not instruments:
             raise UserError(f"{path} does not hold a classifier of this version; train it again")
         network = Network(len(instruments))
-        network.load_state_dict(state)
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise UserError(f"{path} is not a whole classifier; train it again") from error
         return cls(network, instruments, device)
 
     def save(self, path: Path) -> None:
