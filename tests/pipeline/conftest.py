@@ -3,21 +3,17 @@
 import pytest
 
 from bench.dask_site import DaskSite
-from data_specs.spec import Clips, load_spec
 from pipeline.index import index_part
 from pipeline.midi import read_song
 from pipeline.planning import make_plan
-from tests.pipeline.made_songs import song_bytes
+from tests.pipeline.made_songs import small_shards, song_bytes, write_songs
 
 
 @pytest.fixture(scope="session")
 def midi_folder(tmp_path_factory):
     """A folder of 24 songs, one of them broken and one there twice."""
     folder = tmp_path_factory.mktemp("midi")
-    for seed in range(24):
-        path = folder / f"album-{seed % 3}" / f"song-{seed:02d}.mid"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(song_bytes(seed))
+    write_songs(folder)
     (folder / "again.mid").write_bytes(song_bytes(5))
     (folder / "broken.mid").write_bytes(b"<html>not a song</html>")
     return folder
@@ -26,13 +22,7 @@ def midi_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def small_spec():
     """The sample spec with few clips and shards of 4."""
-    spec = load_spec("sample").with_clips(Clips(train=10, valid=3))
-    formats = {
-        name: spec.format(name).model_copy(update={"shard_clips": 4, "chunk_clips": 2})
-        for name in ("audio", "cqt", "encodec", "disc")
-    }
-    source = spec.source.model_copy(update={"key_shifts": (0,), "clips_per_song": 4})
-    return spec.model_copy(update={"formats": spec.formats.model_copy(update=formats), "source": source})
+    return small_shards(train=10, valid=3)
 
 
 @pytest.fixture(scope="session")
