@@ -33,12 +33,17 @@ def spec() -> Spec:
     return load_spec("sample")
 
 
-def planned(scratch: Path, count: int) -> list[PlannedClip]:
-    """The first clips of the sample's train split."""
+def plan(scratch: Path) -> Plan:
+    """The sample's plan."""
     if not list((scratch / "data" / "index").glob("plan-*/plan.json")):
         command(scratch, "--dry-run")
     (path,) = (scratch / "data" / "index").glob("plan-*/plan.json")
-    return Plan.open(path.parent).clips("train", 0, count)
+    return Plan.open(path.parent)
+
+
+def planned(scratch: Path, count: int) -> list[PlannedClip]:
+    """The first clips of the sample's train split."""
+    return plan(scratch).clips("train", 0, count)
 
 
 def renderer() -> Renderer:

@@ -511,6 +511,7 @@ def test_ticks_beyond_31_bits_do_not_wrap():
 
 # --- fuzzing
 
+
 def test_mutated_files_are_read_alike_by_both_readers_or_rejected():
     rng = random.Random(20)
     whole = [random_song(seed) for seed in range(6)]
