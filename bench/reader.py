@@ -1,60 +1,64 @@
-"""Training batches: this project's reader beside tf.data and compressed npz, on the same clips in one run.
+"""Training batches: this project's reader beside tf.data and compressed npz, on the same clips. One thread each."""
 
-`python -m bench.reader data/PVT-encodec` prints the table. One thread each; random order for those that can.
-"""
-
-import statistics
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 
+from bench.material import Context, dataset
+from bench.table import Row, Timings, at_least, interleaved
 from training.order import order
 from training.shards import Dataset
 
+PART = "reader"
+FORMAT = "encodec"
 BATCH = 64
-REPEATS = 5
-FIRST, CHECKED, UNCHECKED = "this reader, first pass", "this reader, CRC32C", "this reader, later passes"
+REPEATS = 9
 NPZ_CLIPS = 128  # files written for npz, which takes long to write
+FIRST, CHECKED, UNCHECKED = "first pass", "CRC32C of every record", "later passes"
+TF, NPZ = "tf.data", "npz, compressed"
 
 
-def rows(folder: Path) -> list[dict[str, Any]]:
-    """Clips per second of each way to read (median), and how many times that this reader does with and without CRC32C.
-
-    The first pass also opens the files and maps their pages.
-    """
+def rows(context: Context) -> list[Row]:
+    """Clips a second. The first pass also opens the files and maps their pages; later ones check nothing again."""
+    torch.set_num_threads(1)
+    folder = dataset(context.scratch, FORMAT)
     count = len(Dataset(folder)) // BATCH * BATCH
     with tempfile.TemporaryDirectory() as scratch:
         files = write_npz(Dataset(folder), Path(scratch))
         opened = Dataset(folder)
-        ways: dict[str, Callable[[], int]] = {
+        ways: dict[str, Callable[[], int | None]] = {
             FIRST: lambda: read_ours(Dataset(folder), count, check=True),
             CHECKED: lambda: read_ours(opened, count, check=True),
             UNCHECKED: lambda: read_ours(opened, count, check=False),
-            "tf.data": lambda: read_tf(folder, count),
-            "npz, compressed": lambda: read_npz(files),
+            TF: lambda: read_tf(folder, count),
+            NPZ: lambda: read_npz(files),
         }
-        rates: dict[str, list[float]] = {way: [] for way in ways}
-        for repeat in range(REPEATS + 1):
-            for way, read in ways.items():
-                started = time.perf_counter()
-                clips = read()
-                if repeat:  # the first round fills caches
-                    rates[way].append(clips / (time.perf_counter() - started))
-    medians = {way: statistics.median(values) for way, values in rates.items()}
+        timings = interleaved(ways, REPEATS)
     return [
-        {
-            "way": way,
-            "clips_per_second": rate,
-            "ratio_crc": medians[CHECKED] / rate,
-            "ratio_no_crc": medians[UNCHECKED] / rate,
-        }
-        for way, rate in medians.items()
+        _row(timings, CHECKED, TF, 6),
+        _row(timings, UNCHECKED, TF, 10),
+        _row(timings, CHECKED, NPZ, 40),
+        _row(timings, FIRST, TF, None),
     ]
+
+
+def _row(timings: Timings, ours: str, other: str, budget: float | None) -> Row:
+    return Row(
+        PART,
+        f"batches of {BATCH} {FORMAT} clips in random order, {ours}, one thread",
+        "clips/s",
+        timings.rate(ours),
+        other,
+        timings.rate(other),
+        timings.ratio(other, ours),
+        timings.cpu_ratio(other, ours),
+        "ours / baseline",
+        None if budget is None else at_least(budget),
+        "tf.data reads in the order of the files" if other == TF else "",
+    )
 
 
 def read_ours(dataset: Dataset, count: int, check: bool) -> int:
@@ -99,8 +103,3 @@ def write_npz(dataset: Dataset, folder: Path) -> list[Path]:
         files.append(folder / f"{index}.npz")
         np.savez_compressed(files[-1], **{f.name: np.asarray(clip[f.name]) for f in dataset.features})
     return files
-
-
-if __name__ == "__main__":
-    for row in rows(Path(sys.argv[1])):
-        print("{way:24} {clips_per_second:9.0f} clips/s {ratio_crc:7.2f}x {ratio_no_crc:7.2f}x".format(**row))

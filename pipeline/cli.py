@@ -192,6 +192,8 @@ def _controls(arguments: argparse.Namespace) -> int:
     }
     print(write_midi_curves(arguments.midi, arguments.out, **choices))
     return 0
+
+
 def _add_lakh(parser: argparse.ArgumentParser) -> None:
     parser.description = "Fetches the Lakh MIDI dataset v0.1 (1.8 GB), continues where a download broke, checks all."
     choice = parser.add_mutually_exclusive_group()

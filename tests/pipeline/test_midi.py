@@ -18,6 +18,7 @@ from pipeline.midi import SandboxedReader, read_song
 from pipeline.rejects import Rejected
 from pipeline.smf import layout
 from pipeline.song import Song
+from tests.faults.damage import mutated
 
 LIMITS = Limits()
 Message = mido.Message
@@ -509,28 +510,6 @@ def test_ticks_beyond_31_bits_do_not_wrap():
 
 
 # --- fuzzing
-
-SALT = bytes([0x00, 0x7F, 0x80, 0x90, 0xC0, 0xF0, 0xF7, 0xFF, 0x51, 0x2F, 0xF8, 0xF2])
-
-
-def mutated(content: bytes, rng: random.Random) -> bytes:
-    data = bytearray(content)
-    for _ in range(rng.choice([1, 1, 2, 5, 30])):
-        at = rng.randrange(len(data)) if data else 0
-        kind = rng.randrange(6)
-        if kind == 0:
-            data[at : at + 1] = bytes([rng.choice(SALT)])
-        elif kind == 1:
-            data[at : at + 1] = bytes([rng.randrange(256)])
-        elif kind == 2:
-            data[at:at] = bytes(rng.choices(SALT, k=rng.randrange(1, 6)))
-        elif kind == 3:
-            del data[at : at + rng.choice([1, 2, 200])]
-        elif kind == 4:
-            data[at:at] = data[: rng.randrange(100)]
-        elif rng.random() < 0.2:
-            del data[at:]
-    return bytes(data)
 
 
 def test_mutated_files_are_read_alike_by_both_readers_or_rejected():
