@@ -1,7 +1,7 @@
 """From the bytes of a MIDI file to a song, fast where the file is sound and around the damage where it is not.
 
-`pipeline.plain_midi` takes sound files, `pipeline.smf` the others. Which of the two has read a file does not show in the
-song.
+`pipeline.plain_midi` takes sound files, `pipeline.smf` the others. Which of the two has read a file does not show in
+the song.
 
 A key has one state: where notes of one pitch overlap in a track, each sounds up to the next beginning or end of a note
 of that pitch, as on a synthesiser. Notes that neither end nor are struck again are left out, and so are notes of no

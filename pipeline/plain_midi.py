@@ -14,16 +14,17 @@ import numpy as np
 
 from pipeline.clocks import Clock, TempoMap
 from pipeline.smf import Layout, variable_length
-from pipeline.song import Notes
+from pipeline.song import NEVER, Notes
 
 if TYPE_CHECKING:
     from data_specs.spec import Limits
 
 _SMALLEST_EVENT = 2  # bytes: a delta time and a data byte under running status
-# symusic drops notes without a note-off unseen. So each track is given note-offs at its end, this many ticks later:
-# a note that ends there had none.
-_LATE_TICKS, _LATE = 2**28 - 1, b"\xff\xff\xff\x7f"
+# symusic drops notes without a note-off unseen. So each track is given note-offs behind its end, so late that no note
+# of its own can end there: empty text events at the largest delta times, then note-offs, and one tick on, once more.
+_LATE_TICKS, _LATE = 4 * (2**28 - 1), 3 * b"\xff\xff\xff\x7f\xff\x01\x00" + b"\xff\xff\xff\x7f"
 _NOTE_OFFS = tuple(bytes([0x80 | channel]) + b"\x00".join(bytes([p, 0]) for p in range(128)) for channel in range(16))
+_ROUNDS = 3  # as many notes of one key may be found to have no end before the file is left to the other reader
 _END_OF_TRACK = b"\x00\xff\x2f\x00"
 # A sound track by the grammar of the standard: delta times of at most four bytes, channel events with their runs.
 _DELTA = rb"[\x80-\xff]{0,3}+[\x00-\x7f]"
@@ -42,8 +43,9 @@ def read_plain(content: bytes, plan: Layout, limits: "Limits") -> list[tuple[Not
         return None
     import symusic
 
+    file = _for_symusic(plain, plan)
     try:
-        score = symusic.Score.from_midi(_for_symusic(plain, plan))
+        score = symusic.Score.from_midi(file)
     except MemoryError:
         raise
     except Exception:  # it raises several types, none of its own
@@ -56,15 +58,19 @@ def read_plain(content: bytes, plan: Layout, limits: "Limits") -> list[tuple[Not
         return None
     clock = TempoMap(events, plan.ticks_per_quarter)
     tracks: list[tuple[Notes, Clock]] = []
+    late_ticks: set[int] = set()
     for track in score.tracks:
         columns = {key: column.astype(np.int64) for key, column in track.notes.numpy().items()}
         ends = columns["time"] + columns["duration"]
-        if (ends >= _LATE_TICKS).any():
-            return None
+        late = ends >= _LATE_TICKS
+        late_ticks.update(ends[late].tolist())
+        ends[late] = NEVER
         notes = Notes(
             track.program, track.is_drum, track.name, columns["time"], ends, columns["pitch"], columns["velocity"]
         )
         tracks.append((notes, clock))
+    if any(tick + 1 in late_ticks for tick in late_ticks):  # the last round found notes: there may be more
+        return None
     return tracks
 
 
@@ -85,7 +91,7 @@ def _plain_events(content: bytes, plan: Layout, limits: "Limits") -> list[bytes]
 
 
 def _ticks_fit(content: bytes) -> bool:
-    """Whether no sum of delta times can pass 31 bits, even with `_LATE_TICKS` on top.
+    """Whether no tick can reach `_LATE_TICKS`, which leaves as many again before they wrap.
 
     The bound adds up all bytes below 128, each with the bytes above 127 before it, as if each ended a delta time.
     """
@@ -96,7 +102,7 @@ def _ticks_fit(content: bytes) -> bool:
     for shift in (1, 2, 3):
         ends = ends[1:] & high[:-shift]
         bound += int(value[:-shift][ends].sum()) << (7 * shift)
-    return bound < 2**31 - _LATE_TICKS
+    return bound < _LATE_TICKS
 
 
 def _end_of_events(content: bytes, begin: int, end: int) -> int | None:
@@ -128,11 +134,13 @@ def _for_symusic(tracks: list[bytes], plan: Layout) -> bytes:
     """A file of these tracks, each with late note-offs for the channels that may have notes."""
     chunks = [struct.pack(">4sIHHH", b"MThd", 6, plan.format, len(tracks), plan.ticks_per_quarter)]
     for events in tracks:
-        parts, delta = [events], _LATE
-        for channel in range(16):
-            if 0x90 | channel in events:
-                parts += [delta, _NOTE_OFFS[channel]]
-                delta = b"\x00"
-        parts.append(_END_OF_TRACK)
-        chunks += [b"MTrk", struct.pack(">I", sum(map(len, parts))), *parts]
+        once = b"\x00".join(_NOTE_OFFS[channel] for channel in range(16) if 0x90 | channel in events)
+        late = _LATE + once + (b"\x00" + once) * (_ROUNDS - 1) + b"\x01" + once if once else b""
+        chunks += [
+            b"MTrk",
+            struct.pack(">I", len(events) + len(late) + len(_END_OF_TRACK)),
+            events,
+            late,
+            _END_OF_TRACK,
+        ]
     return b"".join(chunks)

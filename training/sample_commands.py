@@ -21,7 +21,7 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
         "Writes new clips that follow curves: WAV, the controls, and a figure of each. Several runs follow the same "
         "curves from the same noise."
     )
-    _add_runs(parser)
+    add_runs(parser)
     _add_controls(parser)
     _add_sampling(parser)
     add = parser.add_argument
@@ -34,7 +34,7 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
 def add_demo(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training demo`."""
     parser.description = "Writes one self-contained HTML page: the samples of each run side by side, beside real clips."
-    _add_runs(parser)
+    add_runs(parser)
     _add_controls(parser)
     _add_sampling(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page (demo.html in the run, else here)")
@@ -47,7 +47,7 @@ def add_sweep(parser: argparse.ArgumentParser) -> None:
         "Measures how sampling options move quality: samples with each value of each option, judged on the same "
         "controls from the same noise. Needs PVT-audio."
     )
-    _add_runs(parser)
+    add_runs(parser)
     _add_sampling(parser)
     add = parser.add_argument
     add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="PVT-audio or the folder above it (data)")
@@ -57,7 +57,8 @@ def add_sweep(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_sweep)
 
 
-def _add_runs(parser: argparse.ArgumentParser) -> None:
+def add_runs(parser: argparse.ArgumentParser) -> None:
+    """Options that name the models; `run_paths` reads them."""
     add = parser.add_argument
     add(
         "--run", metavar="RUNS", help="run folders or snapshots, comma-separated (that of --paradigm, else the shipped)"
@@ -94,10 +95,13 @@ def _sample(arguments: argparse.Namespace) -> int:
     from training.sample_files import settings_text, write_free_grid, write_samples
 
     clips, seconds = _whole("CLIPS", arguments.clips), _seconds(arguments)
-    for name, (path, run) in _runs(arguments).items():
+    runs = _runs(arguments)
+    for name, (path, run) in runs.items():
         settings = _settings(run, arguments)
         sets = control_sets(arguments.controls, run.data.format)
-        folder = _folder(arguments.out, path, f"samples/step-{run.step:08d}", several="," in (arguments.run or ""))
+        own = name.replace("/", "-").removesuffix(".safetensors") if len(runs) > 1 else ""
+        inside = path / f"samples/step-{run.step:08d}"
+        folder = arguments.out / own if arguments.out else inside if path.is_dir() else Path("samples") / own
         print(f"{name}: {settings_text(run, settings)}")
         for one in sets:
             for notice in one.curves.notices:
@@ -212,13 +216,6 @@ def _finite(text: str) -> float:
     if not 0 <= number <= 100:
         raise ValueError(text)
     return number
-
-
-def _folder(out: Path | None, path: Path, place: str, several: bool) -> Path:
-    """Where a run's files go: below the run itself, or below `out`, in a folder for each of several runs."""
-    if out is None:
-        return path / place if path.is_dir() else Path("samples") / (path.stem if several else "")
-    return out / path.stem if several else out
 
 
 def _seconds(arguments: argparse.Namespace) -> float | None:

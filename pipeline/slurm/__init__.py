@@ -17,6 +17,8 @@ from pipeline.workers import SETTINGS, Tls, Workers, connected
 
 FOLDER = Path(__file__).parent
 NAME = "slurm"  # CLUSTER=slurm: the settings that come with the project
+# A worker on another node imports the packages that this process does.
+IMPORTS = f"export PYTHONPATH={FOLDER.parents[1]}${{PYTHONPATH:+:$PYTHONPATH}}"
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -94,6 +96,8 @@ class SlurmWorkers(Workers):
 
         stack.enter_context(dask.config.set(SETTINGS))
         jobs = self.settings.gpu if gpu else self.settings.cpu
+        with writing(Path(self.settings.logs)):
+            Path(self.settings.logs).mkdir(parents=True, exist_ok=True)
         cluster = stack.enter_context(self._cluster(gpu))
         print(f"submitting {jobs.jobs} Slurm jobs of {jobs.workers} workers; work begins as they start", flush=True)
         cluster.adapt(minimum_jobs=jobs.jobs, maximum_jobs=jobs.jobs)
@@ -119,8 +123,6 @@ class SlurmWorkers(Workers):
 
         s = self.settings
         jobs = s.gpu if gpu else s.cpu
-        with writing(Path(s.logs)):
-            Path(s.logs).mkdir(parents=True, exist_ok=True)
         arguments = ["--lifetime", f"{s.lifetime_minutes}m", "--lifetime-stagger", f"{s.stagger_minutes}m"]
         return SLURMCluster(
             queue=s.queue or None,
@@ -128,13 +130,13 @@ class SlurmWorkers(Workers):
             walltime=_clock(s.walltime_minutes),
             cores=jobs.workers,
             processes=jobs.workers,
-            memory=f"{jobs.memory_gb * jobs.workers} GB",
+            memory=f"{jobs.memory_gb * jobs.workers} GiB",
             interface=s.interface or None,
             local_directory=s.scratch,
             log_directory=s.logs,
             python=sys.executable,
             job_name="pvt-gpu" if gpu else "pvt",
-            job_script_prologue=["export OMP_NUM_THREADS=1", f"export PYTHONPATH={_root()}:$PYTHONPATH", *s.prologue],
+            job_script_prologue=["export OMP_NUM_THREADS=1", IMPORTS, *s.prologue],
             job_extra_directives=[*s.directives, *jobs.directives],
             worker_extra_args=[*arguments, *(["--resources", "GPU=1"] if gpu else [])],
             scheduler_options={"dashboard_address": "127.0.0.1:0"},
@@ -144,8 +146,3 @@ class SlurmWorkers(Workers):
 
 def _clock(minutes: int) -> str:
     return f"{minutes // 60:02d}:{minutes % 60:02d}:00"
-
-
-def _root() -> Path:
-    """The folder that holds our packages, which a worker on another node imports too."""
-    return FOLDER.parents[1]

@@ -1,6 +1,5 @@
 """Whole datasets, built on real worker processes and read back by TensorFlow."""
 
-import hashlib
 import json
 import subprocess
 import tarfile
@@ -21,6 +20,7 @@ from pipeline.build import Request, build
 from pipeline.shards import Share
 from pipeline.validate import validate
 from pipeline.workers import LocalWorkers, RemoteWorkers
+from tests.pipeline.made_songs import contents
 
 
 @pytest.fixture(scope="module")
@@ -44,20 +44,6 @@ def request_for(dask_cluster):
         return replace(plain, **changes)
 
     return make
-
-
-def contents(out: Path) -> dict[str, str]:
-    """sha256 of everything a user sees below `out`, by path; MIDI's own path is left out of dataset.json."""
-    found = {}
-    for path in sorted(out.glob("PVT-*/**/*")):
-        if path.is_file() and ".build" not in path.parts:
-            content = path.read_bytes()
-            if path.name == "dataset.json":
-                value = json.loads(content)
-                value["spec"]["source"]["midi"] = ""
-                content = json.dumps(value, sort_keys=True).encode()
-            found[str(path.relative_to(out))] = hashlib.sha256(content).hexdigest()
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -180,12 +166,12 @@ def test_local_workers_and_a_scheduler_elsewhere_give_the_same_bytes(
 def test_a_worker_killed_in_mid_run_changes_nothing(
     request_for, built, small_spec, midi_folder, dask_cluster, tmp_path
 ):
-    victim = dask_cluster.start_worker()
+    dask_cluster.start_worker()
 
     def kill() -> None:
         while not any(tmp_path.rglob("*.tfrecord")):
             time.sleep(0.01)
-        victim.kill()
+        dask_cluster.kill_worker(-1)
 
     killer = threading.Thread(target=kill)
     killer.start()

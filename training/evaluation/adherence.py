@@ -9,7 +9,7 @@ pitch           share of frames that have both an asked and a heard pitch in whi
 velocity_rank   Spearman's rank correlation, within a clip, of asked velocities and peak levels after their onsets
 velocity_error  mean distance of asked velocities and those read from the peak levels, in velocity / 127
 onsets          F-measure of onsets within 50 ms
-silence         F-measure of silent frames
+silence         F-measure of silent frames within 30 ms: rests of a few frames end in the sound of releases
 instrument      share of one-second patches in which the classifier hears the asked instrument
 
 A feature that is free (-1) gives no measure that needs it. B clips, F heard frames, P patches, I instruments.
@@ -35,6 +35,7 @@ from training.evaluation.velocity import VelocityScale, strikes
 MEASURES = ("chroma", "pitch", "velocity_rank", "velocity_error", "onsets", "silence", "instrument")
 LOWER_IS_BETTER = frozenset({"velocity_error"})
 ONSET_TOLERANCE_S = 0.05
+SILENCE_TOLERANCE = 3  # frames
 FEWEST_RANKED = 4  # strikes in a clip, below which a rank correlation is chance
 
 Ratio = tuple[float, float]  # what was reached, out of what; nothing to measure is out of 0
@@ -133,9 +134,16 @@ def _share(right: NDArray[np.bool_], of: NDArray[np.bool_]) -> Ratio:
 
 
 def _silence(silent: NDArray[np.bool_], wanted: Asked) -> Ratio:
-    """F = 2 both / (asked + heard), where it is known whether a note or a rest is asked."""
+    """F-measure over frames; one is right when the other side has one within the tolerance."""
     found = silent & wanted.rests_known
-    return 2.0 * float((found & wanted.rest).sum()), float(found.sum() + wanted.rest.sum())
+    right = (found & _widened(wanted.rest)).sum() + (wanted.rest & _widened(found)).sum()
+    return float(right), float(found.sum() + wanted.rest.sum())
+
+
+def _widened(frames: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """True within `SILENCE_TOLERANCE` frames of a true one."""
+    reach = np.ones(2 * SILENCE_TOLERANCE + 1)
+    return np.convolve(frames, reach, mode="same") > 0.5
 
 
 def _onsets(heard: Heard, number: int, wanted: Asked) -> Ratio:

@@ -1,12 +1,13 @@
 """A small network that hears which instrument plays, which pitch class, how loud and how clean; and it as an embedder.
 
 Its penultimate layer is `pvt-net`, the embedder of the Frechet audio distance that needs no download and knows no
-codec: it was trained on rendered audio alone, and on the same with noise. To tell how much noise there is, its
-embedding must grade damage instead of jumping at the first trace of it. B clips, N samples, P patches, L frames,
+codec: it was trained on rendered audio, and on the same with damage (`damage.py`). To tell how much there is, its
+embedding must grade faults instead of jumping at the first trace of one. B clips, N samples, P patches, L frames,
 M mel bands, I instruments.
 """
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
@@ -25,12 +26,14 @@ PATCHES = Patches(LogMel(SAMPLE_RATE, 2048, 240, 2048, 128, 60.0, 10_000.0, 0.1)
 DIMENSION = 64
 REST = CHROMA_STEPS + 1  # the class after the twelve pitch classes
 VELOCITY_BANDS = 4  # of equal width in velocity / 127; band 0 is a rest, so there is one class more
-NOISE_DB = (60.0, 40.0, 20.0, 0.0)  # signal-to-noise ratios between the classes of damage; class 0 is clean
+DAMAGE_DB = (60.0, 40.0, 25.0, 15.0, 8.0)  # signal to damage between the classes; class 0 is clean
 WEIGHTS = Path(__file__).parent / "weights" / "pvt-net.safetensors"
 KEY = "pvt-audio classifier"  # the only metadata key: safetensors writes several in no fixed order
-FACTS = {"version": 1, "patches": asdict(PATCHES)}  # weights that were trained on other patches are of no use
 BATCH = 64  # patches a time: bounds memory
-WIDTHS = (16, 32, 64, 64)
+# Width, kernel, stride and pooling in time and frequency. Frequency is kept fine at first, for the sake of pitch.
+LEVELS = ((16, 5, 2, (2, 1)), (32, 3, 1, (2, 2)), (64, 3, 1, (2, 2)), (64, 3, 1, (1, 2)))
+# What weights must agree with to be of use.
+FACTS = json.loads(json.dumps({"version": 1, "patches": asdict(PATCHES), "levels": LEVELS, "damage_db": DAMAGE_DB}))
 
 
 class Network(nn.Module):
@@ -40,23 +43,22 @@ class Network(nn.Module):
         super().__init__()
         layers: list[nn.Module] = [nn.BatchNorm2d(1)]
         channels = 1
-        for level, width in enumerate(WIDTHS):
-            first = level == 0  # strided from the start: most of the arithmetic would be in the first level
+        for width, kernel, stride, pool in LEVELS:
             layers += [
-                nn.Conv2d(channels, width, 5 if first else 3, stride=2 if first else 1, padding=2 if first else 1),
+                nn.Conv2d(channels, width, kernel, stride=stride, padding=kernel // 2),
                 nn.BatchNorm2d(width),
                 nn.ReLU(inplace=True),
-                *([] if first else [nn.MaxPool2d(2)]),
+                nn.MaxPool2d(pool),
             ]
             channels = width
-        scale = 2 ** len(WIDTHS)
-        flat = channels * (PATCHES.length // scale) * (PATCHES.spectrum.bands // scale)
+        time, bands = (math.prod(stride * pool[axis] for _, _, stride, pool in LEVELS) for axis in (0, 1))
+        flat = channels * (PATCHES.length // time) * (PATCHES.spectrum.bands // bands)
         self.maps = nn.Sequential(*layers)
         self.embedding = nn.Linear(flat, DIMENSION)
         self.instrument = nn.Linear(DIMENSION, instruments)
         self.pitch_class = nn.Linear(DIMENSION, REST + 1)
         self.velocity_band = nn.Linear(DIMENSION, VELOCITY_BANDS + 1)
-        self.noise_band = nn.Linear(DIMENSION, len(NOISE_DB))
+        self.damage = nn.Linear(DIMENSION, len(DAMAGE_DB) + 1)
 
     def embed(self, patches: Tensor) -> Tensor:
         """[B, L, M] -> [B, 64], before any activation, so that the embeddings are nearer to a Gaussian."""
@@ -64,9 +66,9 @@ class Network(nn.Module):
         return embedded
 
     def heads(self, embedded: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """[B, 64] -> logits of instrument [B, I], pitch class or rest [B, 13], velocity band [B, 5], noise [B, 4]."""
+        """[B, 64] -> logits of instrument [B, I], pitch class or rest [B, 13], velocity band [B, 5], damage [B, 6]."""
         active = torch.relu(embedded)
-        return self.instrument(active), self.pitch_class(active), self.velocity_band(active), self.noise_band(active)
+        return self.instrument(active), self.pitch_class(active), self.velocity_band(active), self.damage(active)
 
 
 class Hearing(Protocol):
@@ -111,7 +113,10 @@ class PvtNet:
         if facts != FACTS or not instruments:
             raise UserError(f"{path} does not hold a classifier of this version; train it again")
         network = Network(len(instruments))
-        network.load_state_dict(state)
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise UserError(f"{path} is not a whole classifier; train it again") from error
         return cls(network, instruments, device)
 
     def save(self, path: Path) -> None:

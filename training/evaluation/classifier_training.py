@@ -16,15 +16,14 @@ from torch import Tensor, nn
 
 from data_specs.controls import CHROMA_STEPS
 from data_specs.errors import UserError
-from training.evaluation.classifier import NOISE_DB, PATCHES, REST, VELOCITY_BANDS, Network, PvtNet
+from training.evaluation.classifier import DAMAGE_DB, PATCHES, REST, VELOCITY_BANDS, Network, PvtNet
+from training.evaluation.damage import damaged
 
 CLIPS_PER_STEP = 8
-PATCHES_PER_CLIP = 8
-CLEAN_SHARE = 0.5  # of the patches; the others get noise
-STEEPEST = 1.5  # of the noise's spectrum: amplitude falls as frequency to the power -a, a drawn from 0 to this
+PATCHES_PER_CLIP = 4
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 1e-2
-STEPS = 1200
+STEPS = 900
 JUDGED_CLIPS = 64  # read at a time
 
 
@@ -96,7 +95,7 @@ def _rate(step: int, steps: int) -> float:
 
 
 def _batches(clips: ClipSource, steps: int, seed: int) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
-    """Patches [64, L, M] from random places of random clips, half of them with noise, and the truth for each head."""
+    """Patches [B, L, M] from random places of random clips, half of them damaged, and the truth for each head."""
     spectrum = PATCHES.spectrum
     span = (PATCHES.length - 1) * spectrum.hop + spectrum.window
     for step in range(steps):
@@ -107,31 +106,10 @@ def _batches(clips: ClipSource, steps: int, seed: int) -> Iterator[tuple[Tensor,
         cuts = audio[:, 0].unfold(-1, span, 1)[torch.arange(len(audio))[:, None], starts]
         truth = labels(batch, starts + span // 2)
         level = audio.square().mean((1, 2)).sqrt().repeat_interleave(PATCHES_PER_CLIP)
-        damaged, bands = with_noise(cuts.flatten(0, 1), level, rng)
-        heads = (truth.instrument.flatten(), truth.pitch_class.flatten(), truth.velocity_band.flatten(), bands)
-        yield spectrum(damaged[:, None]), heads
-
-
-def with_noise(audio: Tensor, level: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Noise added to some of the patches.
-
-    Args:
-        audio: patches, float32 [B, N].
-        level: root mean square of the clips that they are from, [B].
-        rng: decides everything.
-
-    Returns:
-        The patches, and the band of their signal-to-noise ratio, int64 [B]: 0 for none, then 1 (60..40 dB) to 3.
-    """
-    count, samples = audio.shape
-    noise = torch.fft.rfft(torch.from_numpy(rng.standard_normal((count, samples), dtype=np.float32)))
-    slope = torch.from_numpy(rng.uniform(0, STEEPEST, (count, 1)).astype(np.float32))
-    coloured = torch.fft.irfft(noise * torch.arange(1, noise.shape[-1] + 1) ** -slope, n=samples)
-    ratio_db = torch.from_numpy(rng.uniform(NOISE_DB[-1], NOISE_DB[0], count).astype(np.float32))
-    gain = level * 10 ** (-ratio_db / 20) / coloured.square().mean(-1).sqrt()
-    gain[torch.from_numpy(rng.random(count)) < CLEAN_SHARE] = 0.0
-    bands = 1 + (ratio_db[:, None] < torch.tensor(NOISE_DB[1:-1])).sum(-1)
-    return audio + gain[:, None] * coloured, torch.where(gain > 0, bands, 0)
+        heard, ratio_db = damaged(cuts.flatten(0, 1), level, rng)
+        damage = (ratio_db[:, None] < torch.tensor(DAMAGE_DB)).sum(-1)
+        heads = (truth.instrument.flatten(), truth.pitch_class.flatten(), truth.velocity_band.flatten(), damage)
+        yield spectrum(heard[:, None]), heads
 
 
 @dataclass(frozen=True)
@@ -162,14 +140,14 @@ def judge(net: PvtNet, clips: ClipSource) -> Accuracy:
         batch = clips.gather(np.arange(first, min(first + JUDGED_CLIPS, len(clips))))
         audio = batch["data"].float()
         truth = labels(batch, torch.from_numpy(PATCHES.centres(audio.shape[-1])).expand(len(audio), -1))
-        instrument, pitch_class, band, noise = (x.cpu() for x in net.network.heads(net.embed(audio).to(net.device)))
+        instrument, pitch_class, band, damage = (x.cpu() for x in net.network.heads(net.embed(audio).to(net.device)))
         whole = instrument.softmax(-1).mean(1).argmax(-1)
         right += [
             (whole == batch["instruments"].mean(-1).argmax(-1)).sum().item(),
             (instrument.argmax(-1) == truth.instrument).sum().item(),
             (pitch_class.argmax(-1) == truth.pitch_class).sum().item(),
             (band.argmax(-1) == truth.velocity_band).sum().item(),
-            (noise.argmax(-1) == 0).sum().item(),
+            (damage.argmax(-1) == 0).sum().item(),
         ]
         seen, heard = seen + len(audio), heard + truth.instrument.numel()
     whole_clips, patches, pitches, bands, clean = (right / np.maximum(1, [seen, *[heard] * 4])).tolist()

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from data_specs.errors import UserError
+from training.sample_commands import add_runs, parse_guidance, run_paths
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -12,17 +13,16 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         "Samples from trained runs and measures them: Frechet audio distance, control adherence, time and size; "
         "writes JSON, Markdown and CSV. Needs PVT-audio."
     )
+    add_runs(parser)
     add = parser.add_argument
-    add("--run", required=True, metavar="RUNS", help="run folders or snapshots, comma-separated")
     add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="PVT-audio or the folder above it (data)")
     add("--preset", metavar="NAME", help="table41: 2000 clips of 4 s; table42: 20000 of 8 s (200 clips of 4 s)")
     add("--clips", metavar="N", help="generated clips of each run (the preset's, else 200)")
     add("--seconds", metavar="S", help="of each clip (the preset's)")
     add("--sampler-steps", metavar="N", help="(published; on a CPU at most 50)")
-    add("--guidance", metavar="W", default="1", help="one weight for all features (1: none)")
+    add("--guidance", metavar="W", default="1", help="one weight, or by feature: velocity=1.5,chroma=3 (1: none)")
     add("--seed", type=int, default=0, metavar="N", help="of noise, subsets and pairings (0)")
     add("--out", type=Path, metavar="FOLDER", help="(evaluation in the run; ./evaluation for several)")
-    add("--device", metavar="NAME", help="cpu or cuda (cuda where there is one)")
     add("--classifier", type=Path, metavar="FILE", help="weights of the classifier (the shipped ones)")
     add("--vggish", metavar="FILE", help="VGGish's weights, a file or an address ($PVT_VGGISH, else its release)")
     parser.set_defaults(command=_evaluate)
@@ -38,7 +38,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         raise UserError(f"the preset {arguments.preset} is not known; choose from {', '.join(PRESETS)}")
     preset = PRESETS[arguments.preset or DEFAULT_PRESET]
     clips = preset.clips if arguments.preset else DEFAULT_CLIPS
-    paths = [Path(part.strip()) for part in arguments.run.split(",") if part.strip()]
+    paths = run_paths(arguments.run, arguments.paradigm, arguments.format, arguments.config)
     options = Options(
         data=arguments.data,
         clips=clips if arguments.clips is None else int(_positive("CLIPS", arguments.clips, whole=True)),
@@ -47,7 +47,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         sampler_steps=None
         if arguments.sampler_steps is None
         else int(_positive("SAMPLER_STEPS", arguments.sampler_steps, whole=True)),
-        guidance=_positive("GUIDANCE", arguments.guidance),
+        guidance=parse_guidance(arguments.guidance),
         seed=arguments.seed,
         device=arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"),
         classifier=arguments.classifier or WEIGHTS,
@@ -66,7 +66,7 @@ def add_classifier(parser: argparse.ArgumentParser) -> None:
     add("verb", choices=["train"])
     add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="PVT-audio or the folder above it (data)")
     add("--out", type=Path, required=True, metavar="FILE", help="weights file to write (.safetensors)")
-    add("--steps", metavar="N", help="optimisation steps of 64 patches (1200)")
+    add("--steps", metavar="N", help="optimisation steps of 32 patches (900)")
     add("--seed", type=int, default=0, metavar="N", help="of the first weights and the order (0)")
     parser.set_defaults(command=_classifier)
 

@@ -49,7 +49,7 @@ class Options:
         clips: generated clips of each run.
         seconds: of each clip.
         reference: largest number of training clips to compare with.
-        sampler_steps: None takes 50 on a CPU where the published number is over 100 evaluations, else the published.
+        sampler_steps: None takes the published number, on a CPU a smaller one where that is large.
         guidance: one weight, or one by feature.
     """
 

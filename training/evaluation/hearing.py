@@ -16,8 +16,8 @@ from training.evaluation.pitch import HOP, SAMPLE_RATE, track
 FRAME_S = HOP / SAMPLE_RATE
 LEVEL_WINDOW = 480  # samples: 20 ms, two periods of the lowest pitch and more
 LEVEL_FLOOR = 1e-6  # -120 dBFS
-SILENT_DB = -62.0  # dBFS: below the quietest decaying notes
-RELEASE_DB_PER_S = 80.0  # faster than a held note decays, slower than a released one
+SILENT_DB = -70.0  # dBFS: below quiet notes that have long been decaying
+RELEASE_DB_PER_S = 100.0  # faster than a held note decays, slower than a released one
 SLOPE_FRAMES = 4  # over which the decay is measured
 FLUX = LogMel(SAMPLE_RATE, 2048, HOP, 2048, 120, 100.0, 8000.0, 0.1)
 FLUX_LAG = 3  # frames

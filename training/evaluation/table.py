@@ -81,7 +81,7 @@ SPEED = (
     Column("inference 64 x 8 s", "inference.64x8", _time),
 )
 DETAILS = (
-    Column("codec or kernel", "label"),
+    Column("representation", "label"),
     Column("steps", "steps", _count),
     Column("clips seen", "clips", _count),
     Column("device", "device"),
@@ -191,14 +191,11 @@ def report(rows: Sequence[Row]) -> str:
     """All tables as one Markdown text."""
     names = embedders_of(rows)
     scored = fad_columns(names)
+    names_of_anchors = {"ceiling": "real clips", "floor": "real clips, another's controls"}
     anchors = [
-        {"run": f"{row['format']}, real clips", "adherence": row["anchors"]["ceiling"]}
-        for row in rows[:1]
-        if "anchors" in row
-    ] + [
-        {"run": "real clips, another's controls", "adherence": row["anchors"]["floor"]}
-        for row in rows[:1]
-        if "anchors" in row
+        {"run": name, "adherence": value(rows[0], f"anchors.{key}")}
+        for key, name in names_of_anchors.items()
+        if rows and value(rows[0], f"anchors.{key}")
     ]
     ceilings = [
         {"run": f"real clips through {row['label']}", "adherence": row["ceiling"]["adherence"]}
@@ -212,7 +209,7 @@ def report(rows: Sequence[Row]) -> str:
         markdown(rows, (*IDENTITY, *DETAILS, *BUDGET, *SPEED)),
         "## Frechet audio distance\n",
         markdown(rows, (*IDENTITY, *scored)),
-        *_notes(rows),
+        _notes(rows),
         "## Control adherence\n",
         markdown([*anchors, *ceilings, *rows], (Column("run", "run"), *IDENTITY[1:], *adherence_columns())),
         "## Copies of training clips\n",
@@ -238,7 +235,7 @@ def _first_of_each(rows: Sequence[Row], key: str) -> list[Row]:
     return list({row[key]: row for row in reversed(rows)}.values())[::-1]
 
 
-def _notes(rows: Sequence[Row]) -> list[str]:
+def _notes(rows: Sequence[Row]) -> str:
     """Warnings and reasons for empty cells, each once."""
     notes = []
     for row in rows:
@@ -250,4 +247,4 @@ def _notes(rows: Sequence[Row]) -> list[str]:
                 for split, held in scores.items()
                 if isinstance(held, Mapping) and held.get("warning")
             ]
-    return ["".join(f"{note}\n\n" for note in dict.fromkeys(notes))] if notes else []
+    return "".join(f"{note}\n\n" for note in dict.fromkeys(notes))

@@ -13,7 +13,7 @@ from training.checkpoint import write_snapshot
 from training.cli import main as training
 from training.config import load_config
 from training.evaluation.adherence import MEASURES
-from training.evaluation.evaluate import Options, evaluate, run_controls, run_names, sampler_steps
+from training.evaluation.evaluate import Options, evaluate, run_controls, run_names
 from training.evaluation.inference import inference_time
 from training.evaluation.judging import Judge
 from training.runs import DataFacts, build, load_run
@@ -64,7 +64,7 @@ def snapshots(make_dataset, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(pvt_audio, snapshots):
-    options = Options(data=pvt_audio, clips=10, seconds=2, sampler_steps=2, vggish="/nowhere/vggish.pth")
+    options = Options(data=pvt_audio, clips=10, seconds=2, sampler_steps=2)
     return evaluate([snapshots["encodec"], snapshots["disc"]], options)
 
 
@@ -93,7 +93,7 @@ def test_missing_weights_leave_a_reason_and_the_rest(found):
 
 def test_the_same_seed_gives_the_same_figures_in_another_batch_size(found, pvt_audio, snapshots, monkeypatch):
     monkeypatch.setattr("training.evaluation.judging.BATCH", 3)
-    options = Options(data=pvt_audio, clips=10, seconds=2, sampler_steps=2, vggish="/nowhere/vggish.pth")
+    options = Options(data=pvt_audio, clips=10, seconds=2, sampler_steps=2)
     again = evaluate([snapshots["disc"]], options).rows[0]
     first = found.rows[1]
     assert again["fad"]["pvt-net"]["train"]["value"] == pytest.approx(
@@ -104,7 +104,7 @@ def test_the_same_seed_gives_the_same_figures_in_another_batch_size(found, pvt_a
 
 def test_the_command_writes_all_files(pvt_audio, snapshots, tmp_path, capsys):
     arguments = ["--run", str(snapshots["encodec"]), "--data", str(pvt_audio), "--clips", "4", "--seconds", "2"]
-    arguments += ["--sampler-steps", "1", "--vggish", "/nowhere", "--out", str(tmp_path / "out"), "--device", "cpu"]
+    arguments += ["--sampler-steps", "1", "--out", str(tmp_path / "out"), "--device", "cpu"]
     assert training(["evaluate", *arguments]) == 0
     assert "Frechet audio distance" in capsys.readouterr().out
     rows = json.loads((tmp_path / "out" / "evaluation.json").read_text())["rows"]
@@ -131,7 +131,7 @@ def test_the_command_writes_all_files(pvt_audio, snapshots, tmp_path, capsys):
 )
 def test_what_is_wrong_is_one_sentence(pvt_audio, snapshots, capsys, changes, message):
     arguments = ["--run", str(snapshots["encodec"]), "--data", str(pvt_audio), "--clips", "4", *changes]
-    assert training(["evaluate", *arguments, "--device", "cpu", "--vggish", "/nowhere"]) == 2
+    assert training(["evaluate", *arguments, "--device", "cpu"]) == 2
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1
     assert message in error[0]
@@ -142,7 +142,7 @@ def test_a_model_of_other_instruments_is_refused(pvt_audio, snapshots):
 
     from training.evaluation.evaluate import check_instruments
 
-    judge = Judge(pvt_audio, 48_000, vggish="/nowhere", anchor_clips=2)
+    judge = Judge(pvt_audio, 48_000, anchor_clips=2)
     run = load_run(snapshots["encodec"])
     check_instruments(run, judge, Path("run"))
     other = replace(run, data=run.data.model_copy(update={"instruments": ("organ", "violin", "trumpet")}))
@@ -163,13 +163,6 @@ def test_controls_are_looked_up_at_each_frames_sample(snapshots):
         at = min(frame * 100 // 320, 149)
         assert torch.equal(found["velocity"][:, 0, frame], batch["velocity"][:, at])
         assert torch.equal(found["instruments"][..., frame], batch["instruments"][..., at])
-
-
-def test_long_samplers_are_strided_on_a_cpu_only(snapshots, pvt_audio):
-    options = Options(data=pvt_audio)
-    assert sampler_steps(load_run(snapshots["encodec"]), options) is None  # 35 evaluations as published
-    assert sampler_steps(load_run(snapshots["disc"]), options) == 50
-    assert sampler_steps(load_run(snapshots["disc"]), Options(data=pvt_audio, sampler_steps=7)) == 7
 
 
 def test_extrapolated_time_counts_evaluations_and_clips(snapshots, monkeypatch):

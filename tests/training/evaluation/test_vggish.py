@@ -9,7 +9,7 @@ from scipy.signal import resample_poly
 
 from data_specs.errors import UserError
 from training.evaluation import vggish
-from training.evaluation.vggish import PATCHES, Network, Vggish, resample
+from training.evaluation.vggish import PATCHES, Vggish, resample
 
 
 def log_mel_by_definition(audio: np.ndarray) -> np.ndarray:
@@ -44,20 +44,6 @@ def test_front_end_agrees_with_its_definition(clips):
     expected = log_mel_by_definition(audio.double().numpy())
     assert found.shape == expected.shape == (98, 64)
     np.testing.assert_allclose(found, expected, atol=2e-4)
-
-
-def test_front_end_agrees_with_librosa_where_both_are_defined(clips):
-    librosa = pytest.importorskip("librosa")
-    audio = resample(clips.audio[:1, :, :24_000])[0, 0].numpy()
-    frames = librosa.util.frame(audio, frame_length=400, hop_length=160).T * np.hanning(401)[:400]
-    magnitude = np.abs(np.fft.rfft(frames, 512))
-    theirs = np.log(
-        magnitude @ librosa.filters.mel(sr=16000, n_fft=512, n_mels=64, fmin=125, fmax=7500, htk=True, norm=None).T
-        + 0.01
-    )
-    ours = PATCHES.spectrum(torch.from_numpy(audio)[None, None])[0].numpy()
-    # librosa's triangles are straight in Hz, ours on the mel scale: alike, not equal.
-    assert np.corrcoef(theirs.ravel(), ours.ravel())[0, 1] > 0.999
 
 
 def test_a_clip_gives_one_example_for_each_096_seconds():
@@ -182,4 +168,4 @@ def test_other_files_are_refused_and_no_code_in_them_runs(tmp_path):
 
 def test_clips_that_are_too_short_are_refused():
     with pytest.raises(UserError, match="too short"):
-        Vggish(Network()).embed(torch.zeros(1, 1, 12_000))
+        PATCHES(resample(torch.zeros(1, 1, 12_000)))
