@@ -125,10 +125,15 @@ def sweep_figure(
 def png(figure: "Figure", dpi: int = DPI) -> bytes:
     """The figure as PNG, the same bytes in every run."""
     import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
 
     with matplotlib.rc_context(STYLE):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+        figure.set_dpi(dpi)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -100,7 +100,9 @@ def _named(part: str, format_name: str | None) -> list[ControlSet]:
         last = first if match["last"] is None else int(match["last"])
         if not first <= last < first + MOST_CLIPS:
             raise UserError(f"CONTROLS={part}: clips {first}-{last} are not a range; write for example valid:0-3")
-        return dataset_clips(Path(match["folder"]), match["split"], range(first, last + 1), format_name)
+        folder = Path(match["folder"])
+        wanted = None if (folder / MANIFEST).is_file() else format_name  # curves suit a model of any format
+        return dataset_clips(folder, match["split"], range(first, last + 1), wanted)
     if Path(part).exists():
         raise UserError(f"CONTROLS={part} is no curve file; {_advice()}")
     raise UserError(f"CONTROLS={part} is not known and no such file exists; {_advice()}")

@@ -71,7 +71,7 @@ def _models(runs: dict[str, Run], settings: dict[str, Settings]) -> Markup:
             name,
             run.config.paradigm,
             run.data.label,
-            f"{parameter_count(run.network) / 1e6:.1f} M",
+            f"{parameter_count(run.network) / 1e6:.2f} M",
             f"{run.step:,}",
             f"{run.step * run.config.training.batch:,}",
             settings_text(run, settings[name]),

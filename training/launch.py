@@ -36,7 +36,7 @@ def launch(ranks: int, command: list[str]) -> int:
         subprocess.Popen(
             command,
             env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 (no threads here)
+            preexec_fn=_die_with_parent,  # safe, since this process has no threads
         )
         for rank in range(ranks)
     ]

@@ -48,7 +48,7 @@ def listen(model: Run, valid_data: Dataset, log: RunLog, folder: Path) -> None:
         picture = _picture({"sample": audio[0].numpy(), "real": original[0].numpy()}, real.controls[index], model)
         write_bytes(folder / f"sample-{index}.png", picture)
         log.sound(f"sample/{index}", audio, model.data.sample_rate, model.step)
-        log.figure(f"sample/{index}", np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")), model.step)
+        log.figure(f"sample/{index}", np.asarray(Image.open(io.BytesIO(picture))), model.step)
 
 
 def sampled(model: Run, data: Tensor, controls: Tensor, indices: list[int]) -> Tensor:

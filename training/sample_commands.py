@@ -95,10 +95,13 @@ def _sample(arguments: argparse.Namespace) -> int:
     from training.sample_files import settings_text, write_free_grid, write_samples
 
     clips, seconds = _whole("CLIPS", arguments.clips), _seconds(arguments)
-    for name, (path, run) in _runs(arguments).items():
+    runs = _runs(arguments)
+    for name, (path, run) in runs.items():
         settings = _settings(run, arguments)
         sets = control_sets(arguments.controls, run.data.format)
-        folder = _folder(arguments.out, path, f"samples/step-{run.step:08d}", several="," in (arguments.run or ""))
+        own = name.replace("/", "-").removesuffix(".safetensors") if len(runs) > 1 else ""
+        inside = path / f"samples/step-{run.step:08d}"
+        folder = arguments.out / own if arguments.out else inside if path.is_dir() else Path("samples") / own
         print(f"{name}: {settings_text(run, settings)}")
         for one in sets:
             for notice in one.curves.notices:
@@ -213,13 +216,6 @@ def _finite(text: str) -> float:
     if not 0 <= number <= 100:
         raise ValueError(text)
     return number
-
-
-def _folder(out: Path | None, path: Path, place: str, several: bool) -> Path:
-    """Where a run's files go: below the run itself, or below `out`, in a folder for each of several runs."""
-    if out is None:
-        return path / place if path.is_dir() else Path("samples") / (path.stem if several else "")
-    return out / path.stem if several else out
 
 
 def _seconds(arguments: argparse.Namespace) -> float | None:

@@ -44,9 +44,15 @@ class Sweep:
         return cls(option.strip().lower(), values)
 
     def settings(self, value: float, base: Settings) -> Settings:
-        """`base` with the option at `value`."""
+        """`base` with the option at `value`.
+
+        Raises:
+            UserError: steps that are not whole.
+        """
         if self.option == STEPS:
-            return replace(base, steps=int(value) if value == int(value) else None, options=base.options)
+            if value != int(value):
+                raise UserError(f"steps={value:g} is not a whole number; give one")
+            return replace(base, steps=int(value))
         return replace(base, options={**base.options, self.option: value})
 
 

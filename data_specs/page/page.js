@@ -27,6 +27,6 @@ for (const track of document.querySelectorAll(".track")) {
   stage.addEventListener("click", (event) => {
     const box = stage.getBoundingClientRect();
     audio.currentTime = (seconds * (event.clientX - box.left)) / box.width;
-    audio.play();
+    audio.play().catch(() => track.classList.add("heard")); // not allowed: show the place, the player starts there
   });
 }

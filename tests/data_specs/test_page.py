@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -163,18 +164,19 @@ def test_children_that_are_markup_stay_and_text_does_not():
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 def test_a_browser_shows_all_players_and_asks_for_nothing(page, tmp_path):
     file = tmp_path / "page.html"
-    probe = (
-        "<script>addEventListener('load', () => setTimeout(() => {"
-        "const audio = [...document.querySelectorAll('audio')];"
-        "const image = [...document.querySelectorAll('img')];"
-        "const asked = performance.getEntriesByType('resource').filter(one => !one.name.startsWith('data:'));"
-        "document.body.dataset.seen = JSON.stringify([audio.map(a => a.duration), "
-        "image.map(i => i.naturalWidth > 0), asked.length, document.querySelectorAll('.head').length]);"
-        "}, 300));</script>"
-    )
+    probe = """<script>addEventListener("load", () => setTimeout(() => {
+      const all = (selector) => [...document.querySelectorAll(selector)];
+      const asked = performance.getEntriesByType("resource").filter((one) => !one.name.startsWith("data:"));
+      const [stage] = all(".stage"), box = stage.getBoundingClientRect(), [audio] = all("audio");
+      stage.dispatchEvent(new MouseEvent("click", { clientX: box.left + box.width / 4 }));
+      setTimeout(() => { document.body.dataset.seen = JSON.stringify([
+        all("audio").map((one) => one.duration), all("img").map((one) => one.naturalWidth > 0), asked.length,
+        audio.currentTime, parseFloat(stage.querySelector(".head").style.left), all(".playing").length,
+      ]); }, 300);
+    }, 300));</script>"""
     file.write_text(page.replace("</body>", probe + "</body>"))
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"]
-    shown = subprocess.run(
-        [*command, f"--user-data-dir={tmp_path / 'profile'}", file.as_uri()], capture_output=True, text=True, timeout=60
-    ).stdout
-    assert 'data-seen="[[2,2,2],[true,true,true],0,3]"' in shown
+    command += ["--autoplay-policy=no-user-gesture-required", f"--user-data-dir={tmp_path / 'profile'}", file.as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+    seen = json.loads(re.search('data-seen="(.*?)"', shown)[1].replace("&quot;", '"'))
+    assert seen == [[2, 2, 2], [True, True, True], 0, pytest.approx(0.5, abs=0.02), pytest.approx(25, abs=1), 1]

@@ -16,6 +16,7 @@ from pipeline.cli import main
 from pipeline.plan import Plan
 from pipeline.report import report
 from pipeline.report_data import notes_of, stored_below
+from pipeline.workers import RemoteWorkers
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +29,7 @@ def data(small_spec, midi_folder, dask_cluster, tmp_path_factory):
         formats=("audio", "cqt"),
         out=out,
         index=out / "index",
-        workers=None,
-        scheduler=dask_cluster.address,
+        workers=RemoteWorkers(dask_cluster.address),
         dry_run=False,
         force=False,
         accept_fewer=False,

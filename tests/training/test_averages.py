@@ -1,5 +1,7 @@
 """Learning rate and averaged weights as functions of the step."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -12,7 +14,7 @@ def test_the_rate_rises_stays_and_falls():
     assert rates[0] == pytest.approx(0.2)
     assert rates[9:100] == [2.0] * 91
     assert rates[399] == pytest.approx(1.0)  # four times as far, half the rate
-    assert all(a >= b for a, b in zip(rates[99:], rates[100:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[99:]))
     assert learning_rate(10**6, 2.0, 10, 0) == 2.0
     assert learning_rate(1, 2.0, 0, 0) == 2.0
 

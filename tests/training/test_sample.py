@@ -17,6 +17,7 @@ from training.cli import main
 from training.conditioning import ControlLayout
 from training.config import load_config
 from training.control_sets import control_sets, shipped_curves
+from training.networks import parameter_count
 from training.runs import DataFacts, build, load_run
 from training.sample import (
     Settings,
@@ -153,6 +154,11 @@ def test_samples_follow_the_controls_they_were_given(run):
     assert (audio[0] - audio[1]).abs().max() > 1e-2
 
 
+def test_a_loaded_model_counts_its_parameters(run):
+    trained = build(run.config, run.data).network
+    assert parameter_count(run.network) == parameter_count(trained) > 1000
+
+
 def test_several_curves_come_in_order_with_n_samples_each(run):
     audio = sample(run, [CURVES, CURVES.without("chroma")], seconds=1, n=2, settings=Settings(steps=2))
     first = sample(run, CURVES, seconds=1, n=2, settings=Settings(steps=2))
@@ -268,6 +274,16 @@ def test_controls_that_name_nothing_are_refused(data, text, message):
         control_sets(text.replace("DATA", str(data)))
 
 
+def test_clips_of_any_format_give_their_curves(data):
+    (named,) = control_sets(f"{data}:valid:0", "cqt")
+    (found,) = control_sets(f"{data.parent}:valid:0", "encodec")
+    (other,) = control_sets(f"{data.parent}:valid:0", "cqt")
+    assert named.curves == found.curves != other.curves
+    assert named.real_label.startswith("through encodec")
+    assert other.real_label == "through cqt"
+    assert named.real.shape == other.real.shape == (1, 192_000)
+
+
 def test_guidance_and_sweeps_are_read():
     assert parse_guidance("2") == 2.0
     assert parse_guidance("velocity=1.5, chroma=3") == {"velocity": 1.5, "chroma": 3.0}
@@ -305,6 +321,7 @@ def test_sample_and_demo_commands(snapshots, data, tmp_path, capsys, monkeypatch
 
     assert main(["demo", "--run", f"{edm},{disc}", *common]) == 0
     page = (tmp_path / capsys.readouterr().out.strip()).read_text()
+    assert f'<td class="number">{parameter_count(load_run(edm).network) / 1e6:.2f} M</td>' in page
     assert page.count("<audio") == 2 * 2 + 1  # two runs on two sets of controls, one of them with its real clip
     assert "through encodec" in page
 

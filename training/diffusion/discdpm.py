@@ -92,7 +92,7 @@ class DiscDPM(Paradigm):
         chunk = self._chunk(x0.shape[0], codebooks)
         pieces = zip(features.split(chunk, 2), x0.split(chunk, 2), x_t.split(chunk, 2), strict=True)
         if torch.is_grad_enabled():
-            sums = [checkpoint(summed, *piece, use_reentrant=False) for piece in pieces]
+            sums = [checkpoint(summed, *piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces]
         else:
             sums = [summed(*piece) for piece in pieces]
         total: Tensor = torch.stack(sums).sum(0)

@@ -48,13 +48,12 @@ class Result:
 
 MLP = {"kind": "mlp", "layers": 4, "channels": 128}
 CNN = {"kind": "cnn", "blocks": 3, "channels": 32, "embedding": 64}
+FRAMES = (0.0, 0.35, 0.6, 0.75, 0.87, 0.95, 1.0)  # shares of the steps; most happens late
 TOYS: dict[str, Toy] = {
     "swiss-ddpm": Toy("DDPM, MLP of 4 x 128", "3.1", "points", "ddpm", MLP, swiss_roll((2,)), 5000, 5000),
     "swiss-edm": Toy("EDM, MLP of 4 x 128", "", "points", "edm", MLP, swiss_roll((2,)), 5000, 5000),
-    "digits-ddpm": Toy(
-        "DDPM, CNN", "3.2", "images", "ddpm", CNN, digits, 1500, 1000, {"steps": 100}, batch=64, learning_rate=1e-3
-    ),
-    "digits-edm": Toy("EDM, CNN", "", "images", "edm", CNN, digits, 1500, 1000, batch=64, learning_rate=1e-3),
+    "digits-ddpm": Toy("DDPM, CNN", "3.2", "images", "ddpm", CNN, digits, 2500, 1000, {"steps": 150}, batch=64),
+    "digits-edm": Toy("EDM, CNN", "", "images", "edm", CNN, digits, 2000, 1000, batch=64),
     "codes-discdpm": Toy(
         "DiscDPM, U-Net, 2 codes of 40 classes",
         "3.3",
@@ -144,11 +143,11 @@ def _train(toy: Toy, network: nn.Module, paradigm: Paradigm, items: Tensor, seed
 def _sample(
     toy: Toy, network: nn.Module, paradigm: Paradigm, shape: tuple[int, ...], seed: int
 ) -> tuple[Tensor, list[tuple[float, Tensor]]]:
-    """Samples [S, *shape], and the states at seven moments, evenly spaced in steps."""
+    """Samples [S, *shape], and the states at the moments that a figure shows."""
     frames: list[tuple[float, Tensor]] = []
 
     def keep(step: int, total: int, x: Tensor) -> None:
-        if step in {max(1, round(total * part / 6)) for part in range(7)}:
+        if step in {max(1, round(total * part)) for part in FRAMES}:
             frames.append((step / total, x))
 
     noise = BatchNoise(seed + 1, toy.samples)

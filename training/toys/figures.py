@@ -23,6 +23,7 @@ def draw(toy: Toy, result: Result, path: Path) -> None:
     DRAWINGS[toy.kind](axes, result)
     for axis, (done, _) in zip(axes, result.frames, strict=False):
         axis.set_title("samples" if done == 1 else f"{done:.0%} of the steps", fontsize=8.5, color=INK)
+    axes[0].set_title("after the first step", fontsize=8.5, color=INK)
     axes[-1].set_title("data", fontsize=8.5, color=INK, fontweight="bold")
     for axis in axes:
         axis.set_xticks([])
@@ -77,8 +78,8 @@ def _draw_codes(axes: np.ndarray, result: Result) -> None:
 
 
 def _draw_images(axes: np.ndarray, result: Result) -> None:
-    """A grid of 7 x 4 images in every panel, at the same places from noise to digit."""
-    rows, columns = 7, 4
+    """A grid of 5 x 5 images in every panel, at the same places from noise to digit."""
+    rows, columns = 5, 5
     for axis, state in zip(axes, [*(state for _, state in result.frames), result.data.items], strict=True):
         images = state[: rows * columns, 0]
         spread = (images - images.mean()) / images.std()

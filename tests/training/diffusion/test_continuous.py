@@ -10,6 +10,7 @@ from data_specs.errors import UserError
 from training.conditioning import ControlLayout
 from training.diffusion import BatchNoise, PerClipNoise, build_paradigm
 from training.diffusion.edm import loss_weight, preconditioning
+from training.networks import build_network
 
 LAYOUT = ControlLayout((("velocity", 1), ("chroma", 1)))
 SIGMAS = torch.logspace(-4, 4, 60, dtype=torch.float64)
@@ -113,6 +114,20 @@ def test_a_ddpm_network_runs_under_every_sampler(options: dict) -> None:
     assert float(x.std()) == pytest.approx(0.8, abs=0.04)
 
 
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize("steps", [None, 50])
+def test_small_faults_of_a_network_stay_small(schedule: str, steps: int | None) -> None:
+    """Errors of 2 % in the predicted noise, as a trained network has, must not grow with the noise level."""
+
+    class Faulty(GaussianExpert):
+        def forward(self, x: Tensor, c_noise: Tensor, controls: Tensor | None = None) -> Tensor:
+            return 0.98 * super().forward(x, c_noise, controls)
+
+    ddpm = build_paradigm("ddpm", {"schedule": schedule}, LAYOUT)
+    x = ddpm.sample(Faulty(0.0, 1.0), (1, 100), None, BatchNoise(0, 20), ddpm.options({"steps": steps}))
+    assert 0.8 < float(x.std()) < 1.5
+
+
 def test_numbers_of_evaluations() -> None:
     class Counter(Zero):
         calls = 0
@@ -149,6 +164,20 @@ def test_a_clip_is_the_same_in_any_batch(name: str) -> None:
     assert torch.allclose(many[3:4], one, atol=1e-5)
     other = paradigm.sample(expert, (1, 16), None, PerClipNoise(2, [3], "sample"), options)
     assert not torch.allclose(one, other, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["ddpm", "edm"])
+def test_samples_of_a_unet_equal_themselves_in_any_batch(name: str) -> None:
+    torch.manual_seed(0)
+    table = {"kind": "unet", "channels": 16, "factors": [1.5, 1], "embedding": 32, "controls": {"local": {}}}
+    network = build_network(table, (4, 30), LAYOUT).eval()
+    nn.init.normal_(network.out.weight, std=0.1)
+    paradigm = build_paradigm(name, {}, LAYOUT)
+    controls = torch.rand(6, 2, 30)
+    options = paradigm.options({"steps": 20})
+    many = paradigm.sample(network, (4, 30), controls, PerClipNoise(0, range(6), "sample"), options, {"chroma": 2.0})
+    one = paradigm.sample(network, (4, 30), controls[4:5], PerClipNoise(0, [4], "sample"), options, {"chroma": 2.0})
+    assert (many[4:5] - one).abs().max() < 1e-3
 
 
 def test_streams_do_not_share_draws() -> None:

@@ -43,15 +43,15 @@ def start(count: int, sigma: float) -> Tensor:
     return sigma * Double(0, count).normal((2,))
 
 
-COUNT = 20_000
+COUNT = 6_000
 EDM_LEVELS = karras_sigmas(40, 0.002, 80)
-DDPM_LEVELS = [float(v) for v in sigmas_of(linear_alphabars(1000))[strided_times(1000, 250)]]
+DDPM_LEVELS = [float(v) for v in sigmas_of(linear_alphabars(1000))[strided_times(1000, 150)]]
 RUNS = {
     "heun": lambda x: sample_heun(denoise, x, EDM_LEVELS),
     "heun with churn": lambda x: sample_heun(
         denoise, x, EDM_LEVELS, noise=Double(1, COUNT), churn=Churn(s_churn=10, s_min=0.05, s_max=50)
     ),
-    "euler": lambda x: sample_euler(denoise, x, karras_sigmas(200, 0.002, 80)),
+    "euler": lambda x: sample_euler(denoise, x, karras_sigmas(120, 0.002, 80)),
     "ancestral": lambda x: sample_ancestral(denoise, x, DDPM_LEVELS, noise=Double(2, COUNT)),
     "ddim": lambda x: sample_ancestral(denoise, x, DDPM_LEVELS, eta=0.0),
 }

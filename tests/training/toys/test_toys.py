@@ -21,8 +21,8 @@ def test_distance_of_a_shift_is_known() -> None:
     """A shift by v moves every projection by <v, u>; in D dimensions the root mean square over u is |v| / sqrt(D)."""
     cloud = torch.randn(400, 3)
     shift = torch.tensor([0.3, -0.4, 1.2])
-    found = sliced_wasserstein(cloud, cloud + shift, directions=20_000)
-    assert found == pytest.approx(1.3 / math.sqrt(3), rel=0.02)
+    found = sliced_wasserstein(cloud, cloud + shift, directions=4000)
+    assert found == pytest.approx(1.3 / math.sqrt(3), rel=0.03)
 
 
 def test_distance_does_not_see_order() -> None:
@@ -32,7 +32,7 @@ def test_distance_does_not_see_order() -> None:
 
 def test_distance_of_scaled_gaussians_is_known() -> None:
     a, b = torch.randn(20_000, 1), 2 * torch.randn(20_000, 1)
-    assert sliced_wasserstein(a, b) == pytest.approx(1.0, abs=0.05)
+    assert sliced_wasserstein(a, b, directions=4) == pytest.approx(1.0, abs=0.05)
 
 
 def test_samples_of_the_data_are_as_far_as_its_halves() -> None:
@@ -83,7 +83,9 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
 def test_every_experiment_runs_and_draws(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     """A few steps of each: everything but the quality."""
     toy = experiments.TOYS[name]
-    short = replace(toy, steps=4, samples=1000, options=toy.options | {"steps": 7})
+    smaller = {"channels": 8} | ({"blocks": 1} if toy.kind == "images" else {})
+    options = toy.options | {"steps": 5}
+    short = replace(toy, steps=3, samples=1000, batch=16, options=options, network=toy.network | smaller)
     monkeypatch.setitem(experiments.TOYS, name, short)
     numbers = toys.run(tmp_path, [name])[name]
     assert (tmp_path / f"{name}.png").stat().st_size > 10_000
