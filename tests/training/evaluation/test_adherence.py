@@ -125,7 +125,7 @@ def test_silence_is_counted_within_three_frames():
         as_frames = [np.isin(np.arange(40), frames) for frames in (asked, found)]
         return adherence._silence(as_frames[1], SimpleNamespace(rest=as_frames[0], rests_known=known))
 
-    assert ratio([10, 11], [13, 14]) == (2.0, 4.0)  # 11 and 13 find each other, 10 and 14 nobody
+    assert ratio([10, 11], [14, 15]) == (2.0, 4.0)  # 11 and 14 find each other, 10 and 15 nobody
     assert ratio([10], [14]) == (0.0, 2.0)
     assert ratio([0, 1, 2], [0, 1, 2]) == (6.0, 6.0)
     assert ratio([], [5]) == (0.0, 1.0)

