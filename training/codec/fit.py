@@ -36,7 +36,7 @@ class FitOptions:
     power: float = 0.35  # of the radial law: 1 leaves latents as they are, less narrows their range
     channels: int = 128
     codebooks: int = 16
-    full_codebooks: int = 4  # over all channels; those after them take turns over the low and the high channels
+    full_codebooks: int = 16  # over all channels; those after them take turns over the low and the high channels
     low_channels: int = 24
     bins: int = 1024
     frames: int = 262_144  # latents kept for k-means: 512 bytes each
