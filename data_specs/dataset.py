@@ -69,7 +69,7 @@ def parse_shapes(text: str, where: str) -> tuple[Feature, ...]:
     """
     features = []
     for number, line in enumerate(text.splitlines(), start=1):
-        name, dtype, *dims = line.split() or ("", "")
+        name, dtype, *dims = line.split() if len(line.split()) > 2 else ("", "")
         if dtype not in DTYPES or not dims or not all(dim.isascii() and dim.isdecimal() and int(dim) for dim in dims):
             raise UserError(f"{where} line {number} is not `name dtype dim ...`: {line!r:.80}; build the dataset again")
         features.append(Feature(name, dtype, tuple(map(int, dims))))
@@ -118,6 +118,7 @@ class DatasetInfo(Strict):
     statistics: dict[str, Any] | None  # of the train split; none for discrete formats
     rejects: dict[str, int]
     licences: dict[str, str]
+    batching_share: float = 0.0  # of stored values, that differ when clips are encoded one by one instead of in chunks
     notes: tuple[str, ...] = ()  # what a reader of the dataset should know, for example files that hit a time limit
 
     @property

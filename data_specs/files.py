@@ -5,39 +5,68 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from data_specs.errors import UserError
+
+_TEMPORARY = ".tmp"
+
+
+_FULL = {errno.ENOSPC: "no space is left", errno.EDQUOT: "your quota is used up"}
+_CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns the ways in which a disk refuses `path` into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise UserError(
+                f"{_FULL[error.errno]} to write {path}; free some or choose another OUT, then repeat; "
+                f"what is finished stands"
+            ) from error
+        if error.errno in _CLOSED:
+            raise UserError(f"{path} cannot be written ({error.strerror}); choose another OUT") from error
+        if isinstance(error, NotADirectoryError | FileExistsError):
+            raise UserError(f"{path} cannot be made, a file stands where a folder must; choose another OUT") from error
+        raise
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """A binary file that takes the name `path` only when the block ends well; otherwise nothing is left.
 
-    The temporary name holds the process id, so that two writers of one path cannot share it.
+    The temporary name is drawn, so that two writers of one path, on two machines even, cannot share it.
+
+    Raises:
+        UserError: the disk is full, the quota used up, or the folder not writable.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"no space is left to write {path}; free some or choose another OUT, then repeat"
-            ) from error
-        raise
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{_TEMPORARY}")
+    with writing(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Delete what writers that were killed have left in `folder`; only for whoever holds its lock."""
+    for path in folder.glob(f".*{_TEMPORARY}"):
+        path.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -85,10 +114,12 @@ def locked(path: Path, what: str, *, shared: bool = False, wait: bool = False) -
         wait: until it is free, instead of refusing.
 
     Raises:
-        UserError: another process holds it, named by host and process id.
+        UserError: another process holds it, named by host and process id; or its folder is not writable.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+b") as file:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+b")  # noqa: SIM115  (closed by the block below)
+    with file:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:

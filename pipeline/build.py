@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distributed import WorkerPlugin, get_worker
 from tqdm import tqdm
 
 from data_specs.dataset import DatasetInfo, layout, load_info
 from data_specs.errors import UserError
 from data_specs.files import file_sha256, move_aside, value_digest, write_json
 from data_specs.representations import Representation, representation
-from data_specs.spec import SPLITS, Spec
+from data_specs.spec import CODEC_FORMATS, SPLITS, Spec
 from pipeline import machine
 from pipeline.cluster import Cluster
 from pipeline.folder import BuildFolder
@@ -24,11 +23,12 @@ from pipeline.indexing import ready_plan
 from pipeline.manifest import CLIPS_TABLE, REJECTS, all_rejects, manifest, write_clips
 from pipeline.plan import Plan
 from pipeline.rejects import Rejects
-from pipeline.render import Renderer, soundfont_path
-from pipeline.shards import Receipt, ShardBuilder, ShardTask, Share, features_of, shard_tasks
+from pipeline.render import soundfont_path
+from pipeline.shards import Receipt, ShardTask, Share, features_of, shard_tasks
+from pipeline.tasks import PLUGIN, ShardWorker, batching_share, build_shard, carefully, shard_machine
+from pipeline.workers import Workers
 
 MOST_FAULTS = 0.01  # share of clips whose audio may be at fault before the run stops
-PLUGIN = "pvt-shards"
 # Seconds one clip takes on one core of a 2026 server, for the estimate that is printed before work starts.
 SECONDS_PER_CLIP = {"audio": 0.015, "cqt": 0.05, "encodec": 0.02, "disc": 0.04}
 SECONDS_PER_CLIP_ENCODEC = 0.8
@@ -42,8 +42,7 @@ class Request:
     formats: tuple[str, ...]
     out: Path
     index: Path
-    workers: int | None
-    scheduler: str | None
+    workers: Workers
     dry_run: bool
     force: bool
     accept_fewer: bool
@@ -74,7 +73,7 @@ def build(request: Request) -> int:
     spec = request.spec
     soundfont = soundfont_path(spec.rendering.soundfont)
     stored = {name: representation(name, spec.codec.name, spec.codec.codebooks) for name in request.formats}
-    with Cluster(request.scheduler, request.workers) as cluster:
+    with Cluster(request.workers) as cluster:
         return _build(request, soundfont, stored, cluster)
 
 
@@ -91,15 +90,14 @@ def _build(request: Request, soundfont: Path, stored: dict[str, Representation],
     _check_siblings(request, plan)
     _check_enough(request, jobs)
     waiting = [job for job in jobs if not _stands(job)]
-    _print_plan(plan, rejects, jobs, waiting, cluster.workers)
+    _print_plan(plan, rejects, jobs, waiting, cluster.size())
     if request.dry_run or not waiting:
         return 0
     with ExitStack() as stack:
         for job in waiting:
             stack.enter_context(job.folder.held(request.share))
-        kind = _machine_kind(cluster, request.accept_device)
         for job in waiting:
-            _build_format(job, cluster, kind, request)
+            _build_format(job, cluster, request)
     return 0
 
 
@@ -162,7 +160,7 @@ def _asked(job: Job) -> dict[str, int]:
     return {split: sum(t.stop - t.start for t in job.tasks if t.split == split) for split in SPLITS}
 
 
-def _print_plan(plan: Plan, rejects: Rejects, jobs: Sequence[Job], waiting: Sequence[Job], workers: int | None) -> None:
+def _print_plan(plan: Plan, rejects: Rejects, jobs: Sequence[Job], waiting: Sequence[Job], workers: int) -> None:
     counts = ", ".join(f"{plan.count(split)} {split}" for split in SPLITS)
     print(f"plan {plan.digest[:12]}: {counts} clips possible; {rejects.total} files, tracks and windows left out")
     for job in jobs:
@@ -184,9 +182,9 @@ def _more_stand(job: Job, asked: dict[str, int]) -> str:
     return "" if standing == asked else f" (it has {standing['train']}:{standing['valid']}, which is kept)"
 
 
-def _machine_kind(cluster: Cluster, accept: bool) -> str:
+def _machine_kind(cluster: Cluster, gpu: bool, accept: bool) -> str:
     """The kind of machine of all workers."""
-    kinds = sorted(set(cluster.everywhere(machine.machine_kind)))
+    kinds = sorted(set(cluster.everywhere(shard_machine, gpu, gpu=gpu)))
     if len(kinds) > 1 and not accept:
         raise UserError(
             f"the workers are of several kinds ({'; '.join(kinds)}), whose arrays differ in their last bits; "
@@ -195,19 +193,22 @@ def _machine_kind(cluster: Cluster, accept: bool) -> str:
     return kinds[0]
 
 
-def _build_format(job: Job, cluster: Cluster, kind: str, request: Request) -> None:
+def _build_format(job: Job, cluster: Cluster, request: Request) -> None:
     """Build the missing shards of one format and finish its folder."""
     folder = job.folder
     folder.open(job.key)
+    gpu = job.stored.name in CODEC_FORMATS and cluster.has_gpu()
+    kind = _machine_kind(cluster, gpu, request.accept_device)
     mine = [task for task in job.tasks if request.share is None or request.share.holds(task)]
     todo = folder.missing(mine, kind, request.accept_device)
-    plugin = ShardWorker(job.spec, job.stored.name, job.plan.path.resolve(), job.soundfont.resolve())
-    cluster.client.register_plugin(plugin, name=PLUGIN)
+    plugin = ShardWorker(job.spec, job.stored.name, job.plan.path.resolve(), job.soundfont.resolve(), gpu)
+    cluster.equip(plugin, PLUGIN, gpu)
     total, missing = (sum(task.stop - task.start for task in tasks) for tasks in (mine, todo))
     with tqdm(total=total, initial=total - missing, unit="clip", desc=job.stored.label, disable=None) as bar:
         rejected = 0
         tasks = [(task, folder.path.resolve()) for task in todo]
-        for receipt in cluster.run(build_shard, tasks, "shard"):
+        for receipt in cluster.run(build_shard, tasks, "shard", gpu=gpu, instead=carefully):
+            _check_machine(receipt, kind, request.accept_device)
             folder.write_receipt(receipt)
             rejected += len(receipt.faults)
             bar.set_postfix(rejects=rejected, refresh=False)
@@ -219,10 +220,21 @@ def _build_format(job: Job, cluster: Cluster, kind: str, request: Request) -> No
         return
     receipts = folder.receipts()
     wanted = {(task.split, task.number) for task in job.tasks}
-    _finish(job, {key: receipt for key, receipt in receipts.items() if key in wanted}, request)
+    first = [(task, folder.path) for task in job.tasks[:1]]
+    batching = next(cluster.run(batching_share, first, "chunk", gpu=gpu, instead=carefully), 0.0)
+    _finish(job, {key: receipt for key, receipt in receipts.items() if key in wanted}, batching, request)
 
 
-def _finish(job: Job, receipts: dict[tuple[str, int], Receipt], request: Request) -> None:
+def _check_machine(receipt: Receipt, kind: str, accept: bool) -> None:
+    """A worker that came later may be of another kind than those that were asked at the start."""
+    if receipt.machine != kind and not accept:
+        raise UserError(
+            f"a worker of another kind has joined ({receipt.machine}; the others are {kind}), whose arrays differ in "
+            f"their last bits; keep to one kind and repeat the command, or set ACCEPT_DEVICE=1"
+        )
+
+
+def _finish(job: Job, receipts: dict[tuple[str, int], Receipt], batching: float, request: Request) -> None:
     folder, plan = job.folder, job.plan
     rejects = all_rejects(job.rejects, receipts)
     write_json(folder.path / REJECTS, rejects.to_json())
@@ -246,6 +258,7 @@ def _finish(job: Job, receipts: dict[tuple[str, int], Receipt], request: Request
         job.tasks,
         receipts,
         rejects,
+        batching,
     )
     folder.finish(content, "".join(f"{feature}\n" for feature in features), job.tasks)
     clips = {split: content["splits"][split]["clips"] for split in SPLITS}
@@ -261,40 +274,3 @@ def licences(job: Job) -> dict[str, str]:
     if licence := job.stored.licence:
         known["codec"] = licence
     return known
-
-
-class ShardWorker(WorkerPlugin):  # type: ignore[misc]
-    """Sets up a worker process once: one computing thread, the SoundFont, the codec, the plan."""
-
-    def __init__(self, spec: Spec, format_name: str, plan: Path, soundfont: Path) -> None:
-        self.spec = spec
-        self.format = format_name
-        self.plan = plan
-        self.soundfont = soundfont
-        self.builder: ShardBuilder | None = None
-
-    def setup(self, worker: Any) -> None:
-        """Called by Dask in the worker's process."""
-        import torch
-
-        torch.set_num_threads(1)
-        spec = self.spec
-        self.builder = ShardBuilder(
-            spec,
-            Plan.open(self.plan),
-            Renderer(self.soundfont, spec.rendering, spec.clip.sample_rate),
-            representation(self.format, spec.codec.name, spec.codec.codebooks),
-            machine.machine_kind(),
-        )
-
-    def teardown(self, worker: Any) -> None:
-        """Called by Dask when the worker ends or the plugin is replaced."""
-        if self.builder is not None:
-            self.builder.renderer.close()
-            self.builder = None
-
-
-def build_shard(task: ShardTask, folder: Path) -> Receipt:
-    """The task that runs on a worker."""
-    builder: ShardBuilder = get_worker().plugins[PLUGIN].builder
-    return builder.build(task, folder)

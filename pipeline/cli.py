@@ -2,10 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data_specs.commands import Parser, run
 from data_specs.errors import UserError
 from data_specs.spec import FORMATS, Clips, Spec, check_format, load_spec
+
+if TYPE_CHECKING:
+    from pipeline.workers import Workers
 
 DEFAULT_OUT = "data"
 DEFAULT_FORMAT = "encodec"
@@ -17,6 +21,9 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_dataset(commands.add_parser("dataset", help="build a dataset"))
     _add_validate(commands.add_parser("validate", help="read a dataset again and check everything"))
+    _add_report(commands.add_parser("report", help="a page about a dataset: counts, histograms, sounds"))
+    _add_controls(commands.add_parser("controls", help="turn the melody of a MIDI file into a curve file"))
+    _add_lakh(commands.add_parser("lakh", help="download the Lakh MIDI dataset and check it"))
     doctor = commands.add_parser("doctor", help="say what is found, what is missing and how to mend it")
     doctor.set_defaults(command=_doctor)
     return run(parser, argv)
@@ -35,7 +42,11 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, default=Path(DEFAULT_OUT), metavar="FOLDER", help=f"parent folder ({DEFAULT_OUT})")
     add("--index", type=Path, metavar="FOLDER", help="another OUT whose index and plan are used")
     add("--workers", metavar="N", help="processes, one computing thread each (all cores)")
-    add("--scheduler", metavar="ADDRESS", help="tcp://host:port of a running Dask scheduler (local processes)")
+    add("--scheduler", metavar="ADDRESS", help="tcp://host:port or tls://... of a running Dask scheduler")
+    add("--tls-ca", metavar="PEM", help="for tls://: who signed the scheduler's certificate")
+    add("--tls-cert", metavar="PEM", help="for tls://: our certificate")
+    add("--tls-key", metavar="PEM", help="for tls://: its key")
+    add("--cluster", metavar="NAME", help="slurm, or a .toml like pipeline/slurm/default.toml: workers as Slurm jobs")
     add("--shards", metavar="I/N", help="build only shards k with k mod N = I; several at once share one OUT")
     add("--dry-run", action="store_true", help="stop after the plan")
     add("--force", action="store_true", help="move a folder that is in the way aside (PVT-cqt.old-1)")
@@ -47,7 +58,11 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
 def _dataset(arguments: argparse.Namespace) -> int:
     spec = resolve_spec(arguments)
     formats = parse_formats(arguments.format)
-    workers = None if arguments.workers is None else _number("WORKERS", arguments.workers, least=1)
+    workers = choose_workers(arguments)
+    if arguments.dry_run and (scripts := workers.scripts()):
+        print(scripts)
+        print("nothing is submitted; DRY_RUN=1 without CLUSTER makes the plan")
+        return 0
     from pipeline.build import Request, build
     from pipeline.shards import Share
 
@@ -58,7 +73,6 @@ def _dataset(arguments: argparse.Namespace) -> int:
             out=arguments.out,
             index=(arguments.index or arguments.out) / "index",
             workers=workers,
-            scheduler=arguments.scheduler,
             dry_run=arguments.dry_run,
             force=arguments.force,
             accept_fewer=arguments.accept_fewer,
@@ -66,6 +80,29 @@ def _dataset(arguments: argparse.Namespace) -> int:
             share=None if arguments.shards is None else Share.parse(arguments.shards),
         )
     )
+
+
+def choose_workers(arguments: argparse.Namespace) -> "Workers":
+    """Where the run's workers come from.
+
+    Raises:
+        UserError: options that exclude each other, or settings that cannot be read.
+    """
+    from pipeline.workers import LocalWorkers, RemoteWorkers, Tls
+
+    chosen = [name for name in ("WORKERS", "SCHEDULER", "CLUSTER") if getattr(arguments, name.lower())]
+    if len(chosen) > 1:
+        raise UserError(f"{' and '.join(chosen)} exclude each other; give one of them")
+    tls = [arguments.tls_ca, arguments.tls_cert, arguments.tls_key]
+    if any(tls) and not (all(tls) and arguments.scheduler):
+        raise UserError("TLS_CA, TLS_CERT and TLS_KEY go together, with SCHEDULER=tls://host:port; give all three")
+    if arguments.scheduler:
+        return RemoteWorkers(arguments.scheduler, Tls(*map(Path, tls)) if all(tls) else None)
+    if arguments.cluster:
+        from pipeline.slurm import SlurmWorkers, load_settings
+
+        return SlurmWorkers(load_settings(arguments.cluster))
+    return LocalWorkers(None if arguments.workers is None else _number("WORKERS", arguments.workers, least=1))
 
 
 def resolve_spec(arguments: argparse.Namespace) -> Spec:
@@ -115,6 +152,62 @@ def _validate(arguments: argparse.Namespace) -> int:
     from pipeline.validate import validate
 
     return validate(arguments.data, None if arguments.format is None else parse_formats(arguments.format))
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Writes one self-contained HTML page that shows a dataset and lets it be heard."
+    add = parser.add_argument
+    add("--data", type=Path, default=Path(DEFAULT_OUT), help=f"parent folder or one PVT-<format> ({DEFAULT_OUT})")
+    add("--out", type=Path, metavar="FILE", help="the page (report.html in the data folder)")
+    parser.set_defaults(command=_report)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from pipeline.report import report
+
+    print(report(arguments.data, arguments.out))
+    return 0
+
+
+def _add_controls(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Writes velocity, chroma and instrument of a melody as a curve file, to be given as CONTROLS."
+    add = parser.add_argument
+    add("midi", type=Path, metavar="FILE", help="a MIDI file")
+    add("--out", type=Path, metavar="FILE", help="the curve file (beside the MIDI file, ending in .json)")
+    add("--seconds", default="8", metavar="N", help="length (8)")
+    add("--start", type=float, default=0.0, metavar="SECONDS", help="from the track's first note (0)")
+    add("--track", metavar="N", help="index of the track (the one with most notes)")
+    add("--instrument", metavar="NAME", help="what plays (the track's program where datasets have it, else free)")
+    parser.set_defaults(command=_controls)
+
+
+def _controls(arguments: argparse.Namespace) -> int:
+    from pipeline.midi_controls import write_midi_curves
+
+    choices = {
+        "seconds": _number("SECONDS", arguments.seconds, least=1),
+        "start_s": arguments.start,
+        "track": None if arguments.track is None else _number("TRACK", arguments.track, least=0),
+        "instrument": arguments.instrument,
+    }
+    print(write_midi_curves(arguments.midi, arguments.out, **choices))
+    return 0
+
+
+def _add_lakh(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Fetches the Lakh MIDI dataset v0.1 (1.8 GB), continues where a download broke, checks all."
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--full", action="store_true", help="all files, lmd_full.tar.gz (this is the default)")
+    choice.add_argument("--matched", action="store_true", help="those matched to the Million Song Dataset (1.4 GB)")
+    parser.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="where it goes (here)")
+    parser.add_argument("--url", help="a mirror (the published address); the digest must be the published one")
+    parser.set_defaults(command=_lakh)
+
+
+def _lakh(arguments: argparse.Namespace) -> int:
+    from pipeline.lakh import FULL, MATCHED, lakh
+
+    return lakh(MATCHED if arguments.matched else FULL, arguments.out, arguments.url)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -13,8 +13,8 @@ from typing import Any
 
 from data_specs.dataset import MANIFEST, SHAPES, folder_name, shard_name
 from data_specs.errors import UserError
-from data_specs.files import file_sha256, locked, value_digest, write_bytes, write_json
-from data_specs.spec import validated
+from data_specs.files import file_sha256, locked, remove_temporaries, value_digest, write_bytes, write_json
+from data_specs.spec import SPLITS, validated
 from pipeline.shards import Receipt, ShardTask, Share
 
 
@@ -133,6 +133,8 @@ class BuildFolder:
         write_bytes(self.path / SHAPES, shapes.encode())
         write_json(self.manifest, manifest)
         self.manifest.with_name(f"{MANIFEST}.old").unlink(missing_ok=True)
+        for folder in (self.path, self.build, *(self.path / split for split in SPLITS)):
+            remove_temporaries(folder)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

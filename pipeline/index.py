@@ -43,7 +43,7 @@ SCHEMA = pa.schema(
 )
 
 
-@dataclass
+@dataclass(slots=True)
 class IndexedSong:
     """A file's entry in the song table: what it gave, and `rejects[reason] = [count, first example]`."""
 
@@ -150,7 +150,8 @@ def _table(found: Sequence[Sequence[Window]], clip: Clip) -> pa.Table:
 
 
 def _write(path: Path, key: str, songs: Sequence[IndexedSong], table: pa.Table) -> None:
-    about = {"version": INDEX_VERSION, "key": key, "songs": [asdict(song) for song in songs]}
+    entries = [asdict(song) for song in songs]
+    about = {"version": INDEX_VERSION, "key": key, "songs": entries, "check": value_digest(entries)}
     table = table.replace_schema_metadata({METADATA_KEY: json.dumps(about, sort_keys=True)})
     with atomic_write(path) as file:
         pq.write_table(table, file, compression="zstd", write_page_checksum=True)
@@ -164,7 +165,12 @@ def read_part(path: Path, key: str | None = None) -> IndexPart | None:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             about = json.loads(file.schema_arrow.metadata[METADATA_KEY])
+            songs = tuple(IndexedSong(**song) for song in about["songs"])
             if about["version"] != INDEX_VERSION or not file.schema_arrow.equals(SCHEMA):
+                return None
+            if about["check"] != value_digest(about["songs"]) or file.metadata.num_rows != sum(
+                s.windows for s in songs
+            ):
                 return None
             if key is not None:
                 if about["key"] != key:
@@ -172,4 +178,4 @@ def read_part(path: Path, key: str | None = None) -> IndexPart | None:
                 file.read()
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None  # whatever a damaged file raises, the answer is to make the part again
-    return IndexPart(path, tuple(IndexedSong(**song) for song in about["songs"]))
+    return IndexPart(path, songs)

@@ -15,7 +15,7 @@ from typing import Any
 from distributed import WorkerPlugin, get_worker
 from tqdm import tqdm
 
-from data_specs.files import locked, write_json
+from data_specs.files import locked, remove_temporaries, write_json
 from data_specs.spec import Limits, Spec
 from pipeline.cluster import Cluster
 from pipeline.index import INDEX_VERSION, index_part
@@ -28,6 +28,25 @@ from pipeline.sources import SourceFile, batches, iter_files
 
 FILES_PER_TASK = 200
 PLUGIN = "pvt-index"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Files that one task reads. `lost`: one file alone at which worker after worker died, not to be read again."""
+
+    files: tuple[SourceFile, ...]
+    lost: bool = False
+
+    def __str__(self) -> str:
+        return f"{len(self.files)} from {self.files[0].name}"
+
+
+def _divided(task: tuple[Spec, Batch, str]) -> list[tuple[Spec, Batch, str]]:
+    """Two halves in place of a batch that lost its worker again and again; a single file is given up."""
+    spec, batch, folder = task
+    half = len(batch.files) // 2
+    parts = (Batch(batch.files[:half]), Batch(batch.files[half:])) if half else (Batch(batch.files, lost=True),)
+    return [(spec, part, folder) for part in parts]
 
 
 @dataclass(frozen=True)
@@ -47,6 +66,7 @@ def ready_plan(spec: Spec, folder: Path, cluster: Cluster) -> tuple[Plan, Reject
         UserError: the source cannot be read or holds no MIDI.
     """
     with locked(folder / "lock", str(folder), wait=True):
+        remove_temporaries(folder)
         indexed = _indexed(spec, folder, cluster)
         plan = make_plan(spec, indexed.parts, folder)
     return plan, Rejects.from_json(plan.rejects) + indexed.rejects
@@ -62,10 +82,11 @@ def _indexed(spec: Spec, folder: Path, cluster: Cluster) -> Indexed:
     source = files if files is not None else iter_files(spec.source.midi, spec.limits, rejects)
     parts = set()
     with tqdm(total=len(files) if files is not None else None, unit="file", desc="index", disable=None) as bar:
-        cluster.client.register_plugin(IndexWorker(spec.limits), name=PLUGIN)
-        tasks = ((spec, batch, str(folder.resolve())) for batch in batches(source, FILES_PER_TASK))
-        for name, count, unread in cluster.run(index_files, tasks, "batch of MIDI files"):
-            parts.add(name)
+        cluster.equip(IndexWorker(spec.limits), PLUGIN)
+        tasks = ((spec, Batch(tuple(files)), str(folder.resolve())) for files in batches(source, FILES_PER_TASK))
+        for name, count, unread in cluster.run(index_files, tasks, "batch of MIDI files", instead=_divided):
+            if name:
+                parts.add(name)
             rejects.merge(unread)
             bar.update(count)
     write_json(memory, {"parts": sorted(parts), "rejects": rejects.to_json()})
@@ -106,7 +127,7 @@ def _recall(memory: Path) -> Indexed | None:
     return Indexed(parts, rejects) if all(part.is_file() for part in parts) else None
 
 
-class IndexWorker(WorkerPlugin):  # type: ignore[misc]
+class IndexWorker(WorkerPlugin):
     """Gives a worker process the child that reads MIDI for it."""
 
     def __init__(self, limits: Limits) -> None:
@@ -131,17 +152,24 @@ class IndexWorker(WorkerPlugin):  # type: ignore[misc]
         return Song.unpack(self.sandbox.call(content))
 
 
-def index_files(spec: Spec, files: Sequence[SourceFile], folder: str) -> tuple[str, int, Rejects]:
-    """The task that runs on a worker: write one index part; returns its name, the files and those not readable."""
-    plugin: IndexWorker = get_worker().plugins[PLUGIN]
+def index_files(spec: Spec, batch: Batch, folder: str) -> tuple[str, int, Rejects]:
+    """The task that runs on a worker: write one index part.
+
+    Returns:
+        Its name (empty if there is none), the number of files, and those that were not readable.
+    """
     unread = Rejects()
+    if batch.lost:
+        unread.add("crash", f"{batch.files[0].name}: worker after worker died at it")
+        return "", 1, unread
+    plugin: IndexWorker = get_worker().plugins[PLUGIN]
 
     def contents() -> Iterator[tuple[str, bytes]]:
-        for file in files:
+        for file in batch.files:
             try:
                 yield file.name, file.read(spec.limits.file_bytes)
             except Rejected as rejected:
                 unread.add_rejected(rejected, file.name)
 
     part = index_part(contents(), spec, Path(folder), plugin.read)
-    return part.path.name, len(files), unread
+    return part.path.name, len(batch.files), unread

@@ -26,10 +26,9 @@ def machine_kind(device: str = "cpu") -> str:
     """
     import torch
 
-    if device == "cpu":
-        processor = f"{platform.machine()} {_cpu_vendor()} {torch.backends.cpu.get_cpu_capability()}"
-    else:
-        processor = torch.cuda.get_device_name(device)
+    processor = f"{platform.machine()} {_cpu_vendor()} {torch.backends.cpu.get_cpu_capability()}"
+    if device != "cpu":  # which encodes what the processor has rendered
+        processor = f"{torch.cuda.get_device_name(device)} beside {processor}"
     known = versions()
     return f"{processor}, " + ", ".join(f"{name} {known[name]}" for name in ("torch", "numpy", "fluidsynth"))
 

@@ -99,6 +99,7 @@ def manifest(
     tasks: Sequence[ShardTask],
     receipts: dict[tuple[str, int], Receipt],
     rejects: Rejects,
+    batching_share: float,
 ) -> dict[str, Any]:
     """dataset.json, checked by the model that readers use."""
     info = DatasetInfo(
@@ -117,6 +118,7 @@ def manifest(
         statistics=train_statistics(receipts),
         rejects=dict(sorted(rejects.counts.items())),
         licences=licences,
+        batching_share=batching_share,
         notes=_notes(rejects),
     )
     content: dict[str, Any] = json.loads(info.model_dump_json())

@@ -9,6 +9,7 @@ Time inside a melody is an integer number of 1/1000 samples; a window rounds it,
 synthesizer's blocks. So a phrase that returns gives the same notes wherever in the song it stands.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -86,9 +87,11 @@ def _melody(track: "Track", clip: Clip) -> Melody:
     # Ornaments too short for a frame of the controls would only cut their neighbours.
     heard = np.flatnonzero(offset - onset >= clip.min_note_samples * UNITS)
     heard = heard[np.lexsort((-track.pitch[heard].astype(np.int64), onset[heard]))]
-    kept, ends = skyline(onset[heard].tolist(), offset[heard].tolist(), track.pitch[heard].tolist())
-    chosen = heard[kept]
-    start, end = onset[chosen], np.array(ends, np.int64)
+    start, end = onset[heard], offset[heard]
+    chosen = heard
+    if (start[1:] < end[:-1]).any():  # else the track is one line already
+        kept, ends = skyline(start.tolist(), end.tolist(), track.pitch[heard].tolist())
+        chosen, start, end = heard[kept], start[kept], np.array(ends, np.int64)
     long_enough = end - start >= clip.min_note_samples * UNITS
     chosen, start, end = chosen[long_enough], start[long_enough], end[long_enough]
     return Melody(
@@ -147,34 +150,48 @@ def windows(melody: Melody, clip: Clip) -> tuple[list[Window], list[Fault]]:
 
     A window starts at a note; the next one at the first note at or after its end, so windows never overlap.
     """
+    first = _window_starts(melody.onset.tolist(), clip.samples * UNITS)
+    notes, last = _window_notes(melody, first, clip)
     found: list[Window] = []
     faults: list[Fault] = []
-    start, length = 0, clip.samples * UNITS
-    while start < len(melody.onset):
-        stop = int(np.searchsorted(melody.onset, melody.onset[start] + length))
-        notes = _window_notes(melody, start, stop, clip)
-        tick = int(melody.tick[start])
-        if reason := window_fault(notes, clip):
+    for start, stop, tick in zip(first.tolist(), last.tolist(), melody.tick[first].tolist(), strict=True):
+        window = notes[start:stop]
+        if reason := window_fault(window, clip):
             faults.append((reason, f"track {melody.track}, tick {tick}"))
         else:
-            found.append(Window(melody.track, tick, notes))
-        start = stop
+            found.append(Window(melody.track, tick, window))
     return found, faults
 
 
-def _window_notes(melody: Melody, start: int, stop: int, clip: Clip) -> Notes:
-    """Notes `start` to `stop` of the melody, on the synthesizer's blocks, cut at the window's end."""
-    origin = melody.onset[start]
-    onset = _to_blocks(melody.onset[start:stop] - origin)
-    offset = np.minimum(_to_blocks(melody.offset[start:stop] - origin), clip.samples)
+def _window_starts(onset: Sequence[int], length: int) -> Int64:
+    """Rows of the notes with which windows of `length` begin."""
+    starts = []
+    start = 0
+    while start < len(onset):
+        starts.append(start)
+        start = bisect_left(onset, onset[start] + length, start)
+    return np.array(starts, np.int64)
+
+
+def _window_notes(melody: Melody, first: Int64, clip: Clip) -> tuple[Notes, Int64]:
+    """All notes on the synthesizer's blocks, counted from their window's first and cut at its end, int32 [n, 4].
+
+    Window i has the rows first[i] to last[i] (exclusive): one of its notes may have become too short by the cut.
+    """
+    following = np.append(first[1:], len(melody.onset))
+    origin = np.repeat(melody.onset[first], following - first)
+    notes = np.empty((len(melody.onset), 4), np.int32)
+    notes[:, ONSET] = _to_blocks(melody.onset - origin)
+    notes[:, OFFSET] = np.minimum(_to_blocks(melody.offset - origin), clip.samples)
+    notes[:, PITCH], notes[:, VELOCITY] = melody.pitch, melody.velocity
     # Rounding keeps every length and rest of whole blocks, so only the last note can have become too short, by the cut.
-    last = stop - start - (offset[-1] - onset[-1] < clip.min_note_samples)
-    notes = np.empty((last, 4), np.int32)
-    notes[:, ONSET], notes[:, OFFSET] = onset[:last], offset[:last]
-    notes[:, PITCH], notes[:, VELOCITY] = melody.pitch[start : start + last], melody.velocity[start : start + last]
-    if last and clip.samples - notes[-1, OFFSET] < clip.min_rest_samples:
-        notes[-1, OFFSET] = clip.samples
-    return notes
+    end = following - 1
+    last = following - (notes[end, OFFSET] - notes[end, ONSET] < clip.min_note_samples)
+    end = last[last > first] - 1
+    notes[end, OFFSET] = np.where(
+        clip.samples - notes[end, OFFSET] < clip.min_rest_samples, clip.samples, notes[end, OFFSET]
+    )
+    return notes, last
 
 
 def _to_blocks(units: Int64) -> Int64:

@@ -58,7 +58,7 @@ def folded_into_range(pitch: NDArray[np.int32], clip: Clip) -> NDArray[np.int32]
 
 
 def fitting_keys(notes: Notes, clip: Clip) -> int:
-    """Bit c of the result says whether the window, shifted by c semitones, needs at most `max_folded` of its notes folded.
+    """Bit c of the result: whether the window, shifted by c semitones, needs no more notes folded than `max_folded`.
 
     Shifts an octave apart fit alike, since the octave move comes after: 12 bits tell all.
     """

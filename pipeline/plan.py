@@ -22,7 +22,6 @@ from pipeline.melody import Notes
 from pipeline.performance import modulation, perform, with_modulation
 
 PLAN_VERSION = 1
-ROW_GROUP = 1000  # clips: what is read at once to get one
 SCHEMA = pa.schema(
     [
         ("digest", pa.string()),
@@ -117,13 +116,14 @@ class Plan:
 
     def _rows(self, split: str, start: int, stop: int) -> Iterator[dict[str, Any]]:
         path = self.path / f"{split}.parquet"
-        first, last = start // ROW_GROUP, (stop - 1) // ROW_GROUP
         try:
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                group = file.metadata.row_group(0).num_rows
+                first, last = start // group, (stop - 1) // group
                 table = file.read_row_groups(range(first, last + 1), use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise UserError(f"{path} is missing or damaged ({error}); delete {self.path} and repeat") from error
-        table = table.slice(start - first * ROW_GROUP, stop - start).combine_chunks()
+        table = table.slice(start - first * group, stop - start).combine_chunks()
         flat = table["notes"].combine_chunks().flatten().to_numpy()
         bounds = np.concatenate([[0], np.cumsum(np.asarray(pa.compute.list_value_length(table["notes"])))])
         for i, row in enumerate(table.drop(["notes"]).to_pylist()):

@@ -5,8 +5,8 @@ a clip that the plan keeps 18 bytes; besides that one part, one share of the rep
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,98 +15,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from data_specs.errors import UserError
 from data_specs.files import atomic_write, file_sha256, value_digest, write_json
 from data_specs.spec import SPLITS, Spec
+from pipeline.candidates import Candidates, read_columns
 from pipeline.identity import is_valid, song_words, window_words
-from pipeline.index import IndexedSong, IndexPart, read_part
-from pipeline.plan import PLAN_VERSION, ROW_GROUP, SCHEMA, Plan
+from pipeline.plan import PLAN_VERSION, SCHEMA, Plan
 from pipeline.rejects import Rejects
 from pipeline.selection import KnownFingerprints, plan_order, repeated, variants, within_cap
 
 REPEAT_SHARE = 4_000_000  # windows whose repeat keys are compared at once
+ROW_GROUP = 1000  # rows of a plan that are read at once to get one
 CHUNK = 200_000  # plan rows with their notes that are gathered at once; a multiple of ROW_GROUP
 
 # What a window or clip was left out for, by its code.
 REASONS = ("", "window out of range", "window known from train", "repeated window", "clip over the cap of its song")
 IN, MISFIT, KNOWN, REPEATED, CAPPED = range(len(REASONS))
-
-
-@dataclass(frozen=True)
-class Block:
-    """Windows of one part: `first` is the first one's number among all, `song` [n] rows of Index.songs."""
-
-    part: int
-    first: int
-    rows: NDArray[np.int64]
-    song: NDArray[np.int32]
-    columns: dict[str, NDArray[Any]]
-
-    @property
-    def window(self) -> slice:
-        """The windows' numbers."""
-        return slice(self.first, self.first + len(self.rows))
-
-
-class Index:
-    """Several index parts as one table of windows; a song that lies in several parts is taken from one of them."""
-
-    def __init__(self, parts: Iterable[Path]) -> None:
-        self.parts = [_open(path) for path in sorted(parts)]
-        entries: dict[str, list[tuple[int, int]]] = {}
-        for number, part in enumerate(self.parts):
-            for row, song in enumerate(part.songs):
-                entries.setdefault(song.digest, []).append((number, row))
-        self.songs: list[IndexedSong] = []
-        self.rejects = Rejects()
-        self._lookup = [np.full(len(part.songs), -1, np.int32) for part in self.parts]
-        for digest in sorted(entries):
-            copies = [self.parts[number].songs[row] for number, row in entries[digest]]
-            best = max(range(len(copies)), key=lambda i: copies[i].windows)  # one may have been read under a busy clock
-            song = replace(
-                copies[best], name=min(copy.name for copy in copies), copies=sum(copy.copies for copy in copies)
-            )
-            self._count_rejects(song)
-            if song.windows:
-                number, row = entries[digest][best]
-                self._lookup[number][row] = len(self.songs)
-                self.songs.append(song)
-        self.windows = sum(song.windows for song in self.songs)
-
-    def _count_rejects(self, song: IndexedSong) -> None:
-        for reason, (count, where) in song.rejects.items():
-            self.rejects.add(reason, f"{song.name}: {where}" if where else song.name, count)
-        if song.copies > 1:
-            self.rejects.add("duplicate file", song.name, song.copies - 1)
-
-    def song_rows(self, part: int, rows: NDArray[np.integer]) -> NDArray[np.int32]:
-        """Rows in `songs` of rows in a part's song table, -1 for a song taken from another part or without windows."""
-        return np.asarray(self._lookup[part][rows])
-
-    def blocks(self, *columns: str) -> Iterator[Block]:
-        """The windows part by part with the columns asked for, in an order that does not change."""
-        first = 0
-        for number, part in enumerate(self.parts):
-            table = _read(part.path, ["song", *columns])
-            song = self.song_rows(number, table["song"].to_numpy())
-            rows = np.flatnonzero(song >= 0)
-            block = Block(number, first, rows, song[rows], {name: table[name].to_numpy()[rows] for name in columns})
-            first += len(rows)
-            yield block
-
-
-def _open(path: Path) -> IndexPart:
-    part = read_part(path)
-    if part is None:
-        raise UserError(f"{path} is not a readable index part; delete it and repeat, it is made again")
-    return part
-
-
-def _read(path: Path, columns: list[str]) -> pa.Table:
-    try:
-        return pq.read_table(path, columns=columns, use_threads=False, page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path} is missing or damaged ({error}); delete it and repeat, it is made again") from error
 
 
 def plan_digest(spec: Spec, sources: Sequence[str]) -> str:
@@ -119,11 +42,12 @@ def make_plan(spec: Spec, parts: Iterable[Path], folder: Path) -> Plan:
 
     The same for any order of the parts and any division of the files into parts.
     """
-    index = Index(parts)
+    index = Candidates(parts)
     digest = plan_digest(spec, [song.digest for song in index.songs])
     path = folder / f"plan-{digest[:16]}"
     if not _stands(path):
         chosen, rejects = _choose(spec, index)
+        (path / "plan.json").unlink(missing_ok=True)  # while rows are written, no reader takes the folder for a plan
         files = {}
         for split in SPLITS:
             _write_split(path / f"{split}.parquet", index, chosen[split])
@@ -162,7 +86,7 @@ class Pairs:
     key_shift: NDArray[np.int8]
 
 
-def _choose(spec: Spec, index: Index) -> tuple[dict[str, Pairs], Rejects]:
+def _choose(spec: Spec, index: Candidates) -> tuple[dict[str, Pairs], Rejects]:
     """What the plan of each split consists of, and everything left out on the way, the index's rejects included."""
     words = song_words([song.digest for song in index.songs])
     valid = is_valid(words, spec.source.valid_share)
@@ -193,7 +117,7 @@ def _choose(spec: Spec, index: Index) -> tuple[dict[str, Pairs], Rejects]:
 
 
 def _mark_known_and_misfits(
-    codes: NDArray[np.uint8], index: Index, valid: NDArray[np.bool_], shifts: NDArray[np.int64]
+    codes: NDArray[np.uint8], index: Candidates, valid: NDArray[np.bool_], shifts: NDArray[np.int64]
 ) -> None:
     """Valid windows that go like one of train (whether or not that one stays), and windows that fit in no key."""
     of_valid = [np.unique(block.columns["fingerprint"][valid[block.song]]) for block in index.blocks("fingerprint")]
@@ -207,7 +131,7 @@ def _mark_known_and_misfits(
         here[block.columns["fits"] & wanted == 0] = MISFIT
 
 
-def _mark_repeats(codes: NDArray[np.uint8], index: Index, seed: int, words: NDArray[np.uint64]) -> None:
+def _mark_repeats(codes: NDArray[np.uint8], index: Candidates, seed: int, words: NDArray[np.uint64]) -> None:
     """Windows that repeat another one; which of them stays is drawn by hash. Repeats never lie on both sides, since
     they share a fingerprint and the one in valid is out already."""
     shares = -(-index.windows // REPEAT_SHARE)
@@ -223,7 +147,7 @@ def _mark_repeats(codes: NDArray[np.uint8], index: Index, seed: int, words: NDAr
         codes[np.concatenate(numbers)[repeated(np.concatenate(keys), np.concatenate(places))]] = REPEATED
 
 
-def _count(rejects: Rejects, code: int, index: Index, songs: NDArray[np.integer]) -> None:
+def _count(rejects: Rejects, code: int, index: Candidates, songs: NDArray[np.integer]) -> None:
     """Count one for every element of `songs`, the rows of the songs concerned, which serve as examples too."""
     if len(songs):
         rejects.add(REASONS[code], count=len(songs))
@@ -239,7 +163,7 @@ def _ordered(kept: list[tuple[NDArray[Any], ...]]) -> Pairs:
     return Pairs(part[order], row[order], shift[order])
 
 
-def _write_split(path: Path, index: Index, pairs: Pairs) -> None:
+def _write_split(path: Path, index: Candidates, pairs: Pairs) -> None:
     """Gather the rows of the pairs, a chunk of positions at a time, and write them in the order of the plan."""
     with (
         atomic_write(path) as file,
@@ -250,12 +174,14 @@ def _write_split(path: Path, index: Index, pairs: Pairs) -> None:
             writer.write_table(_gather(index, pairs.part[chunk], pairs.row[chunk], pairs.key_shift[chunk]), ROW_GROUP)
 
 
-def _gather(index: Index, part: NDArray[np.int32], row: NDArray[np.int32], key_shift: NDArray[np.int8]) -> pa.Table:
+def _gather(
+    index: Candidates, part: NDArray[np.int32], row: NDArray[np.int32], key_shift: NDArray[np.int8]
+) -> pa.Table:
     positions = np.argsort(part, kind="stable")
     tables = []
     for number in np.unique(part):
         here = positions[np.searchsorted(part[positions], number) : np.searchsorted(part[positions], number, "right")]
-        table = _read(index.parts[number].path, ["song", "track", "start_tick", "fingerprint", "notes"])
+        table = read_columns(index.paths[number], ["song", "track", "start_tick", "fingerprint", "notes"])
         table = table.take(row[here])
         songs = [index.songs[song] for song in index.song_rows(number, table["song"].to_numpy())]
         table = table.append_column("digest", pa.array([song.digest for song in songs]))

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import numpy as np
 from pydantic import Field
@@ -19,9 +19,10 @@ from data_specs.errors import UserError
 from data_specs.files import atomic_write
 from data_specs.records import encode_example, frame
 from data_specs.representations import Representation, Statistics
-from data_specs.spec import Spec, Strict
+from data_specs.spec import Instrument, Spec, Strict
 from pipeline.plan import Plan, PlannedClip
-from pipeline.render import Renderer, audio_fault, level
+from pipeline.rejects import Rejected
+from pipeline.render import audio_fault, level
 
 
 @dataclass(frozen=True)
@@ -101,20 +102,37 @@ def shard_tasks(format_name: str, split: str, clips: int, shard_clips: int) -> l
     ]
 
 
+class Plays(Protocol):
+    """A Renderer, or something that renders like one and may raise Rejected."""
+
+    def render(self, notes: np.ndarray, instrument: Instrument, samples: int) -> np.ndarray:
+        """Audio of one clip, float32 [samples]."""
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
 class ShardBuilder:
     """What a worker keeps between shards: the plan, the SoundFont and the representation."""
 
-    def __init__(self, spec: Spec, plan: Plan, renderer: Renderer, stored: Representation, machine: str) -> None:
+    def __init__(
+        self, spec: Spec, plan: Plan, renderer: Plays, stored: Representation, machine: str, device: str = "cpu"
+    ) -> None:
         self.spec = spec
         self.plan = plan
         self.renderer = renderer
         self.stored = stored
         self.machine = machine
+        self.device = device
 
     @property
     def features(self) -> tuple[Feature, ...]:
         """The features of this format's records."""
         return features_of(self.spec, self.stored)
+
+    def encode(self, audio: np.ndarray, chunk: int) -> np.ndarray:
+        """Audio float32 [B, N] -> arrays in the stored dtype, computed as one batch of `chunk`."""
+        return encode_chunk(self.stored, audio, chunk, self.features[0], self.device)
 
     def build(self, task: ShardTask, folder: Path) -> Receipt:
         """Write the shard below `folder`; it appears whole under its name, or not at all."""
@@ -126,11 +144,10 @@ class ShardBuilder:
         with atomic_write(folder / task.file) as file:
             for start in range(task.start, task.stop, chunk):
                 planned = self.plan.clips(task.split, start, min(start + chunk, task.stop))
-                audio = render_clips(self.renderer, planned, self.spec)
-                found = [audio_fault(one) for one in audio]
+                audio, found = render_clips(self.renderer, planned, self.spec)
                 kept = [row for row, fault in enumerate(found) if fault is None]
                 faults += [Fault(id=planned[row].id, reason=fault) for row, fault in enumerate(found) if fault]
-                data = encode_chunk(self.stored, audio, chunk, self.features[0])[kept]
+                data = self.encode(audio, chunk)[kept]
                 if not self.stored.discrete and kept:
                     sums = self.stored.statistics(data)
                     statistics = sums if statistics is None else statistics + sums
@@ -156,6 +173,15 @@ class ShardBuilder:
             statistics=statistics.to_json() if statistics else None,
         )
 
+    def batching_share(self, task: ShardTask) -> float:
+        """Share of the first chunk's stored values that differ when its clips are encoded alone."""
+        chunk = self.spec.format(task.format).chunk_clips
+        planned = self.plan.clips(task.split, task.start, min(task.start + chunk, task.stop))
+        audio, _ = render_clips(self.renderer, planned, self.spec)
+        together = self.encode(audio, chunk)
+        alone = [self.encode(one[None], 1)[0] for one in audio]
+        return float(np.mean(together != np.stack(alone)))
+
 
 def features_of(spec: Spec, stored: Representation) -> tuple[Feature, ...]:
     """The features of a clip of `spec` in the representation `stored`."""
@@ -164,19 +190,28 @@ def features_of(spec: Spec, stored: Representation) -> tuple[Feature, ...]:
     return clip_features(stored.shape(samples), dtype, stored.frames(samples), len(spec.instruments))
 
 
-def render_clips(renderer: Renderer, planned: Sequence[PlannedClip], spec: Spec) -> np.ndarray:
-    """Audio of planned clips, float32 [B, N]."""
-    played = [renderer.render(clip.notes, spec.instruments[clip.instrument], spec.clip.samples) for clip in planned]
-    return np.stack(played)
+def render_clips(renderer: Plays, planned: Sequence[PlannedClip], spec: Spec) -> tuple[np.ndarray, list[str | None]]:
+    """Audio of planned clips, float32 [B, N], and what is wrong with each, None if nothing is."""
+    audio = np.zeros((len(planned), spec.clip.samples), np.float32)
+    faults = []
+    for row, clip in enumerate(planned):
+        try:
+            audio[row] = renderer.render(clip.notes, spec.instruments[clip.instrument], spec.clip.samples)
+            faults.append(audio_fault(audio[row]))
+        except Rejected as rejected:
+            faults.append(rejected.reason)
+    return audio, faults
 
 
-def encode_chunk(stored: Representation, audio: np.ndarray, chunk: int, feature: Feature) -> np.ndarray:
+def encode_chunk(
+    stored: Representation, audio: np.ndarray, chunk: int, feature: Feature, device: str = "cpu"
+) -> np.ndarray:
     """Audio float32 [B, N] -> arrays [B, *feature.shape] in the stored dtype, computed as one batch of `chunk`."""
     import torch
 
     batch = np.zeros((chunk, 1, audio.shape[1]), np.float32)
     batch[: len(audio), 0] = np.nan_to_num(audio)  # a clip at fault is left out of the records, not of the batch
-    encoded = stored.encode(torch.from_numpy(batch))[: len(audio)]
+    encoded = stored.encode(torch.from_numpy(batch).to(device))[: len(audio)]
     return np.ascontiguousarray(encoded.cpu().numpy().astype(feature.stored_dtype))
 
 

@@ -1,4 +1,4 @@
-"""A tune as a musician would play it: accents of the meter, phrases that swell, verses that differ, notes that breathe."""
+"""A tune as a musician plays it: accents of the meter, phrases that swell, verses that differ, notes that breathe."""
 
 import io
 from fractions import Fraction
@@ -35,12 +35,12 @@ def midi_bytes(tune: Tune) -> bytes:
 def _events(tune: Tune) -> list[tuple[int, int, int, int]]:
     """(tick, 0 for off and 1 for on, pitch, velocity): sorted, offs come before ons."""
     notes = [(verse, note) for verse, of_verse in enumerate(tune.verses) for note in of_verse]
-    pitches = sorted(note.pitch for _, note in notes)
-    middle = pitches[len(pitches) // 2]
+    pitches_in_order = [note.pitch for _, note in notes]
+    middle = sorted(pitches_in_order)[len(notes) // 2]
     events = []
-    for (verse, note), (_, following) in zip(notes, [*notes[1:], notes[-1]], strict=True):
+    for (verse, note), following in zip(notes, [*pitches_in_order[1:], None], strict=True):
         start, length = int(note.start * TICKS_PER_WHOLE), int(note.length * TICKS_PER_WHOLE)
-        if following.pitch == note.pitch:
+        if following == note.pitch:
             length -= min(BREATH, length // 3)
         events.append((start, 1, note.pitch, velocity(tune, verse, note, middle)))
         events.append((start + length, 0, note.pitch, 0))

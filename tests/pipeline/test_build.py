@@ -1,6 +1,5 @@
 """Whole datasets, built on real worker processes and read back by TensorFlow."""
 
-import hashlib
 import json
 import subprocess
 import tarfile
@@ -20,6 +19,8 @@ from data_specs.spec import Clips, Spec
 from pipeline.build import Request, build
 from pipeline.shards import Share
 from pipeline.validate import validate
+from pipeline.workers import LocalWorkers, RemoteWorkers
+from tests.pipeline.made_songs import contents
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +34,7 @@ def request_for(dask_cluster):
             formats=("audio", "disc"),
             out=out,
             index=out / "index",
-            workers=None,
-            scheduler=dask_cluster.address,
+            workers=RemoteWorkers(dask_cluster.address),
             dry_run=False,
             force=False,
             accept_fewer=False,
@@ -44,20 +44,6 @@ def request_for(dask_cluster):
         return replace(plain, **changes)
 
     return make
-
-
-def contents(out: Path) -> dict[str, str]:
-    """sha256 of everything a user sees below `out`, by path; MIDI's own path is left out of dataset.json."""
-    found = {}
-    for path in sorted(out.glob("PVT-*/**/*")):
-        if path.is_file() and ".build" not in path.parts:
-            content = path.read_bytes()
-            if path.name == "dataset.json":
-                value = json.loads(content)
-                value["spec"]["source"]["midi"] = ""
-                content = json.dumps(value, sort_keys=True).encode()
-            found[str(path.relative_to(out))] = hashlib.sha256(content).hexdigest()
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +111,7 @@ def test_an_archive_one_worker_and_another_order_give_the_same_bytes(
     with tarfile.open(archive, "w:gz") as tar:
         for path in sorted(midi_folder.rglob("*.mid"), reverse=True):
             tar.add(path, path.relative_to(midi_folder))
-    assert build(request_for(small_spec, archive, tmp_path / "out", workers=1)) == 0
+    assert build(request_for(small_spec, archive, tmp_path / "out", workers=LocalWorkers(1))) == 0
     assert contents(tmp_path / "out") == contents(built)
 
 
@@ -172,7 +158,7 @@ def test_force_moves_aside_and_deletes_nothing(request_for, small_spec, midi_fol
 def test_local_workers_and_a_scheduler_elsewhere_give_the_same_bytes(
     request_for, built, small_spec, midi_folder, tmp_path
 ):
-    local = request_for(small_spec, midi_folder, tmp_path, scheduler=None, workers=1)
+    local = request_for(small_spec, midi_folder, tmp_path, workers=LocalWorkers(1))
     assert build(local) == 0
     assert contents(tmp_path) == contents(built)
 
@@ -180,12 +166,12 @@ def test_local_workers_and_a_scheduler_elsewhere_give_the_same_bytes(
 def test_a_worker_killed_in_mid_run_changes_nothing(
     request_for, built, small_spec, midi_folder, dask_cluster, tmp_path
 ):
-    victim = dask_cluster.start_worker()
+    dask_cluster.start_worker()
 
     def kill() -> None:
         while not any(tmp_path.rglob("*.tfrecord")):
             time.sleep(0.01)
-        victim.kill()
+        dask_cluster.kill_worker(-1)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -195,6 +181,6 @@ def test_a_worker_killed_in_mid_run_changes_nothing(
 
 
 def test_nobody_at_the_scheduler_address_is_one_sentence(request_for, small_spec, midi_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.cluster.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("pipeline.workers.CONNECT_SECONDS", 1)
     with pytest.raises(UserError, match=r"no Dask scheduler answers at SCHEDULER=tcp://127\.0\.0\.1:9"):
-        build(request_for(small_spec, midi_folder, tmp_path, scheduler="tcp://127.0.0.1:9"))
+        build(request_for(small_spec, midi_folder, tmp_path, workers=RemoteWorkers("tcp://127.0.0.1:9")))

@@ -7,12 +7,13 @@ import psutil
 import pytest
 
 from data_specs.errors import UserError
-from pipeline.cluster import ALLOWED_DEATHS, IN_FLIGHT, Cluster
+from pipeline.cluster import IN_FLIGHT, Cluster
+from pipeline.workers import ALLOWED_DEATHS, LocalWorkers
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    with Cluster(workers=1) as cluster:
+    with Cluster(LocalWorkers(1)) as cluster:
         yield cluster
 
 

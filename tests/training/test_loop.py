@@ -238,8 +238,8 @@ def spoil(monkeypatch, wrong, value=float("nan")):
     per_clip = training.loop.PerClipNoise
 
     class Named(per_clip):
-        def __init__(self, seed, indices, stream, device="cpu"):
-            super().__init__(seed, indices, stream, device)
+        def __init__(self, seed, indices, stream, *devices, **options):
+            super().__init__(seed, indices, stream, *devices, **options)
             self.indices, self.stream = list(indices), stream
 
     monkeypatch.setattr(training.loop, "PerClipNoise", Named)

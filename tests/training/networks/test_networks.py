@@ -228,8 +228,8 @@ def test_bf16_autocast_keeps_activations_small() -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"kind": "net"}, "network.kind = 'net' is not known"),
-        ({"channels": 8}, "network.kind = None is not known"),
+        ({"kind": "net"}, "network: kind = 'net' is not known"),
+        ({"channels": 8}, "network: kind = None is not known"),
         (SMALL | {"chanels": 3}, "network: chanels"),
         (SMALL | {"controls": {"locl": {}}}, "network.controls.locl is not known"),
         (SMALL | {"controls": {"local": {"width": 3}}}, "network.controls.local: width"),

@@ -1,0 +1,89 @@
+"""Many files through a scheduler whose workers keep dying: `python -m bench.at_scale MIDI --clips 4200:800 --out NEW`.
+
+Builds the same dataset three times: through a scheduler and workers that are separate processes, one of them killed
+every 20 s; by local workers left alone; as three shares and a last call on the first run's index. Compares every byte,
+and prints time, rates and memory as JSON. Make the files with `python -m bench.corpus`.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.dask_site import ROOT, DaskSite
+from bench.processes import Memory
+
+KILL_EVERY_SECONDS = 20.0
+
+
+def command(midi: Path, formats: str, clips: str, out: Path, *options: str) -> list[str]:
+    """`python -m pipeline dataset ...`"""
+    start = [sys.executable, "-m", "pipeline", "dataset", "--midi", str(midi), "--format", formats, "--clips", clips]
+    return [*start, "--out", str(out), *options]
+
+
+def build(arguments: list[str], roles: Any = dict, site: DaskSite | None = None, seed: int = 0) -> dict[str, Any]:
+    """Run a build; with a site, kill one of its workers every 20 s and start another."""
+    started = time.monotonic()
+    client = subprocess.Popen(arguments, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    dice = random.Random(seed)
+    kills, due = 0, started + KILL_EVERY_SECONDS
+    with Memory(lambda: {"client": [client.pid], **roles()}) as memory:
+        while client.poll() is None:
+            time.sleep(0.2)
+            if site is not None and time.monotonic() > due:
+                site.kill_worker(dice.randrange(len(site.workers)))
+                site.start_worker()
+                kills, due = kills + 1, due + KILL_EVERY_SECONDS
+    if client.returncode:
+        raise RuntimeError(f"the build ended with exit status {client.returncode}")
+    return {"seconds": round(time.monotonic() - started, 1), "kills": kills, "memory_mb": memory.summary()}
+
+
+def digests(out: Path) -> dict[str, str]:
+    """sha256 of every file of the datasets below `out`, what is kept for growing apart."""
+    files = [path for path in sorted(out.glob("PVT-*/**/*")) if path.is_file() and ".build" not in path.parts]
+    return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.at_scale", description=__doc__)
+    parser.add_argument("midi", type=Path)
+    parser.add_argument("--clips", default="4200:800")
+    parser.add_argument("--format", default="audio")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    midi, formats, clips = arguments.midi, arguments.format, arguments.clips
+    restless, quiet, shared = (arguments.out / name for name in ("restless", "quiet", "shared"))
+    restless.mkdir(parents=True)
+    rows: dict[str, Any] = {"files": sum(1 for _ in midi.rglob("*.mid")), "clips": clips, "format": formats}
+    with DaskSite(restless) as site:
+
+        def roles() -> dict[str, list[int]]:
+            return {"scheduler": [site.scheduler.pid], "worker": [worker.pid for worker in site.workers]}
+
+        far = ["--scheduler", site.address]
+        rows["index"] = build(command(midi, formats, clips, restless, *far, "--dry-run"), roles, site)
+        rows["build"] = build(command(midi, formats, clips, restless, *far), roles, site, seed=1)
+    rows["quiet"] = build(command(midi, formats, clips, quiet))
+    rows["same_as_quiet"] = digests(restless) == digests(quiet)
+    index = ["--index", str(restless)]
+    for share in ("2/3", "0/3", "1/3"):
+        rows[f"share {share}"] = build(command(midi, formats, clips, shared, *index, "--shards", share))
+    rows["last call"] = build(command(midi, formats, clips, shared, *index))
+    rows["shares_same"] = digests(shared) == digests(quiet)
+    rows["files_per_s"] = round(rows["files"] / rows["index"]["seconds"], 1)
+    total = sum(map(int, clips.split(":")))
+    rows["clips_per_s"] = round(total / rows["build"]["seconds"], 1)
+    print(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

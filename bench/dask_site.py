@@ -1,0 +1,64 @@
+"""A Dask scheduler and workers as processes of their own on loopback, started as a user starts them."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+ROOT = Path(__file__).parents[1]
+
+
+class DaskSite:
+    """A scheduler and `workers` workers; ends them all when the block ends."""
+
+    def __init__(self, folder: Path, workers: int = 2, scheduler_options: tuple[str, ...] = ()) -> None:
+        self.file = folder / "scheduler.json"
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self._options = scheduler_options
+        self.scheduler = self.start_scheduler(0)
+        for _ in range(workers):
+            self.start_worker()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def start_scheduler(self, port: int) -> "subprocess.Popen[bytes]":
+        """A scheduler, at any free port for 0."""
+        self.file.unlink(missing_ok=True)
+        self.scheduler = self._start("scheduler", "--port", str(port), "--no-dashboard", *self._options)
+        deadline = time.monotonic() + 60
+        while not self.file.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.address: str = json.loads(self.file.read_bytes())["address"]
+        return self.scheduler
+
+    def start_worker(self, *options: str) -> "subprocess.Popen[bytes]":
+        """One more worker, one process of one thread."""
+        worker = self._start("worker", "--nthreads", "1", "--no-dashboard", "--no-nanny", *options)
+        self.workers.append(worker)
+        return worker
+
+    def kill_worker(self, number: int) -> None:
+        """kill -9, without replacement."""
+        worker = self.workers.pop(number)
+        worker.kill()
+        worker.wait()
+
+    def stop(self) -> None:
+        """kill -9 for all."""
+        for process in (*self.workers, self.scheduler):
+            process.kill()
+            process.wait()
+
+    def _start(self, kind: str, *options: str) -> "subprocess.Popen[bytes]":
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        place = ["--host", "127.0.0.1", "--scheduler-file", str(self.file)]
+        command = [sys.executable, "-m", "dask", kind, *place, *options]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
