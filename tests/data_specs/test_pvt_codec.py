@@ -19,7 +19,12 @@ from data_specs.codecs.weights import FOLDER, read_weights, write_weights
 from data_specs.errors import UserError
 from data_specs.files import file_sha256
 
-FIGURES = {0: 54.863, 16: 16.923, 8: 12.201, 4: 7.624}  # SI-SDR in dB of the clip below, by codebooks; 0 is from latents
+FIGURES = {
+    0: 54.863,
+    16: 16.923,
+    8: 12.201,
+    4: 7.624,
+}  # SI-SDR in dB of the clip below, by codebooks; 0 is from latents
 SPREAD = 0.070352  # standard deviation of its latents
 
 
@@ -146,7 +151,9 @@ def test_a_copy_elsewhere_is_the_same_codec(codec: PvtCodec, tmp_path: Path) -> 
 
 
 def test_nothing_of_the_encodec_package_is_imported() -> None:
-    script = "import sys; from data_specs.codecs import load_codec; load_codec('pvt'); assert 'encodec' not in sys.modules"
+    script = (
+        "import sys; from data_specs.codecs import load_codec; load_codec('pvt'); assert 'encodec' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", script], check=True)
 
 

@@ -40,7 +40,9 @@ def test_writes_a_codec_that_loads(small: None, tmp_path: Path, capsys: pytest.C
     codec = load_codec(str(out))
     assert (codec.name, codec.channels, codec.max_codebooks, codec.bins) == ("horn", 16, 2, 16)
     assert f"fitted on 40 clips, sha256 {codec.digest}" in capsys.readouterr().out
-    assert main(["codec", "fit", "--data", str(tmp_path), "--out", str(tmp_path / "b.safetensors"), "--name", "horn"]) == 0
+    assert (
+        main(["codec", "fit", "--data", str(tmp_path), "--out", str(tmp_path / "b.safetensors"), "--name", "horn"]) == 0
+    )
     assert (tmp_path / "b.safetensors").read_bytes() == out.read_bytes()
 
 

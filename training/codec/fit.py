@@ -36,8 +36,6 @@ class FitOptions:
     power: float = 0.35  # of the radial law: 1 leaves latents as they are, less narrows their range
     channels: int = 128
     codebooks: int = 16
-    full_codebooks: int = 4  # over all channels; those after them take turns over the low and the high channels
-    low_channels: int = 24
     bins: int = 1024
     frames: int = 262_144  # latents kept for k-means: 512 bytes each
     iterations: int = 15
@@ -109,30 +107,16 @@ def _sampled_latents(clips: Iterable[Tensor], codec: PvtCodec, share: float, gen
 
 
 def _codebooks(residual: Tensor, options: FitOptions, generator: torch.Generator) -> Tensor:
-    """Codebooks [K, M, D], each fitted to what those before it left of the latents [M, D].
-
-    Once the strong patterns are gone, ten bits spread over all channels gain little: entries of a codebook for a band
-    are zero outside it, and the many weak high channels get bits of their own.
-    """
-    books = torch.zeros(options.codebooks, options.bins, options.channels)
-    for index in tqdm(range(options.codebooks), desc="codebooks", disable=None, leave=False):
-        band = _band(index, options)
+    """Codebooks [K, M, D], each fitted to what those before it left of the latents [M, D]."""
+    books = []
+    for _ in tqdm(range(options.codebooks), desc="codebooks", disable=None, leave=False):
         try:
-            books[index, :, band] = codebook(
-                residual[:, band].contiguous(), options.bins, options.iterations, generator
-            )
+            entries = codebook(residual, options.bins, options.iterations, generator)
         except ValueError as error:
             raise UserError(f"the codebooks cannot be fitted: {error}") from error
-        residual = residual - books[index][nearest(residual, books[index])[0]]
-    return books
-
-
-def _band(index: int, options: FitOptions) -> slice:
-    """The channels that codebook `index` describes."""
-    later = index - options.full_codebooks
-    if later < 0:
-        return slice(0, options.channels)
-    return slice(options.low_channels, None) if later % 2 else slice(0, options.low_channels)
+        residual = residual - entries[nearest(residual, entries)[0]]
+        books.append(entries)
+    return torch.stack(books)
 
 
 def _counted(clips: Iterable[Tensor], what: str, count: int | None) -> Iterable[Tensor]:
