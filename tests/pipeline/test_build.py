@@ -148,6 +148,15 @@ def test_other_settings_and_too_few_melodies_are_refused(request_for, built, sma
     assert "ACCEPT_FEWER=1" in str(error.value)
 
 
+def test_too_much_faulty_audio_ends_the_run_with_its_counts(request_for, small_spec, midi_folder, tmp_path):
+    silent = small_spec.model_copy(update={"rendering": small_spec.rendering.model_copy(update={"gain": 1e-9})})
+    with pytest.raises(UserError, match=r"13 of 13 clips have faulty audio.*ACCEPT_FEWER=1"):
+        build(request_for(silent, midi_folder, tmp_path, formats=("audio",)))
+    rejects = json.loads((tmp_path / "PVT-audio" / "rejects.json").read_bytes())
+    assert rejects["audio: silence"]["count"] == 13
+    assert not (tmp_path / "PVT-audio" / "dataset.json").exists()
+
+
 def test_force_moves_aside_and_deletes_nothing(request_for, small_spec, midi_folder, tmp_path):
     (tmp_path / "PVT-disc").mkdir()
     (tmp_path / "PVT-disc" / "thesis.tex").write_text("mine")
