@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -193,6 +194,12 @@ def test_options_and_curves_that_do_not_fit_are_refused_before_anything_is_compu
         run.sample({"version": 1, "velocity": [[0, 0.1], [8, 0.2]]}, seconds=4)
     with pytest.raises(UserError, match="'flute' is not known"):
         run.sample({"version": 1, "instruments": "flute"}, seconds=1)
+
+
+def test_another_codec_than_the_data_was_made_with_is_refused(run):
+    stranger = replace(run, data=run.data.model_copy(update={"codec_digest": "f" * 64}))
+    with pytest.raises(UserError, match="the data was made with ffffffffffff; put that codec back"):
+        stranger.sample(CURVES, seconds=1, steps=1)
 
 
 def test_batches_are_sized_to_memory(run, monkeypatch):
