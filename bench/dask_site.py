@@ -13,12 +13,12 @@ ROOT = Path(__file__).parents[1]
 
 
 class DaskSite:
-    """A scheduler and `workers` workers; ends them all when the block ends."""
+    """A scheduler and `workers` workers, all with `options`; ends them when the block ends."""
 
-    def __init__(self, folder: Path, workers: int = 2, scheduler_options: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: Path, workers: int = 2, options: tuple[str, ...] = ()) -> None:
         self.file = folder / "scheduler.json"
         self.workers: list[subprocess.Popen[bytes]] = []
-        self._options = scheduler_options
+        self._options = options
         self.scheduler = self.start_scheduler(0)
         for _ in range(workers):
             self.start_worker()
@@ -32,7 +32,7 @@ class DaskSite:
     def start_scheduler(self, port: int) -> "subprocess.Popen[bytes]":
         """A scheduler, at any free port for 0."""
         self.file.unlink(missing_ok=True)
-        self.scheduler = self._start("scheduler", "--port", str(port), "--no-dashboard", *self._options)
+        self.scheduler = self._start("scheduler", "--port", str(port), "--no-dashboard")
         deadline = time.monotonic() + 60
         while not self.file.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -60,5 +60,5 @@ class DaskSite:
     def _start(self, kind: str, *options: str) -> "subprocess.Popen[bytes]":
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         place = ["--host", "127.0.0.1", "--scheduler-file", str(self.file)]
-        command = [sys.executable, "-m", "dask", kind, *place, *options]
+        command = [sys.executable, "-m", "dask", kind, *place, *self._options, *options]
         return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

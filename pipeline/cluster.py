@@ -5,8 +5,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
+
+from distributed.scheduler import KilledWorker
 
 from data_specs.errors import UserError
 from pipeline.workers import ALLOWED_DEATHS, Workers
@@ -82,54 +84,45 @@ class Cluster:
         Tasks are drawn only as workers need them, so that an iterator that carries content stays a stream. Results
         are small receipts: arrays go to files, never through the scheduler.
 
+        A task whose worker died again and again is a suspect: it is repeated alone once all others are done, so that
+        nobody is blamed for having been beside a culprit, and replaced by `instead` where that fails too.
+
         Args:
             function: at the top of a module.
             tasks: arguments of each call.
             what: what a task is, for messages.
             gpu: only on workers that declare the resource GPU.
-            instead: the tasks that take the place of one which lost its worker again and again; none to give up.
+            instead: the tasks that take the place of one which is found guilty; none to give up.
 
         Raises:
-            UserError: a task without replacement killed its worker again and again, the scheduler is lost, or there
+            UserError: a task without replacement kills its workers, the scheduler is lost, or there
                 are no workers for longer than `workers.patience_s`.
         """
-        from distributed.scheduler import KilledWorker
-
-        with self._connection():
-            client = self.client(gpu)
-            finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
-            again: deque[Task] = deque()
+        with self._connection(), _Flight(self, function, gpu) as flight:
             waiting = iter(tasks)
-            running: dict[str, tuple[Any, Task]] = {}
-
-            def submit() -> None:
-                room = IN_FLIGHT * max(1, len(self._addresses(gpu))) - len(running)
-                for task in chain(_drained(again), islice(waiting, max(room, 0 if running else 1))):
-                    future = client.submit(function, *task, pure=False, resources=GPU if gpu else None)
-                    running[future.key] = future, task
-                    future.add_done_callback(finished.put)
-
-            try:
-                submit()
-                while running:
-                    future = self._next(finished, gpu)
-                    _, task = running.pop(future.key)
-                    try:
-                        result = future.result()
-                    except KilledWorker:
-                        again.extend(instead(task))
-                        if not again:
-                            raise UserError(
-                                f"a worker died {ALLOWED_DEATHS + 1} times on the same {what} ({_named(task)}), "
-                                f"perhaps out of memory; {CONTINUES}; fewer WORKERS need less memory"
-                            ) from None
-                    else:
-                        yield result
-                    future.release()
-                    submit()
-            finally:
-                if client.status == "running":
-                    client.cancel([future for future, _ in running.values()])
+            suspects: deque[Task] = deque()
+            while True:
+                room = IN_FLIGHT * max(1, len(self._addresses(gpu))) - len(flight)
+                flight.submit(islice(waiting, max(room, 0 if flight else 1)))
+                if not flight:
+                    break
+                task, result = flight.land()
+                if isinstance(result, KilledWorker):
+                    suspects.append(task)
+                else:
+                    yield result
+            while suspects:
+                flight.submit([suspects.popleft()])
+                task, result = flight.land()
+                if not isinstance(result, KilledWorker):
+                    yield result
+                elif replaced := tuple(instead(task)):
+                    suspects.extendleft(reversed(replaced))
+                else:
+                    raise UserError(
+                        f"worker after worker died on one {what} ({_named(task)}), perhaps out of memory; {CONTINUES}; "
+                        f"fewer WORKERS need less memory"
+                    )
 
     def everywhere(self, function: Callable[..., Any], *arguments: Any, gpu: bool = False) -> list[Any]:
         """The function's results on all workers that live long enough to answer, at least one.
@@ -138,32 +131,31 @@ class Cluster:
             UserError: there are no workers.
         """
         with self._connection():
-            started = time.monotonic()
+            without = 0.0
             while True:
                 if addresses := self._addresses(gpu):
                     results = self.client(gpu).run(function, *arguments, workers=addresses, on_error="ignore")
                     if results:
                         return list(results.values())
-                self._be_patient(time.monotonic() - started, gpu)
+                without = self.look_after(without, gpu)
                 time.sleep(LOOK_SECONDS)
 
-    def _next(self, finished: "queue.SimpleQueue[Any]", gpu: bool) -> Any:
-        """The next finished future; looks after scheduler and workers while none comes."""
-        seen = time.monotonic()
-        while True:
-            try:
-                return finished.get(timeout=LOOK_SECONDS)
-            except queue.Empty:
-                if self._addresses(gpu):
-                    seen = time.monotonic()
-                self._be_patient(time.monotonic() - seen, gpu)
+    def look_after(self, seconds_without: float, gpu: bool) -> float:
+        """Called while nothing comes: seconds without workers until now, 0 when there are some.
 
-    def _be_patient(self, seconds: float, gpu: bool) -> None:
-        if seconds > self.workers.patience_s:
+        Raises:
+            UserError: there have been none for too long.
+        """
+        self.workers.tend(self.client(gpu))
+        if self._addresses(gpu):
+            return 0.0
+        if seconds_without > self.workers.patience_s:
             kind = "workers that declare the resource GPU" if gpu else "workers"
             raise UserError(
-                f"the Dask scheduler has had no {kind} for {seconds:.0f} s; start some with `dask worker`; {CONTINUES}"
+                f"the Dask scheduler has had no {kind} for {self.workers.patience_s:.0f} s; start some with "
+                f"`dask worker`; {CONTINUES}"
             )
+        return seconds_without + LOOK_SECONDS
 
     def _addresses(self, gpu: bool) -> list[str]:
         """Addresses of the workers there are now, with `gpu` of those that declare the resource."""
@@ -188,9 +180,49 @@ class Cluster:
             raise
 
 
-def _drained(tasks: "deque[Task]") -> Iterator[Task]:
-    while tasks:
-        yield tasks.popleft()
+class _Flight:
+    """Tasks that are on their way: submitted in any number, landing one by one."""
+
+    def __init__(self, cluster: Cluster, function: Callable[..., Any], gpu: bool) -> None:
+        self._cluster = cluster
+        self._client = cluster.client(gpu)
+        self._function = function
+        self._gpu = gpu
+        self._landed: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._tasks: dict[str, tuple[Any, Task]] = {}
+
+    def __enter__(self) -> "_Flight":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._client.status == "running":
+            self._client.cancel([future for future, _ in self._tasks.values()])
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def submit(self, tasks: Iterable[Task]) -> None:
+        """Send tasks on their way."""
+        for task in tasks:
+            future = self._client.submit(self._function, *task, pure=False, resources=GPU if self._gpu else None)
+            self._tasks[future.key] = future, task
+            future.add_done_callback(self._landed.put)
+
+    def land(self) -> tuple[Task, Any]:
+        """The next task to end, and its result or the KilledWorker that says it lost its worker again and again."""
+        future, without = None, 0.0
+        while future is None:
+            try:
+                future = self._landed.get(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                without = self._cluster.look_after(without, self._gpu)
+        _, task = self._tasks.pop(future.key)
+        try:
+            return task, future.result()
+        except KilledWorker as lost:
+            return task, lost
+        finally:
+            future.release()
 
 
 def _named(task: Task) -> str:

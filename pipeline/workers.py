@@ -20,6 +20,7 @@ CONNECT_SECONDS = 20
 SETTINGS = {
     "distributed.scheduler.allowed-failures": ALLOWED_DEATHS,
     "distributed.admin.system-monitor.gil.enabled": False,
+    "distributed.deploy.lost-worker-timeout": "30s",  # a worker that died may need that to start anew on a busy machine
 }
 
 
@@ -39,6 +40,9 @@ class Workers(ABC):
     @abstractmethod
     def expected(self) -> int | None:
         """How many there will be, None if only the scheduler knows."""
+
+    def tend(self, client: Any) -> None:  # noqa: B027  (most have nothing to tend)
+        """Called every second or so while nothing comes: start again what has been lost for good."""
 
     def scripts(self) -> str:
         """The job scripts that would be submitted; empty where workers are no jobs."""
@@ -62,6 +66,7 @@ class LocalWorkers(Workers):
     """`processes` processes of one thread each on this machine; all its cores if None."""
 
     processes: int | None = None
+    patience_s: float = 180
 
     def start(self, stack: ExitStack, gpu: bool) -> Any:
         import dask
@@ -81,6 +86,10 @@ class LocalWorkers(Workers):
 
     def expected(self) -> int:
         return self.processes or cores()
+
+    def tend(self, client: Any) -> None:
+        # Dask's own restart gives a worker up that dies while it starts, as one does whose next task is poison.
+        client.cluster.scale(self.expected())
 
 
 @dataclass(frozen=True)

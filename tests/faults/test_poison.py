@@ -44,6 +44,7 @@ def poisoned_by(tmp_path, monkeypatch):
         yield prepare
 
 
+@pytest.mark.slow  # a worker that loads torch has to start three times
 def test_a_clip_that_kills_its_worker_is_left_out_by_name(order, reference, poisoned_by, tmp_path):
     plan = Plan.open(next(path.parent for path in (reference / "index").glob("plan-*/plan.json")))
     clip = plan.clips("train", 5, 6)[0]
