@@ -140,7 +140,7 @@ CONTENT = (
         mutation(
             "pipeline/render.py",
             "        synth = self._synth()\n        try:\n            font_id",
-            '        synth = self._kept = getattr(self, "_kept", 0) or self._synth()\n        try:\n            font_id',
+            "        synth = self._once = getattr(self, '_once', 0) or self._synth()\n        try:\n            font_id",
             '            self._call("delete_fluid_synth", synth)\n        left += right',
             "            pass\n        left += right",
         ),
