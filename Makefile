@@ -15,8 +15,12 @@ $(if $(unknown),$(error $(unknown) is not a variable of this Makefile; make help
 SHELL = /bin/bash
 .SHELLFLAGS = -eu -o pipefail -c
 .DEFAULT_GOAL = help
+<<<<<<< HEAD
 .PHONY: help setup doctor dataset validate report lakh train sample sweep evaluate demo toys codec \
   lint types test test-slow check
+=======
+.PHONY: help setup doctor dataset lakh validate test test-slow lint types bench bench-full check
+>>>>>>> bench
 
 python = $(VENV)/bin/python
 ready = $(VENV)/ready
@@ -167,5 +171,11 @@ test: $(ready)  ## the tests, under eight minutes on two cores
 
 test-slow: $(ready)  ## the long tests
 	$(python) -m pytest -q -m slow
+
+bench: $(ready)  ## every figure beside its baseline, within 20 minutes: MIDI (bench/results.md)
+	@$(python) -m bench $(call option,midi,MIDI)
+
+bench-full: $(ready)  ## more repeats, cost against the number of clips, a public U-Net: MIDI
+	@$(python) -m bench --full $(call option,midi,MIDI)
 
 check: lint types test  ## everything a change must pass

@@ -18,7 +18,7 @@ from data_specs.codecs import load_codec
 from data_specs.codecs.encodec_24khz import Encodec24kHz, untrained
 
 PART = "codec"
-REPEATS = 7
+REPEATS = 5
 PVT_CLIPS = 10  # it takes milliseconds, so several make one measurement
 OURS, PACKAGE, PVT = "EnCodec, this project", "EnCodec, its package", "pvt, this project"
 WORKERS = 2

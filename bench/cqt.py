@@ -11,7 +11,7 @@ from data_specs.representations.cqt import Cqt
 from data_specs.representations.cqt_kernels import BINS, BINS_PER_OCTAVE, HOP, LOWEST_HZ, SAMPLE_RATE, transform
 
 PART = "cqt"
-CLIPS, REPEATS = 3, 9
+CLIPS, REPEATS = 2, 7
 OURS, NNAUDIO, LIBROSA, LIMIT = "this project", "nnAudio CQT1992v2", "librosa.cqt", "one FFT and 216 short inverse FFTs"
 
 

@@ -11,7 +11,7 @@ from tests.promises.promise import ROOT, TESTS
 
 
 @cache
-def tests_in(path: str) -> set[str]:
+def functions_in(path: str) -> set[str]:
     """Names of the test functions in a file below tests/."""
     tree = ast.parse((TESTS / path).read_text(encoding="utf-8"))
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
@@ -22,7 +22,7 @@ def test_every_test_exists_and_every_edit_applies_once(promise):
     assert promise.tests
     for test in promise.tests:
         path, _, name = test.partition("::")
-        assert name in tests_in(path), test
+        assert name in functions_in(path), test
     for mutation in promise.mutations:
         text = (ROOT / mutation.file).read_text(encoding="utf-8")
         for old, new in mutation.edits:

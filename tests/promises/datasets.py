@@ -139,8 +139,8 @@ CONTENT = (
         "pipeline/test_render.py::test_a_clip_is_the_same_alone_and_after_any_other",
         mutation(
             "pipeline/render.py",
-            "        synth = self._synth()\n        try:\n            font_id",
-            '        synth = self._kept = getattr(self, "_kept", 0) or self._synth()\n        try:\n            font_id',
+            "synth = self._synth()\n        try:\n            font_id",
+            "synth = self._once = getattr(self, '_once', 0) or self._synth()\n        try:\n            font_id",
             '            self._call("delete_fluid_synth", synth)\n        left += right',
             "            pass\n        left += right",
         ),
