@@ -15,12 +15,8 @@ $(if $(unknown),$(error $(unknown) is not a variable of this Makefile; make help
 SHELL = /bin/bash
 .SHELLFLAGS = -eu -o pipefail -c
 .DEFAULT_GOAL = help
-<<<<<<< HEAD
 .PHONY: help setup doctor dataset validate report lakh train sample sweep evaluate demo toys codec \
-  lint types test test-slow check
-=======
-.PHONY: help setup doctor dataset lakh validate test test-slow lint types bench bench-full check
->>>>>>> bench
+  lint types test test-slow bench bench-full check
 
 python = $(VENV)/bin/python
 ready = $(VENV)/ready
