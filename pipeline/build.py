@@ -81,12 +81,13 @@ def _build(request: Request, soundfont: Path, stored: dict[str, Representation],
     plan, rejects = ready_plan(request.spec, request.index, cluster)
     jobs = [_job(request, plan, rejects, stored[name], soundfont) for name in request.formats]
     _check_enough(request, jobs)
-    _check_siblings(request, plan)
+    in_the_way = [job.folder for job in jobs if request.force and job.folder.path.exists()]
     for job in jobs:
-        if not request.force:
+        if job.folder not in in_the_way:
             job.folder.check_key(job.key)
-        elif job.folder.path.exists() and not request.dry_run:
-            print(f"{job.folder.path} is now {move_aside(job.folder.path)}")
+    _check_siblings(request, plan)
+    for folder in [] if request.dry_run else in_the_way:
+        print(f"{folder.path} is now {move_aside(folder.path)}")
     waiting = [job for job in jobs if not _stands(job)]
     _print_plan(plan, rejects, jobs, waiting, cluster.size())
     if request.dry_run or not waiting:
