@@ -3,7 +3,7 @@
 from typing import Any
 
 SETTING_41 = "2000 clips of 4 s against 50 k clips of 4 s, 500 k steps, VGGish"
-SETTING_42 = "20 k clips of 8 s against 50 k clips, 1 M steps, VGGish"
+SETTING_42 = "20 k clips of 8 s, 1 M steps, VGGish"
 HOUR = 3600.0
 
 

@@ -40,10 +40,8 @@ def _count(x: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`75.7 h`, `12.7 s`, `3.2 min`: three digits or so in the unit a person would choose."""
-    if seconds >= 3600:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 60:.1f} min" if seconds >= 600 else f"{seconds:.1f} s"
+    """`75.7 h`, `1216.2 s`: in the units of the published tables."""
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.1f} s"
 
 
 def _time(x: Any) -> str:

@@ -109,5 +109,5 @@ def test_csv_holds_every_plain_value_of_every_row():
     assert (read[0]["extra"], read[1]["extra"]) == ("", "7")
 
 
-def test_durations_read_well():
-    assert [table.duration(s) for s in (1.6, 112.8, 1216.2, 75.7 * 3600)] == ["1.6 s", "112.8 s", "20.3 min", "75.7 h"]
+def test_durations_have_the_units_of_the_report():
+    assert [table.duration(s) for s in (1.6, 112.8, 1216.2, 75.7 * 3600)] == ["1.6 s", "112.8 s", "1216.2 s", "75.7 h"]
