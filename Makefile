@@ -3,7 +3,8 @@
 PYTHON = python3
 VENV = .venv
 VARIABLES = SPEC FORMAT MIDI SOUNDFONT CODEC CLIPS SEED OUT DATA WORKERS SCHEDULER TLS_CA TLS_CERT TLS_KEY \
-  CLUSTER SHARDS INDEX DRY_RUN FORCE ACCEPT_FEWER ACCEPT_DEVICE MATCHED URL
+  CLUSTER SHARDS INDEX DRY_RUN FORCE ACCEPT_FEWER ACCEPT_DEVICE MATCHED URL \
+  PARADIGM CONFIG STEPS RUN GPUS DEVICE CONTROLS SECONDS SAMPLER_STEPS GUIDANCE PRESET VARY VGGISH
 $(foreach name,$(VARIABLES),$(eval $(name) =))
 
 # A misspelt variable would silently leave its default in force.
@@ -14,7 +15,8 @@ $(if $(unknown),$(error $(unknown) is not a variable of this Makefile; make help
 SHELL = /bin/bash
 .SHELLFLAGS = -eu -o pipefail -c
 .DEFAULT_GOAL = help
-.PHONY: help setup doctor dataset lakh validate test test-slow lint types check
+.PHONY: help setup doctor dataset validate report lakh train sample sweep evaluate demo toys codec \
+  lint types test test-slow bench bench-full check
 
 python = $(VENV)/bin/python
 ready = $(VENV)/ready
@@ -22,6 +24,13 @@ ready = $(VENV)/ready
 option = $(if $($2),--$1 "$($2)")
 # A switch for each variable that is 1; 0 and empty are off, anything else is passed on to be refused.
 switch = $(if $(filter-out 0,$($2)),--$1$(if $(filter-out 1,$($2)),="$($2)"))
+# Build the sample dataset of a format, unless the user named DATA or it stands: $(call sample_data,audio)
+sample_data = $(if $(DATA),:,test -e data/PVT-$1/dataset.json || $(python) -m pipeline dataset --format $1)
+# What names trained models and how they sample.
+which_run = $(call option,run,RUN) $(call option,paradigm,PARADIGM) $(call option,format,FORMAT) \
+  $(call option,config,CONFIG) $(call option,device,DEVICE)
+how_to_sample = $(call option,seconds,SECONDS) $(call option,sampler-steps,SAMPLER_STEPS) \
+  $(call option,guidance,GUIDANCE) $(call option,seed,SEED)
 
 help:  ## this text
 	@$(PYTHON) -c 'import re; text = open("Makefile").read(); \
@@ -30,6 +39,7 @@ help:  ## this text
 
 #| 
 #| Variables, given on make's command line:
+#| datasets
 #|   SPEC           what the dataset is: sample, pvt, or the path of a .toml file                   (sample)
 #|   FORMAT         audio, cqt, encodec, disc, a comma list, or all                                (encodec)
 #|   MIDI           folder (recursive) or tar.gz of MIDI files                              (from the spec)
@@ -53,6 +63,27 @@ help:  ## this text
 #|   ACCEPT_DEVICE  1: continue on another kind of machine
 #|   MATCHED        lakh: 1: the files that are matched to the Million Song Dataset, not all
 #|   URL            lakh: a mirror                                                  (the published address)
+#| training
+#|   PARADIGM       ddpm, edm or discdpm
+#|   FORMAT         encodec or cqt for ddpm and edm, disc for discdpm                        (encodec; disc)
+#|   CONFIG         tiny, paper, best, or the path of a .toml file                                   (tiny)
+#|   STEPS          in all                                                               (from the config)
+#|   RUN            folder of the run; the same command continues it       (runs/<paradigm>-<format>-<config>)
+#|   GPUS           ranks on this machine, one device each                                              (1)
+#|   DEVICE         cpu or cuda                                                           (cuda if there is one)
+#| sampling and measuring
+#|   RUN            run folders or snapshots, comma-separated                  (PARADIGM's, else the shipped one)
+#|   CONTROLS       curve files (.json, .csv), shipped curves, or dataset clips data/PVT-encodec:valid:0-3
+#|   MIDI           sample: a MIDI file whose melody gives the controls
+#|   CLIPS          samples of each set of controls (4); evaluate: generated clips (200)
+#|   SECONDS        of each sample                                                      (as in training)
+#|   SAMPLER_STEPS  (as published; on a CPU 50 where that is a thousand)
+#|   GUIDANCE       one weight, or by feature: velocity=1.5,chroma=3                              (1: none)
+#|   SEED           of the noise                                                                       (0)
+#|   PRESET         evaluate: table41 or table42
+#|   VARY           sweep: s_churn=0,10,40
+#|   VGGISH         evaluate: a file of VGGish's weights
+#|   OUT            where to write                                       (in the run; samples/ for a snapshot)
 
 $(ready): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -86,6 +117,44 @@ lakh: $(ready)  ## download the Lakh MIDI dataset and check it: MATCHED, OUT, UR
 validate: $(ready)  ## read a dataset again and check everything: DATA, FORMAT
 	@$(python) -m pipeline validate $(call option,data,DATA) $(call option,format,FORMAT)
 
+report: $(ready)  ## a page that shows a dataset and lets it be heard: DATA, OUT
+	@$(python) -m pipeline report $(call option,data,DATA) $(call option,out,OUT)
+
+train: $(ready)  ## train a model, building the sample dataset if there is none: PARADIGM, FORMAT, CONFIG, STEPS, ...
+	@format=$$($(python) -m training format "$(PARADIGM)" $(FORMAT)) && \
+	  { $(call sample_data,$$format); } && \
+	  $(python) -m training train --paradigm "$(PARADIGM)" --format "$$format" $(call option,data,DATA) \
+	  $(call option,config,CONFIG) $(call option,steps,STEPS) $(call option,run,RUN) $(call option,gpus,GPUS) \
+	  $(call option,device,DEVICE)
+
+sample: $(ready)  ## new clips that follow curves: CONTROLS or MIDI, RUN, CLIPS, SECONDS, GUIDANCE, ...
+	@controls="$(CONTROLS)"; if [ -n "$(MIDI)" ]; then \
+	  controls="$$(mktemp -d)/$$(basename "$(MIDI)").json"; \
+	  $(python) -m pipeline controls "$(MIDI)" --out "$$controls" $(call option,seconds,SECONDS); fi; \
+	  $(python) -m training sample $${controls:+--controls "$$controls"} $(which_run) $(how_to_sample) \
+	  $(call option,clips,CLIPS) $(call option,out,OUT)
+
+sweep: $(ready)  ## how sampling options move quality: RUN, VARY, CLIPS
+	@$(call sample_data,audio)
+	@$(python) -m training sweep $(which_run) $(how_to_sample) $(call option,data,DATA) $(call option,vary,VARY) \
+	  $(call option,clips,CLIPS) $(call option,out,OUT)
+
+evaluate: $(ready)  ## distance to real audio, how curves are followed, time, size: RUN, CLIPS, PRESET
+	@$(call sample_data,audio)
+	@$(python) -m training evaluate $(which_run) $(how_to_sample) $(call option,data,DATA) \
+	  $(call option,preset,PRESET) $(call option,clips,CLIPS) $(call option,vggish,VGGISH) $(call option,out,OUT)
+
+demo: $(ready)  ## a page with the samples of several runs side by side: RUN, CONTROLS
+	@$(call sample_data,audio)
+	@$(python) -m training demo $(which_run) $(how_to_sample) $(call option,controls,CONTROLS) $(call option,out,OUT)
+
+toys: $(ready)  ## the report's first experiments: swiss roll, digits, small codes
+	@$(python) -m training toys $(call option,out,OUT)
+
+codec: $(ready)  ## fit a codec of your own on PVT-audio: DATA, OUT
+	@$(call sample_data,audio)
+	@$(python) -m training codec fit $(call option,data,DATA) --out "$(or $(OUT),codec.safetensors)"
+
 lint: $(ready)  ## ruff
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
@@ -98,5 +167,11 @@ test: $(ready)  ## the tests, under eight minutes on two cores
 
 test-slow: $(ready)  ## the long tests
 	$(python) -m pytest -q -m slow
+
+bench: $(ready)  ## every figure beside its baseline, within 20 minutes: MIDI (bench/results.md)
+	@$(python) -m bench $(call option,midi,MIDI)
+
+bench-full: $(ready)  ## more repeats, cost against the number of clips, a public U-Net: MIDI
+	@$(python) -m bench --full $(call option,midi,MIDI)
 
 check: lint types test  ## everything a change must pass

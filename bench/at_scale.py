@@ -12,46 +12,14 @@ import os
 import random
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from bench.dask_site import ROOT, DaskSite
+from bench.processes import Memory
 
 KILL_EVERY_SECONDS = 20.0
-SAMPLE_SECONDS = 1.0
-
-
-class Memory(threading.Thread):
-    """Samples the resident memory of processes by role; `peaks` in MB, and what the client had after a third."""
-
-    def __init__(self, roles: Any) -> None:
-        super().__init__(daemon=True)
-        self.roles = roles  # () -> {role: [process id]}
-        self.series: dict[str, list[float]] = {}
-        self.stopped = threading.Event()
-
-    def run(self) -> None:
-        """Until `stopped` is set."""
-        while not self.stopped.wait(SAMPLE_SECONDS):
-            for role, processes in self.roles().items():
-                sizes = [_resident(process) for process in processes]
-                self.series.setdefault(role, []).append(max(sizes, default=0.0))
-
-    def summary(self) -> dict[str, dict[str, float]]:
-        """MB by role: the largest single process in the first half and in all of the run."""
-        halves = {role: (values[: len(values) // 2 + 1], values) for role, values in self.series.items()}
-        return {role: {"first_half": max(first), "all": max(every)} for role, (first, every) in halves.items()}
-
-
-def _resident(process: int) -> float:
-    try:
-        return round(psutil.Process(process).memory_info().rss / 2**20)
-    except psutil.NoSuchProcess:
-        return 0.0
 
 
 def command(midi: Path, formats: str, clips: str, out: Path, *options: str) -> list[str]:
@@ -64,18 +32,15 @@ def build(arguments: list[str], roles: Any = dict, site: DaskSite | None = None,
     """Run a build; with a site, kill one of its workers every 20 s and start another."""
     started = time.monotonic()
     client = subprocess.Popen(arguments, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    memory = Memory(lambda: {"client": [client.pid], **roles()})
-    memory.start()
     dice = random.Random(seed)
     kills, due = 0, started + KILL_EVERY_SECONDS
-    while client.poll() is None:
-        time.sleep(0.2)
-        if site is not None and time.monotonic() > due:
-            site.kill_worker(dice.randrange(len(site.workers)))
-            site.start_worker()
-            kills, due = kills + 1, due + KILL_EVERY_SECONDS
-    memory.stopped.set()
-    memory.join()
+    with Memory(lambda: {"client": [client.pid], **roles()}) as memory:
+        while client.poll() is None:
+            time.sleep(0.2)
+            if site is not None and time.monotonic() > due:
+                site.kill_worker(dice.randrange(len(site.workers)))
+                site.start_worker()
+                kills, due = kills + 1, due + KILL_EVERY_SECONDS
     if client.returncode:
         raise RuntimeError(f"the build ended with exit status {client.returncode}")
     return {"seconds": round(time.monotonic() - started, 1), "kills": kills, "memory_mb": memory.summary()}

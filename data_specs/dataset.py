@@ -5,6 +5,8 @@ opens a shard.
 """
 
 import json
+import math
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +24,8 @@ MANIFEST = "dataset.json"
 SHAPES = "shapes.txt"
 ID_BYTES = 16  # hex digits of a clip's id, stored as the feature `id`, which shapes.txt leaves out
 DTYPES = ("float32", "float16", "int16")
+LARGEST_RECORD = 2**28  # bytes; a hundred times the largest format's, and nothing that a reader could not hold
+_DIM = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Feature:
     @property
     def size(self) -> int:
         """Bytes of the array."""
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
     @property
     def stored_dtype(self) -> np.dtype:
@@ -70,23 +74,21 @@ def parse_shapes(text: str, where: str) -> tuple[Feature, ...]:
     features = []
     for number, line in enumerate(text.splitlines(), start=1):
         name, dtype, *dims = line.split() if len(line.split()) > 2 else ("", "")
-        if dtype not in DTYPES or not dims or not all(dim.isascii() and dim.isdecimal() and int(dim) for dim in dims):
+        if dtype not in DTYPES or not dims or not all(_DIM.fullmatch(dim) for dim in dims):
             raise UserError(f"{where} line {number} is not `name dtype dim ...`: {line!r:.80}; build the dataset again")
         features.append(Feature(name, dtype, tuple(map(int, dims))))
     names = [feature.name for feature in features]
     if sorted(names) != ["chroma", "data", "instruments", "velocity"]:
         raise UserError(f"{where} names the features {names}; expected data, velocity, chroma and instruments")
-    if sum(feature.size for feature in features) > 2**31:
-        raise UserError(
-            f"{where} describes records beyond 2 GiB, which TFRecord readers refuse; build the dataset again"
-        )
+    if sum(feature.size for feature in features) > LARGEST_RECORD:
+        raise UserError(f"{where} describes records beyond {LARGEST_RECORD >> 20} MiB; build the dataset again")
     return tuple(features)
 
 
 class Shard(Strict):
     """One finished TFRecord file."""
 
-    file: str  # relative to the dataset's folder
+    file: Annotated[str, Field(pattern=r"^(train|valid)/[A-Za-z0-9._-]+\.tfrecord$")]  # below the dataset's folder
     clips: Annotated[int, Field(ge=0)]
     bytes: Annotated[int, Field(ge=0)]
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

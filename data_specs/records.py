@@ -116,6 +116,7 @@ class RecordLayout:
         size: bytes of the whole framed record.
         payload: slice of the record that its CRC covers.
         template: uint8 [size], a record of zeros: all bytes outside values and payload CRC are constant.
+        constant: places of the bytes that are the same in all records, int64: header and the Example's own bytes.
     """
 
     sizes: dict[str, int]
@@ -123,6 +124,7 @@ class RecordLayout:
     size: int
     payload: slice
     template: np.ndarray
+    constant: np.ndarray
 
     @classmethod
     def of(cls, sizes: Mapping[str, int]) -> "RecordLayout":
@@ -135,18 +137,16 @@ class RecordLayout:
             offsets[name] = end - sizes[name]
             end -= len(_entry(name, bytes(sizes[name])))
         payload = slice(HEADER.size, len(record) - FOOTER.size)
-        return cls(dict(sizes), offsets, len(record), payload, np.frombuffer(record, np.uint8))
-
-    @property
-    def constant(self) -> list[slice]:
-        """The parts of a record that are the same in all: header and the Example's own bytes between the values."""
-        starts = sorted((self.offsets[name], self.sizes[name]) for name in self.sizes)
-        ends = [0, *(offset + size for offset, size in starts)]
-        return [slice(end, offset) for end, (offset, _) in zip(ends, starts, strict=False)]
+        varies = np.zeros(len(record), dtype=bool)
+        varies[payload.stop :] = True
+        for name, offset in offsets.items():
+            varies[offset : offset + sizes[name]] = True
+        template = np.frombuffer(record, np.uint8)
+        return cls(dict(sizes), offsets, len(record), payload, template, np.flatnonzero(~varies))
 
     def check(self, record: np.ndarray, where: str, crc: bool = True) -> None:
         """Raise RecordError unless `record`, uint8 [size], has this layout and, when asked, a right CRC32C."""
-        if any(not np.array_equal(record[part], self.template[part]) for part in self.constant):
+        if record[self.constant].tobytes() != self.template[self.constant].tobytes():
             raise RecordError(f"{where} is not laid out as shapes.txt says; the shard is damaged, build it again")
         if crc and masked_crc(record[self.payload]) != record[self.payload.stop :].view("<u4")[0]:
             raise RecordError(f"{where} fails its CRC32C; the shard is damaged, build it again")

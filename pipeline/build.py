@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_specs.dataset import DatasetInfo, layout, load_info
+from data_specs.dataset import DatasetInfo, folder_name, layout, load_info
 from data_specs.errors import UserError
 from data_specs.files import file_sha256, move_aside, value_digest, write_json
 from data_specs.representations import Representation, representation
@@ -80,15 +80,14 @@ def build(request: Request) -> int:
 def _build(request: Request, soundfont: Path, stored: dict[str, Representation], cluster: Cluster) -> int:
     plan, rejects = ready_plan(request.spec, request.index, cluster)
     jobs = [_job(request, plan, rejects, stored[name], soundfont) for name in request.formats]
-    if request.force:
-        for job in jobs:
-            if job.folder.path.exists() and not request.dry_run:
-                print(f"{job.folder.path} is now {move_aside(job.folder.path)}")
-    else:
-        for job in jobs:
+    _check_enough(request, jobs)
+    in_the_way = [job.folder for job in jobs if request.force and job.folder.path.exists()]
+    for job in jobs:
+        if job.folder not in in_the_way:
             job.folder.check_key(job.key)
     _check_siblings(request, plan)
-    _check_enough(request, jobs)
+    for folder in [] if request.dry_run else in_the_way:
+        print(f"{folder.path} is now {move_aside(folder.path)}")
     waiting = [job for job in jobs if not _stands(job)]
     _print_plan(plan, rejects, jobs, waiting, cluster.size())
     if request.dry_run or not waiting:
@@ -122,8 +121,10 @@ def _job(request: Request, plan: Plan, rejects: Rejects, stored: Representation,
 def _check_siblings(request: Request, plan: Plan) -> None:
     """All formats of an OUT are made of one plan, so that an id means the same performance in each."""
     for path in sorted(request.out.glob("PVT-*/dataset.json")):
-        if path.parent.name.count("."):
+        if "." in path.parent.name:
             continue  # moved aside
+        if request.force and path.parent.name in map(folder_name, request.formats):
+            continue  # about to be
         standing = load_info(path.parent)[0]
         if standing.plan_digest != plan.digest:
             raise UserError(

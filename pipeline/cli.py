@@ -21,6 +21,8 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_dataset(commands.add_parser("dataset", help="build a dataset"))
     _add_validate(commands.add_parser("validate", help="read a dataset again and check everything"))
+    _add_report(commands.add_parser("report", help="a page about a dataset: counts, histograms, sounds"))
+    _add_controls(commands.add_parser("controls", help="turn the melody of a MIDI file into a curve file"))
     _add_lakh(commands.add_parser("lakh", help="download the Lakh MIDI dataset and check it"))
     doctor = commands.add_parser("doctor", help="say what is found, what is missing and how to mend it")
     doctor.set_defaults(command=_doctor)
@@ -150,6 +152,46 @@ def _validate(arguments: argparse.Namespace) -> int:
     from pipeline.validate import validate
 
     return validate(arguments.data, None if arguments.format is None else parse_formats(arguments.format))
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Writes one self-contained HTML page that shows a dataset and lets it be heard."
+    add = parser.add_argument
+    add("--data", type=Path, default=Path(DEFAULT_OUT), help=f"parent folder or one PVT-<format> ({DEFAULT_OUT})")
+    add("--out", type=Path, metavar="FILE", help="the page (report.html in the data folder)")
+    parser.set_defaults(command=_report)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from pipeline.report import report
+
+    print(report(arguments.data, arguments.out))
+    return 0
+
+
+def _add_controls(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Writes velocity, chroma and instrument of a melody as a curve file, to be given as CONTROLS."
+    add = parser.add_argument
+    add("midi", type=Path, metavar="FILE", help="a MIDI file")
+    add("--out", type=Path, metavar="FILE", help="the curve file (beside the MIDI file, ending in .json)")
+    add("--seconds", default="8", metavar="N", help="length (8)")
+    add("--start", type=float, default=0.0, metavar="SECONDS", help="from the track's first note (0)")
+    add("--track", metavar="N", help="index of the track (the one with most notes)")
+    add("--instrument", metavar="NAME", help="what plays (the track's program where datasets have it, else free)")
+    parser.set_defaults(command=_controls)
+
+
+def _controls(arguments: argparse.Namespace) -> int:
+    from pipeline.midi_controls import write_midi_curves
+
+    choices = {
+        "seconds": _number("SECONDS", arguments.seconds, least=1),
+        "start_s": arguments.start,
+        "track": None if arguments.track is None else _number("TRACK", arguments.track, least=0),
+        "instrument": arguments.instrument,
+    }
+    print(write_midi_curves(arguments.midi, arguments.out, **choices))
+    return 0
 
 
 def _add_lakh(parser: argparse.ArgumentParser) -> None:

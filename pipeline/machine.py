@@ -41,3 +41,17 @@ def _cpu_vendor() -> str:
         return platform.processor() or "unknown"
     cpu = {name.strip(): value.strip() for name, value in fields.items()}
     return f"{cpu.get('vendor_id', 'unknown')} family {cpu.get('cpu family', '?')}"
+
+
+def repeatable_arithmetic() -> None:
+    """Make this process compute the same bits whatever else runs: one thread, no TF32, no algorithm chosen by timing.
+
+    TF32 keeps 10 bits of a product's factors; cuDNN uses it for convolutions unless told not to.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True

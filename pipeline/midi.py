@@ -1,87 +1,25 @@
 """From the bytes of a MIDI file to a song, fast where the file is sound and around the damage where it is not.
 
-Sound files go to symusic, a compiled reader. It is given only what follows the standard's grammar to the letter, for
-elsewhere it misreads (its ticks wrap at 32 bits, it takes an F7 event for a single byte and a system event for a
-running status, it reads past the end of a short tempo event). All others, and what it refuses, are read by
-`pipeline.smf`. Which of the two has read a file does not show in the song.
+`pipeline.plain_midi` takes sound files, `pipeline.smf` the others. Which of the two has read a file does not show in
+the song.
+
+A key has one state: where notes of one pitch overlap in a track, each sounds up to the next beginning or end of a note
+of that pitch, as on a synthesiser. Notes that neither end nor are struck again are left out, and so are notes of no
+length.
 """
 
-import re
-import struct
-from collections.abc import Sequence
-from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.clocks import Clock, FrameClock, TempoMap
+from pipeline.plain_midi import read_plain
 from pipeline.rejects import Rejected
-from pipeline.smf import Layout, RawTrack, layout, read_track, variable_length
-from pipeline.song import Song, Track
+from pipeline.smf import Layout, RawTrack, layout, read_track
+from pipeline.song import NEVER, Notes, Song, Track
 
 if TYPE_CHECKING:
     from data_specs.spec import Limits
-
-_DEFAULT_TEMPO = 500_000  # microseconds a quarter note
-_SMALLEST_EVENT = 2  # bytes: a delta time and a data byte under running status
-_PADDING = bytes(16)  # symusic may look a few bytes past the end of the last track
-# A sound track by the grammar of the standard: delta times of at most four bytes, channel events with their runs.
-_DELTA = rb"[\x80-\xff]{0,3}+[\x00-\x7f]"
-_CHANNEL_EVENTS = re.compile(
-    rb"(?:%(delta)b[\x80-\xbf\xe0-\xef][\x00-\x7f]{2}(?:%(delta)b[\x00-\x7f]{2})*+"
-    rb"|%(delta)b[\xc0-\xdf][\x00-\x7f](?:%(delta)b[\x00-\x7f])*+)*+" % {b"delta": _DELTA}
-)
-_OTHER_EVENT = re.compile(_DELTA + rb"(?:\xff([\x00-\x7f])|\xf0)")
-
-
-class Notes(NamedTuple):
-    """The notes of one track before their times are known in seconds: int64 columns of shape [n]."""
-
-    program: int
-    is_drum: bool
-    name: str
-    start_tick: np.ndarray
-    end_tick: np.ndarray
-    pitch: np.ndarray
-    velocity: np.ndarray
-
-
-class TempoMap:
-    """Seconds of ticks, from the tempo events of all tracks.
-
-    Where several fall on one tick the last counts, by track, then by place in the track. An event of 0 microseconds
-    has no meaning and is passed over.
-    """
-
-    def __init__(self, tempos: Sequence[tuple[int, int]] | np.ndarray, ticks_per_quarter: int) -> None:
-        events = np.asarray(tempos, dtype=np.int64).reshape(-1, 2)
-        events = events[events[:, 1] > 0]
-        events = events[np.argsort(events[:, 0], kind="stable")]
-        is_last = np.append(events[1:, 0] != events[:-1, 0], True)[: len(events)]
-        events = np.concatenate([[[0, _DEFAULT_TEMPO]], events[is_last]])
-        if len(events) > 1 and events[1, 0] == 0:
-            events = events[1:]
-        self.ticks = events[:, 0]
-        self.tick_s = events[:, 1] / (1e6 * ticks_per_quarter)
-        self.seconds = np.concatenate([[0.0], np.cumsum(np.diff(self.ticks) * self.tick_s[:-1])])
-
-    def __call__(self, ticks: np.ndarray) -> np.ndarray:
-        """Ticks int64 [n] to seconds float64 [n]."""
-        at = np.searchsorted(self.ticks, ticks, side="right") - 1
-        return self.seconds[at] + (ticks - self.ticks[at]) * self.tick_s[at]
-
-
-class FrameClock:
-    """Seconds of ticks where a tick is a fixed part of an SMPTE frame: tempo events do not count."""
-
-    def __init__(self, tick_s: Fraction) -> None:
-        self.tick_s = tick_s
-
-    def __call__(self, ticks: np.ndarray) -> np.ndarray:
-        """Ticks int64 [n] to seconds float64 [n]."""
-        return ticks * self.tick_s.numerator / self.tick_s.denominator
-
-
-Clock = TempoMap | FrameClock
 
 
 def read_song(content: bytes, limits: "Limits") -> Song:
@@ -94,8 +32,7 @@ def read_song(content: bytes, limits: "Limits") -> Song:
     plan = layout(content)
     if not plan.tracks:
         raise Rejected("no tracks", "a header without track chunks")
-    song = _read_fast(content, plan, limits) if _is_plain(content, plan, limits) else None
-    return song or _read_around_damage(content, plan, limits)
+    return _read_fast(content, plan, limits) or _read_around_damage(content, plan, limits)
 
 
 def check_size(content: bytes, limits: "Limits") -> None:
@@ -104,81 +41,9 @@ def check_size(content: bytes, limits: "Limits") -> None:
         raise Rejected("file too large", f"{len(content)} bytes, at most {limits.file_bytes}")
 
 
-def _is_plain(content: bytes, plan: Layout, limits: "Limits") -> bool:
-    """Whether symusic can be relied on: nothing odd in the file, and its size alone keeps it within the limits."""
-    if plan.format > 1 or plan.tick_s is not None or plan.mended:
-        return False
-    if sum(end - begin for begin, end in plan.tracks) > _SMALLEST_EVENT * limits.events:
-        return False
-    return _ticks_fit(content) and all(_is_plain_track(content, begin, end) for begin, end in plan.tracks)
-
-
-def _ticks_fit(content: bytes) -> bool:
-    """Whether no sum of delta times can pass 31 bits.
-
-    The bound adds up all bytes below 128, each with the bytes above 127 before it, as if each ended a delta time.
-    """
-    array = np.frombuffer(content, np.uint8)
-    value = (array & 0x7F).astype(np.int64)
-    high = array > 0x7F
-    bound, ends = int(value[~high].sum()), ~high
-    for shift in (1, 2, 3):
-        ends = ends[1:] & high[:-shift]
-        bound += int(value[:-shift][ends].sum()) << (7 * shift)
-    return bound < 2**31
-
-
-def _is_plain_track(content: bytes, begin: int, end: int) -> bool:
-    """Whether a track chunk follows the standard's grammar up to its end: no other system events than exclusive ones,
-    no running status across these and meta events, tempos of three bytes."""
-    position = begin
-    while True:
-        channel_events = _CHANNEL_EVENTS.match(content, position, end)
-        assert channel_events  # it may be empty
-        position = channel_events.end()
-        if position == end:
-            return True
-        other = _OTHER_EVENT.match(content, position, end)
-        if not other:
-            return False
-        if other[1] == b"\x2f":
-            return True
-        try:
-            length, position = variable_length(content, other.end())
-        except IndexError:
-            return False
-        position += length
-        if position > end or (other[1] == b"\x51" and length != 3):
-            return False
-
-
 def _read_fast(content: bytes, plan: Layout, limits: "Limits") -> Song | None:
-    """The song as symusic reads it; None where it refuses, or a name or the order of tempo events is lost in it."""
-    import symusic
-
-    header = struct.pack(">4sIHHH", b"MThd", 6, plan.format, len(plan.tracks), plan.ticks_per_quarter)
-    try:
-        score = symusic.Score.from_midi(header + content[14:] + _PADDING)
-    except MemoryError:
-        raise
-    except Exception:  # it raises several types, none of its own
-        return None
-    if any("\ufffd" in track.name for track in score.tracks):  # not UTF-8
-        return None
-    tempos = score.tempos.numpy()
-    events = np.stack([tempos["time"], tempos["mspq"]], axis=1).astype(np.int64)
-    if ((np.diff(events[:, 0]) == 0) & (np.diff(events[:, 1]) != 0)).any():
-        return None
-    clock = TempoMap(events, plan.ticks_per_quarter)
-    tracks: list[tuple[Notes, Clock]] = []
-    for track in score.tracks:
-        columns = {key: column.astype(np.int64) for key, column in track.notes.numpy().items()}
-        ends = columns["time"] + columns["duration"]
-        notes = Notes(
-            track.program, track.is_drum, track.name, columns["time"], ends, columns["pitch"], columns["velocity"]
-        )
-        tracks.append((notes, clock))
-    return _song(tracks, limits, ())
+    tracks = read_plain(content, plan, limits)
+    return None if tracks is None else _song(tracks, limits, ())
 
 
 def _read_around_damage(content: bytes, plan: Layout, limits: "Limits") -> Song:
@@ -216,8 +81,8 @@ def _instruments(track: RawTrack) -> list[Notes]:
 
 
 def _song(tracks: list[tuple[Notes, Clock]], limits: "Limits", mended: tuple[str, ...]) -> Song:
-    """Leave out notes of no length, sort, convert to seconds; check what the limits say about notes."""
-    kept = [(_sorted_notes(notes), clock) for notes, clock in tracks]
+    """Let the notes sound, convert to seconds; check what the limits say about notes."""
+    kept = [(_sounding(notes), clock) for notes, clock in tracks]
     kept = [(notes, clock) for notes, clock in kept if len(notes.pitch)]
     count = sum(len(notes.pitch) for notes, _ in kept)
     if not count:
@@ -231,10 +96,22 @@ def _song(tracks: list[tuple[Notes, Clock]], limits: "Limits", mended: tuple[str
     return Song(made, max(float(track.end_s.max()) for track in made), mended)
 
 
-def _sorted_notes(notes: Notes) -> Notes:
-    order = np.lexsort((notes.velocity, notes.end_tick, notes.pitch, notes.start_tick))
-    order = order[notes.end_tick[order] > notes.start_tick[order]]
-    return Notes(*notes[:3], *(column[order] for column in notes[3:]))
+def _sounding(notes: Notes) -> Notes:
+    """Notes as they sound, sorted: each up to the next tick at which one of its pitch begins or ends.
+
+    Notes of no length count for nothing; those with no such tick are left out.
+    """
+    pitch, start, end = notes.pitch, notes.start_tick, notes.end_tick
+    kept = start != end
+    base = np.int64(1) << 52  # above any tick, so that (pitch, tick) is one number
+    edges = np.concatenate([pitch[kept] * base + start[kept], (pitch * base + end)[kept & (end != NEVER)]])
+    edges.sort()
+    after = np.searchsorted(edges, pitch * base + start, side="right")
+    edges = np.append(edges, base * 128)
+    end = edges[after] - pitch * base
+    order = np.lexsort((notes.velocity, end, pitch, start))
+    order = order[(kept & (end < base))[order]]
+    return Notes(*notes[:3], start[order], end[order], pitch[order], notes.velocity[order])
 
 
 def _track(index: int, notes: Notes, clock: Clock) -> Track:

@@ -47,6 +47,7 @@ def make_plan(spec: Spec, parts: Iterable[Path], folder: Path) -> Plan:
     path = folder / f"plan-{digest[:16]}"
     if not _stands(path):
         chosen, rejects = _choose(spec, index)
+        (path / "plan.json").unlink(missing_ok=True)  # while rows are written, no reader takes the folder for a plan
         files = {}
         for split in SPLITS:
             _write_split(path / f"{split}.parquet", index, chosen[split])

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any, Self
 
 
-class Rejected(Exception):  # noqa: N818  (an outcome, not a fault)
+class Rejected(Exception):
     """One input is left out. `reason` is a short fixed name that is counted, `detail` says more about this input."""
 
     def __init__(self, reason: str, detail: str = "") -> None:

@@ -37,7 +37,7 @@ _LARGEST_FRAME = 1 << 30  # bytes: a child that lies about a length must not fil
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
-class _NetHit(Exception):  # noqa: N818
+class _NetHit(Exception):
     """The child had to be given up: `timeout`, `memory` or `crash`."""
 
     def __init__(self, reason: str, detail: str) -> None:

@@ -4,8 +4,9 @@ This is the definition of what a file says; `pipeline.midi` reads sound files by
 notes. The rules, where the standard (MIDI Manufacturers Association, "Standard MIDI Files 1.0") or practice leaves a
 choice:
 
-- A note belongs to the track chunk, channel and program in force when it begins. Each note-off ends the oldest note
-  still open on its channel and pitch. Notes never ended and notes of no length are left out.
+- A note belongs to the track chunk, channel and program in force when it begins. Each note-off is paired with the
+  oldest note still waiting on its channel and pitch. How long notes of one pitch sound that overlap is not decided
+  here but in `pipeline.midi`.
 - Running status outlives meta, system exclusive and real-time events; the other system messages end it. None but the
   first two should be in a file: they are stepped over.
 - Damage costs as little as possible: a velocity above 127 is taken as 127, an event with a pitch above 127 is left
@@ -20,6 +21,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from pipeline.rejects import Rejected
+from pipeline.song import NEVER
 
 _HEADER = struct.Struct(">4sIHHH")
 _CHUNK = struct.Struct(">4sI")
@@ -32,7 +34,7 @@ _UNDEFINED = (0xF4, 0xF5, 0xF9, 0xFD)
 
 
 class RawNote(NamedTuple):
-    """A note in the order of its beginning."""
+    """A note with its own note-off's tick, or NEVER."""
 
     start_tick: int
     end_tick: int
@@ -163,7 +165,7 @@ def _read_events(data: bytes, track: RawTrack, largest_events: int, mended: set[
     position, tick, status, events = 0, 0, 0, 0
     programs = [0] * 16
     pending: dict[int, deque[list[int]]] = {}  # (channel, pitch) -> open notes, oldest first
-    begun: list[list[int]] = []  # notes in the order of their beginning; an open one has end -1
+    begun: list[list[int]] = []  # notes in the order of their beginning
     try:
         while position < len(data):
             byte = data[position]
@@ -179,9 +181,9 @@ def _read_events(data: bytes, track: RawTrack, largest_events: int, mended: set[
                 raise Rejected("too many events", f"more than {largest_events}")
             if byte == 0xFF:
                 kind = data[position + 1]
-                length, position = variable_length(data, position + 2)
                 if kind == 0x2F:
                     return
+                length, position = variable_length(data, position + 2)
                 if position + length > len(data):
                     raise IndexError
                 if kind == 0x51 and length >= 3:
@@ -229,14 +231,14 @@ def _read_events(data: bytes, track: RawTrack, largest_events: int, mended: set[
                 continue
             key = channel << 7 | pitch
             if status >= 0x90 and velocity:
-                note = [tick, -1, channel, programs[channel], pitch, velocity]
+                note = [tick, NEVER, channel, programs[channel], pitch, velocity]
                 begun.append(note)
                 pending.setdefault(key, deque()).append(note)
             elif waiting := pending.get(key):
                 waiting.popleft()[1] = tick
     finally:
         track.events = events
-        track.notes = [RawNote(*note) for note in begun if note[1] > note[0]]
+        track.notes = [RawNote(*note) for note in begun]
 
 
 def variable_length(data: bytes, position: int) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 import json
 import struct
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 Ticks = NDArray[np.int64]
 Seconds = NDArray[np.float64]
 Bytes7 = NDArray[np.int16]  # 0..127
+
+NEVER = -1  # end of a note that got no note-off
 
 _LENGTH = struct.Struct("<I")
 _COLUMNS = (
@@ -20,6 +23,18 @@ _COLUMNS = (
     ("pitch", np.dtype("<i2")),
     ("velocity", np.dtype("<i2")),
 )
+
+
+class Notes(NamedTuple):
+    """The notes of one track, each with its own note-off's tick or NEVER: int64 columns of shape [n]."""
+
+    program: int
+    is_drum: bool
+    name: str
+    start_tick: np.ndarray
+    end_tick: np.ndarray
+    pitch: np.ndarray
+    velocity: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,9 +32,7 @@ class ShardWorker(WorkerPlugin):
 
     def setup(self, worker: Any) -> None:
         """Called by Dask in the worker's process."""
-        import torch
-
-        torch.set_num_threads(1)
+        machine.repeatable_arithmetic()
         if not self.gpu or "GPU" in worker.state.total_resources:
             self.builder(careful=False)
 

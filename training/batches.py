@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_specs.errors import UserError
 from training.conditioning import UNCONDITIONED, ControlLayout
 from training.config import Training
 from training.order import clips_at, uniform
@@ -100,6 +101,14 @@ def drop_controls(controls: Tensor, layout: ControlLayout, positions: NDArray[np
         time_ = np.arange(frames)
         dropped = whole[:, None] | (part[:, None] & (first[:, None] <= time_) & (time_ < last[:, None]))
         rows.masked_fill_(torch.from_numpy(dropped)[:, None], UNCONDITIONED)
+
+
+def check_share(dataset: Dataset, training: Training, ranks: int) -> None:
+    """Raise UserError unless there are clips and every rank gets as many of each batch."""
+    if not len(dataset):
+        raise UserError(f"{dataset.folder} has no clips to train on; build it with more, for example CLIPS=400:80")
+    if training.batch % ranks:
+        raise UserError(f"training.batch = {training.batch} cannot be shared by {ranks} ranks; change one of them")
 
 
 class Batches:

@@ -43,7 +43,9 @@ class Saved:
     facts: dict[str, Any]
 
 
-def save(run: Path, step: int, state: dict[str, Any], weights: dict[str, Tensor], facts: dict[str, Any], keep: int) -> Path:
+def save(
+    run: Path, step: int, state: dict[str, Any], weights: dict[str, Tensor], facts: dict[str, Any], keep: int
+) -> Path:
     """Write a checkpoint by rename, then remove all but the newest `keep`. Returns its folder.
 
     Args:
@@ -80,7 +82,11 @@ def write_snapshot(path: Path, weights: dict[str, Tensor], facts: dict[str, Any]
     """One safetensors file with everything that sampling needs, written atomically."""
     from safetensors.torch import save as to_bytes
 
-    metadata = {"format": "pvt-audio snapshot", "version": str(SNAPSHOT_VERSION), "facts": json.dumps(facts, sort_keys=True)}
+    metadata = {
+        "format": "pvt-audio snapshot",
+        "version": str(SNAPSHOT_VERSION),
+        "facts": json.dumps(facts, sort_keys=True),
+    }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with atomic_write(path) as file:
         file.write(to_bytes(tensors, metadata))
@@ -99,9 +105,13 @@ def read_snapshot(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a snapshot that can be read ({error}); name a run folder or a snapshot") from error
+        raise UserError(
+            f"{path} is not a snapshot that can be read ({error}); name a run folder or a snapshot"
+        ) from error
     if metadata.get("format") != "pvt-audio snapshot" or metadata.get("version") != str(SNAPSHOT_VERSION):
-        raise UserError(f"{path} is not a snapshot of this version; name a run folder or a snapshot that training wrote")
+        raise UserError(
+            f"{path} is not a snapshot of this version; name a run folder or a snapshot that training wrote"
+        )
     try:
         facts = json.loads(metadata["facts"])
     except (KeyError, ValueError, RecursionError):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from data_specs.commands import Parser, run
 from data_specs.errors import UserError
+from training.evaluation.commands import add_classifier, add_evaluate
+from training.sample_commands import add_demo, add_sample, add_sweep
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,9 +52,7 @@ def _train(arguments: argparse.Namespace) -> int:
         machine = config.machine.model_copy(update={"micro_batch": _number("MICRO_BATCH", arguments.micro_batch)})
         config = config.model_copy(update={"machine": machine})
     folder = arguments.run or Path("runs") / f"{config.paradigm}-{config.format}-{config.name}"
-    stopped_by = train(folder, arguments.data, config, arguments.device, listen)
-    if stopped_by:
-        print(f"stopped by {stopped_by}; the same command continues {folder}")
+    train(folder, arguments.data, config, arguments.device, listen)
     return 0
 
 
@@ -70,6 +70,24 @@ def _format(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _add_toys(parser: argparse.ArgumentParser) -> None:
+    parser.description = "The paradigms on data that can be seen; writes a figure each and toys.json."
+    add = parser.add_argument
+    add("--out", type=Path, default=Path("toys"), metavar="FOLDER", help="where to write (toys)")
+    add("--only", metavar="NAMES", help="a comma list of experiments (all)")
+    add("--mnist", type=Path, metavar="FILE", help="MNIST images instead of scikit-learn's digits")
+    add("--seed", metavar="N", default="0", help="of weights and draws (0)")
+    parser.set_defaults(command=_toys)
+
+
+def _toys(arguments: argparse.Namespace) -> int:
+    from training import toys
+
+    names = toys.NAMES if arguments.only is None else arguments.only.split(",")
+    toys.run(arguments.out, names, arguments.mnist, _number("SEED", arguments.seed, least=0))
+    return 0
+
+
 def _add_codec(parser: argparse.ArgumentParser) -> None:
     from training.codec.command import add_arguments
 
@@ -77,14 +95,20 @@ def _add_codec(parser: argparse.ArgumentParser) -> None:
     add_arguments(parser)
 
 
-def _number(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
-        raise UserError(f"{name}={text} is not a whole number of 1 or more; give one, for example {name}=2")
+def _number(name: str, text: str, least: int = 1) -> int:
+    if not (text.isascii() and text.isdecimal()) or int(text) < least:
+        raise UserError(f"{name}={text} is not a whole number of {least} or more; give one, for example {name}=2")
     return int(text)
 
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "train": ("train a diffusion model on a dataset", _add_train),
+    "sample": ("write new clips that follow curves", add_sample),
+    "sweep": ("measure how sampling options move quality", add_sweep),
+    "demo": ("a page with the samples of several runs side by side", add_demo),
+    "evaluate": ("measure trained runs: distance to real audio, control adherence, time, size", add_evaluate),
+    "classifier": ("train the classifier that the measures listen with", add_classifier),
     "format": ("say which format a paradigm is trained on", _add_format),
+    "toys": ("run the first experiments: swiss roll, digits, small codes", _add_toys),
     "codec": ("fit a codec of one's own", _add_codec),
 }

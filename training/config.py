@@ -18,7 +18,13 @@ from data_specs.errors import UserError
 from data_specs.spec import FORMATS, Positive, Share, Strict, validated
 
 DEFAULT_FORMAT = "encodec"  # where a paradigm can be trained on it
-FREE = ("name", "training.steps", "machine", "logging", "network.checkpoint")  # keys, or tables, that may change in a run
+FREE = (
+    "name",
+    "training.steps",
+    "machine",
+    "logging",
+    "network.checkpoint",
+)  # keys, or tables, that may change in a run
 
 NonNegative = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -82,10 +88,10 @@ class _File(Strict):
     """The tables of a config file before they are resolved."""
 
     training: dict[str, Any]
-    machine: dict[str, Any] = {}
-    logging: dict[str, Any] = {}
-    diffusion: dict[str, dict[str, Any]] = {}
-    network: dict[str, dict[str, Any]] = {}
+    machine: dict[str, Any] = Field(default_factory=dict)
+    logging: dict[str, Any] = Field(default_factory=dict)
+    diffusion: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    network: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 def check_pair(paradigm: str, format_name: str | None) -> str:

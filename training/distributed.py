@@ -30,6 +30,11 @@ class World:
         """Whether this rank writes the files."""
         return self.rank == 0
 
+    @property
+    def gpu(self) -> bool:
+        """Whether this rank computes on a GPU."""
+        return self.device.type == "cuda"
+
     def total(self, *values: float) -> list[float]:
         """Sums of `values` over all ranks, the same on each of them, in float64."""
         if self.size == 1:
@@ -87,9 +92,8 @@ def choose_device(name: str | None, local_rank: int = 0) -> torch.device:
     if device.type == "cuda":
         index = local_rank if device.index is None else device.index
         if index >= torch.cuda.device_count():
-            raise UserError(
-                f"GPU {index} is asked for and this machine has {torch.cuda.device_count()}; lower GPUS or use DEVICE=cpu"
-            )
+            present = torch.cuda.device_count()
+            raise UserError(f"GPU {index} is asked for and this machine has {present}; lower GPUS or use DEVICE=cpu")
         device = torch.device("cuda", index)
     return device
 

@@ -36,7 +36,7 @@ def launch(ranks: int, command: list[str]) -> int:
         subprocess.Popen(
             command,
             env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 (no threads here)
+            preexec_fn=_die_with_parent,  # safe, since this process has no threads
         )
         for rank in range(ranks)
     ]
@@ -55,16 +55,14 @@ def launch(ranks: int, command: list[str]) -> int:
 
 
 def _wait(processes: list[subprocess.Popen[bytes]]) -> int:
-    failed = 0
-    while any(process.poll() is None for process in processes):
-        failed = next((process.returncode for process in processes if process.returncode), 0)
-        if failed:
+    while True:
+        codes = [process.poll() for process in processes]
+        failed = next((code for code in codes if code), 0)
+        if failed or None not in codes:
             break
         time.sleep(0.05)
-    failed = failed or next((process.returncode for process in processes if process.returncode), 0)
     if failed:
-        rank = next(rank for rank, process in enumerate(processes) if process.returncode)
-        print(f"rank {rank} failed with status {failed}; stopping the others", file=sys.stderr)
+        print(f"rank {codes.index(failed)} failed with status {failed}; stopping the others", file=sys.stderr)
         deadline = time.monotonic() + GRACE_SECONDS
         for process in processes:
             process.terminate()

@@ -1,12 +1,14 @@
 """What a run says while it runs: RUN/log.jsonl, TensorBoard, a progress bar on terminals, lines elsewhere."""
 
 import json
+import resource
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Self
 
+import torch
 from tqdm import tqdm
 
 from data_specs.files import write_bytes
@@ -73,7 +75,7 @@ class RunLog:
             return
         kept = [line for line in read_log(run) if step and line["step"] <= step]
         write_bytes(run / LOG_FILE, b"".join(_line(line) for line in kept))
-        self._file = open(run / LOG_FILE, "ab")
+        self._file = open(run / LOG_FILE, "ab")  # noqa: SIM115 (closed on exit)
         self._board = _summary_writer(run / "tensorboard", step)
         self._bar = tqdm(total=steps, initial=step, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True)
 
@@ -120,6 +122,18 @@ class RunLog:
         """An image, uint8 [H, W, 3], for TensorBoard."""
         if self._main:
             self._board.add_image(name, image, step, dataformats="HWC")
+
+
+def due(step: int, every: int) -> bool:
+    """Whether something that happens every `every` steps (0: never) happens after `step`."""
+    return every > 0 and step % every == 0
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Largest memory so far in MB (10^6 bytes): of tensors on a GPU, of the whole process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def _line(values: dict[str, Any]) -> bytes:

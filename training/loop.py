@@ -6,15 +6,13 @@ a run that was stopped and continued is the run that was not. G clips of the glo
 
 import dataclasses
 import math
-import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -22,12 +20,12 @@ from data_specs.errors import UserError
 from data_specs.files import locked, write_json
 from training import checkpoint
 from training.averages import Average, learning_rate
-from training.batches import Batch, Batches, Maker
+from training.batches import Batch, Batches, Maker, check_share
 from training.compiling import compile_or_not
 from training.config import Config
 from training.diffusion import LossModule, PerClipNoise
 from training.distributed import World, world
-from training.log import Meter, RunLog
+from training.log import Meter, RunLog, due, peak_memory_mb
 from training.order import seed_of
 from training.runs import DataFacts, Run, build, check_continues
 from training.shards import Dataset
@@ -54,16 +52,11 @@ def train(run: Path, data: Path, config: Config, device: str | None = None, list
     """
     with ExitStack() as stack:
         ranks = stack.enter_context(world(device, config.machine.timeout_minutes))
-        if config.training.batch % ranks.size:
-            raise UserError(
-                f"training.batch = {config.training.batch} cannot be shared by {ranks.size} ranks; change one of them"
-            )
         if ranks.main:
             stack.enter_context(locked(run / ".lock", f"the run {run}"))
         train_data = Dataset(data, format_name=config.format, in_memory=config.machine.in_memory)
         valid_data = Dataset(data, "valid", format_name=config.format)
-        if not len(train_data):
-            raise UserError(f"{train_data.folder} has no clips to train on; build it with more, for example CLIPS=400:80")
+        check_share(train_data, config.training, ranks.size)
         facts = DataFacts.of(train_data.info, train_data.features)
         check_continues(run, config, facts)
         ranks.wait()  # nobody writes before everybody has compared
@@ -85,9 +78,7 @@ class Trainer:
         self.model = build(config, facts)
         network = self.model.network.to(ranks.device).train()
         self.average = Average(network, config.training.ema_decay)
-        self.optimizer = torch.optim.Adam(
-            network.parameters(), betas=config.training.adam_betas, fused=ranks.device.type == "cuda"
-        )
+        self.optimizer = torch.optim.Adam(network.parameters(), betas=config.training.adam_betas, fused=ranks.gpu)
         self.meter = Meter()
         self.step = 0
         self.skipped_in_a_row = 0
@@ -115,10 +106,9 @@ class Trainer:
                 "step": self.step,
                 "skipped_in_a_row": self.skipped_in_a_row,
             }
-            snapshot = self.snapshot()
-            weights = snapshot.network.state_dict()
+            weights, facts = self.average.network.state_dict(), self.snapshot().facts()
             keep = self.config.logging.keep_checkpoints
-            folder = checkpoint.save(self.folder, self.step, state, weights, snapshot.facts(), keep)
+            folder = checkpoint.save(self.folder, self.step, state, weights, facts, keep)
             log.say(f"step {self.step}: saved {folder}")
         self.ranks.wait()
 
@@ -134,16 +124,15 @@ class Trainer:
         """Steps until the last one or a stop; returns why it stopped."""
         training, every = self.config.training, self.config.logging
         steps = iter(range(self.step + 1, training.steps + 1))
-        pinned = self.ranks.device.type == "cuda"
         objective = self.objective(train_data, log)
         listening = listen if self.ranks.main and every.listen_every else None
         if self.step == 0:
             self.validate(valid_data, log)
-        with Batches(train_data, training, steps, self.ranks.rank, self.ranks.size, pinned) as batches:
+        with Batches(train_data, training, steps, self.ranks.rank, self.ranks.size, self.ranks.gpu) as batches:
             started = time.perf_counter()
             for batch in batches:
                 losses = self.backward(objective, batch)
-                stop = self.update(losses, batch.positions, bool(request))
+                stop = self.update(losses, bool(request))
                 self.step += 1
                 self.meter.time(time.perf_counter() - started, batches.take_waited())
                 log.advance()
@@ -159,8 +148,11 @@ class Trainer:
                     listening(self.snapshot(), valid_data, log, self.folder / "listen" / f"step-{self.step:08d}")
                 if stop and not last:
                     request.honoured()
-                    return request.reason or "another rank was asked to"
+                    reason = request.reason or "a signal to another rank"
+                    log.say(f"step {self.step}: stopped by {reason}; the same command continues")
+                    return reason
                 started = time.perf_counter()
+        log.say(f"step {self.step}: complete")
         return ""
 
     def objective(self, train_data: Dataset, log: RunLog) -> nn.Module:
@@ -173,7 +165,7 @@ class Trainer:
             self.optimizer.zero_grad()
         if self.ranks.size == 1:
             return module
-        devices = [self.ranks.device] if self.ranks.device.type == "cuda" else None
+        devices = [self.ranks.device] if self.ranks.gpu else None
         return DistributedDataParallel(module, device_ids=devices, gradient_as_bucket_view=True)
 
     def backward(self, objective: nn.Module, batch: Batch) -> Tensor:
@@ -183,24 +175,30 @@ class Trainer:
         torch.manual_seed(seed_of(self.config.training.seed, "network", int(batch.positions[0])))
         losses = []
         for start in range(0, share, size):
-            unfinished = start + size < share and isinstance(objective, DistributedDataParallel)
-            with objective.no_sync() if unfinished else nullcontext():
-                losses.append(self.losses(objective, batch.part(start, start + size), "train"))
-                (losses[-1].sum() / share).backward()  # ranks are averaged by DistributedDataParallel
-        return torch.cat([part.detach() for part in losses])
+            last = start + size >= share
+            with objective.no_sync() if isinstance(objective, DistributedDataParallel) and not last else nullcontext():
+                part = self.losses(objective, batch.part(start, start + size), "train")
+                (part.sum() / share).backward()  # ranks are averaged by DistributedDataParallel
+            losses.append(part.detach())
+        return torch.cat(losses)
 
     def losses(self, objective: nn.Module, batch: Batch, stream: str) -> Tensor:
         """Loss of each clip, float32 [B]."""
         device, training = self.ranks.device, self.config.training
         x0 = self.model.to_model(batch.data.to(device, non_blocking=True))
         controls = batch.controls.to(device, non_blocking=True)
-        noise = PerClipNoise(training.seed, batch.positions.tolist(), stream, device)
-        narrow = training.precision == "bf16" and device.type == "cuda"
+        noise = self.noise(batch.positions.tolist(), stream)
+        narrow = training.precision == "bf16" and self.ranks.gpu
         with torch.autocast(device.type, torch.bfloat16, enabled=narrow):
             losses: Tensor = objective(x0, controls, noise)
         return losses
 
-    def update(self, losses: Tensor, positions: NDArray[np.int64], stop: bool) -> bool:
+    def noise(self, positions: Sequence[int], stream: str) -> PerClipNoise:
+        """Draws for clips at `positions`: the same everywhere in validation, in training by the device."""
+        device, seed = self.ranks.device, self.config.training.seed
+        return PerClipNoise(seed, positions, stream, device, drawn_on=device if stream == "train" else "cpu")
+
+    def update(self, losses: Tensor, stop: bool) -> bool:
         """Change the weights by the gradients at hand, unless something is not finite; returns whether to stop.
 
         Raises:
@@ -216,7 +214,7 @@ class Trainer:
                 group["lr"] = learning_rate(step, training.learning_rate, training.warmup_steps, training.decay_start)
             self.optimizer.step()
             self.average.update(step)
-            self.observe(losses, positions)
+            self.observe(losses)
         self.optimizer.zero_grad()
         self.meter.loss(total / training.batch if finite else None)
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
@@ -227,12 +225,11 @@ class Trainer:
             )
         return stops > 0
 
-    def observe(self, losses: Tensor, positions: NDArray[np.int64]) -> None:
+    def observe(self, losses: Tensor) -> None:
         """Show an adaptive paradigm the losses of the whole batch, so that it learns the same on every rank."""
         if self.model.paradigm.adaptive:
-            training = self.config.training
-            first = self.step * training.batch
-            everyone = PerClipNoise(training.seed, range(first, first + training.batch), "train", self.ranks.device)
+            clips = self.config.training.batch
+            everyone = self.noise(range(self.step * clips, (self.step + 1) * clips), "train")
             self.model.paradigm.observe(everyone, self.ranks.gathered(losses))
 
     @torch.no_grad()
@@ -250,15 +247,3 @@ class Trainer:
         (total,) = self.ranks.total(total)
         log.line(self.step, valid_loss=total / clips)
         log.say(f"step {self.step}: validation loss {total / clips:.5f}")
-
-
-def due(step: int, every: int) -> bool:
-    """Whether something that happens every `every` steps (0: never) happens after `step`."""
-    return every > 0 and step % every == 0
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """Largest memory so far in MB (10^6 bytes): of tensors on a GPU, of the whole process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

@@ -4,6 +4,7 @@ B clips, N control rows, T frames.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from data_specs.curve_files import as_curves
+from data_specs.curves import Curves
 from data_specs.dataset import DatasetInfo, Feature
 from data_specs.errors import UserError
 from data_specs.files import value_digest
@@ -22,6 +25,7 @@ from training import checkpoint
 from training.conditioning import ControlLayout
 from training.config import Config, differing_key
 from training.diffusion import Paradigm, build_paradigm
+from training.diffusion.guidance import Weights
 from training.networks import build_network
 
 
@@ -127,6 +131,35 @@ class Run:
     def from_model(self, x: Tensor) -> Tensor:
         """The inverse of `to_model`."""
         return x if self.scaling is None else self.scaling.from_model(x)
+
+    def sample(
+        self,
+        curves: Curves | Mapping[str, Any] | str | Path,
+        *,
+        seconds: float | None = None,
+        n: int = 4,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: Weights = 1.0,
+        **options: Any,
+    ) -> Tensor:
+        """`n` new clips that follow `curves`, float32 [n, 1, N] at the dataset's sample rate.
+
+        Args:
+            curves: Curves, the value of a curve file, or the path of one.
+            seconds: a whole number of frames; None for the length of the clips in training.
+            seed: decides the noise; sample i is the same in any batch.
+            steps: of the sampler; None takes the published number.
+            guidance: one weight, or one by feature.
+            options: of the paradigm's sampler, for example s_churn.
+
+        Raises:
+            UserError: curves or options that do not fit.
+        """
+        from training.sample import Settings, sample
+
+        settings = Settings(steps, guidance, seed, options)
+        return sample(self, as_curves(curves), seconds=seconds, n=n, settings=settings)
 
     def facts(self) -> dict[str, Any]:
         """Everything but the weights as a JSON value, for the metadata of a snapshot."""

@@ -8,7 +8,7 @@ import mmap
 from bisect import bisect_right
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,28 @@ from data_specs.errors import UserError
 from data_specs.records import RecordError
 
 Clip = dict[str, Tensor | str]
+
+
+class _Place(NamedTuple):
+    """Where the bytes of a feature lie in a record, and how they are cut in time."""
+
+    name: str
+    start: int
+    stop: int
+    rows: int  # stretches of bytes that belong together in time: all axes but the last
+    frame_bytes: int  # bytes of one row in one frame
+
+    @classmethod
+    def of(cls, feature: Feature, offset: int, frames: int) -> "_Place":
+        rows = feature.size // (feature.shape[-1] * feature.stored_dtype.itemsize)
+        return cls(feature.name, offset, offset + feature.size, rows, feature.size // rows // frames)
+
+    def byte_rows(self, array: NDArray[np.generic]) -> NDArray[np.uint8]:
+        """[B, *shape[:-1], L] of the stored dtype -> a view of its bytes, uint8 [B, rows, L * itemsize]."""
+        view = array.reshape(len(array), self.rows, -1).view(np.uint8)
+        if not np.may_share_memory(view, array):
+            raise ValueError(f"the tensor for {self.name} has strides that bytes cannot be copied into")
+        return view
 
 
 class Dataset:
@@ -67,6 +89,7 @@ class Dataset:
             np.frombuffer(buffer, np.uint8).reshape(shard.clips, self._layout.size)
             for buffer, shard in zip(self._buffers, self._shards, strict=True)
         ]
+        self._places = [_Place.of(f, self._layout.offsets[f.name], self.frames) for f in self.features]
         self._verify = verify
         self._touched = np.zeros(len(self), dtype=bool)
 
@@ -130,13 +153,12 @@ class Dataset:
         starts = np.zeros(len(indices), dtype=np.int64) if starts is None else starts
         self._announce(indices)
         # Bytes are copied, not values: arrays in a record are not aligned, and rows of bytes go through memcpy.
-        targets = [(f, _byte_rows(f, out[f.name].numpy())) for f in self.features]
+        targets = [(place, place.byte_rows(out[place.name].numpy())) for place in self._places]
         for row, (index, start) in enumerate(zip(indices.tolist(), starts.tolist(), strict=True)):
             record = self._record(index)
-            for feature, target in targets:
-                offset, width = self._layout.offsets[feature.name], feature.shape[-1] * feature.stored_dtype.itemsize
-                source = record[offset : offset + feature.size].reshape(-1, width)
-                first = start * (feature.shape[-1] // self.frames) * feature.stored_dtype.itemsize
+            for place, target in targets:
+                source = record[place.start : place.stop].reshape(place.rows, -1)
+                first = start * place.frame_bytes
                 target[row] = source[:, first : first + target.shape[-1]]
         return out
 
@@ -194,12 +216,3 @@ def _check_shapes(features: tuple[Feature, ...], where: str) -> None:
 def _array(feature: Feature, content: NDArray[np.uint8]) -> NDArray[np.generic]:
     """An array of its own, in the machine's byte order, from stored bytes."""
     return np.frombuffer(content.tobytes(), feature.stored_dtype).reshape(feature.shape).astype(feature.dtype)
-
-
-def _byte_rows(feature: Feature, array: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """[B, *shape[:-1], L] of any dtype -> a view of its bytes, uint8 [B, rows, L * itemsize]."""
-    rows = int(np.prod(feature.shape[:-1], dtype=np.int64))
-    view = array.reshape(len(array), rows, -1).view(np.uint8)
-    if not np.may_share_memory(view, array):
-        raise ValueError(f"the tensor for {feature.name} has strides that bytes cannot be copied into")
-    return view

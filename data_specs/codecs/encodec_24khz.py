@@ -15,10 +15,10 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from data_specs.codecs.base import Codec
 from data_specs.codecs.quantizer import ResidualQuantizer
+from data_specs.codecs.seanet import for_inference
 from data_specs.download import cache_folder, download
 from data_specs.errors import UserError
 from data_specs.files import file_sha256
@@ -39,8 +39,8 @@ class Encodec24kHz(Codec):
         self.name, self._digest = name, digest
         layers = model.quantizer.vq.layers  # type: ignore[union-attr]
         self._quantizer = ResidualQuantizer(torch.stack([layer.codebook for layer in layers]))  # type: ignore[union-attr]
-        self._encoder: nn.Module = _for_inference(model.encoder)  # type: ignore[arg-type]
-        self._decoder: nn.Module = _for_inference(model.decoder)  # type: ignore[arg-type]
+        self._encoder: nn.Module = for_inference(model.encoder)  # type: ignore[arg-type]
+        self._decoder: nn.Module = for_inference(model.decoder)  # type: ignore[arg-type]
 
     @classmethod
     def own(cls) -> Self:
@@ -112,47 +112,6 @@ def _clip_by_clip(network: nn.Module, batch: Tensor) -> Tensor:
         result: Tensor = network(batch)
         return result
     return torch.cat([network(clip) for clip in batch.split(1)])
-
-
-class _CausalConv(nn.Module):
-    """The package's causal convolution, its weight norm folded in and its reflection copied as a block."""
-
-    def __init__(self, conv: nn.Conv1d) -> None:
-        super().__init__()
-        self.conv = nn.utils.remove_weight_norm(conv)
-        self.reflected = (conv.kernel_size[0] - 1) * conv.dilation[0] - (conv.stride[0] - 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.reflected:
-            if x.shape[-1] > self.reflected:
-                left = x[..., 1 : self.reflected + 1].flip(-1)
-            else:  # too short to reflect: zeros are appended first, as the package does
-                longer = functional.pad(x, (0, self.reflected - x.shape[-1] + 1))
-                left = longer[..., 1:].flip(-1)
-            x = torch.cat([left, x], -1)
-        convolved: Tensor = self.conv(x)
-        return convolved
-
-
-class _Elu(nn.Module):
-    """ELU in place unless gradients are wanted. A residual block has read its input for the shortcut before this."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.elu(x, inplace=not x.requires_grad)
-
-
-def _for_inference(network: nn.Module) -> nn.Module:
-    """The same function, faster: weight norm folded into the weights, activations in place, block-wise reflection."""
-    conv = importlib.import_module("encodec.modules.conv")
-    for module in list(network.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, conv.SConv1d):
-                setattr(module, name, _CausalConv(child.conv.conv))
-            elif isinstance(child, conv.SConvTranspose1d):
-                nn.utils.remove_weight_norm(child.convtr.convtr)
-            elif isinstance(child, nn.ELU):
-                setattr(module, name, _Elu())
-    return network.requires_grad_(False)  # only now: folding a weight norm makes new parameters
 
 
 def _package() -> Any:

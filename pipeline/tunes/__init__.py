@@ -10,7 +10,7 @@ from importlib import resources
 
 from pipeline.tunes.abc import Tune, read_tunes
 
-COLLECTIONS = ("folk", "carols", "classical")
+COLLECTIONS = ("folk", "dances", "hymns", "carols", "classical")
 
 
 def tunes() -> Iterator[tuple[str, Tune]]:

@@ -55,6 +55,8 @@ def test_shapes_read_back_and_size_records():
         "",
         "data float32 ³",
         "data float32 99999999999",
+        "data float32 4294967296 4294967296",  # whose product is 0 in 64 bits
+        "data float32 " + "9" * 5000,
     ],
 )
 def test_a_bad_line_of_shapes_is_refused(line):

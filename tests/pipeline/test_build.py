@@ -16,8 +16,9 @@ import tensorflow as tf
 from data_specs.dataset import load_info
 from data_specs.errors import UserError
 from data_specs.spec import Clips, Spec
-from pipeline.build import Request, build
-from pipeline.shards import Share
+from pipeline.build import Request, _check_machine, build
+from pipeline.render import soundfont_path
+from pipeline.shards import Receipt, Share
 from pipeline.validate import validate
 from pipeline.workers import LocalWorkers, RemoteWorkers
 from tests.pipeline.made_songs import contents
@@ -146,6 +147,34 @@ def test_other_settings_and_too_few_melodies_are_refused(request_for, built, sma
     with pytest.raises(UserError, match="9000 train clips are asked for") as error:
         build(request_for(small_spec.with_clips(Clips(train=9000, valid=1)), midi_folder, tmp_path))
     assert "ACCEPT_FEWER=1" in str(error.value)
+
+
+def test_another_soundfont_is_refused(request_for, built, small_spec, midi_folder, tmp_path):
+    other = tmp_path / "other.sf2"
+    other.write_bytes(soundfont_path("timgm6mb").read_bytes() + b"\0")
+    spec = small_spec.model_copy(
+        update={"rendering": small_spec.rendering.model_copy(update={"soundfont": str(other)})}
+    )
+    with pytest.raises(UserError, match=r"PVT-disc was built with soundfont = "):
+        build(request_for(spec, midi_folder, built, formats=("disc",)))
+
+
+def test_a_worker_of_another_kind_that_joins_is_refused(built):
+    path = next((built / "PVT-disc" / ".build").glob("train-*.json"))
+    receipt = Receipt.model_validate_json(path.read_bytes())
+    _check_machine(receipt, receipt.machine, accept=False)
+    _check_machine(receipt, "another kind", accept=True)
+    with pytest.raises(UserError, match=r"a worker of another kind has joined.*ACCEPT_DEVICE=1"):
+        _check_machine(receipt, "another kind", accept=False)
+
+
+def test_too_much_faulty_audio_ends_the_run_with_its_counts(request_for, small_spec, midi_folder, tmp_path):
+    silent = small_spec.model_copy(update={"rendering": small_spec.rendering.model_copy(update={"gain": 1e-9})})
+    with pytest.raises(UserError, match=r"13 of 13 clips have faulty audio.*ACCEPT_FEWER=1"):
+        build(request_for(silent, midi_folder, tmp_path, formats=("audio",)))
+    rejects = json.loads((tmp_path / "PVT-audio" / "rejects.json").read_bytes())
+    assert rejects["audio: silence"]["count"] == 13
+    assert not (tmp_path / "PVT-audio" / "dataset.json").exists()
 
 
 def test_force_moves_aside_and_deletes_nothing(request_for, small_spec, midi_folder, tmp_path):

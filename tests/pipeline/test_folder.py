@@ -84,6 +84,20 @@ def test_finishing_leaves_exactly_the_present_shards_and_the_manifest(folder):
     assert folder.manifest.with_name("dataset.json.old").is_file()
 
 
+def test_the_manifest_comes_after_everything_else(folder, monkeypatch):
+    """A run that ends anywhere before leaves a folder that no reader takes for a dataset."""
+    tasks = shard_tasks("disc", "train", 10, 10)
+    make_shard(folder, tasks[0])
+
+    def full(path, content):
+        raise UserError(f"no space is left to write {path}")
+
+    monkeypatch.setattr("pipeline.folder.write_bytes", full)
+    with pytest.raises(UserError, match=r"shapes\.txt"):
+        folder.finish({"format_key": KEY}, "data int16 16 600\n", tasks)
+    assert not folder.manifest.exists()
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [

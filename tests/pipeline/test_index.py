@@ -72,6 +72,19 @@ def test_a_damaged_part_is_made_again(tmp_path: Path, place: float) -> None:
         assert pq.read_table(part.path).equals(table)
 
 
+def test_a_song_table_that_was_changed_is_noticed(tmp_path: Path) -> None:
+    part = build(FILES, tmp_path)
+    content = part.path.read_bytes()
+    assert content.count(b"song 3.mid") >= 1
+    part.path.write_bytes(content.replace(b"song 3.mid", b"song 4.mid"))
+    assert read_part(part.path) in (None, part)
+    metadata = pq.read_schema(part.path).metadata[index.METADATA_KEY]
+    table = pq.read_table(part.path)
+    for damage in (metadata.replace(b"song 3.mid", b"song 4.mid"), metadata.replace(b'"windows": ', b'"windows": 1')):
+        pq.write_table(table.replace_schema_metadata({index.METADATA_KEY: damage}), part.path)
+        assert read_part(part.path) is None
+
+
 def test_a_part_of_another_version_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     part = build(FILES, tmp_path)
     monkeypatch.setattr(index, "INDEX_VERSION", index.INDEX_VERSION + 1)

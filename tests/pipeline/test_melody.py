@@ -51,6 +51,11 @@ def test_legato_overlap_ends_the_earlier_note_where_the_later_starts(second: int
     assert line([(0, 1.1, 60, 80), (1, 2, second, 80)]) == [(0, 1, 60), (1, 2, second)]
 
 
+def test_sharing_exactly_half_is_still_legato() -> None:
+    assert line([(0, 1, 60, 80), (0.5, 1.5, 58, 80)]) == [(0, 0.5, 60), (0.5, 1.5, 58)]
+    assert line([(0, 1, 60, 80), (0.49, 1.5, 58, 80), (2, 3, 60, 80)]) == [(0, 1, 60), (2, 3, 60)]
+
+
 def test_moving_notes_beneath_a_held_one_are_left_out() -> None:
     beneath = [(0, 2, 76, 80), (0.5, 1, 67, 80), (1, 1.5, 64, 80), (1.5, 2, 67, 80), (2, 3, 74, 80)]
     assert line(beneath) == [(0, 2, 76), (2, 3, 74)]
@@ -82,6 +87,19 @@ def test_short_rests_are_closed_and_longer_ones_stay() -> None:
     found = line([(0, 1 - 0.9 * rest, 60, 80), (1, 2 - 1.1 * rest, 62, 80), (2, 3, 64, 80)])
     assert found[0] == (0, 1, 60)
     assert found[1][1] == pytest.approx(2 - 1.1 * rest, abs=1e-6)
+
+
+def test_a_rest_of_just_the_shortest_length_stays() -> None:
+    rest = CLIP.min_rest_samples / 24_000
+    assert line([(0, 1 - rest, 60, 80), (1, 2, 62, 80)])[0][1] == pytest.approx(1 - rest, abs=1e-7)
+
+
+def test_the_last_note_rings_to_the_end_if_the_rest_would_be_too_short() -> None:
+    clip = Clip(seconds=4, min_notes=2, min_pitch_classes=1)
+    for gap, expected in ((0.02, 96_000), (0.1, 93_632)):  # 0.1 s before the end: 93 600 samples, to the next block
+        notes = [(0, 2, 60, 80), (2, 4 - gap, 62, 80), (5, 6, 60, 80)]
+        found, _ = windows(melodies(song(track(notes)), clip)[0][0], clip)
+        assert found[0].notes[-1, 1] == expected
 
 
 def test_tracks_that_are_no_melody_are_named() -> None:
@@ -209,6 +227,21 @@ def test_a_phrase_that_returns_gives_the_same_notes(offset: int, tempo: int) -> 
     first = windows(melodies(song(track(phrase(0))), clip)[0][0], clip)[0][0]
     again = windows(melodies(song(track(phrase(offset))), clip)[0][0], clip)[0][0]
     assert first.notes.tolist() == again.notes.tolist()
+
+
+def test_ties_of_rounding_fall_the_same_way_everywhere() -> None:
+    """At 501 250 us a beat, 512 ticks of 480 are 200.5 blocks, and an odd tick is half a unit of a melody's time: each
+    rounding is a tie, which the last bit of a float decides unless a side is preferred."""
+
+    def phrase(start_tick: int) -> np.ndarray:
+        seconds = [(start_tick + 512 * i) * 501_250 / 480 / 1e6 for i in range(8)]
+        notes = [(a, b, 60 + i % 5, 80) for i, (a, b) in enumerate(itertools.pairwise(seconds))]
+        clip = Clip(seconds=4, min_notes=2, min_pitch_classes=1)
+        return windows(melodies(song(track(notes)), clip)[0][0], clip)[0][0].notes
+
+    expected = [64 * math.floor(200.5 * i + 0.5) for i in range(7)]
+    for start in range(1, 4000, 2):
+        assert phrase(start)[:, 0].tolist() == expected
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import pickle
+import tarfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ from data_specs.spec import SPLITS, Spec, load_spec
 from pipeline.identity import clip_id, combine, fingerprint, is_valid, repeat_key, song_words, window_words
 from pipeline.index import index_part, song_windows
 from pipeline.melody import Window
+from pipeline.midi import read_song
 from pipeline.performance import modulation, perform, with_modulation
 from pipeline.plan import Plan, PlannedClip
 from pipeline.planning import make_plan
-from pipeline.rejects import Rejected
+from pipeline.rejects import Rejected, Rejects
 from pipeline.song import Song
+from pipeline.sources import iter_files
+from pipeline.tunes import midi_files
 from tests.pipeline.made_songs import random_song, song, track, tune
 
 
@@ -153,6 +157,18 @@ def test_the_same_for_any_division_and_order_of_the_files(tmp_path: Path, monkey
         assert described(other) == described(plan)
 
 
+@pytest.mark.parametrize("names", [("a.mid", "b.mid"), ("b.mid", "a.mid")])
+def test_of_equal_files_the_first_name_counts(tmp_path: Path, names: tuple[str, str]) -> None:
+    content = random_song(0, tracks=2).pack()
+    drums = song(*Song.unpack(content).tracks, track(tune(range(60, 76)), 2, is_drum=True)).pack()
+    files = [(names[0], drums), ("c.mid", random_song(9).pack()), (names[1], drums)]
+    plan = plan_of(tmp_path, files=files, batch=2)
+    assert {clip.origin["source"] for clips in all_clips(plan).values() for clip in clips} <= {"a.mid", "c.mid"}
+    assert plan.rejects["duplicate file"] == {"count": 1, "examples": ["a.mid"]}
+    assert plan.rejects["drum track"] == {"count": 1, "examples": ["a.mid: track 2"]}
+    assert plan.sources == 2
+
+
 def test_slices_are_parts_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "ROW_GROUP", 7)
     plan = plan_of(tmp_path)
@@ -284,6 +300,34 @@ def test_a_plan_of_nothing_says_so(tmp_path: Path) -> None:
     assert plan.counts == {"train": 0, "valid": 0}
     assert plan.sources == 0
     assert make_plan(SPEC, [], tmp_path).counts == {"train": 0, "valid": 0}
+
+
+def test_folder_and_archive_give_the_same_plan(tmp_path: Path) -> None:
+    """Real MIDI files through the real readers, listed by name in the folder and the other way round in the archive."""
+    folder = tmp_path / "songs"
+    for name, content in list(midi_files())[:16]:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    (folder / "folk" / "twin.mid").write_bytes(path.read_bytes())
+    with tarfile.open(tmp_path / "songs.tar.gz", "w:gz") as archive:
+        for path in sorted(folder.rglob("*.mid"), reverse=True):
+            archive.add(path, arcname=str(path.relative_to(folder)))
+    plans = []
+    for source, count in ((folder, 5), (tmp_path / "songs.tar.gz", 4)):
+        files = list(iter_files(str(source), SPEC.limits, Rejects()))
+        pairs = [(file.name, file.read(SPEC.limits.file_bytes)) for file in files]
+        out = tmp_path / source.name.removesuffix(".tar.gz") / "index"
+        parts = [
+            index_part(pairs[i : i + count], SPEC, out, lambda content: read_song(content, SPEC.limits)).path
+            for i in range(0, len(pairs), count)
+        ]
+        plans.append(make_plan(SPEC, parts, tmp_path / f"plan {count}"))
+    assert plans[0].digest == plans[1].digest
+    assert plans[0].rejects == plans[1].rejects
+    assert plans[0].rejects["duplicate file"]["count"] == 1
+    assert described(plans[0]) == described(plans[1])
+    assert plans[0].count("train") > 50
 
 
 def test_a_missing_part_is_named(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def _codec_tensors() -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 def _clip(rng: np.random.Generator, features, format_name: str) -> dict[str, np.ndarray | str]:
     """A clip whose data depends on its controls, so that there is something to learn."""
     clip: dict[str, np.ndarray | str] = {"id": rng.bytes(8).hex()}
-    data, velocity, chroma, instruments = features
+    data, velocity = features[:2]
     level = np.repeat(rng.random(4), -(-velocity.shape[0] // 4))[: velocity.shape[0]].astype(np.float32)
     clip["velocity"] = level
     clip["chroma"] = (np.round(level * 11) / 11).astype(np.float32)

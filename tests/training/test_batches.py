@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from data_specs.errors import UserError
-from training.batches import Batches, Maker, control_layout, drop_controls
+from training.batches import Batches, Maker, check_share, control_layout, drop_controls
 from training.config import Training
 from training.shards import Dataset
 
@@ -115,6 +115,15 @@ def test_a_fault_in_the_thread_reaches_the_loop(encodec_data, tmp_path):
     with pytest.raises(UserError, match=path.name), Batches(Dataset(folder), TRAINING, iter(range(1, 100))) as batches:
         for _ in batches:
             pass
+
+
+def test_batches_that_cannot_be_made(dataset, make_dataset, tmp_path):
+    check_share(dataset, TRAINING, 3)
+    with pytest.raises(UserError, match="batch = 6 cannot be shared by 4 ranks"):
+        check_share(dataset, TRAINING, 4)
+    folder, _ = make_dataset(tmp_path, "disc", {"train": 0, "valid": 1})
+    with pytest.raises(UserError, match="no clips to train on"):
+        check_share(Dataset(folder), TRAINING, 1)
 
 
 def test_no_thread_is_left(dataset):

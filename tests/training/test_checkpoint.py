@@ -2,10 +2,8 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def put(run, step, keep=2, size=1000):
-    state = {"step": step, "network": {"w": torch.full((size,), float(step))}, "optimizer": {"lr": 0.1, "betas": (0.9, 1)}}
+    state = {
+        "step": step,
+        "network": {"w": torch.full((size,), float(step))},
+        "optimizer": {"lr": 0.1, "betas": (0.9, 1)},
+    }
     return save(run, step, state, {"w": torch.full((size,), step + 0.5)}, {"step": step, "name": "é"}, keep)
 
 
@@ -60,7 +62,7 @@ def test_a_damaged_one_is_named_and_passed_over(tmp_path, capsys, name, harm):
 
 def test_none_is_whole(tmp_path):
     (put(tmp_path, 1) / "state.pt").unlink()
-    with pytest.raises(UserError, match="no checkpoint in .* is whole"):
+    with pytest.raises(UserError, match=r"no checkpoint in .* is whole"):
         load_newest(tmp_path)
 
 
@@ -81,7 +83,7 @@ def test_what_is_no_snapshot(tmp_path):
     from safetensors.torch import save_file
 
     path = tmp_path / "a.safetensors"
-    path.write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00{\"a\": 1}")
+    path.write_bytes(b'\x08\x00\x00\x00\x00\x00\x00\x00{"a": 1}')
     with pytest.raises(UserError, match="not a snapshot that can be read"):
         read_snapshot(path)
     save_file({"w": torch.zeros(1)}, path)
@@ -114,27 +116,42 @@ def test_a_malicious_pickle_does_not_run(tmp_path, monkeypatch):
     assert not (tmp_path / "pwned").exists()
 
 
+KILLS = """
+import os, signal, sys, time
+sys.path.insert(0, "tests/training")
+from pathlib import Path
+from test_checkpoint import check, put
+run, delays = Path(sys.argv[1]), [float(delay) for delay in sys.argv[2:]]
+for number, delay in enumerate(delays):
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        for step in range(1, 100_000):
+            put(run / str(number), step)
+            os.write(writing, b".")
+    done = os.read(reading, 2) + os.read(reading, 1)
+    time.sleep(delay)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    check(run / str(number), at_least=len(done))
+"""
+
+
+def check(run, at_least):
+    saved = load_newest(run)
+    assert saved.state["step"] >= at_least
+    assert torch.equal(saved.weights["w"], torch.full((1000,), saved.state["step"] + 0.5))
+    put(run, 100_000)  # clears what the kill left
+    assert not list((run / "checkpoints").glob(".*"))
+    assert len(list((run / "checkpoints").iterdir())) == 2
+
+
 def test_kills_while_saving_leave_a_whole_checkpoint(tmp_path):
-    code = (
-        "import sys; sys.path.insert(0, 'tests/training'); from pathlib import Path; from test_checkpoint import put\n"
-        "for step in range(1, 100000): put(Path(sys.argv[1]), step, size=300_000); print(step, flush=True)"
+    delays = [str(0.0013 * kill) for kill in range(20)]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLS, str(tmp_path), *delays], cwd=ROOT, capture_output=True, text=True
     )
-    newest = 0
-    for delay in (0.0, 0.011, 0.023, 0.037):
-        shutil.rmtree(tmp_path / "run", ignore_errors=True)
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, str(tmp_path / "run")], cwd=ROOT, stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(3):
-            newest = int(process.stdout.readline())
-        time.sleep(delay)
-        process.kill()
-        process.wait()
-        saved = load_newest(tmp_path / "run")
-        assert saved.state["step"] >= newest
-        assert torch.equal(saved.weights["w"], torch.full((300_000,), saved.state["step"] + 0.5))
-        put(tmp_path / "run", 100_000)  # clears what the kill left
-        assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_full_disk_keeps_what_stands(tmp_path, monkeypatch):

@@ -118,7 +118,7 @@ def test_too_little_sound_is_one_sentence() -> None:
 def test_kmeans_finds_separate_clusters() -> None:
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(15, 8)) * 10
-    points = torch.from_numpy((centres[rng.integers(0, 15, 3000)] + 0.1 * rng.normal(size=(3000, 8)))).float()
+    points = torch.from_numpy(centres[rng.integers(0, 15, 3000)] + 0.1 * rng.normal(size=(3000, 8))).float()
     found = codebook(points, 16, 20, torch.Generator().manual_seed(0)).numpy()
     assert not found[0].any()
     distance = np.linalg.norm(found[1:, None] - centres[None], axis=2)

@@ -223,6 +223,22 @@ def test_lines_every_ten_steps_survive_a_stop(whole, encodec_data, config_file, 
     assert losses(tmp_path)[40] == pytest.approx(sum(expected) / 10, rel=1e-12)
 
 
+def test_gradients_are_clipped_together(encodec_data, config_file, tmp_path, monkeypatch):
+    norms = []
+    step = torch.optim.Adam.step
+
+    def watched(self, *arguments, **options):
+        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        norms.append(float(torch.cat([gradient.flatten() for gradient in gradients]).norm()))
+        return step(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    config = load_config(str(config_file), "edm", steps=3)
+    training = config.training.model_copy(update={"clip_norm": 0.01})
+    train(tmp_path, encodec_data[0], config.model_copy(update={"training": training}))
+    assert norms == pytest.approx([0.01] * 3, rel=1e-2)
+
+
 def spoil(monkeypatch, wrong, value=float("nan")):
     """Make the loss of the clips at the positions `wrong` not finite in training."""
     loss = EDM.loss
@@ -238,8 +254,8 @@ def spoil(monkeypatch, wrong, value=float("nan")):
     per_clip = training.loop.PerClipNoise
 
     class Named(per_clip):
-        def __init__(self, seed, indices, stream, device="cpu"):
-            super().__init__(seed, indices, stream, device)
+        def __init__(self, seed, indices, stream, *devices, **options):
+            super().__init__(seed, indices, stream, *devices, **options)
             self.indices, self.stream = list(indices), stream
 
     monkeypatch.setattr(training.loop, "PerClipNoise", Named)

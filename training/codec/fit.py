@@ -33,7 +33,7 @@ class FitOptions:
 
     window: str = "sine"
     weighting: float = 0.0  # exponent g: coefficient k is weighted by its variance to the power -g / 2
-    power: float = 1.0  # of the radial law: 1 leaves latents as they are, less narrows their range
+    power: float = 0.35  # of the radial law: 1 leaves latents as they are, less narrows their range
     channels: int = 128
     codebooks: int = 16
     bins: int = 1024

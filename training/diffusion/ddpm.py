@@ -11,7 +11,7 @@ from training.conditioning import ControlLayout
 from training.diffusion.base import chosen, conditioning_of, mean_per_clip, per_clip
 from training.diffusion.continuous import ContinuousParadigm, SigmaOptions
 from training.diffusion.noise import Noise
-from training.diffusion.schedules import SCHEDULES, karras_sigmas, sigmas_of, strided_times, with_finite_noise
+from training.diffusion.schedules import SCHEDULES, karras_sigmas, sigmas_of, strided_times, with_signal_left
 
 
 class DDPMConfig(Strict):
@@ -41,7 +41,7 @@ class DDPM(ContinuousParadigm):
     def __init__(self, config: DDPMConfig, layout: ControlLayout, classes: int | None = None) -> None:
         super().__init__(config, layout, classes)
         self.config = config
-        self.sigmas = sigmas_of(with_finite_noise(SCHEDULES[config.schedule](config.steps)))  # [T + 1], 0 first
+        self.sigmas = sigmas_of(with_signal_left(SCHEDULES[config.schedule](config.steps)))  # [T + 1], 0 first
 
     def denoise(self, network: nn.Module, x: Tensor, sigma: Tensor, controls: Tensor | None) -> Tensor:
         level = per_clip(sigma, x)

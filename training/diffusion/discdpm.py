@@ -31,7 +31,6 @@ class DiscDPMConfig(Strict):
     schedule: Literal["cosine", "linear"] = "cosine"
     transition: Literal["uniform", "absorbing"] = "uniform"
     times: Literal["uniform", "importance"] = "uniform"
-    auxiliary: Annotated[float, Field(ge=0)] = 0.0  # weight of -log p(x_0 | x_t) beside the bound (D3PM, eq. 5)
     chunk_values: Annotated[int, Field(gt=0)] = 2**22  # logits that exist at once
 
 
@@ -80,7 +79,7 @@ class DiscDPM(Paradigm):
         return weights.to(terms.device) * terms + self.transition.prior_divergence()
 
     def terms(self, network: nn.Module, x0: Tensor, controls: Tensor | None, times: Tensor, noise: Noise) -> Tensor:
-        """T KL_t (plus the auxiliary term) of each clip at the given times, mean over its codes: float32 [B]."""
+        """T KL_t of each clip at the given times, mean over its codes: float32 [B]."""
         past, now = self.alphabars[times - 1], self.alphabars[times]
         x_t = self.transition.corrupt(x0, now, noise)
         features = network.features(x_t, self._conditioning(times).to(x0.device), controls)  # type: ignore[operator]
@@ -88,20 +87,16 @@ class DiscDPM(Paradigm):
 
         def summed(hidden: Tensor, clean: Tensor, corrupted: Tensor) -> Tensor:
             logits = network.out(hidden).float()  # type: ignore[operator]
-            total = self.config.steps * self.transition.divergence(logits, clean, corrupted, past, now).sum((1, 2))
-            if self.config.auxiliary:
-                own = torch.gather(logits, -1, clean.unsqueeze(-1)).squeeze(-1)
-                total = total + self.config.auxiliary * (logits.logsumexp(-1) - own).sum((1, 2))
-            return total
+            return self.transition.divergence(logits, clean, corrupted, past, now).sum((1, 2))
 
         chunk = self._chunk(x0.shape[0], codebooks)
         pieces = zip(features.split(chunk, 2), x0.split(chunk, 2), x_t.split(chunk, 2), strict=True)
         if torch.is_grad_enabled():
-            sums = [checkpoint(summed, *piece, use_reentrant=False) for piece in pieces]
+            sums = [checkpoint(summed, *piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces]
         else:
             sums = [summed(*piece) for piece in pieces]
-        total: Tensor = torch.stack(sums).sum(0) / (codebooks * frames)
-        return total
+        total: Tensor = torch.stack(sums).sum(0)
+        return total * (self.config.steps / (codebooks * frames))
 
     def observe(self, noise: Noise, losses: Tensor) -> None:
         if self.adaptive:
@@ -127,10 +122,7 @@ class DiscDPM(Paradigm):
         guidance: Weights = 1.0,
         callback: Callback | None = None,
     ) -> Tensor:
-        """Ancestral sampling from p(x_s | x_t) = sum over x_0 of q(x_s | x_t, x_0) p(x_0 | x_t), in strides if asked.
-
-        Guidance mixes log p(x_0 | x_t), then renormalises.
-        """
+        """Ancestral sampling from p(x_s | x_t), in strides if asked; guidance mixes log-probabilities, renormalised."""
         times = strided_times(self.config.steps, chosen(options, DiscDPMOptions).steps)
         guided = Guidance(controls, self.layout, guidance)
         with torch.no_grad():

@@ -35,21 +35,24 @@ class Noise(ABC):
 class PerClipNoise(Noise):
     """One generator for each clip, seeded by (seed, stream, index): a clip draws the same in any batch or rank.
 
-    Numbers are drawn on the CPU, so they are also the same whatever device they go to.
+    Numbers are drawn on the CPU unless asked otherwise, so they are also the same whatever device they go to.
 
     Args:
         seed: of the run.
         indices: one number for each clip of the batch; in training its position in the run, in sampling the sample's.
         stream: tells uses apart (`train`, `valid`, `sample`), so that equal indices do not share draws.
         device: where draws are put.
+        drawn_on: where they are drawn; kinds of device draw different numbers, and a GPU draws large ones faster.
     """
 
-    def __init__(self, seed: int, indices: Sequence[int], stream: str, device: Device = "cpu") -> None:
-        self.batch, self.device = len(indices), device
-        self._generators = [torch.Generator().manual_seed(_key(seed, stream, index)) for index in indices]
+    def __init__(
+        self, seed: int, indices: Sequence[int], stream: str, device: Device = "cpu", drawn_on: Device = "cpu"
+    ) -> None:
+        self.batch, self.device, self._drawn_on = len(indices), device, drawn_on
+        self._generators = [torch.Generator(drawn_on).manual_seed(_key(seed, stream, index)) for index in indices]
 
     def _draw(self, shape: tuple[int, ...], dtype: torch.dtype, fill: str, *arguments: float) -> Tensor:
-        drawn = torch.empty((self.batch, *shape), dtype=dtype)
+        drawn = torch.empty((self.batch, *shape), dtype=dtype, device=self._drawn_on)
         for clip, generator in zip(drawn, self._generators, strict=True):
             getattr(clip, fill)(*arguments, generator=generator)
         return drawn.to(self.device, non_blocking=True)

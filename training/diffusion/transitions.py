@@ -3,6 +3,9 @@
 C classes. x_0 is a code, x_t its corrupted form; `past` and `now` are alphabar at times s < t. Everything that
 depends on all classes goes through gathers and reductions over logits [..., C]; no one-hot tensor exists. Scalars per
 clip are worked out in float64, since 1 - alphabar loses its digits in float32.
+
+The model's p(x_s | x_t) is q(x_t | x_s) sum_j q(x_s | x_0 = j) pi_j, normalised (Hoogeboom et al. 2021, eq. 15): the
+true posterior with pi in the place of x_0. So pi is what all *other* codes say about x_0; what x_t says is added here.
 Hoogeboom et al. 2021 (multinomial diffusion), Austin et al. 2021 (D3PM).
 """
 
@@ -41,7 +44,7 @@ class Transition(ABC):
 
     @abstractmethod
     def divergence(self, logits: Tensor, x0: Tensor, x_t: Tensor, past: Tensor, now: Tensor) -> Tensor:
-        """KL(q(x_s | x_t, x_0) || p(x_s | x_t)) in nats, the model's x_0 being softmax(logits).
+        """KL(q(x_s | x_t, x_0) || p(x_s | x_t)) in nats, with pi = softmax(logits).
 
         At s = 0, where `past` is 1, it equals -log p(x_0 | x_1).
 
@@ -60,7 +63,7 @@ class Transition(ABC):
 
     @abstractmethod
     def step(self, log_pi: Tensor, x_t: Tensor, past: Tensor, now: Tensor) -> Tensor:
-        """log p(x_s | x_t), [B, K, T, vocabulary], from log-probabilities of x_0 [B, K, T, C]."""
+        """log p(x_s | x_t), [B, K, T, vocabulary], from log pi [B, K, T, C]."""
 
     def corrupt(self, x0: Tensor, now: Tensor, noise: Noise) -> Tensor:
         """A draw of q(x_t | x_0): each code is kept with probability alphabar_t. int64 [B, K, T]."""
@@ -90,31 +93,44 @@ class Uniform(Transition):
 
     def divergence(self, logits: Tensor, x0: Tensor, x_t: Tensor, past: Tensor, now: Tensor) -> Tensor:
         # The posterior of x_s takes three values: at x_0, at x_t, and the same at all other classes. The model's is
-        # (a [k = x_t] + b)(c pi_k + d) over its sum a (c pi[x_t] + d) + b. What both share cancels. All logarithms are
-        # taken relative to d, so that small divergences are sums of small numbers: log(c pi + d) - log d is a softplus.
-        # Where d is 0 (s = 0) only x_0 has weight, and its logarithm is that of pi itself.
+        # (a [k = x_t] + b)(c pi_k + d) over its sum a (c pi[x_t] + d) + b. What both share cancels. T multiplies the
+        # result, so logarithms that nearly cancel are joined first: every term below is small when the divergence is.
+        # At s = 0, where d is 0, only x_0 has weight.
+        classes = self.classes
         a, b, c, d = self._coefficients(past, now, x_t)
-        ends = d <= 0
-        log_ratio = torch.where(ends, 0.0, (c / d).log())
-        same = x0 == x_t
-        normaliser = a * (c * same + d) + b
-        rest = b * d / normaliser  # posterior of a class that is neither x_0 nor x_t
-        at_x0 = torch.where(same, a + b, b) * (c + d) / normaliser
-        at_x_t = torch.where(same, torch.zeros_like(rest), (a + b) * d / normaliser)
-        ratio = a * c / (a * d + b)
+        whole, ends = c + d, d <= 0
+        same_sum, other_sum = a * whole + b, a * d + b  # of the posterior before normalising: x_t = x_0, x_t != x_0
 
         def cast(value: Tensor) -> Tensor:
             return value.to(logits.dtype)
 
         log_pi = logits.log_softmax(-1)
-        mixed = nnf.softplus(log_pi + cast(log_ratio).unsqueeze(-1), threshold=LINEAR_ABOVE)
-        mixed_x0, mixed_x_t = _at(mixed, x0), _at(mixed, x_t)
-        others = mixed.sum(-1) - mixed_x0 - torch.where(same, 0.0, mixed_x_t)
-        mixed_x0 = torch.where(ends, _at(log_pi, x0), mixed_x0)
-        true_x0 = cast(torch.where(ends, 0.0, torch.log1p(c / d)))
-        cross = cast(at_x0) * (true_x0 - mixed_x0) - cast(at_x_t) * mixed_x_t - cast(rest) * others
-        normalisers = torch.log1p(cast(ratio) * _at(log_pi, x_t).exp()) - cast(torch.log1p(ratio * same))
-        return cross + normalisers
+        log_ratio = cast(torch.where(ends, 0.0, (c / d).log()))
+        excess = nnf.softplus(log_pi + log_ratio.unsqueeze(-1), threshold=LINEAR_ABOVE)  # log(c pi + d) - log d
+        excess_x0, excess_x_t = _at(excess, x0), _at(excess, x_t)
+        excess_all = excess.sum(-1)
+        # log((c pi + d) / (c + d)) at x_0, from whichever side loses fewer digits.
+        known = torch.logaddexp(_at(log_pi, x0) + cast((c / whole).log()), cast((d / whole).log()))
+        log_share = torch.where(c > d, known, excess_x0 - cast(torch.log1p(c / d)))
+
+        part = b / same_sum
+        surprise = (-log_share).clamp(max=20.0)
+        gain = torch.where(
+            surprise < 20,
+            torch.log1p(cast(part) * torch.expm1(surprise)),
+            torch.logaddexp(cast(torch.log1p(-part)), cast(part.log()) - log_share),
+        )
+        rest = b * d / same_sum
+        if_same = gain + cast((classes - 1) * rest) * log_share - cast(rest) * (excess_all - excess_x0)
+
+        rest, at_x0, part = b * d / other_sum, b * whole / other_sum, b / other_sum
+        gain = torch.where(
+            ends,
+            torch.log1p(cast(a * c / other_sum) * _at(log_pi, x_t).exp()),
+            cast(at_x0 + (classes - 2) * rest) * excess_x_t + torch.log1p(cast(part) * torch.expm1(-excess_x_t)),
+        )
+        if_other = gain - cast(at_x0) * log_share - cast(rest) * (excess_all - excess_x0 - excess_x_t)
+        return torch.where(x0 == x_t, if_same, if_other)
 
     def prior_divergence(self) -> float:
         rest = (1 - self._last) / self.classes

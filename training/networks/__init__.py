@@ -62,5 +62,5 @@ def build_network(
 
 
 def parameter_count(network: nn.Module) -> int:
-    """Number of trainable parameters."""
-    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    """Number of parameters. All are trained; a model that was loaded to sample has them frozen and counts the same."""
+    return sum(parameter.numel() for parameter in network.parameters())

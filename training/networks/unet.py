@@ -166,7 +166,7 @@ class UNet(nn.Module):
 
     def _run(self, module: nn.Module, *inputs: Tensor) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():
-            kept: Tensor = checkpoint(module, *inputs, use_reentrant=False)
+            kept: Tensor = checkpoint(module, *inputs, use_reentrant=False, preserve_rng_state=False)
             return kept
         result: Tensor = module(*inputs)
         return result

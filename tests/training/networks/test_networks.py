@@ -27,7 +27,7 @@ PUBLISHED = [
 ]
 SMALL = {"kind": "unet", "channels": 8, "factors": [2, 2], "embedding": 16, "controls": {"local": {"channels": 4}}}
 PAIRS = [(config, name, paradigm) for config in CONFIGS for name in SHAPES for paradigm in PARADIGMS
-         if name in PARADIGMS[paradigm].formats]  # fmt: skip
+         if name in CONFIGS[config] and name in PARADIGMS[paradigm].formats]  # fmt: skip
 
 
 def awake(network: torch.nn.Module) -> torch.nn.Module:
@@ -44,6 +44,11 @@ def test_published_sizes(config: str, name: str, published: float) -> None:
     with torch.device("meta"):
         network = build_network(CONFIGS[config][name], SHAPES[name], LAYOUT, classes=CLASSES[name])
     assert abs(parameter_count(network) / published - 1) < 0.02
+
+
+@pytest.mark.parametrize("config", ["tiny", "paper", "best"])
+def test_general_configs_have_every_format(config: str) -> None:
+    assert set(CONFIGS[config]) == set(SHAPES)
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -228,8 +233,8 @@ def test_bf16_autocast_keeps_activations_small() -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"kind": "net"}, "network.kind = 'net' is not known"),
-        ({"channels": 8}, "network.kind = None is not known"),
+        ({"kind": "net"}, "network: kind = 'net' is not known"),
+        ({"channels": 8}, "network: kind = None is not known"),
         (SMALL | {"chanels": 3}, "network: chanels"),
         (SMALL | {"controls": {"locl": {}}}, "network.controls.locl is not known"),
         (SMALL | {"controls": {"local": {"width": 3}}}, "network.controls.local: width"),

@@ -1,0 +1,169 @@
+"""`python -m bench`: every figure that this project claims, measured beside its baseline.
+
+Each part runs in a process of its own, so that threads, memory and failures of one are no concern of the next. A part
+that fails or takes too long becomes a row that says so. Writes results.json, results.md and results.svg.
+"""
+
+import argparse
+import datetime
+import importlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bench.material import ROOT, Context
+from bench.table import Row
+
+PARTS = {
+    "render": "bench.render",
+    "midi": "bench.midi",
+    "cqt": "bench.cqt",
+    "codec": "bench.codec",
+    "discdpm": "bench.discdpm",
+    "pipeline": "bench.pipeline",
+    "reader": "bench.reader",
+    "training": "bench.training",
+    "dask": "bench.dask_overhead",
+    "gpu": "bench.gpu",
+    "scale": "bench.scale",
+    "unet": "bench.unet",
+}
+ONLY_FULL = ("scale", "unet")
+PART_SECONDS, FULL_PART_SECONDS = 600, 7200
+PACKAGES = (
+    "torch",
+    "numpy",
+    "dask",
+    "tensorflow-cpu",
+    "nnAudio",
+    "librosa",
+    "encodec",
+    "pretty_midi",
+    "mido",
+    "symusic",
+)
+
+
+def main() -> int:
+    """The command line; the exit status is 1 if a part failed."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--full", action="store_true", help="more repeats, cost against size, a public U-Net")
+    parser.add_argument("--only", metavar="PART,...", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--midi", type=Path, metavar="FOLDER", help="real MIDI files (the project's tunes)")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, metavar="FOLDER", help="(bench)")
+    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.part:
+        context = Context(arguments.scratch, arguments.midi, arguments.full)
+        found = importlib.import_module(PARTS[arguments.part]).rows(context)
+        (arguments.scratch / f"{arguments.part}.json").write_text(json.dumps([row.to_json() for row in found]))
+        return 0
+    chosen = arguments.only.split(",") if arguments.only else [n for n in PARTS if arguments.full or n not in ONLY_FULL]
+    if unknown := [name for name in chosen if name not in PARTS]:
+        parser.error(f"there is no part {', '.join(unknown)}; choose from {', '.join(PARTS)}")
+    if arguments.midi is not None and not arguments.midi.is_dir():
+        parser.error(f"MIDI={arguments.midi} is not a folder; name one with MIDI files")
+    return measure(chosen, arguments)
+
+
+def measure(chosen: list[str], arguments: argparse.Namespace) -> int:
+    """Run the parts one after the other and write what they found."""
+    rows: list[Row] = []
+    failed = False
+    started, load = time.monotonic(), os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        for name in chosen:
+            print(f"{name} ...", flush=True)
+            begun = time.monotonic()
+            found, fault = run_part(name, Path(scratch), arguments)
+            rows += found
+            failed |= bool(fault)
+            for row in found:
+                print(f"  {row.figure}: {_said(row)}")
+            print(f"  ({time.monotonic() - begun:.0f} s)", flush=True)
+    about = {
+        "command": "make bench-full" if arguments.full else "make bench",
+        "parts": chosen,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "load": f"{load:.1f} before, {os.getloadavg()[0]:.1f} after",
+        "versions": ", ".join(f"{name} {found}" for name, found in versions().items()),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    write(arguments.out, rows, about)
+    missed = [row for row in rows if row.met is False]
+    print(f"{len(rows)} rows, {len(missed)} budgets missed; see {arguments.out / 'results.md'}")
+    return 1 if failed else 0
+
+
+def run_part(name: str, scratch: Path, arguments: argparse.Namespace) -> tuple[list[Row], str]:
+    """The rows of a part, or one that says why there are none."""
+    options = ["--part", name, "--scratch", str(scratch)]
+    options += ["--full"] if arguments.full else []
+    options += ["--midi", str(arguments.midi)] if arguments.midi else []
+    most = FULL_PART_SECONDS if arguments.full else PART_SECONDS
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "bench", *options], cwd=ROOT, capture_output=True, text=True, timeout=most
+        )
+        fault = (done.stderr.strip().splitlines() or ["it said nothing"])[-1] if done.returncode else ""
+    except subprocess.TimeoutExpired:
+        fault = f"it took more than {most} s"
+    if fault:
+        return [Row(name, "the whole part", "", note=f"could not be measured: {fault:.300}")], fault
+    return [Row.from_json(value) for value in json.loads((scratch / f"{name}.json").read_text())], ""
+
+
+def _said(row: Row) -> str:
+    from bench.page import number
+
+    ratio = f", {number(row.ratio)} x {row.baseline}" if row.ratio is not None else ""
+    met = "" if row.met is None else f" ({row.budget}: {'met' if row.met else 'MISSED'})"
+    return f"{number(row.ours)} {row.unit}{ratio}{met} {row.note if row.ours is None else ''}".rstrip()
+
+
+def write(folder: Path, rows: list[Row], about: dict[str, Any]) -> None:
+    """results.json, results.md and results.svg."""
+    import matplotlib
+
+    from bench.page import markdown, plot
+
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"about": about, "rows": [row.to_json() for row in rows]}
+    (folder / "results.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "results.md").write_text(markdown(rows, about), encoding="utf-8")
+    with matplotlib.rc_context({"svg.hashsalt": "bench", "svg.fonttype": "path"}):
+        plot(rows, about).savefig(folder / "results.svg", metadata={"Date": None})
+
+
+def machine() -> str:
+    """The processor, and the GPU where there is one."""
+    import torch
+
+    name = platform.processor() or platform.machine()
+    for line in (
+        Path("/proc/cpuinfo").read_text(errors="replace").splitlines() if os.path.exists("/proc/cpuinfo") else []
+    ):
+        if line.startswith("model name"):
+            name = line.partition(":")[2].strip()
+            break
+    found = f"{name}, {len(os.sched_getaffinity(0))} cores"
+    return f"{found}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else found
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that are measured."""
+    return {"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""What Dask costs: the same shards through a Dask cluster, by a plain loop and by two bare processes.
+
+All of them stand ready before the clock starts, and take turns. Tasks are the pipeline's own, in small shards, which
+is to Dask's disadvantage: real ones are four times as long.
+"""
+
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.pool import Pool
+from pathlib import Path
+
+import torch
+
+from bench.material import Context, plan, spec
+from bench.processes import tree_cpu_seconds
+from bench.table import Budget, Row, Timings, at_least, at_most, interleaved
+from data_specs.representations import representation
+from pipeline.cluster import Cluster
+from pipeline.plan import Plan
+from pipeline.render import Renderer, soundfont_path
+from pipeline.shards import ShardBuilder, ShardTask
+from pipeline.tasks import PLUGIN, ShardWorker, build_shard
+from pipeline.workers import LocalWorkers
+
+PART = "dask"
+FORMAT = "encodec"
+SHARD_CLIPS = 25
+WORK_SECONDS = 120.0  # of one thread, in all rounds together
+ROUNDS, FULL_ROUNDS = 4, 12
+LOOP, BARE, DASK_1, DASK_2 = "one plain loop", "two bare processes", "Dask, one worker", "Dask, two workers"
+_made: list[ShardBuilder] = []  # a bare process keeps its builder, as a worker does
+
+
+def rows(context: Context) -> list[Row]:
+    """Milliseconds a clip; processor time is of all processes taking part."""
+    rounds = FULL_ROUNDS if context.full else ROUNDS
+    planned = plan(context.scratch)
+    with tempfile.TemporaryDirectory(dir=context.scratch) as folder:
+        timings, tasks = measured(planned, Path(folder), rounds)
+    work = f"shards of {SHARD_CLIPS} {FORMAT} clips, {rounds} x {tasks} of them"
+    return [
+        _row(f"{work}, one worker over a loop", timings, DASK_1, LOOP, DASK_1, LOOP, at_most(1.05)),
+        _row(f"{work}, speed of two workers", timings, DASK_2, BARE, BARE, DASK_2, at_least(0.95)),
+        _row(f"{work}, two workers over one loop", timings, DASK_2, LOOP, LOOP, DASK_2, None),
+    ]
+
+
+def measured(planned: Plan, folder: Path, rounds: int) -> tuple[Timings, int]:
+    """Timings of the four ways, and the number of shards in each round."""
+    soundfont = soundfont_path(spec().rendering.soundfont)
+    with (
+        multiprocessing.get_context("spawn").Pool(2, _start, (planned.path, soundfont)) as bare,
+        Cluster(LocalWorkers(1)) as one,
+        Cluster(LocalWorkers(2)) as two,
+    ):
+        for cluster in (one, two):
+            cluster.equip(ShardWorker(spec(), FORMAT, planned.path.resolve(), soundfont.resolve(), False), PLUGIN)
+        count = _tasks_of(WORK_SECONDS / rounds, bare, folder)
+        tasks = [(_task(number), folder) for number in range(count)]
+        ways: dict[str, Callable[[], int | None]] = {
+            LOOP: lambda: _by_processes(bare, [tasks]),
+            DASK_1: lambda: _by_dask(one, tasks),
+            BARE: lambda: _by_processes(bare, [tasks[0::2], tasks[1::2]]),
+            DASK_2: lambda: _by_dask(two, tasks),
+        }
+        for cluster in (one, two):  # what a first task sets up is start-up
+            _by_dask(cluster, tasks[:4])
+        _by_processes(bare, [tasks[:1], tasks[1:2]])
+        return interleaved(ways, rounds, warm_ups=0, cpu_clock=tree_cpu_seconds), count
+
+
+def _task(number: int) -> ShardTask:
+    """Shard `number`, of the first ten over and over: the same work each, and no need for a large plan."""
+    first = number % 10 * SHARD_CLIPS
+    return ShardTask(FORMAT, "train", number, 0, first, first + SHARD_CLIPS)
+
+
+def _tasks_of(seconds: float, bare: Pool, folder: Path) -> int:
+    """An even number of shards that take one thread about `seconds`."""
+    _by_processes(bare, [[(_task(0), folder)], [(_task(1), folder)]])  # loads and warms both
+    started = time.perf_counter()
+    _by_processes(bare, [[(_task(0), folder), (_task(1), folder)]])
+    return max(2, 2 * round(seconds / (time.perf_counter() - started)))
+
+
+def _by_dask(cluster: Cluster, tasks: Sequence[tuple[ShardTask, Path]]) -> int:
+    return sum(receipt.clips for receipt in cluster.run(build_shard, tasks, "shard"))
+
+
+def _by_processes(pool: Pool, shares: Sequence[Sequence[tuple[ShardTask, Path]]]) -> int:
+    return sum(pool.map(_build, shares, chunksize=1))
+
+
+def _start(plan_path: Path, soundfont: Path) -> None:
+    torch.set_num_threads(1)
+    renderer = Renderer(soundfont, spec().rendering, spec().clip.sample_rate)
+    stored = representation(FORMAT, spec().codec.name, spec().codec.codebooks)
+    _made.append(ShardBuilder(spec(), Plan.open(plan_path), renderer, stored, "bench"))
+
+
+def _build(tasks: Sequence[tuple[ShardTask, Path]]) -> int:
+    return sum(_made[0].build(task, folder).clips for task, folder in tasks)
+
+
+def _row(figure: str, timings: Timings, ours: str, other: str, above: str, below: str, budget: Budget | None) -> Row:
+    return Row(
+        PART,
+        figure,
+        "ms a clip",
+        1e3 * timings.seconds(ours),
+        other,
+        1e3 * timings.seconds(other),
+        timings.ratio(above, below),
+        timings.cpu_ratio(above, below),
+        "ours / baseline" if above == ours else "baseline / ours",
+        budget,
+        "excluding start-up",
+    )

@@ -1,0 +1,46 @@
+"""The DiscDPM loss: bytes above the last hidden tensor, value and time, beside a reference with one-hot tensors."""
+
+from collections.abc import Callable
+
+import torch
+
+from bench.material import Context
+from bench.one_hot import BATCH, chunked_and_whole, peak_bytes
+from bench.table import Row, at_most, interleaved, times_faster
+
+PART = "discdpm"
+FRAMES, SHORT = 600, 48  # of a whole clip, and of what the reference can be timed on in little memory
+FLOOR = 1e-4  # nats a code: at the last times a clip's term is nothing, and so is a share of it
+REPEATS = 5
+OURS, ONE_HOT = "this project", "one-hot tensors"
+
+
+def rows(context: Context) -> list[Row]:
+    """Forward and backward, B = 4. On the meta device bytes are counted without the work."""
+    torch.set_num_threads(1)
+    counted = chunked_and_whole(FRAMES, torch.float32, "meta")
+    mine, theirs = peak_bytes(counted.ours), peak_bytes(counted.reference)
+    exact = chunked_and_whole(SHORT, torch.float64)
+    value, reference = exact.ours().detach(), exact.reference().detach()
+    worst = float(((value - reference).abs() / (reference.abs() + FLOOR)).max())
+    timed = chunked_and_whole(SHORT, torch.float32)
+    timings = interleaved({OURS: lambda: _drop(timed.ours), ONE_HOT: lambda: _drop(timed.reference)}, REPEATS)
+    held = f"bytes above the last hidden tensor, B = {BATCH}, {FRAMES} frames, forward and backward"
+    ratio = mine / theirs
+    return [
+        Row(PART, held, "MiB", mine / 2**20, ONE_HOT, theirs / 2**20, ratio, None, "ours / baseline", at_most(1 / 8)),
+        Row(
+            PART,
+            "largest relative difference of a clip's loss from the reference in float64",
+            "",
+            worst,
+            budget=at_most(1e-5),
+        ),
+        times_faster(
+            PART, f"loss, B = {BATCH}, {SHORT} frames, forward and backward, one thread", timings, OURS, ONE_HOT
+        ),
+    ]
+
+
+def _drop(compute: Callable[[], object]) -> None:
+    compute()

@@ -1,0 +1,112 @@
+"""What a GPU adds, where there is one: transforms beside those of the packages, training steps at published sizes."""
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.cqt import nnaudio
+from bench.material import Context, audio, dataset
+from bench.table import Row, Timings, at_most, interleaved, times_faster
+from data_specs.codecs import load_codec
+from data_specs.codecs.encodec_24khz import Encodec24kHz, untrained
+from data_specs.representations.cqt import Cqt
+from training.batches import Maker
+from training.config import load_config
+from training.distributed import World
+from training.loop import Trainer
+from training.runs import DataFacts
+from training.shards import Dataset
+
+PART = "gpu"
+CLIPS, REPEATS = 32, 7
+CONFIG = "paper"
+TRAINED = (("edm", "cqt"), ("edm", "encodec"), ("ddpm", "encodec"), ("discdpm", "disc"))
+MEMORY_GB = 16.0  # of the GPUs of the published runs
+OURS, NNAUDIO, PACKAGE = "this project", "nnAudio CQT1992v2", "EnCodec, its package"
+
+
+def rows(context: Context) -> list[Row]:
+    """Milliseconds a clip, and steps of each `paper` config at the published batch with their peak memory."""
+    if not torch.cuda.is_available():
+        return [Row(PART, "transforms and published sizes on a GPU", "ms", note="there is no CUDA device here")]
+    device = torch.device("cuda")
+    clips = torch.from_numpy(audio(context.scratch, 4)).repeat(CLIPS // 4, 1, 1).to(device)
+    trained = [row for pair in TRAINED for row in step_rows(context, *pair, device)]
+    return [*transforms(clips), *trained]
+
+
+def transforms(clips: Tensor) -> list[Row]:
+    """CQT and codecs on whole batches."""
+    model = untrained().to(clips.device)
+    encodec, pvt, convolution = Encodec24kHz(copy.deepcopy(model)), load_codec("pvt"), nnaudio(clips.device)
+    figure = f"of an 8 s clip, batch {len(clips)}, {device_name(clips.device)}"
+
+    def timed(ways: dict[str, Callable[[Tensor], Tensor]]) -> Timings:
+        return interleaved({way: synchronised(encode, clips) for way, encode in ways.items()}, REPEATS)
+
+    with torch.no_grad():
+        cqt = timed({OURS: Cqt().encode, NNAUDIO: convolution})
+        codec = timed({OURS: encodec.encode, PACKAGE: model.encoder})
+        own = timed({OURS: pvt.encode, PACKAGE: model.encoder})
+    return [
+        times_faster(PART, f"CQT {figure}", cqt, OURS, NNAUDIO),
+        times_faster(PART, f"EnCodec's encoder {figure}", codec, OURS, PACKAGE),
+        times_faster(PART, f"pvt's encoder {figure}", own, OURS, PACKAGE),
+    ]
+
+
+def synchronised(encode: Callable[[Tensor], Tensor], clips: Tensor) -> Callable[[], int]:
+    """`encode` on all clips, waited for; returns their number."""
+
+    def work() -> int:
+        encode(clips)
+        if clips.device.type == "cuda":
+            torch.cuda.synchronize()
+        return len(clips)
+
+    return work
+
+
+def step_rows(
+    context: Context, paradigm: str, format_name: str, device: torch.device, config: str = CONFIG
+) -> list[Row]:
+    """Seconds and memory of steps with one rank's share, a micro-batch of clips."""
+    data = Dataset(dataset(context.scratch, format_name))
+    chosen = load_config(config, paradigm, format_name)
+    share = chosen.machine.micro_batch or chosen.training.batch
+    training = chosen.training.model_copy(update={"batch": share})
+    trainer = Trainer(
+        context.scratch / "runs" / f"{config}-{paradigm}-{format_name}",
+        chosen.model_copy(
+            update={"training": training, "machine": chosen.machine.model_copy(update={"compile": False})}
+        ),
+        DataFacts.of(data.info, data.features),
+        World(0, 1, device),
+    )
+    objective = trainer.objective(data, print)  # type: ignore[arg-type]
+    batch = Maker(data, training, share).train(np.arange(share) % len(data))
+
+    def step() -> None:
+        losses = trainer.backward(objective, batch)
+        trainer.update(losses, batch.positions, stop=False)
+        trainer.step += 1
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    timings = interleaved({OURS: step}, REPEATS)
+    what = f"{paradigm} on {format_name}, CONFIG={config}, {share} clips of 8 s, {device_name(device)}"
+    found = [Row(PART, f"step of {what}", "ms", 1e3 * timings.seconds(OURS), note="not compiled")]
+    if device.type == "cuda":
+        memory = torch.cuda.max_memory_allocated() / 2**30
+        found.append(Row(PART, f"peak memory of {what}", "GiB", memory, budget=at_most(MEMORY_GB)))
+    return found
+
+
+def device_name(device: torch.device) -> str:
+    """Name of a GPU, or cpu."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

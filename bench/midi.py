@@ -1,0 +1,126 @@
+"""Reading MIDI files: this project, pretty_midi and mido, each on the same bytes in memory."""
+
+import io
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from bench.material import Context
+from bench.table import Row, at_least
+from data_specs.spec import Limits
+from pipeline.midi import SandboxedReader, read_song
+from pipeline.plain_midi import read_plain
+from pipeline.rejects import Rejected
+from pipeline.smf import layout
+from pipeline.sources import is_midi_name
+
+PART = "midi"
+FILES, ALL_FILES = 60, 100_000  # read in a quick and in a full run, evenly drawn from the folder
+REPEATS = 2
+OURS, SANDBOXED = "this project", "this project, in its child process"
+PRETTY, MIDO = "pretty_midi", "mido"
+TUNES_NOTE = "the project's own tunes, short files of one track; name a folder of songs with MIDI="
+
+
+def rows(context: Context) -> list[Row]:
+    """Milliseconds a file: of those that the fast reader takes, and of all, damaged ones included."""
+    files = contents(context.midi, ALL_FILES if context.full else FILES)
+    note = TUNES_NOTE if context.midi is None else ""
+    fast = [content for content in files if is_fast(content)]
+    with SandboxedReader(Limits()) as sandboxed:
+        ways: dict[str, Callable[[bytes], object]] = {
+            OURS: lambda content: read_song(content, Limits()),
+            SANDBOXED: sandboxed,
+            PRETTY: read_pretty,
+            MIDO: read_mido,
+        }
+        sound = total_seconds(fast, ways, REPEATS)
+        rest = total_seconds([content for content in files if content not in set(fast)], ways, REPEATS)
+    every = {way: sound[way] + rest[way] for way in ways}
+    sizes = f"{len(fast)} files that the fast reader takes, {sum(map(len, fast)) / 1e3 / len(fast):.0f} kB each"
+    return [
+        _row(f"read {sizes}, one thread", sound, len(fast), OURS, PRETTY, 20, note),
+        _row(f"read {sizes}, one thread", sound, len(fast), OURS, MIDO, None, note),
+        _row(f"read a whole folder, {len(files)} files, one thread", every, len(files), SANDBOXED, PRETTY, 10, note),
+    ]
+
+
+def contents(folder: Path | None, most: int) -> list[bytes]:
+    """Up to `most` MIDI files, evenly drawn from a folder in the order of names, or the project's tunes."""
+    if folder is None:
+        from pipeline.tunes import midi_files
+
+        found = [content for _, content in midi_files()]
+    else:
+        found = [path.read_bytes() for path in sorted(folder.rglob("*")) if is_midi_name(path.name) and path.is_file()]
+    if not found:
+        raise ValueError(f"MIDI={folder} holds no MIDI file; name another folder")
+    return found[:: max(1, len(found) // most)][:most]
+
+
+def is_fast(content: bytes) -> bool:
+    """Whether the fast reader takes the file, and the others can read it."""
+    try:
+        taken = read_plain(content, layout(content), Limits()) is not None
+        read_pretty(content, quiet=False)
+        read_mido(content, quiet=False)
+        return taken
+    except Exception:  # whatever pretty_midi and mido raise: the file counts with the rest
+        return False
+
+
+def read_pretty(content: bytes, quiet: bool = True) -> None:
+    """As pretty_midi reads it; a failure counts as read when `quiet`."""
+    import pretty_midi
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            pretty_midi.PrettyMIDI(io.BytesIO(content))
+        except Exception:
+            if not quiet:
+                raise
+
+
+def read_mido(content: bytes, quiet: bool = True) -> None:
+    """As mido reads it; a failure counts as read when `quiet`."""
+    import mido
+
+    try:
+        mido.MidiFile(file=io.BytesIO(content))
+    except Exception:
+        if not quiet:
+            raise
+
+
+def total_seconds(files: list[bytes], ways: dict[str, Callable[[bytes], object]], repeats: int) -> Counter[str]:
+    """Seconds for all files by way, the fastest of `repeats` for each file and way; ways take turns file by file."""
+    totals: Counter[str] = Counter()
+    for content in files:
+        best: dict[str, float] = {}
+        for _ in range(repeats):
+            for way, read in ways.items():
+                started = time.perf_counter()
+                with suppress(Rejected):  # a file that is no song takes time too
+                    read(content)
+                best[way] = min(best.get(way, float("inf")), time.perf_counter() - started)
+        totals.update(best)
+    return totals
+
+
+def _row(figure: str, totals: Counter[str], files: int, ours: str, other: str, budget: float | None, note: str) -> Row:
+    return Row(
+        PART,
+        figure,
+        "ms a file",
+        1e3 * totals[ours] / files,
+        other,
+        1e3 * totals[other] / files,
+        totals[other] / totals[ours],
+        of="baseline / ours",
+        budget=None if budget is None else at_least(budget),
+        note=note,
+    )

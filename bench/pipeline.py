@@ -1,0 +1,82 @@
+"""The whole pipeline, format by format: clips a second of the command, and where a worker's time goes."""
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+from bench.material import CLIPS, SMALL, Context, command, plan, renderer, spec
+from bench.table import Row
+from data_specs.representations import representation
+from data_specs.spec import FORMATS, Clips
+from pipeline import shards
+from pipeline.shards import ShardBuilder, ShardTask
+
+PART = "pipeline"
+ALONE_CLIPS = 40  # built by one worker whose stages are timed
+# Stage -> functions of pipeline.shards; what is left of the time is writing, digests and statistics.
+STAGES = {"render": "render_clips", "encode": "encode_chunk", "controls": "controls"}
+WRITE = "write"
+
+
+def rows(context: Context) -> list[Row]:
+    """Two rows a format. The first command of all also makes index and plan, so they are made before."""
+    torch.set_num_threads(1)
+    plan(context.scratch)
+    return [row for name in FORMATS for row in (whole(context.scratch, name), alone(context.scratch, name))]
+
+
+def whole(scratch: Path, name: str) -> Row:
+    """The command on all cores, start-up of the workers and the finished dataset.json included."""
+    clips = Clips.parse(SMALL if name in ("cqt", "audio") else CLIPS)
+    count = clips.train + clips.valid
+    started = time.perf_counter()
+    command(scratch, "--format", name, "--clips", f"{clips.train}:{clips.valid}")
+    seconds = time.perf_counter() - started
+    figure = f"make dataset FORMAT={name} CLIPS={clips.train}:{clips.valid}, all cores, start-up included"
+    return Row(PART, figure, "clips/s", count / seconds, note=f"{seconds:.1f} s in all")
+
+
+def alone(scratch: Path, name: str) -> Row:
+    """One worker, start-up excluded: clips a second, and the share of each stage."""
+    with renderer() as plays, tempfile.TemporaryDirectory(dir=scratch) as folder:
+        stored = representation(name, spec().codec.name, spec().codec.codebooks)
+        builder = ShardBuilder(spec(), plan(scratch), plays, stored, "bench")
+        chunk = spec().format(name).chunk_clips
+        builder.build(ShardTask(name, "train", 0, 2, 0, chunk), Path(folder))  # loads and warms
+        with timed(STAGES) as seconds:
+            started = time.perf_counter()
+            builder.build(ShardTask(name, "train", 1, 2, chunk, chunk + ALONE_CLIPS), Path(folder))
+            total = time.perf_counter() - started
+    seconds[WRITE] = total - sum(seconds.values())
+    shares = ", ".join(f"{stage} {seconds[stage] / total:.0%}" for stage in (*STAGES, WRITE))
+    figure = f"{name} shards, one worker of one thread, start-up excluded"
+    return Row(
+        PART, figure, "clips/s", ALONE_CLIPS / total, note=f"{1e3 * total / ALONE_CLIPS:.1f} ms a clip: {shares}"
+    )
+
+
+@contextmanager
+def timed(stages: dict[str, str]) -> Iterator[Counter[str]]:
+    """Seconds spent in functions of `pipeline.shards` during the block, by stage."""
+    seconds: Counter[str] = Counter()
+
+    def around(stage: str, function: Any) -> Any:
+        def measured(*arguments: Any, **options: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return function(*arguments, **options)
+            finally:
+                seconds[stage] += time.perf_counter() - started
+
+        return measured
+
+    replaced = {name: around(stage, getattr(shards, name)) for stage, name in stages.items()}
+    with mock.patch.multiple(shards, **replaced):
+        yield seconds

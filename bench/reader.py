@@ -1,0 +1,105 @@
+"""Training batches: this project's reader beside tf.data and compressed npz, on the same clips. One thread each."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.material import Context, dataset
+from bench.table import Row, Timings, at_least, interleaved
+from training.order import order
+from training.shards import Dataset
+
+PART = "reader"
+FORMAT = "encodec"
+BATCH = 64
+REPEATS = 9
+NPZ_CLIPS = 128  # files written for npz, which takes long to write
+FIRST, CHECKED, UNCHECKED = "first pass", "CRC32C of every record", "later passes"
+TF, NPZ = "tf.data", "npz, compressed"
+
+
+def rows(context: Context) -> list[Row]:
+    """Clips a second. The first pass also opens the files and maps their pages; later ones check nothing again."""
+    torch.set_num_threads(1)
+    folder = dataset(context.scratch, FORMAT)
+    count = len(Dataset(folder)) // BATCH * BATCH
+    with tempfile.TemporaryDirectory() as scratch:
+        files = write_npz(Dataset(folder), Path(scratch))
+        opened = Dataset(folder)
+        ways: dict[str, Callable[[], int | None]] = {
+            FIRST: lambda: read_ours(Dataset(folder), count, check=True),
+            CHECKED: lambda: read_ours(opened, count, check=True),
+            UNCHECKED: lambda: read_ours(opened, count, check=False),
+            TF: lambda: read_tf(folder, count),
+            NPZ: lambda: read_npz(files),
+        }
+        timings = interleaved(ways, REPEATS)
+    return [
+        _row(timings, CHECKED, TF, 6),
+        _row(timings, UNCHECKED, TF, 10),
+        _row(timings, CHECKED, NPZ, 40),
+        _row(timings, FIRST, TF, None),
+    ]
+
+
+def _row(timings: Timings, ours: str, other: str, budget: float | None) -> Row:
+    return Row(
+        PART,
+        f"batches of {BATCH} {FORMAT} clips in random order, {ours}, one thread",
+        "clips/s",
+        timings.rate(ours),
+        other,
+        timings.rate(other),
+        timings.ratio(other, ours),
+        timings.cpu_ratio(other, ours),
+        "ours / baseline",
+        None if budget is None else at_least(budget),
+        "tf.data reads in the order of the files" if other == TF else "",
+    )
+
+
+def read_ours(dataset: Dataset, count: int, check: bool) -> int:
+    """Batches of a shuffled pass; `check` forgets which records were checked before."""
+    if check:
+        dataset._touched[:] = False
+    indices = order(0, 0, len(dataset))[:count]
+    out = dataset.empty(BATCH)
+    for start in range(0, count, BATCH):
+        dataset.gather(indices[start : start + BATCH], out)
+    return count
+
+
+def read_tf(folder: Path, count: int) -> int:
+    """Batches in file order through tf.data with one thread; shuffling would only cost it time."""
+    import tensorflow as tf
+
+    from data_specs.tf_data import tf_dataset
+
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = 1
+    options.threading.max_intra_op_parallelism = 1
+    for batch in tf_dataset(folder).batch(BATCH).take(count // BATCH).prefetch(2).with_options(options):
+        batch["data"].numpy()
+    return count
+
+
+def read_npz(files: list[Path]) -> int:
+    """Batches from one compressed file a clip."""
+    for start in range(0, len(files), BATCH):
+        loaded = [dict(np.load(path)) for path in files[start : start + BATCH]]
+        for name in ("data", "velocity", "chroma", "instruments"):
+            np.stack([clip[name] for clip in loaded])
+    return len(files)
+
+
+def write_npz(dataset: Dataset, folder: Path) -> list[Path]:
+    """The first clips as compressed npz files."""
+    files = []
+    for index in range(min(NPZ_CLIPS, len(dataset))):
+        clip = dataset[index]
+        files.append(folder / f"{index}.npz")
+        np.savez_compressed(files[-1], **{f.name: np.asarray(clip[f.name]) for f in dataset.features})
+    return files

@@ -1,0 +1,119 @@
+"""Rendering a clip: this project, FluidSynth alone (loaded once, state kept), and pretty_midi's own rendering."""
+
+import os
+from typing import Any
+
+import numpy as np
+
+from bench.material import Context, planned, renderer, spec
+from bench.table import Row, at_most, interleaved, over_limit, times_faster
+from pipeline.fluid import fluid
+from pipeline.plan import PlannedClip
+from pipeline.render import Renderer, soundfont_path
+
+PART = "render"
+CLIPS, REPEATS = 4, 9
+ORDERS = 6  # times that all clips are played in another order
+OURS, ALONE, PRETTY = "this project", "FluidSynth alone", "pretty_midi.fluidsynth"
+
+
+def rows(context: Context) -> list[Row]:
+    """Milliseconds a clip of 8 s on one thread, and whether a clip is the same after any others."""
+    clips = planned(context.scratch, CLIPS)
+    samples = spec().clip.samples
+    with renderer() as plays:
+
+        def ours() -> int:
+            for clip in clips:
+                plays.render(clip.notes, spec().instruments[clip.instrument], samples)
+            return len(clips)
+
+        alone = Alone()
+        songs = [pretty_song(clip) for clip in clips]
+        font = str(soundfont_path(spec().rendering.soundfont))
+
+        def pretty() -> int:
+            for song in songs:
+                song.fluidsynth(fs=spec().clip.sample_rate, sf2_path=font)
+            return len(songs)
+
+        timings = interleaved({OURS: ours, ALONE: lambda: alone.play(clips, samples), PRETTY: pretty}, REPEATS)
+        differing = differing_clips(plays, clips, samples)
+    limit = over_limit(
+        PART,
+        "render an 8 s clip, one thread",
+        timings,
+        OURS,
+        ALONE,
+        at_most(1.3),
+        note="FluidSynth alone keeps one synthesiser, whose state makes a clip depend on those before it",
+    )
+    same = f"clips that differ from their first rendering, of {ORDERS * CLIPS} in random order"
+    return [
+        limit,
+        times_faster(PART, "render an 8 s clip, one thread", timings, OURS, PRETTY, None),
+        Row(PART, same, "clips", float(differing), budget=at_most(0)),
+    ]
+
+
+def differing_clips(plays: Renderer, clips: list[PlannedClip], samples: int) -> int:
+    """How many renderings in random orders are not, bit for bit, those of the first time."""
+
+    def render(index: int) -> np.ndarray:
+        clip = clips[index]
+        return plays.render(clip.notes, spec().instruments[clip.instrument], samples)
+
+    first = [render(index) for index in range(len(clips))]
+    order = np.random.default_rng(0).permutation(np.repeat(np.arange(len(clips)), ORDERS))
+    return sum(not np.array_equal(render(int(index)), first[index]) for index in order)
+
+
+class Alone:
+    """The library with nothing around it: one synthesiser, events and samples through its C functions."""
+
+    def __init__(self) -> None:
+        self.call = fluid().call
+        settings = self.call["new_fluid_settings"]()
+        self.call["fluid_settings_setnum"](settings, b"synth.sample-rate", float(spec().clip.sample_rate))
+        self.call["fluid_settings_setnum"](settings, b"synth.gain", spec().rendering.gain)
+        for name in (b"synth.reverb.active", b"synth.chorus.active"):
+            self.call["fluid_settings_setint"](settings, name, 0)
+        self.synth = self.call["new_fluid_synth"](settings)
+        font = soundfont_path(spec().rendering.soundfont)
+        self.font = self.call["fluid_synth_sfload"](self.synth, os.fsencode(font), 1)
+
+    def play(self, clips: list[PlannedClip], samples: int) -> int:
+        """Render clips one after the other; returns how many."""
+        write, on, off = (self.call[f"fluid_synth_{name}"] for name in ("write_float", "noteon", "noteoff"))
+        for clip in clips:
+            program = spec().instruments[clip.instrument].program
+            self.call["fluid_synth_program_select"](self.synth, 0, self.font, 0, program)
+            left, right = np.empty(samples, np.float32), np.empty(samples, np.float32)
+            now = 0
+            for onset, offset, pitch, velocity in clip.notes.tolist():
+                for time, velocity_ in ((onset, velocity), (offset, 0)):
+                    if time > now:
+                        write(self.synth, time - now, left.ctypes.data, now, 1, right.ctypes.data, now, 1)
+                        now = time
+                    if velocity_:
+                        on(self.synth, 0, pitch, velocity_)
+                    else:
+                        off(self.synth, 0, pitch)
+            if samples > now:
+                write(self.synth, samples - now, left.ctypes.data, now, 1, right.ctypes.data, now, 1)
+        return len(clips)
+
+
+def pretty_song(clip: PlannedClip) -> Any:
+    """The clip as a pretty_midi song."""
+    import pretty_midi
+
+    rate = spec().clip.sample_rate
+    song = pretty_midi.PrettyMIDI()
+    part = pretty_midi.Instrument(program=spec().instruments[clip.instrument].program)
+    part.notes = [
+        pretty_midi.Note(velocity=velocity, pitch=pitch, start=onset / rate, end=offset / rate)
+        for onset, offset, pitch, velocity in clip.notes.tolist()
+    ]
+    song.instruments.append(part)
+    return song

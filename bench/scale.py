@@ -1,0 +1,80 @@
+"""Cost against the number of clips, 1x, 4x and 16x: seconds a clip must not grow, nor must memory."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench.material import ROOT, Context, plan
+from bench.processes import Memory, family
+from bench.table import Row, at_most
+
+PART = "scale"
+FORMAT = "encodec"
+TRAIN, VALID = 400, 80
+FACTORS = (1, 4, 16)
+
+
+def rows(context: Context) -> list[Row]:
+    """Seconds a clip between 4x and 16x beside those between 1x and 4x, so that start-up falls out; largest memory."""
+    plan(context.scratch)  # index and plan are not measured
+    seconds, memory = zip(*(built(context.scratch, factor) for factor in FACTORS), strict=True)
+    clips = [factor * (TRAIN + VALID) for factor in FACTORS]
+    early = (seconds[1] - seconds[0]) / (clips[1] - clips[0])
+    late = (seconds[2] - seconds[1]) / (clips[2] - clips[1])
+    counts = ", ".join(f"{count} in {took:.0f} s" for count, took in zip(clips, seconds, strict=True))
+    found = [
+        Row(
+            PART,
+            f"time of a further {FORMAT} clip, all cores",
+            "ms",
+            1e3 * late,
+            "the same at a quarter of the clips",
+            1e3 * early,
+            late / early,
+            of="ours / baseline",
+            budget=at_most(1.1),
+            note=counts,
+        )
+    ]
+    for role in ("client", "worker"):
+        sizes = [of_run.get(role, {"all": 0.0})["all"] for of_run in memory]
+        megabytes = ", ".join(f"{size:.0f} MB" for size in sizes)
+        found.append(
+            Row(
+                PART,
+                f"largest memory of a {role} at {FACTORS[-1]} times the clips",
+                "MB",
+                sizes[-1],
+                "the same at 1x",
+                sizes[0],
+                sizes[-1] / sizes[0],
+                of="ours / baseline",
+                budget=at_most(1.1),
+                note=f"{megabytes} for {', '.join(map(str, clips))} clips",
+            )
+        )
+    return found
+
+
+def built(scratch: Path, factor: int) -> tuple[float, dict[str, dict[str, float]]]:
+    """Seconds of `make dataset` at `factor` times the clips, and its memory by role."""
+    with tempfile.TemporaryDirectory(dir=scratch) as out:
+        options = ["--format", FORMAT, "--clips", f"{factor * TRAIN}:{factor * VALID}", "--out", out]
+        command = [sys.executable, "-m", "pipeline", "dataset", *options, "--index", str(scratch / "data")]
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with Memory(lambda: family(process.pid)) as memory:
+            said = process.communicate()[1]
+        if process.returncode:
+            raise RuntimeError(f"make dataset CLIPS={options[3]} failed: {said.strip()[-300:]}")
+        return time.perf_counter() - started, memory.summary()

@@ -1,0 +1,99 @@
+"""A training step of the 1-D U-Net beside that of denoising-diffusion-pytorch, at equal parameters, batch and length.
+
+That package is installed into a folder of its own, without its dependencies: torchvision and torchaudio, which its
+other modules want, have no build that loads beside a CPU torch. Its 1-D network needs einops alone; `accelerate`,
+which only its trainer uses, is stood in for.
+"""
+
+import importlib
+import os
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.material import Context
+from bench.table import Row, interleaved, times_faster
+from training.conditioning import ControlLayout
+from training.config import load_config
+from training.networks import build_network, parameter_count
+
+PART = "unet"
+PACKAGES = ("denoising-diffusion-pytorch", "einops", "ema-pytorch")
+CHANNELS, FRAMES, BATCH = 128, 152, 8  # two seconds of encodec; theirs wants a length that divides by 8
+REPEATS = 7
+OURS, PUBLIC = "this project", "denoising-diffusion-pytorch"
+
+
+def rows(context: Context) -> list[Row]:
+    """Milliseconds of forward, backward and Adam on one thread.
+
+    Raises:
+        RuntimeError: the package cannot be installed, with pip's reason.
+    """
+    torch.set_num_threads(1)
+    mine = unconditional()
+    theirs = public(installed(context.scratch / "public"), parameter_count(mine))
+    x, target = torch.randn(2, BATCH, CHANNELS, FRAMES)
+    ways = {
+        OURS: step(mine, x, target, lambda network: network(x, torch.linspace(-1, 1, BATCH))),
+        PUBLIC: step(theirs, x, target, lambda network: network(x, torch.linspace(0, 999, BATCH))),
+    }
+    timings = interleaved(ways, REPEATS)
+    sizes = f"{parameter_count(mine) / 1e6:.2f} M beside {parameter_count(theirs) / 1e6:.2f} M parameters"
+    figure = f"training step of a 1-D U-Net, batch {BATCH}, {CHANNELS} x {FRAMES}, one thread"
+    return [times_faster(PART, figure, timings, OURS, PUBLIC, note=f"{sizes}, no controls, mean squared error")]
+
+
+def unconditional() -> nn.Module:
+    """The network of the `tiny` config for encodec, without control branches."""
+    table = load_config("tiny", "edm", "encodec").network | {"controls": {}}
+    return build_network(table, (CHANNELS, FRAMES), ControlLayout((("velocity", 1),)))
+
+
+def step(
+    network: nn.Module, x: torch.Tensor, target: torch.Tensor, run: Callable[[nn.Module], Any]
+) -> Callable[[], None]:
+    """One training step as a function."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+
+    def work() -> None:
+        optimizer.zero_grad()
+        (run(network) - target).square().mean().backward()
+        optimizer.step()
+
+    return work
+
+
+def installed(folder: Path) -> Path:
+    """A folder with the package and what its network imports."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), *PACKAGES]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PIP_NO_INPUT": "1"})
+    if done.returncode:
+        raise RuntimeError(f"pip cannot install {PACKAGES[0]}: {done.stderr.strip().splitlines()[-1]:.200}")
+    return folder
+
+
+def public(folder: Path, parameters: int) -> nn.Module:
+    """Their U-Net with the width that comes nearest to `parameters`."""
+    sys.path.insert(0, str(folder))
+    stand_in = types.ModuleType("accelerate")
+    stand_in.Accelerator = object  # type: ignore[attr-defined]
+    sys.modules.setdefault("accelerate", stand_in)
+    package = types.ModuleType("denoising_diffusion_pytorch")  # its __init__ imports what cannot be loaded
+    package.__path__ = [str(folder / "denoising_diffusion_pytorch")]
+    sys.modules["denoising_diffusion_pytorch"] = package
+    module = importlib.import_module("denoising_diffusion_pytorch.denoising_diffusion_pytorch_1d")
+
+    def made(width: int) -> nn.Module:
+        network: nn.Module = module.Unet1D(dim=width, channels=CHANNELS, dim_mults=(1, 2, 4, 8))
+        return network
+
+    widths = range(8, 129, 4)
+    nearest = min(widths, key=lambda width: abs(parameter_count(made(width)) - parameters))
+    return made(nearest)

@@ -1,0 +1,45 @@
+"""Everything that this project promises to hold under faults, and the tests that hold it.
+
+`docs/promises.md` is this table for people: `python -m tests.promises` writes it.
+"""
+
+from tests.promises.datasets import CONTENT, FINISHING, PLAN
+from tests.promises.hostile import INPUT, MACHINES
+from tests.promises.models import DATA, SAMPLES, STEPS
+from tests.promises.promise import Promise
+
+CHAPTERS: dict[str, tuple[Promise, ...]] = {
+    "Which clips there are": PLAN,
+    "What is in them": CONTENT,
+    "How a dataset is finished": FINISHING,
+    "What is trained on": DATA,
+    "Training that stops and goes on": STEPS,
+    "Samples": SAMPLES,
+    "Machines that fail": MACHINES,
+    "Hostile and broken input": INPUT,
+}
+PROMISES = tuple(promise for chapter in CHAPTERS.values() for promise in chapter)
+
+
+def markdown() -> str:
+    """The table of all chapters."""
+    mutations = sum(len(promise.mutations) for promise in PROMISES)
+    lines = [
+        "# What is promised, and which test holds it",
+        "",
+        f"{len(PROMISES)} promises. Paths are below `tests/`. *Broken by* counts the edits of the code that break the "
+        f"promise on purpose, {mutations} in all: with each of them a test of that row goes red "
+        "(`python -m tests.mutations`). Rows without edits are tested by doing the damage itself. "
+        "Written by `python -m tests.promises`.",
+        "",
+    ]
+    for title, chapter in CHAPTERS.items():
+        lines += [f"## {title}", "", "| fault | promise | tests | broken by |", "|---|---|---|---:|"]
+        lines += [_line(promise) for promise in chapter]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _line(promise: Promise) -> str:
+    tests = "<br>".join(f"`{test}`" for test in promise.tests)
+    return f"| {promise.fault} | {promise.kept} | {tests} | {len(promise.mutations) or '–'} |"

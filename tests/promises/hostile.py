@@ -1,0 +1,127 @@
+"""What broken machines and hostile input may not do."""
+
+from tests.promises.promise import mutation, promise
+
+MACHINES = (
+    promise(
+        "kill -9 of worker, scheduler or client at drawn moments",
+        "the same command ends with the same bytes",
+        "faults/test_kills.py::test_a_killed_process_costs_nothing_but_time ::test_killed_at_twenty_moments",
+    ),
+    promise(
+        "a full or read-only disk, a quota",
+        "one sentence; what is finished stands, nothing is half-written",
+        "faults/test_disks.py::test_a_disk_that_fills_up_on_the_workers "
+        "::test_every_refusal_of_a_disk_is_one_sentence_and_leaves_nothing ::test_an_output_where_nobody_may_write "
+        "training/test_checkpoint.py::test_a_full_disk_keeps_what_stands",
+        mutation("data_specs/files.py", "temporary.unlink(missing_ok=True)", "pass"),
+    ),
+    promise(
+        "a shard truncated, or with one bit flipped",
+        "found and named by the next run, by validate and by the reader",
+        "faults/test_disks.py::test_a_truncated_shard_is_found_by_the_next_run "
+        "::test_one_flipped_bit_is_named_and_the_shard_made_again_once_it_is_deleted "
+        "training/test_shards.py::test_a_truncated_shard_is_refused_at_once",
+    ),
+    promise(
+        "a dataset.json of another spec",
+        "refused by the name of the key and left alone",
+        "faults/test_disks.py::test_a_manifest_of_another_spec_is_refused_and_left_alone",
+    ),
+    promise(
+        "a clip or a file that kills every worker",
+        "isolated in a child process, named and counted; the rest is built",
+        "faults/test_poison.py::test_a_clip_that_kills_its_worker_is_left_out_by_name "
+        "::test_a_file_that_kills_its_worker_is_left_out_by_name "
+        "pipeline/test_cluster.py::test_a_task_that_kills_its_worker_again_and_again_ends_the_run_by_name",
+    ),
+    promise(
+        "a curious neighbour on the network",
+        "scheduler, workers and dashboard listen on loopback unless told otherwise",
+        "pipeline/test_cluster.py::test_only_this_machine_can_reach_scheduler_and_workers",
+        mutation("pipeline/workers.py", 'LOOPBACK = "127.0.0.1"', 'LOOPBACK = "0.0.0.0"'),
+    ),
+)
+
+INPUT = (
+    promise(
+        "mutated MIDI files (100 000 by `python -m tests.faults.fuzz_midi`, 1 200 and 300 in the suite)",
+        "no crash, no hang, no memory past the limit; both readers agree; every file is accounted for",
+        "faults/test_fuzz.py::test_mutated_midi_files_cost_nothing "
+        "pipeline/test_midi.py::test_mutated_files_are_read_alike_by_both_readers_or_rejected",
+    ),
+    promise(
+        "a MIDI file that hangs, swells or kills its reader",
+        "the child is killed, the file tried once more alone, then counted as timeout, memory or crash",
+        "pipeline/test_sandbox.py::test_what_goes_wrong_is_named_and_the_next_call_works "
+        "::test_an_input_is_given_a_second_chance_in_a_fresh_child",
+        mutation("pipeline/sandbox.py", "    _limit_memory(memory_mb)\n", "    del memory_mb\n"),
+    ),
+    promise(
+        "a MIDI file beyond a limit",
+        "rejected by size first, the same on every machine",
+        "pipeline/test_midi.py::test_limits_are_exact_and_the_same_for_both_readers",
+        mutation("pipeline/midi.py", "if count > limits.notes:", "if count > limits.notes + 1:"),
+    ),
+    promise(
+        "shards with altered lengths, CRCs or fields; any bytes as a record",
+        "only RecordError comes out, and only true records before it",
+        "data_specs/test_records.py::test_a_damaged_file_raises_only_our_error_and_yields_only_true_records "
+        "::test_any_bytes_as_a_payload_raise_only_our_error "
+        "faults/test_fuzz.py::test_a_damaged_dataset_raises_only_our_error_and_gives_only_true_clips",
+    ),
+    promise(
+        "a dataset.json or shapes.txt that lies: sizes, dtypes, paths out of the folder",
+        "only UserError comes out; nothing outside the folder is opened",
+        "faults/test_fuzz.py::test_a_manifest_that_lies_raises_only_our_error "
+        "::test_a_shard_outside_the_folder_is_not_opened "
+        "data_specs/test_dataset.py::test_any_text_as_shapes_raises_only_our_error",
+    ),
+    promise(
+        "archives with absolute paths, `..`, links, devices, bombs",
+        "counted and passed over, or one sentence; nothing is written, memory stays",
+        "pipeline/test_sources.py::test_tricks_are_counted_and_nothing_is_written "
+        "::test_bombs_are_refused_in_constant_memory "
+        "::test_a_damaged_archive_gives_a_sentence_or_files_and_never_another_error",
+    ),
+    promise(
+        "links, pipes and odd names in a folder",
+        "links may not leave it, pipes are not opened, names are escaped and still found",
+        "pipeline/test_sources.py::test_links_may_not_leave_the_folder ::test_pipes_are_not_opened "
+        "::test_names_that_are_not_utf_8_are_escaped_and_still_found",
+    ),
+    promise(
+        "a malicious pickle as checkpoint, snapshot or codec weights",
+        "nothing in it runs",
+        "training/test_checkpoint.py::test_a_malicious_pickle_does_not_run "
+        "data_specs/test_encodec_24khz.py::test_code_in_a_weights_file_does_not_run",
+        mutation(
+            "training/checkpoint.py",
+            'map_location="cpu", weights_only=True)',
+            'map_location="cpu", weights_only=False)',
+        ),
+        mutation("data_specs/codecs/encodec_24khz.py", "weights_only=True", "weights_only=False"),
+    ),
+    promise(
+        "curve files with NaN, wrong order, points outside, nothing or a million points",
+        "one sentence that says what is wrong",
+        "data_specs/test_curves.py::test_bad_json_is_refused_in_one_sentence "
+        "::test_no_text_raises_anything_but_a_sentence ::test_no_value_raises_anything_but_a_sentence "
+        "::test_points_beyond_the_clip_and_unknown_instruments_are_refused "
+        "faults/test_fuzz.py::test_huge_curve_files_end_soon",
+    ),
+    promise(
+        "specs and configs with unknown keys or wrong types",
+        "file, key and what was expected",
+        "data_specs/test_spec.py::test_faults_are_named_with_file_and_key "
+        "training/test_config.py::test_what_is_wrong_is_named "
+        "faults/test_fuzz.py::test_mutated_specs_and_configs_raise_only_our_error",
+        mutation("data_specs/spec.py", 'extra="forbid"', 'extra="ignore"'),
+    ),
+    promise(
+        "names from files on HTML pages",
+        "escaped",
+        "data_specs/test_page.py::test_every_text_is_escaped_and_tags_are_balanced",
+        mutation("data_specs/page/markup.py", "else escape(child) for child", "else str(child) for child"),
+    ),
+)

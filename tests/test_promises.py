@@ -1,0 +1,41 @@
+"""The table of promises names tests that exist and edits that apply; each edit is noticed (slow)."""
+
+import ast
+from functools import cache
+
+import pytest
+
+from tests.mutations import faults, try_all
+from tests.promises import PROMISES, markdown
+from tests.promises.promise import ROOT, TESTS
+
+
+@cache
+def functions_in(path: str) -> set[str]:
+    """Names of the test functions in a file below tests/."""
+    tree = ast.parse((TESTS / path).read_text(encoding="utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.kept[:50])
+def test_every_test_exists_and_every_edit_applies_once(promise):
+    assert promise.tests
+    for test in promise.tests:
+        path, _, name = test.partition("::")
+        assert name in functions_in(path), test
+    for mutation in promise.mutations:
+        text = (ROOT / mutation.file).read_text(encoding="utf-8")
+        for old, new in mutation.edits:
+            assert text.count(old) == 1, (mutation.file, old)
+            assert new != old
+
+
+def test_the_table_for_people_is_up_to_date():
+    """If not: python -m tests.promises."""
+    assert (ROOT / "docs" / "promises.md").read_text(encoding="utf-8") == markdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("promise", [p for p in PROMISES if p.mutations], ids=lambda promise: promise.kept[:50])
+def test_every_edit_is_noticed(promise):
+    assert not faults(try_all([promise]))

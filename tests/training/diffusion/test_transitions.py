@@ -1,0 +1,177 @@
+"""Categorical diffusion against enumeration: one-step matrices, Bayes' rule and full sums over classes, in float64."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from data_specs.errors import UserError
+from training.diffusion.noise import BatchNoise
+from training.diffusion.schedules import cosine_alphabars, linear_alphabars
+from training.diffusion.transitions import TRANSITIONS, categorical
+
+CLASSES = 5
+STEPS = 12
+BARS = {"uniform": linear_alphabars(STEPS), "absorbing": cosine_alphabars(STEPS)}
+
+
+def one_step(name: str, alpha: float) -> Tensor:
+    """The matrix Q[i, j] = q(x_t = j | x_{t-1} = i), written down from the definition of each process."""
+    size = CLASSES + (name == "absorbing")
+    eye = torch.eye(size, dtype=torch.float64)
+    if name == "uniform":
+        return alpha * eye + (1 - alpha) / CLASSES * torch.ones(size, size, dtype=torch.float64)
+    mask = torch.zeros(size, size, dtype=torch.float64)
+    mask[:, CLASSES] = 1
+    return alpha * eye + (1 - alpha) * mask
+
+
+def product(name: str, start: int, stop: int) -> Tensor:
+    """q(x_stop | x_start) as the product of one-step matrices."""
+    bars = BARS[name]
+    result = torch.eye(CLASSES + (name == "absorbing"), dtype=torch.float64)
+    for t in range(start + 1, stop + 1):
+        result = result @ one_step(name, float(bars[t] / bars[t - 1]))
+    return result
+
+
+def transition(name: str):
+    return TRANSITIONS[name](CLASSES, float(BARS[name][-1]))
+
+
+def posterior(name: str, x_t: int, past: int, now: int) -> Tensor:
+    """[C, V]: q(x_past | x_now = x_t, x_0 = j) by Bayes' rule for every x_0; zero where x_t cannot come from x_0."""
+    joint = product(name, 0, past)[:CLASSES] * product(name, past, now)[:, x_t]
+    total = joint.sum(1, keepdim=True)
+    return torch.where(total > 0, joint / total.clamp(min=1e-300), 0.0)
+
+
+PAIRS = [(0, 1), (1, 2), (5, 6), (11, 12), (0, 4), (3, 9), (2, 12)]
+CASES = [(name, past, now) for name in TRANSITIONS for past, now in PAIRS]
+
+
+@pytest.mark.parametrize("name", TRANSITIONS)
+def test_corruption_follows_the_product_of_one_step_matrices(name: str) -> None:
+    count = 40_000
+    for now in (1, 6, STEPS):
+        exact = product(name, 0, now)[2]
+        x0 = torch.full((count, 1, 1), 2)
+        x_t = transition(name).corrupt(x0, BARS[name][now].expand(count), BatchNoise(now, count))
+        shares = torch.bincount(x_t.flatten(), minlength=len(exact)) / count
+        assert (shares - exact).abs().max() < 4 * 0.5 / math.sqrt(count)
+
+
+@pytest.mark.parametrize(("name", "past", "now"), CASES)
+def test_model_posterior_is_the_mixture_of_true_ones(name: str, past: int, now: int) -> None:
+    """p(x_s | x_t) proportional to sum_j q(x_t | x_s) q(x_s | x_0 = j) pi_j, for every x_t."""
+    torch.manual_seed(0)
+    log_pi = torch.randn(CLASSES, dtype=torch.float64).log_softmax(0)
+    size = CLASSES + (name == "absorbing")
+    for x_t in range(size):
+        joint = (log_pi.exp() @ product(name, 0, past)[:CLASSES]) * product(name, past, now)[:, x_t]
+        if float(joint.sum()) == 0:
+            continue
+        step = transition(name).step(
+            log_pi.view(1, 1, 1, -1),
+            torch.tensor([[[x_t]]]),
+            BARS[name][past].view(1),
+            BARS[name][now].view(1),
+        )
+        assert step.shape == (1, 1, 1, size)
+        assert float(step.exp().sum()) == pytest.approx(1, abs=1e-14)
+        assert (step.exp()[0, 0, 0] - joint / joint.sum()).abs().max() < 1e-14
+
+
+@pytest.mark.parametrize(("name", "past", "now"), CASES)
+def test_a_certain_model_has_the_posterior_of_bayes(name: str, past: int, now: int) -> None:
+    for x_t in range(CLASSES + (name == "absorbing")):
+        exact = posterior(name, x_t, past, now)
+        for j in range(CLASSES):
+            if float(exact[j].sum()) == 0:
+                continue
+            log_pi = torch.full((1, 1, 1, CLASSES), -math.inf, dtype=torch.float64)
+            log_pi[..., j] = 0
+            step = transition(name).step(
+                log_pi, torch.tensor([[[x_t]]]), BARS[name][past].view(1), BARS[name][now].view(1)
+            )
+            assert (step.exp()[0, 0, 0] - exact[j]).abs().max() < 1e-14
+
+
+@pytest.mark.parametrize(("name", "past", "now"), CASES)
+def test_divergence_is_the_enumerated_sum(name: str, past: int, now: int) -> None:
+    torch.manual_seed(past + now)
+    logits = 3 * torch.randn(CLASSES, dtype=torch.float64)
+    pi = logits.softmax(0)
+    for x_t in range(CLASSES + (name == "absorbing")):
+        exact = posterior(name, x_t, past, now)
+        joint = (pi @ product(name, 0, past)[:CLASSES]) * product(name, past, now)[:, x_t]
+        model = joint / joint.sum()
+        for j in range(CLASSES):
+            q = exact[j]
+            if float(q.sum()) == 0:
+                continue
+            expected = torch.where(q > 0, q * (q.clamp(min=1e-300) / model).log(), 0.0).sum()
+            found = transition(name).divergence(
+                logits.view(1, 1, 1, -1),
+                torch.tensor([[[j]]]),
+                torch.tensor([[[x_t]]]),
+                BARS[name][past].view(1),
+                BARS[name][now].view(1),
+            )
+            assert float(found - expected) == pytest.approx(0, abs=1e-14)
+            if past == 0:
+                assert float(found) == pytest.approx(float(-model[j].log()), abs=1e-14)
+
+
+@pytest.mark.parametrize("name", TRANSITIONS)
+def test_divergence_is_never_negative_and_small_ones_survive_float32(name: str) -> None:
+    torch.manual_seed(0)
+    bars = cosine_alphabars(1000)
+    logits = 2 * torch.randn(7, 4, 16, 1024)
+    process = TRANSITIONS[name](1024, 0.0)
+    x0 = torch.randint(1024, (7, 4, 16))
+    now = torch.tensor([1, 2, 50, 500, 900, 990, 1000])
+    x_t = process.corrupt(x0, bars[now], BatchNoise(0, 7))
+    exact = process.divergence(logits.double(), x0, x_t, bars[now - 1], bars[now])
+    rough = process.divergence(logits, x0, x_t, bars[now - 1], bars[now])
+    assert float(exact.min()) > -1e-15
+    # T = 1000 multiplies these, so they must keep their digits at every time, however small they are.
+    assert ((rough - exact).mean((1, 2)).abs() <= 1e-5 * exact.mean((1, 2)) + 1e-12).all()
+    assert ((rough - exact).abs() <= 1e-3 * exact + 1e-12).all()
+
+
+def test_gradient_is_finite_for_extreme_logits() -> None:
+    bars = cosine_alphabars(1000)
+    for name in TRANSITIONS:
+        process = TRANSITIONS[name](8, 0.0)
+        logits = torch.tensor([90.0, -90, 0, 0, 0, 0, 0, 0]).expand(4, 1, 3, 8).clone().requires_grad_()
+        x0 = torch.tensor([0, 1, 2]).view(1, 1, 3).expand(4, -1, -1)
+        now = torch.tensor([1, 2, 500, 1000])
+        x_t = process.corrupt(x0, bars[now], BatchNoise(0, 4))
+        loss = process.divergence(logits, x0, x_t, bars[now - 1], bars[now])
+        loss.sum().backward()
+        assert torch.isfinite(loss).all()
+        assert torch.isfinite(logits.grad).all()
+
+
+def test_prior_divergence_is_the_enumerated_sum() -> None:
+    row = product("uniform", 0, STEPS)[0]
+    expected = float((row * (row * CLASSES).log()).sum())
+    assert transition("uniform").prior_divergence() == pytest.approx(expected, abs=1e-14)
+    assert TRANSITIONS["uniform"](CLASSES, 0.0).prior_divergence() == pytest.approx(0, abs=1e-15)
+    assert transition("absorbing").prior_divergence() == 0
+
+
+def test_absorbing_needs_a_schedule_that_ends_in_nothing() -> None:
+    with pytest.raises(UserError, match="schedule = 'cosine'"):
+        TRANSITIONS["absorbing"](CLASSES, 1e-5)
+
+
+def test_categorical_draws_have_the_right_shares() -> None:
+    log_prob = torch.tensor([0.0, 0.1, 0.2, 0.0, 0.7, 0.0]).log()
+    uniform = torch.linspace(0, 1, 10_001)[:-1]
+    drawn = categorical(log_prob.expand(10_000, -1), uniform)
+    shares = torch.bincount(drawn, minlength=6) / 10_000
+    assert (shares - log_prob.exp()).abs().max() < 2e-4
+    assert shares[0] == shares[3] == shares[5] == 0

@@ -1,0 +1,185 @@
+"""The whole command on a real PVT-audio and untrained models: what it says is checked, not how well they do."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data_specs.errors import UserError
+from pipeline.cli import main as pipeline
+from training.checkpoint import write_snapshot
+from training.cli import main as training
+from training.config import load_config
+from training.evaluation.adherence import MEASURES
+from training.evaluation.evaluate import Options, evaluate, run_controls, run_names
+from training.evaluation.inference import inference_time
+from training.evaluation.judging import Judge
+from training.runs import DataFacts, build, load_run
+from training.shards import Dataset
+
+CONFIG = """
+[training]
+steps = 10
+batch = 4
+[network.encodec]
+kind = "unet"
+channels = 4
+factors = [2]
+[network.disc]
+kind = "unet"
+channels = 4
+factors = [2]
+code_embedding = 2
+[network.cqt]
+kind = "unet"
+channels = 2
+factors = [2]
+"""
+
+
+@pytest.fixture(scope="module")
+def pvt_audio(tmp_path_factory):
+    """A PVT-audio of 24 and 8 clips, made by the pipeline itself."""
+    out = tmp_path_factory.mktemp("data")
+    assert pipeline(["dataset", "--format", "audio", "--clips", "24:8", "--out", str(out), "--workers", "1"]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def snapshots(make_dataset, tmp_path_factory):
+    """Untrained models of three frameworks: {format: snapshot file}."""
+    folder = tmp_path_factory.mktemp("runs")
+    config = folder / "small.toml"
+    config.write_text(CONFIG)
+    paths = {}
+    for paradigm, format_name in (("edm", "encodec"), ("discdpm", "disc"), ("ddpm", "cqt")):
+        data = Dataset(make_dataset(folder, format_name, {"train": 2, "valid": 2})[0])
+        run = build(load_config(str(config), paradigm, format_name), DataFacts.of(data.info, data.features))
+        paths[format_name] = folder / format_name / "snapshot.safetensors"
+        write_snapshot(paths[format_name], run.network.state_dict(), run.facts())
+    return paths
+
+
+@pytest.fixture(scope="module")
+def found(pvt_audio, snapshots):
+    options = Options(data=pvt_audio, clips=10, seconds=2, sampler_steps=2)
+    return evaluate([snapshots["encodec"], snapshots["disc"]], options)
+
+
+def test_rows_hold_everything_the_tables_show(found):
+    encodec, disc = found.rows
+    assert (encodec["paradigm"], encodec["format"], disc["paradigm"]) == ("edm", "encodec", "discdpm")
+    for row in found.rows:
+        score = row["fad"]["pvt-net"]["train"]
+        assert (score["clips"], score["reference_clips"], score["frames_per_clip"]) == (10, 24, 2)
+        assert score["value"] > row["ceiling"]["fad"]["pvt-net"]["train"]["value"] > 0
+        assert set(row["adherence"]) == set(row["ceiling"]["adherence"]) == set(MEASURES)
+        assert row["anchors"]["ceiling"]["chroma"] > row["anchors"]["floor"]["chroma"] + 0.4
+        assert row["samples"]["clips"] == 10
+        assert row["inference"]["64x8"]["extrapolated"]
+        assert row["inference"]["64x8"]["seconds"] > row["inference"]["8x4"]["seconds"]
+    assert encodec["samples"]["evaluations"] == 3  # two steps of Heun's method, the last of first order
+    assert encodec["inference"]["8x4"]["evaluations"] == 35
+    assert found.reference["train_clips"] == 24
+    assert [clip["id"] for clip in found.clips["encodec/snapshot.safetensors"]] == [f"{i:05d}" for i in range(10)]
+
+
+def test_missing_weights_leave_a_reason_and_the_rest(found):
+    for row in found.rows:
+        assert "set PVT_VGGISH" in row["fad"]["vggish"]["missing"]
+
+
+def test_the_same_seed_gives_the_same_figures_in_another_batch_size(found, pvt_audio, snapshots, monkeypatch):
+    monkeypatch.setattr("training.evaluation.judging.BATCH", 3)
+    options = Options(data=pvt_audio, clips=10, seconds=2, sampler_steps=2)
+    again = evaluate([snapshots["disc"]], options).rows[0]
+    first = found.rows[1]
+    assert again["fad"]["pvt-net"]["train"]["value"] == pytest.approx(
+        first["fad"]["pvt-net"]["train"]["value"], rel=0.02
+    )
+    assert again["adherence"]["instrument"] == pytest.approx(first["adherence"]["instrument"], abs=0.1)
+
+
+def test_the_command_writes_all_files(pvt_audio, snapshots, tmp_path, capsys):
+    arguments = ["--run", str(snapshots["encodec"]), "--data", str(pvt_audio), "--clips", "4", "--seconds", "2"]
+    arguments += ["--sampler-steps", "1", "--out", str(tmp_path / "out"), "--device", "cpu"]
+    assert training(["evaluate", *arguments]) == 0
+    assert "Frechet audio distance" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "out" / "evaluation.json").read_text())["rows"]
+    assert rows[0]["format"] == "encodec"
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "evaluation.json",
+        "evaluation.md",
+        "evaluation.csv",
+        "clips.json",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--clips", "1"], "CLIPS=1 cannot be judged"),
+        (["--clips", "x"], "CLIPS=x is not a whole number"),
+        (["--preset", "table43"], "table43 is not known; choose from table41, table42"),
+        (["--seconds", "9"], "longer than the 8 s"),
+        (["--data", "/nowhere"], "there is no dataset at /nowhere"),
+        (["--run", "/nowhere"], "there is no snapshot in /nowhere"),
+        (["--classifier", "/nowhere"], "cannot be read"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(pvt_audio, snapshots, capsys, changes, message):
+    arguments = ["--run", str(snapshots["encodec"]), "--data", str(pvt_audio), "--clips", "4", *changes]
+    assert training(["evaluate", *arguments, "--device", "cpu"]) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1
+    assert message in error[0]
+
+
+def test_a_model_of_other_instruments_is_refused(pvt_audio, snapshots):
+    from dataclasses import replace
+
+    from training.evaluation.evaluate import check_instruments
+
+    judge = Judge(pvt_audio, 48_000, anchor_clips=2)
+    run = load_run(snapshots["encodec"])
+    check_instruments(run, judge, Path("run"))
+    other = replace(run, data=run.data.model_copy(update={"instruments": ("organ", "violin", "trumpet")}))
+    with pytest.raises(UserError, match="run was trained on organ, violin, trumpet"):
+        check_instruments(other, judge, Path("run"))
+
+
+def test_controls_are_looked_up_at_each_frames_sample(snapshots):
+    run = load_run(snapshots["cqt"])
+    rng = np.random.default_rng(0)
+    batch = {
+        "velocity": torch.from_numpy(rng.random((2, 150), dtype=np.float32)),
+        "chroma": torch.from_numpy(rng.random((2, 150), dtype=np.float32)),
+        "instruments": torch.from_numpy(rng.random((2, 3, 150), dtype=np.float32)),
+    }
+    found = run.data.layout.split(run_controls(run, batch, 48_000, hop=320))
+    for frame in range(481):
+        at = min(frame * 100 // 320, 149)
+        assert torch.equal(found["velocity"][:, 0, frame], batch["velocity"][:, at])
+        assert torch.equal(found["instruments"][..., frame], batch["instruments"][..., at])
+
+
+def test_extrapolated_time_counts_evaluations_and_clips(snapshots, monkeypatch):
+    """With a clock that ticks a second at each network evaluation, the reckoning is exact."""
+    run = load_run(snapshots["encodec"])
+    now = [0.0]
+    run.network.register_forward_hook(lambda *call: now.__setitem__(0, now[0] + 1))
+    monkeypatch.setattr("training.evaluation.inference.time.perf_counter", lambda: now[0])
+    assert inference_time(run, 8, 2).seconds == pytest.approx(run.paradigm.evaluations())
+    found = inference_time(run, 64, 2)
+    assert found.seconds == pytest.approx(8 * run.paradigm.evaluations())
+    assert found.extrapolated
+
+
+def test_names_tell_runs_apart(tmp_path):
+    assert run_names([tmp_path / "a" / "run", tmp_path / "b" / "run"]) == ["a/run", "b/run"]
+    assert run_names([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
+    for wrong in ([], [tmp_path, tmp_path]):
+        with pytest.raises(UserError, match="RUN names"):
+            run_names(wrong)

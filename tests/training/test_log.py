@@ -1,0 +1,74 @@
+"""The log is continued where the state is, and a meter's means are those of its steps."""
+
+import json
+
+import pytest
+
+from training.log import Meter, RunLog, due, read_log
+
+
+def test_lines_beyond_the_state_are_made_again(tmp_path):
+    with RunLog(tmp_path, 0, 10, main=True) as log:
+        log.line(0, valid_loss=2.0)
+        for step in range(1, 6):
+            log.line(step, loss=float(step))
+    with open(tmp_path / "log.jsonl", "ab") as file:
+        file.write(b'{"step": 6, "lo')
+    with RunLog(tmp_path, 3, 10, main=True) as log:
+        log.line(4, loss=40.0)
+    assert [(line["step"], line.get("loss")) for line in read_log(tmp_path)] == [
+        (0, None),
+        (1, 1.0),
+        (2, 2.0),
+        (3, 3.0),
+        (4, 40.0),
+    ]
+    with RunLog(tmp_path, 0, 10, main=True):  # no state: everything is made again
+        pass
+    assert read_log(tmp_path) == []
+
+
+def test_other_ranks_write_nothing(tmp_path):
+    with RunLog(tmp_path, 0, 10, main=False) as log:
+        log.line(1, loss=1.0)
+        log.advance()
+        log.say("hello")
+    assert not list(tmp_path.iterdir())
+
+
+def test_lines_are_strict_json(tmp_path):
+    with RunLog(tmp_path, 0, 10, main=True) as log:
+        log.line(1, loss=None)
+        with pytest.raises(ValueError, match="JSON"):
+            log.line(2, loss=float("nan"))
+    assert json.loads((tmp_path / "log.jsonl").read_text()) == {"step": 1, "loss": None}
+
+
+def test_tensorboard_holds_the_numbers(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with RunLog(tmp_path, 0, 10, main=True) as log:
+        for step in range(1, 6):
+            log.line(step, loss=float(step))
+    with RunLog(tmp_path, 3, 10, main=True) as log:
+        log.line(4, loss=40.0)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 40.0)]
+
+
+def test_the_meter():
+    meter = Meter()
+    for loss in (1.0, None, 3.0):
+        meter.loss(loss)
+        meter.time(2.0, 0.5)
+    assert meter.line(4) == {"loss": 2.0, "skipped": 1, "clips_per_second": 2.0, "wait_share": 0.25}
+    assert meter.train_seconds == 6.0
+    meter.loss(None)
+    assert meter.line(4)["loss"] is None
+    assert meter.line(4) == {"loss": None, "skipped": 0, "clips_per_second": None, "wait_share": None}
+
+
+def test_when_things_are_due():
+    assert [step for step in range(1, 8) if due(step, 3)] == [3, 6]
+    assert not any(due(step, 0) for step in range(8))

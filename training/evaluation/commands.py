@@ -1,0 +1,91 @@
+"""The commands `evaluate` and `classifier train`: options, and calls into the modules that need heavy imports."""
+
+import argparse
+from pathlib import Path
+
+from data_specs.errors import UserError
+from training.sample_commands import add_runs, parse_guidance, run_paths
+
+
+def add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """Options of `python -m training evaluate`."""
+    parser.description = (
+        "Samples from trained runs and measures them: Frechet audio distance, control adherence, time and size; "
+        "writes JSON, Markdown and CSV. Needs PVT-audio."
+    )
+    add_runs(parser)
+    add = parser.add_argument
+    add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="PVT-audio or the folder above it (data)")
+    add("--preset", metavar="NAME", help="table41: 2000 clips of 4 s; table42: 20000 of 8 s (200 clips of 4 s)")
+    add("--clips", metavar="N", help="generated clips of each run (the preset's, else 200)")
+    add("--seconds", metavar="S", help="of each clip (the preset's)")
+    add("--sampler-steps", metavar="N", help="(published; on a CPU at most 50)")
+    add("--guidance", metavar="W", default="1", help="one weight, or by feature: velocity=1.5,chroma=3 (1: none)")
+    add("--seed", type=int, default=0, metavar="N", help="of noise, subsets and pairings (0)")
+    add("--out", type=Path, metavar="FOLDER", help="(evaluation in the run; ./evaluation for several)")
+    add("--classifier", type=Path, metavar="FILE", help="weights of the classifier (the shipped ones)")
+    add("--vggish", metavar="FILE", help="VGGish's weights, a file or an address ($PVT_VGGISH, else its release)")
+    parser.set_defaults(command=_evaluate)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from training.evaluation.classifier import WEIGHTS
+    from training.evaluation.evaluate import DEFAULT_CLIPS, DEFAULT_PRESET, PRESETS, Options, evaluate, write
+
+    if arguments.preset is not None and arguments.preset not in PRESETS:
+        raise UserError(f"the preset {arguments.preset} is not known; choose from {', '.join(PRESETS)}")
+    preset = PRESETS[arguments.preset or DEFAULT_PRESET]
+    clips = preset.clips if arguments.preset else DEFAULT_CLIPS
+    paths = run_paths(arguments.run, arguments.paradigm, arguments.format, arguments.config)
+    options = Options(
+        data=arguments.data,
+        clips=clips if arguments.clips is None else int(_positive("CLIPS", arguments.clips, whole=True)),
+        seconds=preset.seconds if arguments.seconds is None else _positive("SECONDS", arguments.seconds),
+        reference=preset.reference,
+        sampler_steps=None
+        if arguments.sampler_steps is None
+        else int(_positive("SAMPLER_STEPS", arguments.sampler_steps, whole=True)),
+        guidance=parse_guidance(arguments.guidance),
+        seed=arguments.seed,
+        device=arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        classifier=arguments.classifier or WEIGHTS,
+        vggish=arguments.vggish,
+    )
+    out = arguments.out or (paths[0] / "evaluation" if len(paths) == 1 and paths[0].is_dir() else Path("evaluation"))
+    print(write(evaluate(paths, options), out))
+    print(f"written to {out}: evaluation.md, evaluation.json, evaluation.csv, clips.json")
+    return 0
+
+
+def add_classifier(parser: argparse.ArgumentParser) -> None:
+    """Options of `python -m training classifier`."""
+    parser.description = "Trains the classifier behind the instrument measure and the embedder pvt-net on PVT-audio."
+    add = parser.add_argument
+    add("verb", choices=["train"])
+    add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="PVT-audio or the folder above it (data)")
+    add("--out", type=Path, required=True, metavar="FILE", help="weights file to write (.safetensors)")
+    add("--steps", metavar="N", help="optimisation steps of 32 patches (900)")
+    add("--seed", type=int, default=0, metavar="N", help="of the first weights and the order (0)")
+    parser.set_defaults(command=_classifier)
+
+
+def _classifier(arguments: argparse.Namespace) -> int:
+    from training.evaluation.classifier_training import STEPS, train_file
+
+    steps = STEPS if arguments.steps is None else int(_positive("--steps", arguments.steps, whole=True))
+    accuracy = train_file(arguments.data, arguments.out, steps, arguments.seed)
+    print(f"{arguments.out}: {accuracy}")
+    return 0
+
+
+def _positive(name: str, text: str, whole: bool = False) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1e9 or (whole and number != int(number)):
+        kind = "whole number" if whole else "number"
+        raise UserError(f"{name}={text} is not a {kind} above 0; give one")
+    return number

@@ -1,0 +1,71 @@
+"""Are generated clips copies of training clips? Nearest neighbours among embeddings. n, m clips, D numbers of one.
+
+A clip is one vector: its frames in a row, each dimension divided by its spread over the training clips, so that a copy
+is near and another performance with the same statistics is not.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 256  # clips compared at once: bounds memory
+LISTED = 10
+
+
+@dataclass(frozen=True)
+class Copies:
+    """What the neighbours say.
+
+    Attributes:
+        nearer_to_train: share of generated clips that are nearer to train than to valid, both cut to the same size.
+        nearer_to_train_real: the same of the real valid clips, each compared with the others: what chance gives.
+        suspects: generated clips nearer to a training clip than any real valid clip is.
+        nearest: the nearest pairs: index of the generated clip, index of the training clip, distance.
+        limit: smallest distance of a real valid clip to a training clip.
+    """
+
+    nearer_to_train: float
+    nearer_to_train_real: float
+    suspects: int
+    nearest: list[dict[str, Any]]
+    limit: float
+
+
+def nearest(one: NDArray[Any], other: NDArray[Any], same: bool = False) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Euclidean distance [n] of each vector of [n, D] to the nearest of [m, D], and which one; `same`: not itself."""
+    best, which = np.empty(len(one)), np.empty(len(one), dtype=np.int64)
+    norms = np.square(other).sum(1)
+    for start in range(0, len(one), BLOCK):
+        part = one[start : start + BLOCK]
+        squares = np.square(part).sum(1)[:, None] + norms - 2 * part @ other.T
+        if same:
+            rows = np.arange(len(part))
+            squares[rows, rows + start] = np.inf
+        which[start : start + BLOCK] = squares.argmin(1)
+        best[start : start + BLOCK] = np.sqrt(np.maximum(squares.min(1), 0))
+    return best, which
+
+
+def find_copies(generated: NDArray[Any], train: NDArray[Any], valid: NDArray[Any], seed: int) -> Copies | None:
+    """Compare embeddings of clips, [n, F, D] each. None with fewer than two real clips on either side."""
+    if len(train) < 2 or len(valid) < 2 or not len(generated):
+        return None
+    flat = [np.asarray(x, np.float64).reshape(len(x), -1) for x in (generated, train, valid)]
+    spread = np.maximum(flat[1].std(0), 1e-9)
+    ours, train, valid = (x / spread for x in flat)
+    size = min(len(train), len(valid) - 1)  # a valid clip has one neighbour fewer, itself
+    rng = np.random.default_rng(seed)
+    fewer = train[rng.choice(len(train), size, replace=False)]
+    others = valid[rng.choice(len(valid), size, replace=False)]
+    to_train, partner = nearest(ours, train)
+    limit = float(nearest(valid, train)[0].min())
+    order = np.argsort(to_train, kind="stable")[:LISTED]
+    return Copies(
+        nearer_to_train=float((nearest(ours, fewer)[0] < nearest(ours, others)[0]).mean()),
+        nearer_to_train_real=float((nearest(valid, fewer)[0] < nearest(valid, valid, same=True)[0]).mean()),
+        suspects=int((to_train < limit).sum()),
+        nearest=[{"clip": int(i), "train": int(partner[i]), "distance": float(to_train[i])} for i in order],
+        limit=limit,
+    )

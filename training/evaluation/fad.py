@@ -1,0 +1,194 @@
+"""Frechet audio distance (Kilgour, Zuluaga, Roblek and Sharifi, Interspeech 2019) in three replaceable parts.
+
+An embedder turns audio into frames of embeddings, mergeable statistics reduce them to a Gaussian, and the distance
+compares two Gaussians. A score means nothing without its embedder, numbers of clips, seed and reference, hence
+`FadScore`. B clips, N samples, F frames a clip, D dimensions of an embedding; all statistics are float64.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data_specs.errors import UserError
+
+Array = NDArray[np.float64]
+FRAMES_PER_DIMENSION = 10  # fewer frames than this for each dimension make a covariance that is mostly noise
+POINTS = 12  # subset sizes of the extrapolation
+DRAWS = 4  # subsets of each size
+SMALLEST_SUBSET = 0.2  # of the clips
+
+
+class Embedder(Protocol):
+    """Audio -> frames of embeddings."""
+
+    name: str
+    sample_rate: int  # Hz, of the audio it takes
+    dimension: int  # D
+
+    def embed(self, audio: Tensor) -> Tensor:
+        """float32 [B, 1, N] at `sample_rate` -> float32 [B, F, D], no gradient.
+
+        Raises:
+            UserError: the clips are too short for one frame.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Count, mean and scatter of embeddings: what the distance needs, mergeable in any grouping.
+
+    Scatter is the sum of (x - mean)(x - mean)^T around the statistics' own mean. Sums of squares around zero would
+    lose as many digits as the mean is large against the spread; these do not.
+    """
+
+    count: int
+    mean: Array  # [D]
+    scatter: Array  # [D, D]
+
+    @classmethod
+    def of(cls, frames: NDArray[Any]) -> Self:
+        """Statistics of embeddings [..., D] of any float dtype.
+
+        Raises:
+            UserError: a value is not finite.
+        """
+        frames = np.asarray(frames, np.float64).reshape(-1, np.shape(frames)[-1])
+        if not np.isfinite(frames).all():
+            raise UserError("an embedding is not finite; listen to the samples: the model may have diverged")
+        if not len(frames):
+            return cls(0, np.zeros(frames.shape[1]), np.zeros((frames.shape[1],) * 2))
+        mean = frames.mean(0)
+        centred = frames - mean
+        return cls(len(frames), mean, centred.T @ centred)
+
+    def __add__(self, other: "Gaussian") -> "Gaussian":
+        """Statistics of both sets of frames together (Chan, Golub and LeVeque, 1979, eq. 2.1)."""
+        count = self.count + other.count
+        if not count:
+            return self
+        step = other.mean - self.mean
+        mean = self.mean + step * (other.count / count)
+        scatter = self.scatter + other.scatter + np.outer(step, step) * (self.count * other.count / count)
+        return Gaussian(count, mean, scatter)
+
+    @property
+    def covariance(self) -> Array:
+        """Unbiased covariance [D, D].
+
+        Raises:
+            UserError: fewer than two frames.
+        """
+        if self.count < 2:
+            raise UserError(f"a covariance needs at least 2 frames of embeddings, there are {self.count}; add clips")
+        return self.scatter / (self.count - 1)
+
+
+def _root(covariance: Array) -> Array:
+    """Symmetric square root; eigenvalues below zero are rounding, so they count as zero."""
+    values, vectors = np.linalg.eigh(covariance)
+    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+
+
+def frechet_distance(one: Gaussian, other: Gaussian) -> float:
+    """Squared Frechet distance of two Gaussians (Dowson and Landau, 1982), never complex, singular or not.
+
+    |m1 - m2|^2 + tr(C1) + tr(C2) - 2 tr((C1^1/2 C2 C1^1/2)^1/2). The last matrix is symmetric, so its eigenvalues
+    are real; the usual form, a root of the product C1 C2, is not symmetric and turns complex by rounding.
+    """
+    first, second = one.covariance, other.covariance
+    root = _root(first)
+    product = root @ second @ root
+    values = np.linalg.eigvalsh((product + product.T) / 2)
+    cross = np.sqrt(np.maximum(values, 0)).sum()
+    step = one.mean - other.mean
+    return float(step @ step + np.trace(first) + np.trace(second) - 2 * cross)
+
+
+def split_half(embeddings: NDArray[Any], seed: int) -> float:
+    """Distance between two random halves of a set of clips [B, F, D]: what a perfect model of that size would score."""
+    order = np.random.default_rng(seed).permutation(len(embeddings))
+    half = len(order) // 2
+    return frechet_distance(Gaussian.of(embeddings[order[:half]]), Gaussian.of(embeddings[order[half : 2 * half]]))
+
+
+@dataclass(frozen=True)
+class Extrapolation:
+    """Scores of subsets against 1/N, and the line through them."""
+
+    value: float  # at 1/N = 0
+    slope: float  # times clips
+    r2: float
+    smallest: int  # clips of the smallest subset
+
+
+def fad_infinity(embeddings: NDArray[Any], reference: Gaussian, seed: int) -> Extrapolation | None:
+    """FAD extrapolated to infinitely many clips (Chong and Forsyth, CVPR 2020; Gui et al., ICASSP 2024).
+
+    The bias of the score is linear in 1/N to first order. Subsets of whole clips are drawn, since frames of one clip
+    resemble each other; their sizes are evenly spaced in 1/N; a line is fitted by least squares.
+
+    Args:
+        embeddings: of the generated clips, [B, F, D].
+        reference: statistics of the real clips.
+        seed: of the subsets.
+
+    Returns:
+        None where the smallest subset would have fewer frames than dimensions: the bias is not linear there.
+    """
+    clips, frames, dimension = embeddings.shape
+    smallest = max(round(clips * SMALLEST_SUBSET), -(-2 * dimension // frames))
+    if smallest >= clips // 2:
+        return None
+    rng = np.random.default_rng(seed)
+    sizes = np.unique(np.round(1 / np.linspace(1 / clips, 1 / smallest, POINTS)).astype(int))
+    inverse, scores = [], []
+    for size in sizes.tolist():
+        for _ in range(1 if size == clips else DRAWS):
+            subset = embeddings[rng.choice(clips, size, replace=False)]
+            inverse.append(1 / size)
+            scores.append(frechet_distance(Gaussian.of(subset), reference))
+    x, y = np.array(inverse), np.array(scores)
+    slope, value = np.polyfit(x, y, 1)
+    residual, spread = np.square(y - value - slope * x).sum(), np.square(y - y.mean()).sum()
+    return Extrapolation(float(value), float(slope), float(1 - residual / spread) if spread > 0 else 1.0, smallest)
+
+
+@dataclass(frozen=True)
+class FadScore:
+    """A score with all that is needed to read it."""
+
+    value: float
+    embedder: str
+    reference: str  # which real clips
+    clips: int
+    reference_clips: int
+    frames_per_clip: int
+    seed: int
+    infinity: Extrapolation | None
+    warning: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+def score(
+    embedder: str, generated: NDArray[Any], real: Gaussian, reference: str, reference_clips: int, seed: int
+) -> FadScore:
+    """FAD of generated clips, embeddings [B, F, D], against the statistics of `reference_clips` real clips."""
+    clips, frames, dimension = generated.shape
+    fewest = min(clips * frames, real.count)
+    wanted = FRAMES_PER_DIMENSION * dimension
+    warning = ""
+    if fewest < wanted:
+        warning = (
+            f"{fewest} frames for {dimension} dimensions; below {wanted} the score is mostly bias: "
+            "compare only scores with the same numbers of clips, or raise CLIPS"
+        )
+    value = frechet_distance(Gaussian.of(generated), real)
+    infinity = fad_infinity(generated, real, seed)
+    return FadScore(value, embedder, reference, clips, reference_clips, frames, seed, infinity, warning)

@@ -1,0 +1,90 @@
+"""Log-mel spectrogram: the front end of VGGish and of the classifier, with different numbers.
+
+B clips, N samples, F frames, M mel bands, L frames of a patch, P patches.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_specs.errors import UserError
+
+
+def hz_to_mel(frequency_hz: np.ndarray | float) -> np.ndarray:
+    """Mel scale of HTK (O'Shaughnessy, 1987): 1127 ln(1 + f / 700)."""
+    return 1127.0 * np.log1p(np.asarray(frequency_hz, np.float64) / 700.0)
+
+
+@dataclass(frozen=True)
+class LogMel:
+    """log(mel bands of the magnitude spectrum + offset). Frame i covers samples i * hop .. i * hop + window."""
+
+    sample_rate: int  # Hz
+    window: int  # samples, periodic Hann
+    hop: int  # samples
+    fft: int  # samples; the windowed frame is padded with zeros up to it
+    bands: int  # M
+    lowest_hz: float
+    highest_hz: float
+    offset: float
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """Triangles [fft / 2 + 1, M] that are straight on the mel scale, peak 1; the constant bin weighs nothing."""
+        edges = np.linspace(hz_to_mel(self.lowest_hz), hz_to_mel(self.highest_hz), self.bands + 2)
+        bins = hz_to_mel(np.arange(self.fft // 2 + 1) * self.sample_rate / self.fft)[:, None]
+        rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+        falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+        triangles = np.maximum(0.0, np.minimum(rising, falling))
+        triangles[0] = 0.0
+        return torch.from_numpy(triangles).float()
+
+    @cached_property
+    def _hann(self) -> Tensor:
+        return torch.hann_window(self.window, periodic=True, dtype=torch.float64).float()
+
+    def frames(self, samples: int) -> int:
+        """Number of whole frames F in `samples`; nothing is padded."""
+        return max(0, 1 + (samples - self.window) // self.hop)
+
+    def __call__(self, audio: Tensor) -> Tensor:
+        """float32 [B, 1, N] -> [B, F, M]."""
+        framed = audio[:, 0].unfold(-1, self.window, self.hop) * self._hann.to(audio.device)
+        magnitude = torch.fft.rfft(framed, n=self.fft).abs()
+        return torch.log(magnitude @ self.weights.to(audio.device) + self.offset)
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Whole stretches of a log-mel spectrogram, the inputs of a network."""
+
+    spectrum: LogMel
+    length: int  # frames L
+    hop: int  # frames
+
+    def count(self, samples: int) -> int:
+        """Number of patches P in clips of `samples`."""
+        return max(0, 1 + (self.spectrum.frames(samples) - self.length) // self.hop)
+
+    def __call__(self, audio: Tensor) -> Tensor:
+        """float32 [B, 1, N] -> [B, P, L, M].
+
+        Raises:
+            UserError: the clips are shorter than a patch.
+        """
+        if not self.count(audio.shape[-1]):
+            needed = ((self.length - 1) * self.spectrum.hop + self.spectrum.window) / self.spectrum.sample_rate
+            held = audio.shape[-1] / self.spectrum.sample_rate
+            raise UserError(
+                f"clips of {held:.3g} s are too short to be judged; {math.ceil(needed * 100) / 100} s is least"
+            )
+        return self.spectrum(audio).unfold(1, self.length, self.hop).transpose(-1, -2)
+
+    def centres(self, samples: int) -> np.ndarray:
+        """Middle of each patch in samples, int64 [P]."""
+        whole = (self.length - 1) * self.spectrum.hop + self.spectrum.window
+        return np.arange(self.count(samples), dtype=np.int64) * (self.hop * self.spectrum.hop) + whole // 2

@@ -1,0 +1,48 @@
+"""First experiments: every paradigm on data that can be seen (figures 3.1, 3.2, 3.3 and 3.6 of the report)."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from data_specs.errors import UserError
+from data_specs.files import write_json
+
+NAMES = ("swiss-ddpm", "swiss-edm", "digits-ddpm", "digits-edm", "codes-discdpm", "swiss-unet")
+
+
+def run(out: Path, names: Iterable[str] = NAMES, mnist: Path | None = None, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """Run experiments, write `<name>.png` for each and `toys.json` with all numbers, and print a line each.
+
+    Args:
+        out: folder to write to.
+        names: which experiments.
+        mnist: a local file of MNIST images for those on digits; None takes scikit-learn's digits.
+        seed: of weights and draws.
+
+    Returns:
+        The numbers by name.
+
+    Raises:
+        UserError: an experiment that does not exist, or a file that is not MNIST's.
+    """
+    from training.toys.experiments import TOYS, run_toy
+    from training.toys.figures import draw
+
+    numbers = {}
+    chosen = list(names)
+    for name in chosen:
+        if name not in TOYS:
+            raise UserError(f"there is no experiment {name!r}; choose from {', '.join(TOYS)}")
+    out.mkdir(parents=True, exist_ok=True)
+    for name in chosen:
+        result = run_toy(TOYS[name], mnist, seed)
+        numbers[name] = result.numbers
+        draw(TOYS[name], result, out / f"{name}.png")
+        write_json(out / "toys.json", numbers)
+        print(
+            f"{name}: sliced Wasserstein distance {result.numbers['distance']:.4f} to data, "
+            f"{result.numbers['halves']:.4f} between halves (ratio {result.numbers['ratio']:.2f}), "
+            f"{result.numbers['training_seconds'] + result.numbers['sampling_seconds']:.0f} s",
+            flush=True,
+        )
+    return numbers

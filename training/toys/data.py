@@ -1,0 +1,87 @@
+"""Data of the first experiments. N items; every set comes with the map to the points whose distances are measured."""
+
+import gzip
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_specs.errors import UserError
+
+CODE_CLASSES = 40
+
+
+@dataclass(frozen=True)
+class ToyData:
+    """Items as networks take them (float of unit variance, or codes), and how they are measured and shown."""
+
+    items: Tensor  # [N, *shape]
+    count: int  # items on each side of a comparison
+    points: Callable[[Tensor], Tensor]  # [n, *shape] -> [n, D]
+    classes: int | None = None
+
+
+def _roll(count: int, seed: int) -> Tensor:
+    """float32 [count, 2]: the swiss roll seen along its axis, each coordinate of mean 0 and variance 1."""
+    from sklearn.datasets import make_swiss_roll
+
+    points, _ = make_swiss_roll(count, noise=0.4, random_state=seed)
+    flat = torch.from_numpy(points[:, [0, 2]]).float()
+    return (flat - flat.mean(0)) / flat.std(0)
+
+
+def swiss_roll(shape: tuple[int, ...]) -> Callable[[Path | None], ToyData]:
+    """20 000 points of the roll, each seen as an array of `shape` (two numbers)."""
+
+    def make(path: Path | None) -> ToyData:
+        return ToyData(_roll(20_000, 0).view(-1, *shape), 1000, lambda items: items.flatten(1))
+
+    return make
+
+
+def code_roll(path: Path | None) -> ToyData:
+    """The roll on a grid of 40 x 40: two codes, int64 [N, 2, 1]; distances in units of the grid's side."""
+    roll = _roll(20_000, 0)
+    low, high = roll.min(0).values, roll.max(0).values
+    codes = ((roll - low) / (high - low) * CODE_CLASSES).long().clamp(max=CODE_CLASSES - 1)
+    return ToyData(codes.unsqueeze(2), 1000, lambda items: items.flatten(1) / CODE_CLASSES, CODE_CLASSES)
+
+
+def digits(path: Path | None) -> ToyData:
+    """scikit-learn's 1797 digits of 8 x 8, or MNIST from a local file; measured in 20 principal components."""
+    if path is None:
+        from sklearn.datasets import load_digits
+
+        images = load_digits().images.astype(np.float32)
+    else:
+        images = read_idx_images(path).astype(np.float32)
+    items = torch.from_numpy(images).unsqueeze(1)
+    items = (items - items.mean()) / items.std()
+    flat = items.flatten(1)
+    centre = flat.mean(0)
+    axes = torch.linalg.svd((flat - centre)[:5000], full_matrices=False).Vh[:20]
+    return ToyData(items, min(1000, len(items) // 2), lambda x: (x.flatten(1) - centre) @ axes.T)
+
+
+def read_idx_images(path: Path) -> np.ndarray:
+    """uint8 [N, H, W] from a file in MNIST's format, packed by gzip or not.
+
+    Raises:
+        UserError: no such file, or of another format.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is no file; give MNIST's train-images-idx3-ubyte, packed or not")
+    content = path.read_bytes()
+    try:
+        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+        magic, count, height, width = (int(n) for n in np.frombuffer(content, ">u4", 4))
+        if magic != 0x803:
+            raise ValueError(f"it begins with {magic}, not 2051")
+        return np.frombuffer(content, np.uint8, count * height * width, 16).reshape(count, height, width)
+    except (OSError, EOFError, ValueError) as error:
+        raise UserError(
+            f"{path} is not an IDX file of images ({error}); give MNIST's train-images-idx3-ubyte"
+        ) from error

@@ -1,0 +1,38 @@
+"""Sliced Wasserstein distance between two clouds of points."""
+
+import torch
+from torch import Tensor
+
+
+def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 256, seed: int = 0) -> float:
+    """Sliced 2-Wasserstein distance (Bonneel et al. 2015) of two clouds [N, D] of equal size.
+
+    The square root of the mean over random unit directions of the squared one-dimensional distance, which for
+    projections of equal number is the mean squared difference in sorted order.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    lines = torch.randn(a.shape[1], directions, generator=generator, dtype=torch.float64)
+    lines /= lines.norm(dim=0)
+    projected = [(cloud.double() @ lines).sort(dim=0).values for cloud in (a, b)]
+    return float((projected[0] - projected[1]).square().mean().sqrt())
+
+
+def compared(samples: Tensor, data: Tensor, count: int, draws: int = 5, seed: int = 0) -> tuple[float, float]:
+    """Distance of samples to data, and of two disjoint parts of the data, with `count` points on each side.
+
+    Args:
+        samples: [S, D] with S >= count.
+        data: [M, D] with M >= 2 count.
+
+    Returns:
+        Both as the mean over `draws` of other points and directions.
+    """
+    against, halves = 0.0, 0.0
+    for draw in range(draws):
+        generator = torch.Generator().manual_seed(seed + draw)
+        order = torch.randperm(len(data), generator=generator)
+        first, second = data[order[:count]], data[order[count : 2 * count]]
+        drawn = samples[torch.randperm(len(samples), generator=generator)[:count]]
+        against += sliced_wasserstein(drawn, first, seed=seed + draw) / draws
+        halves += sliced_wasserstein(first, second, seed=seed + draw) / draws
+    return against, halves

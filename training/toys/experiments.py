@@ -1,0 +1,155 @@
+"""The first experiments: small networks trained with each paradigm on data whose distribution can be seen."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training.conditioning import ControlLayout
+from training.diffusion import BatchNoise, Paradigm, build_paradigm
+from training.networks import build_network, parameter_count
+from training.toys.data import ToyData, code_roll, digits, swiss_roll
+from training.toys.distance import compared
+
+NO_CONTROLS = ControlLayout(())
+SMALL_UNET = {"kind": "unet", "channels": 48, "factors": [2], "embedding": 128, "code_embedding": 24}
+
+
+@dataclass(frozen=True)
+class Toy:
+    """One experiment. `figure` is its number in the report, empty where the report has none."""
+
+    title: str
+    figure: str
+    kind: str  # of drawing: points, images or codes
+    paradigm: str
+    network: dict[str, Any]
+    data: Callable[[Path | None], ToyData]
+    steps: int
+    samples: int
+    options: dict[str, Any] = field(default_factory=dict)  # of sampling
+    diffusion: dict[str, Any] = field(default_factory=dict)
+    batch: int = 512
+    learning_rate: float = 2e-3
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an experiment gave: the numbers, and the states of sampling that its figure shows."""
+
+    numbers: dict[str, Any]
+    data: ToyData
+    frames: list[tuple[float, Tensor]]  # share of the way done, state [n, *shape] as networks take it
+
+
+MLP = {"kind": "mlp", "layers": 4, "channels": 128}
+CNN = {"kind": "cnn", "blocks": 3, "channels": 32, "embedding": 64}
+FRAMES = (0.0, 0.35, 0.6, 0.75, 0.87, 0.95, 1.0)  # shares of the steps; most happens late
+TOYS: dict[str, Toy] = {
+    "swiss-ddpm": Toy("DDPM, MLP of 4 x 128", "3.1", "points", "ddpm", MLP, swiss_roll((2,)), 5000, 5000),
+    "swiss-edm": Toy("EDM, MLP of 4 x 128", "", "points", "edm", MLP, swiss_roll((2,)), 5000, 5000),
+    "digits-ddpm": Toy("DDPM, CNN", "3.2", "images", "ddpm", CNN, digits, 4000, 1000, {"steps": 250}, batch=64),
+    "digits-edm": Toy("EDM, CNN", "", "images", "edm", CNN, digits, 2000, 1000, batch=64),
+    "codes-discdpm": Toy(
+        "DiscDPM, U-Net, 2 codes of 40 classes",
+        "3.3",
+        "codes",
+        "discdpm",
+        SMALL_UNET,
+        code_roll,
+        1500,
+        5000,
+        diffusion={"steps": 100},
+    ),
+    "swiss-unet": Toy(
+        "DDPM, 1-D U-Net",
+        "3.6",
+        "points",
+        "ddpm",
+        SMALL_UNET,
+        swiss_roll((1, 2)),
+        2000,
+        5000,
+        {"steps": 200},
+        batch=256,
+    ),
+}
+
+
+def run_toy(toy: Toy, path: Path | None = None, seed: int = 0) -> Result:
+    """Train, sample and measure one experiment; the same seed gives the same result on one machine.
+
+    Args:
+        path: a local MNIST file for the experiments on digits; None takes scikit-learn's.
+    """
+    began = time.perf_counter()
+    data = toy.data(path)
+    paradigm = build_paradigm(toy.paradigm, toy.diffusion, NO_CONTROLS, classes=data.classes)
+    torch.manual_seed(seed)
+    shape = tuple(data.items.shape[1:])
+    network = build_network(toy.network, shape, NO_CONTROLS, classes=data.classes, vocabulary=paradigm.vocabulary)
+    scale = 1 if data.classes else paradigm.sigma_data
+    last_loss = _train(toy, network, paradigm, data.items * scale, seed)
+    trained = time.perf_counter()
+    final, frames = _sample(toy, network, paradigm, shape, seed)
+    finished = time.perf_counter()
+    distance, halves = compared(
+        data.points(final / scale if data.classes is None else final), data.points(data.items), data.count
+    )
+    numbers = {
+        "title": toy.title,
+        "figure": toy.figure,
+        "parameters": parameter_count(network),
+        "steps": toy.steps,
+        "batch": toy.batch,
+        "loss": last_loss,
+        "evaluations": paradigm.evaluations(paradigm.options(toy.options)),
+        "training_seconds": trained - began,
+        "sampling_seconds": finished - trained,
+        "count": data.count,
+        "distance": distance,
+        "halves": halves,
+        "ratio": distance / halves,
+    }
+    return Result(numbers, data, frames)
+
+
+def _train(toy: Toy, network: nn.Module, paradigm: Paradigm, items: Tensor, seed: int) -> float:
+    """Adam, linear decay to 0; the network ends with averaged weights. Returns the mean loss of the last tenth."""
+    optimizer = torch.optim.Adam(network.parameters(), toy.learning_rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / toy.steps)
+    average = torch.optim.swa_utils.AveragedModel(
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995)
+    )
+    losses = []
+    for step in range(toy.steps):
+        noise = BatchNoise(seed * 1_000_003 + step, toy.batch)
+        chosen = items[noise.integers(len(items), ())]
+        loss = paradigm.loss(network, chosen, None, noise).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        average.update_parameters(network)
+        losses.append(loss.detach())
+    network.load_state_dict(average.module.state_dict())
+    return float(torch.stack(losses[-max(1, toy.steps // 10) :]).mean())
+
+
+def _sample(
+    toy: Toy, network: nn.Module, paradigm: Paradigm, shape: tuple[int, ...], seed: int
+) -> tuple[Tensor, list[tuple[float, Tensor]]]:
+    """Samples [S, *shape], and the states at the moments that a figure shows."""
+    frames: list[tuple[float, Tensor]] = []
+
+    def keep(step: int, total: int, x: Tensor) -> None:
+        if step in {max(1, round(total * part)) for part in FRAMES}:
+            frames.append((step / total, x))
+
+    noise = BatchNoise(seed + 1, toy.samples)
+    final = paradigm.sample(network, shape, None, noise, paradigm.options(toy.options), callback=keep)
+    return final, frames
