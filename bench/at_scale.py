@@ -57,14 +57,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.at_scale", description=__doc__)
     parser.add_argument("midi", type=Path)
     parser.add_argument("--clips", default="4200:800")
-    parser.add_argument("--format", default="audio")
+    parser.add_argument("--format", default="disc")
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     midi, formats, clips = arguments.midi, arguments.format, arguments.clips
     restless, quiet, shared = (arguments.out / name for name in ("restless", "quiet", "shared"))
     restless.mkdir(parents=True)
     rows: dict[str, Any] = {"files": sum(1 for _ in midi.rglob("*.mid")), "clips": clips, "format": formats}
-    with DaskSite(restless) as site:
+    with DaskSite(restless, arguments.workers) as site:
 
         def roles() -> dict[str, list[int]]:
             return {"scheduler": [site.scheduler.pid], "worker": [worker.pid for worker in site.workers]}
