@@ -49,8 +49,7 @@ def test_tasks_are_drawn_only_as_workers_need_them(cluster):
 
 
 def test_only_this_machine_can_reach_scheduler_and_workers(cluster):
-    cluster.everywhere(os.getpid)
-    family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    family = map(psutil.Process, [os.getpid(), *cluster.everywhere(os.getpid)])
     listening = [c for p in family for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
     assert listening
     assert {connection.laddr.ip for connection in listening} == {"127.0.0.1"}
