@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.reading.sources import list_folder
 from pipeline.rejects import Rejects
-from pipeline.sources import list_folder
 
 FILES_PER_FOLDER = 1000
 LOWEST, HIGHEST = 24, 103  # intervals in another order may leave MIDI's range: pitches fold back by octaves

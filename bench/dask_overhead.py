@@ -17,12 +17,12 @@ from bench.material import Context, plan, spec
 from bench.processes import tree_cpu_seconds
 from bench.table import Budget, Row, Timings, at_least, at_most, interleaved
 from data_specs.representations import representation
-from pipeline.cluster import Cluster
-from pipeline.plan import Plan
-from pipeline.render import Renderer, soundfont_path
-from pipeline.shards import ShardBuilder, ShardTask
-from pipeline.tasks import PLUGIN, ShardWorker, build_shard
-from pipeline.workers import LocalWorkers
+from pipeline.building.cluster import Cluster
+from pipeline.building.shards import ShardBuilder, ShardTask
+from pipeline.building.tasks import PLUGIN, ShardWorker, build_shard
+from pipeline.building.workers import LocalWorkers
+from pipeline.melodies.plan import Plan
+from pipeline.sound.render import Renderer, soundfont_path
 
 PART = "dask"
 FORMAT = "encodec"

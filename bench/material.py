@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from data_specs.spec import Spec, load_spec
-from pipeline.plan import Plan, PlannedClip
-from pipeline.render import Renderer, soundfont_path
+from pipeline.melodies.plan import Plan, PlannedClip
+from pipeline.sound.render import Renderer, soundfont_path
 
 ROOT = Path(__file__).parents[1]
 CLIPS = "256:32"  # of the datasets that readers and training are measured on

@@ -11,11 +11,11 @@ from pathlib import Path
 from bench.material import Context
 from bench.table import Row, at_least
 from data_specs.spec import Limits
-from pipeline.midi import SandboxedReader, read_song
-from pipeline.plain_midi import read_plain
+from pipeline.reading.midi import SandboxedReader, read_song
+from pipeline.reading.plain_midi import read_plain
+from pipeline.reading.smf import layout
+from pipeline.reading.sources import is_midi_name
 from pipeline.rejects import Rejected
-from pipeline.smf import layout
-from pipeline.sources import is_midi_name
 
 PART = "midi"
 FILES, ALL_FILES = 60, 100_000  # read in a quick and in a full run, evenly drawn from the folder

@@ -15,12 +15,12 @@ from bench.material import CLIPS, SMALL, Context, command, plan, renderer, spec
 from bench.table import Row
 from data_specs.representations import representation
 from data_specs.spec import FORMATS, Clips
-from pipeline import shards
-from pipeline.shards import ShardBuilder, ShardTask
+from pipeline.building import shards
+from pipeline.building.shards import ShardBuilder, ShardTask
 
 PART = "pipeline"
 ALONE_CLIPS = 40  # built by one worker whose stages are timed
-# Stage -> functions of pipeline.shards; what is left of the time is writing, digests and statistics.
+# Stage -> functions of pipeline.building.shards; what is left of the time is writing, digests and statistics.
 STAGES = {"render": "render_clips", "encode": "encode_chunk", "controls": "controls"}
 WRITE = "write"
 
@@ -64,7 +64,7 @@ def alone(scratch: Path, name: str) -> Row:
 
 @contextmanager
 def timed(stages: dict[str, str]) -> Iterator[Counter[str]]:
-    """Seconds spent in functions of `pipeline.shards` during the block, by stage."""
+    """Seconds spent in functions of `pipeline.building.shards` during the block, by stage."""
     seconds: Counter[str] = Counter()
 
     def around(stage: str, function: Any) -> Any:

@@ -7,9 +7,9 @@ import numpy as np
 
 from bench.material import Context, planned, renderer, spec
 from bench.table import Row, at_most, interleaved, over_limit, times_faster
-from pipeline.fluid import fluid
-from pipeline.plan import PlannedClip
-from pipeline.render import Renderer, soundfont_path
+from pipeline.melodies.plan import PlannedClip
+from pipeline.sound.fluid import fluid
+from pipeline.sound.render import Renderer, soundfont_path
 
 PART = "render"
 CLIPS, REPEATS = 4, 9

@@ -9,7 +9,7 @@ from data_specs.errors import UserError
 from data_specs.spec import FORMATS, Clips, Spec, check_format, load_spec
 
 if TYPE_CHECKING:
-    from pipeline.workers import Workers
+    from pipeline.building.workers import Workers
 
 DEFAULT_OUT = "data"
 DEFAULT_FORMAT = "encodec"
@@ -46,7 +46,7 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
     add("--tls-ca", metavar="PEM", help="for tls://: who signed the scheduler's certificate")
     add("--tls-cert", metavar="PEM", help="for tls://: our certificate")
     add("--tls-key", metavar="PEM", help="for tls://: its key")
-    add("--cluster", metavar="NAME", help="slurm, or a .toml like pipeline/slurm/default.toml: workers as Slurm jobs")
+    add("--cluster", metavar="NAME", help="slurm, or a .toml like pipeline/building/slurm/default.toml")
     add("--shards", metavar="I/N", help="build only shards k with k mod N = I; several at once share one OUT")
     add("--dry-run", action="store_true", help="stop after the plan")
     add("--force", action="store_true", help="move a folder that is in the way aside (PVT-cqt.old-1)")
@@ -63,8 +63,8 @@ def _dataset(arguments: argparse.Namespace) -> int:
         print(scripts)
         print("nothing is submitted; DRY_RUN=1 without CLUSTER makes the plan")
         return 0
-    from pipeline.build import Request, build
-    from pipeline.shards import Share
+    from pipeline.building.build import Request, build
+    from pipeline.building.shards import Share
 
     return build(
         Request(
@@ -88,7 +88,7 @@ def choose_workers(arguments: argparse.Namespace) -> "Workers":
     Raises:
         UserError: options that exclude each other, or settings that cannot be read.
     """
-    from pipeline.workers import LocalWorkers, RemoteWorkers, Tls
+    from pipeline.building.workers import LocalWorkers, RemoteWorkers, Tls
 
     chosen = [name for name in ("WORKERS", "SCHEDULER", "CLUSTER") if getattr(arguments, name.lower())]
     if len(chosen) > 1:
@@ -99,7 +99,7 @@ def choose_workers(arguments: argparse.Namespace) -> "Workers":
     if arguments.scheduler:
         return RemoteWorkers(arguments.scheduler, Tls(*map(Path, tls)) if all(tls) else None)
     if arguments.cluster:
-        from pipeline.slurm import SlurmWorkers, load_settings
+        from pipeline.building.slurm import SlurmWorkers, load_settings
 
         return SlurmWorkers(load_settings(arguments.cluster))
     return LocalWorkers(None if arguments.workers is None else _number("WORKERS", arguments.workers, least=1))

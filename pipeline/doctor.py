@@ -40,13 +40,13 @@ def _package(module: str, distribution: str) -> Check:
 
 
 def _fluidsynth() -> str:
-    from pipeline.fluid import library_version
+    from pipeline.sound.fluid import library_version
 
     return f"libfluidsynth {library_version()}"
 
 
 def _soundfont() -> str:
-    from pipeline.render import soundfont_path
+    from pipeline.sound.render import soundfont_path
 
     return str(soundfont_path("timgm6mb"))
 

@@ -13,9 +13,9 @@ from tqdm import tqdm
 from data_specs.download import download
 from data_specs.errors import UserError
 from data_specs.files import file_sha256, writing
-from pipeline.archives import read_members
+from pipeline.reading.archives import read_members
+from pipeline.reading.sources import is_midi_name, printable
 from pipeline.rejects import Rejects
-from pipeline.sources import is_midi_name, printable
 
 PUBLISHED = "http://hog.ee.columbia.edu/craffel/lmd"  # as https://colinraffel.com/projects/lmd/ says; no https there
 LARGEST = 1 << 28  # bytes of a member that is read to be checked

@@ -11,10 +11,10 @@ from data_specs.curves import MAX_SECONDS, RATE, Curves
 from data_specs.errors import UserError
 from data_specs.files import write_bytes
 from data_specs.spec import load_spec
-from pipeline.melody import UNITS, Melody, Notes, melodies
-from pipeline.midi import read_song
+from pipeline.melodies.melody import UNITS, Melody, Notes, melodies
+from pipeline.reading.midi import read_song
+from pipeline.reading.song import Song
 from pipeline.rejects import Rejected
-from pipeline.song import Song
 
 
 def midi_curves(

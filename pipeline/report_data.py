@@ -16,8 +16,8 @@ from data_specs.errors import UserError
 from data_specs.records import RecordError
 from data_specs.representations import Representation, representation
 from data_specs.spec import FORMATS, SPLITS
-from pipeline.manifest import CLIPS_TABLE, REJECTS
-from pipeline.plan import Plan
+from pipeline.building.manifest import CLIPS_TABLE, REJECTS
+from pipeline.melodies.plan import Plan
 
 NOTES_AT_ONCE = 1000
 MOST_CLIPS = 20_000  # whose notes are looked at: more would not change a histogram

@@ -79,7 +79,7 @@ def test_names() -> None:
 def test_a_pitch_tracker_hears_the_chroma(program: int) -> None:
     import librosa
 
-    from pipeline.render import Renderer, soundfont_path
+    from pipeline.sound.render import Renderer, soundfont_path
 
     rng = np.random.default_rng(program)
     lengths = rng.integers(90, 260, 14) * 64

@@ -10,9 +10,9 @@ import pytest
 
 from data_specs.errors import UserError
 from data_specs.files import atomic_write
-from pipeline.cluster import Cluster
+from pipeline.building.cluster import Cluster
+from pipeline.building.workers import LocalWorkers
 from pipeline.validate import validate
-from pipeline.workers import LocalWorkers
 from tests.pipeline.made_songs import contents
 
 SYNC = os.fsync

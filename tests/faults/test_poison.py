@@ -6,16 +6,17 @@ import json
 import dask
 import pytest
 
-from pipeline import workers
-from pipeline.plan import Plan
-from pipeline.workers import LocalWorkers
+from pipeline.building import workers
+from pipeline.building.workers import LocalWorkers
+from pipeline.melodies.plan import Plan
 from tests.pipeline.made_songs import contents, song_bytes
 
 # Loaded by every worker, and by the child of a careful one.
 PRELOAD = """
 import hashlib, os, signal
-from pipeline import careful, indexing, render
-from pipeline.careful import play
+from pipeline.building import indexing
+from pipeline.sound import careful, render
+from pipeline.sound.careful import play
 
 POISON = {poison!r}
 

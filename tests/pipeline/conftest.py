@@ -3,9 +3,9 @@
 import pytest
 
 from bench.dask_site import DaskSite
-from pipeline.index import index_part
-from pipeline.midi import read_song
-from pipeline.planning import make_plan
+from pipeline.melodies.index import index_part
+from pipeline.melodies.planning import make_plan
+from pipeline.reading.midi import read_song
 from tests.pipeline.made_songs import small_shards, song_bytes, write_songs
 
 

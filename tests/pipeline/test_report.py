@@ -11,12 +11,12 @@ import pytest
 import soundfile
 
 from data_specs.errors import UserError
-from pipeline.build import Request, build
+from pipeline.building.build import Request, build
+from pipeline.building.workers import RemoteWorkers
 from pipeline.cli import main
-from pipeline.plan import Plan
+from pipeline.melodies.plan import Plan
 from pipeline.report import report
 from pipeline.report_data import notes_of, stored_below
-from pipeline.workers import RemoteWorkers
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ PLAN = (
     promise(
         "a dataset is cut short",
         "instruments have equal shares in every prefix of the plan",
-        "pipeline/test_plan.py::test_instruments_are_equal_in_every_prefix",
+        "pipeline/melodies/test_plan.py::test_instruments_are_equal_in_every_prefix",
         mutation(
-            "pipeline/plan.py",
+            "pipeline/melodies/plan.py",
             "instrument = position % len(self.instruments)",
             'instrument = int(row["start_tick"]) % len(self.instruments)',
         ),
@@ -16,39 +16,41 @@ PLAN = (
     promise(
         "two performances share an id",
         "an id hangs on source, track, tick, key shift and instrument",
-        "pipeline/test_performance.py::test_clip_id_hangs_on_every_part",
-        mutation("pipeline/identity.py", "{start_tick}/{key_shift}/{instrument}", "{start_tick}/{instrument}"),
+        "pipeline/melodies/test_performance.py::test_clip_id_hangs_on_every_part",
+        mutation("pipeline/melodies/identity.py", "{start_tick}/{key_shift}/{instrument}", "{start_tick}/{instrument}"),
     ),
     promise(
         "another seed, another order of work",
         "a clip's modulation is a function of (seed, id), its velocities follow the formula and are never 0",
         " "
-        "pipeline/test_performance.py::test_modulation_is_uniform_in_log_frequency_and_phase_and_hangs_on_seed_and_id "
+        "pipeline/melodies/test_performance.py::test_modulation_is_uniform_in_log_frequency_and_phase_and_hangs_on_seed_and_id "
         ""
         "::test_velocity_follows_the_formula ::test_velocity_is_never_zero",
-        mutation("pipeline/performance.py", 'f"{seed}/{clip_id}"', 'f"{clip_id}"'),
-        mutation("pipeline/performance.py", "shape(onset / rate) + 0.5)", "shape(onset / rate))"),
-        mutation("pipeline/performance.py", "np.clip(scaled, 1, 127)", "np.clip(scaled, 0, 127)"),
+        mutation("pipeline/melodies/performance.py", 'f"{seed}/{clip_id}"', 'f"{clip_id}"'),
+        mutation("pipeline/melodies/performance.py", "shape(onset / rate) + 0.5)", "shape(onset / rate))"),
+        mutation("pipeline/melodies/performance.py", "np.clip(scaled, 1, 127)", "np.clip(scaled, 0, 127)"),
     ),
     promise(
         "notes outside the range",
         "the octave move leaves the fewest outside, the rest is folded, at most a tenth of a clip",
-        "pipeline/test_performance.py::test_folding_moves_notes_outside_by_the_fewest_octaves "
+        "pipeline/melodies/test_performance.py::test_folding_moves_notes_outside_by_the_fewest_octaves "
         "::test_one_note_of_ten_may_be_folded_two_may_not",
         mutation(
-            "pipeline/performance.py",
+            "pipeline/melodies/performance.py",
             "down = -(-np.maximum(pitch - clip.highest_pitch, 0) // 12)",
             "down = np.maximum(pitch - clip.highest_pitch, 0) // 12",
         ),
-        mutation("pipeline/performance.py", "<= clip.max_folded * len(notes)", "< clip.max_folded * len(notes)"),
+        mutation(
+            "pipeline/melodies/performance.py", "<= clip.max_folded * len(notes)", "< clip.max_folded * len(notes)"
+        ),
     ),
     promise(
         "one song fills a dataset, a phrase returns",
         "a song gives at most its cap of clips; exact repeats are dropped",
-        "pipeline/test_plan.py::test_plan_follows_its_rules",
-        mutation("pipeline/selection.py", "result[order] = place < cap", "result[order] = place <= cap"),
+        "pipeline/melodies/test_plan.py::test_plan_follows_its_rules",
+        mutation("pipeline/melodies/selection.py", "result[order] = place < cap", "result[order] = place <= cap"),
         mutation(
-            "pipeline/selection.py",
+            "pipeline/melodies/selection.py",
             "result[order[1:]] = keys[order[1:]] == keys[order[:-1]]",
             "result[order[1:]] = False",
         ),
@@ -56,18 +58,20 @@ PLAN = (
     promise(
         "a tune occurs in train and valid, in another key or tempo",
         "a song's side is the hash of its digest; valid windows that train knows are dropped",
-        "pipeline/test_plan.py::test_nothing_of_valid_is_known_from_train ::test_plan_follows_its_rules "
-        "pipeline/test_performance.py::test_fingerprint_is_free_of_key_tempo_articulation_and_what_comes_after",
+        "pipeline/melodies/test_plan.py::test_nothing_of_valid_is_known_from_train ::test_plan_follows_its_rules "
+        "pipeline/melodies/test_performance.py::test_fingerprint_is_free_of_key_tempo_articulation_and_what_comes_after",
         mutation(
-            "pipeline/planning.py",
+            "pipeline/melodies/planning.py",
             'here[valid[block.song] & known.is_known(block.columns["fingerprint"])] = KNOWN',
             "pass",
         ),
         mutation(
-            "pipeline/identity.py", "intervals = _steps(notes[:first, PITCH])", "intervals = notes[:first, PITCH]"
+            "pipeline/melodies/identity.py",
+            "intervals = _steps(notes[:first, PITCH])",
+            "intervals = notes[:first, PITCH]",
         ),
         mutation(
-            "pipeline/identity.py",
+            "pipeline/melodies/identity.py",
             "share = mix(words + _STEP)",
             "share = mix(np.arange(len(words), dtype=np.uint64) + _STEP)",
         ),
@@ -75,33 +79,35 @@ PLAN = (
     promise(
         "another CLIPS, FORMAT or path of the MIDI",
         "the plan is one order per split, independent of them; an OUT's formats share it",
-        "pipeline/test_plan.py::test_order_does_not_hang_on_how_many_are_asked_for "
+        "pipeline/melodies/test_plan.py::test_order_does_not_hang_on_how_many_are_asked_for "
         "data_specs/test_spec.py::test_the_plan_does_not_depend_on_clips_path_sound_or_storage_but_on_all_else "
-        "pipeline/test_build.py::test_tensorflow_reads_every_record_and_ids_are_one_performance_in_all_formats",
+        "pipeline/building/test_build.py::test_tensorflow_reads_every_record_and_ids_are_one_performance_in_all_formats",
         mutation("data_specs/spec.py", 'include={"seed", "source",', 'include={"seed", "clips", "source",'),
         mutation("data_specs/spec.py", 'del chosen["source"]["midi"]', "pass"),
     ),
     promise(
         "files come in another order or division, from a folder or an archive",
         "the plan and everything after it are the same",
-        "pipeline/test_plan.py::test_the_same_for_any_division_and_order_of_the_files "
+        "pipeline/melodies/test_plan.py::test_the_same_for_any_division_and_order_of_the_files "
         "::test_folder_and_archive_give_the_same_plan",
         mutation(
-            "pipeline/selection.py", "return np.lexsort((words, turns))", "return np.argsort(turns, kind='stable')"
+            "pipeline/melodies/selection.py",
+            "return np.lexsort((words, turns))",
+            "return np.argsort(turns, kind='stable')",
         ),
     ),
     promise(
         "limits or clip settings change",
         "the index is keyed by contents and settings, and made again where they differ",
-        "pipeline/test_index.py::test_another_clip_or_limit_is_another_part_and_another_cap_is_not",
-        mutation("pipeline/index.py", 'include={"clip", "limits"}', 'include={"clip"}'),
+        "pipeline/melodies/test_index.py::test_another_clip_or_limit_is_another_part_and_another_cap_is_not",
+        mutation("pipeline/melodies/index.py", 'include={"clip", "limits"}', 'include={"clip"}'),
     ),
     promise(
         "a file, track, window or clip is left out",
         "it is counted under a named reason",
-        "pipeline/test_index.py::test_every_file_is_accounted_for "
-        "pipeline/test_build.py::test_every_file_without_a_clip_is_counted",
-        mutation("pipeline/index.py", "song.reject(rejected.reason, rejected.detail)", "pass"),
+        "pipeline/melodies/test_index.py::test_every_file_is_accounted_for "
+        "pipeline/building/test_build.py::test_every_file_without_a_clip_is_counted",
+        mutation("pipeline/melodies/index.py", "song.reject(rejected.reason, rejected.detail)", "pass"),
     ),
 )
 
@@ -109,15 +115,15 @@ CONTENT = (
     promise(
         "floats decide an edge",
         "note times are integers on the synthesiser's blocks; the renderer refuses others",
-        "pipeline/test_melody.py::test_windows_are_as_defined "
-        "pipeline/test_render.py::test_notes_off_the_contract_are_refused",
+        "pipeline/melodies/test_melody.py::test_windows_are_as_defined "
+        "pipeline/sound/test_render.py::test_notes_off_the_contract_are_refused",
         mutation(
-            "pipeline/melody.py",
+            "pipeline/melodies/melody.py",
             "return (units + block // 2 + TIE) // block * SYNTH_BLOCK",
             "return (units + block // 2 + TIE) * SYNTH_BLOCK // block",
         ),
         mutation(
-            "pipeline/render.py",
+            "pipeline/sound/render.py",
             "np.all((onset % SYNTH_BLOCK == 0) & (offset % SYNTH_BLOCK == 0))",
             "np.all(onset % SYNTH_BLOCK == 0)",
         ),
@@ -136,9 +142,9 @@ CONTENT = (
     promise(
         "a clip is rendered after others, or alone",
         "its bits are the same: a fresh synthesiser a clip",
-        "pipeline/test_render.py::test_a_clip_is_the_same_alone_and_after_any_other",
+        "pipeline/sound/test_render.py::test_a_clip_is_the_same_alone_and_after_any_other",
         mutation(
-            "pipeline/render.py",
+            "pipeline/sound/render.py",
             "synth = self._synth()\n        try:\n            font_id",
             "synth = self._once = getattr(self, '_once', 0) or self._synth()\n        try:\n            font_id",
             '            self._call("delete_fluid_synth", synth)\n        left += right',
@@ -148,25 +154,27 @@ CONTENT = (
     promise(
         "a batch of another size, another number of threads, a GPU's TF32",
         "chunks of a constant size, one thread, full precision in every process that computes",
-        "pipeline/test_shards.py::test_chunks_are_padded_to_a_constant_size "
-        "pipeline/test_tasks.py::test_a_worker_computes_on_one_thread_in_full_precision "
+        "pipeline/building/test_shards.py::test_chunks_are_padded_to_a_constant_size "
+        "pipeline/building/test_tasks.py::test_a_worker_computes_on_one_thread_in_full_precision "
         "data_specs/test_cqt.py::test_a_clip_is_the_same_in_any_batch",
-        mutation("pipeline/shards.py", "np.zeros((chunk, 1,", "np.zeros((len(audio), 1,"),
-        mutation("pipeline/machine.py", "torch.set_num_threads(1)", "torch.set_num_threads(2)"),
-        mutation("pipeline/machine.py", "cudnn.allow_tf32 = False", "cudnn.allow_tf32 = True"),
+        mutation("pipeline/building/shards.py", "np.zeros((chunk, 1,", "np.zeros((len(audio), 1,"),
+        mutation("pipeline/building/machine.py", "torch.set_num_threads(1)", "torch.set_num_threads(2)"),
+        mutation("pipeline/building/machine.py", "cudnn.allow_tf32 = False", "cudnn.allow_tf32 = True"),
         mutation("data_specs/representations/cqt.py", "audio[:, 0].float().split(1)", "audio[:, 0].float().split(99)"),
     ),
     promise(
         "shards are made in another order",
         "statistics are float64 sums merged in the order of the shards",
-        "pipeline/test_manifest.py::test_statistics_are_summed_in_the_order_of_the_shards_and_of_train_alone",
-        mutation("pipeline/manifest.py", "for key in sorted(receipts) if key[0]", "for key in receipts if key[0]"),
-        mutation("pipeline/manifest.py", 'if key[0] == "train"]', "]"),
+        "pipeline/building/test_manifest.py::test_statistics_are_summed_in_the_order_of_the_shards_and_of_train_alone",
+        mutation(
+            "pipeline/building/manifest.py", "for key in sorted(receipts) if key[0]", "for key in receipts if key[0]"
+        ),
+        mutation("pipeline/building/manifest.py", 'if key[0] == "train"]', "]"),
     ),
     promise(
         "another number of workers, a worker or scheduler elsewhere, shares",
         "stored bytes are the same",
-        "pipeline/test_build.py::test_an_archive_one_worker_and_another_order_give_the_same_bytes "
+        "pipeline/building/test_build.py::test_an_archive_one_worker_and_another_order_give_the_same_bytes "
         "::test_shares_and_a_last_call_give_the_same_bytes "
         "::test_local_workers_and_a_scheduler_elsewhere_give_the_same_bytes",
     ),
@@ -199,29 +207,29 @@ FINISHING = (
     promise(
         "a dataset grows",
         "shard k holds positions [kS, (k+1)S); full shards stay and are renamed",
-        "pipeline/test_folder.py::test_tasks_cover_every_position_once_in_shards_that_do_not_move "
+        "pipeline/building/test_folder.py::test_tasks_cover_every_position_once_in_shards_that_do_not_move "
         "::test_growing_renames_full_shards_and_rebuilds_the_partial_last_one "
-        "pipeline/test_build.py::test_growing_keeps_full_shards_and_equals_a_large_build",
+        "pipeline/building/test_build.py::test_growing_keeps_full_shards_and_equals_a_large_build",
         mutation(
-            "pipeline/shards.py",
+            "pipeline/building/shards.py",
             "starts = range(0, clips, shard_clips)",
             "starts = range(0, clips, -(-clips // max(shards, 1)) or 1)",
         ),
-        mutation("pipeline/folder.py", "file.replace(self.path / task.file)", "todo.append(task)"),
+        mutation("pipeline/building/folder.py", "file.replace(self.path / task.file)", "todo.append(task)"),
     ),
     promise(
         "the run ends while a file is written",
         "a file appears whole or not at all, the old one stays; dataset.json comes last",
         "data_specs/test_files.py::test_a_failed_write_keeps_the_old_file_and_leaves_nothing "
-        "pipeline/test_folder.py::test_the_manifest_comes_after_everything_else "
-        "pipeline/test_shards.py::test_an_interrupted_shard_leaves_nothing",
+        "pipeline/building/test_folder.py::test_the_manifest_comes_after_everything_else "
+        "pipeline/building/test_shards.py::test_an_interrupted_shard_leaves_nothing",
         mutation(
             "data_specs/files.py",
             'temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{_TEMPORARY}")',
             "temporary = path",
         ),
         mutation(
-            "pipeline/folder.py",
+            "pipeline/building/folder.py",
             "        write_bytes(self.path / SHAPES, shapes.encode())\n        write_json(self.manifest, manifest)",
             "        write_json(self.manifest, manifest)\n        write_bytes(self.path / SHAPES, shapes.encode())",
         ),
@@ -229,28 +237,30 @@ FINISHING = (
     promise(
         "another spec, SoundFont or codec in a folder that stands",
         "refused by the name of the key, nothing is overwritten; FORCE moves aside",
-        "pipeline/test_folder.py::test_another_key_is_refused_by_name "
-        "pipeline/test_build.py::test_other_settings_and_too_few_melodies_are_refused "
+        "pipeline/building/test_folder.py::test_another_key_is_refused_by_name "
+        "pipeline/building/test_build.py::test_other_settings_and_too_few_melodies_are_refused "
         "::test_another_soundfont_is_refused ::test_force_moves_aside_and_deletes_nothing "
         "data_specs/test_spec.py::test_a_format_depends_on_its_own_storage_and_sound_only",
         mutation(
-            "pipeline/folder.py", "if standing is None or value_digest(standing) == value_digest(key):", "if True:"
+            "pipeline/building/folder.py",
+            "if standing is None or value_digest(standing) == value_digest(key):",
+            "if True:",
         ),
-        mutation("pipeline/build.py", '"soundfont": file_sha256(soundfont),', '"soundfont": "",'),
+        mutation("pipeline/building/build.py", '"soundfont": file_sha256(soundfont),', '"soundfont": "",'),
         mutation("data_specs/spec.py", 'if name == "disc":\n            key', "if True:\n            key"),
     ),
     promise(
         "shards of another kind of machine",
         "refused unless accepted; dataset.json lists both",
-        "pipeline/test_folder.py::test_shards_of_another_machine_are_refused_until_accepted "
-        "pipeline/test_build.py::test_a_worker_of_another_kind_that_joins_is_refused",
-        mutation("pipeline/folder.py", "if receipt.machine != machine and not accept_machine:", "if False:"),
-        mutation("pipeline/build.py", "if receipt.machine != kind and not accept:", "if False:"),
+        "pipeline/building/test_folder.py::test_shards_of_another_machine_are_refused_until_accepted "
+        "pipeline/building/test_build.py::test_a_worker_of_another_kind_that_joins_is_refused",
+        mutation("pipeline/building/folder.py", "if receipt.machine != machine and not accept_machine:", "if False:"),
+        mutation("pipeline/building/build.py", "if receipt.machine != kind and not accept:", "if False:"),
     ),
     promise(
         "two runs in one OUT",
         "the second is refused by the name of the first; the lock dies with its process; shares go side by side",
-        "pipeline/test_folder.py::test_a_folder_is_held_by_one_build_or_by_several_different_shares "
+        "pipeline/building/test_folder.py::test_a_folder_is_held_by_one_build_or_by_several_different_shares "
         "data_specs/test_files.py::test_a_lock_is_refused_while_its_process_lives_and_free_once_it_is_killed "
         "faults/test_disks.py::test_the_second_of_two_runs_in_one_folder_is_refused_by_name",
         mutation("data_specs/files.py", "fcntl.LOCK_SH if shared else fcntl.LOCK_EX", "fcntl.LOCK_SH"),
@@ -265,10 +275,12 @@ FINISHING = (
     promise(
         "too few melodies, or more than a hundredth of the clips silent or clipped",
         "the run stops with counts unless ACCEPT_FEWER; a faulty clip is left out of its shard alone",
-        "pipeline/test_build.py::test_other_settings_and_too_few_melodies_are_refused "
+        "pipeline/building/test_build.py::test_other_settings_and_too_few_melodies_are_refused "
         "::test_too_much_faulty_audio_ends_the_run_with_its_counts "
-        "pipeline/test_shards.py::test_a_faulty_clip_is_left_out_counted_and_its_neighbours_stay",
-        mutation("pipeline/build.py", "if found < asked and not request.accept_fewer:", "if False:"),
-        mutation("pipeline/build.py", "if faults > MOST_FAULTS * asked and not request.accept_fewer:", "if False:"),
+        "pipeline/building/test_shards.py::test_a_faulty_clip_is_left_out_counted_and_its_neighbours_stay",
+        mutation("pipeline/building/build.py", "if found < asked and not request.accept_fewer:", "if False:"),
+        mutation(
+            "pipeline/building/build.py", "if faults > MOST_FAULTS * asked and not request.accept_fewer:", "if False:"
+        ),
     ),
 )

@@ -33,13 +33,13 @@ MACHINES = (
         "isolated in a child process, named and counted; the rest is built",
         "faults/test_poison.py::test_a_clip_that_kills_its_worker_is_left_out_by_name "
         "::test_a_file_that_kills_its_worker_is_left_out_by_name "
-        "pipeline/test_cluster.py::test_a_task_that_kills_its_worker_again_and_again_ends_the_run_by_name",
+        "pipeline/building/test_cluster.py::test_a_task_that_kills_its_worker_again_and_again_ends_the_run_by_name",
     ),
     promise(
         "a curious neighbour on the network",
         "scheduler, workers and dashboard listen on loopback unless told otherwise",
-        "pipeline/test_cluster.py::test_only_this_machine_can_reach_scheduler_and_workers",
-        mutation("pipeline/workers.py", 'LOOPBACK = "127.0.0.1"', 'LOOPBACK = "0.0.0.0"'),
+        "pipeline/building/test_cluster.py::test_only_this_machine_can_reach_scheduler_and_workers",
+        mutation("pipeline/building/workers.py", 'LOOPBACK = "127.0.0.1"', 'LOOPBACK = "0.0.0.0"'),
     ),
 )
 
@@ -48,20 +48,20 @@ INPUT = (
         "mutated MIDI files (100 000 by `python -m tests.faults.fuzz_midi`, 1 200 and 300 in the suite)",
         "no crash, no hang, no memory past the limit; both readers agree; every file is accounted for",
         "faults/test_fuzz.py::test_mutated_midi_files_cost_nothing "
-        "pipeline/test_midi.py::test_mutated_files_are_read_alike_by_both_readers_or_rejected",
+        "pipeline/reading/test_midi.py::test_mutated_files_are_read_alike_by_both_readers_or_rejected",
     ),
     promise(
         "a MIDI file that hangs, swells or kills its reader",
         "the child is killed, the file tried once more alone, then counted as timeout, memory or crash",
-        "pipeline/test_sandbox.py::test_what_goes_wrong_is_named_and_the_next_call_works "
+        "pipeline/reading/test_sandbox.py::test_what_goes_wrong_is_named_and_the_next_call_works "
         "::test_an_input_is_given_a_second_chance_in_a_fresh_child",
-        mutation("pipeline/sandbox.py", "    _limit_memory(memory_mb)\n", "    del memory_mb\n"),
+        mutation("pipeline/reading/sandbox.py", "    _limit_memory(memory_mb)\n", "    del memory_mb\n"),
     ),
     promise(
         "a MIDI file beyond a limit",
         "rejected by size first, the same on every machine",
-        "pipeline/test_midi.py::test_limits_are_exact_and_the_same_for_both_readers",
-        mutation("pipeline/midi.py", "if count > limits.notes:", "if count > limits.notes + 1:"),
+        "pipeline/reading/test_midi.py::test_limits_are_exact_and_the_same_for_both_readers",
+        mutation("pipeline/reading/midi.py", "if count > limits.notes:", "if count > limits.notes + 1:"),
     ),
     promise(
         "shards with altered lengths, CRCs or fields; any bytes as a record",
@@ -80,14 +80,14 @@ INPUT = (
     promise(
         "archives with absolute paths, `..`, links, devices, bombs",
         "counted and passed over, or one sentence; nothing is written, memory stays",
-        "pipeline/test_sources.py::test_tricks_are_counted_and_nothing_is_written "
+        "pipeline/reading/test_sources.py::test_tricks_are_counted_and_nothing_is_written "
         "::test_bombs_are_refused_in_constant_memory "
         "::test_a_damaged_archive_gives_a_sentence_or_files_and_never_another_error",
     ),
     promise(
         "links, pipes and odd names in a folder",
         "links may not leave it, pipes are not opened, names are escaped and still found",
-        "pipeline/test_sources.py::test_links_may_not_leave_the_folder ::test_pipes_are_not_opened "
+        "pipeline/reading/test_sources.py::test_links_may_not_leave_the_folder ::test_pipes_are_not_opened "
         "::test_names_that_are_not_utf_8_are_escaped_and_still_found",
     ),
     promise(

@@ -14,7 +14,7 @@ DATA = (
         "none is imported; pipeline and training never import each other",
         "test_layout.py::test_imports_go_one_way training/test_loop.py::test_training_imports_no_tensorflow",
         mutation("training/order.py", "import zlib", "import mido\nimport zlib"),
-        mutation("data_specs/controls.py", "import numpy as np", "import numpy as np\nimport pipeline.melody"),
+        mutation("data_specs/controls.py", "import numpy as np", "import numpy as np\nimport pipeline.melodies.melody"),
     ),
     promise(
         "a record altered on the disk",

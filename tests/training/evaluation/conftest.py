@@ -8,7 +8,7 @@ import torch
 
 from data_specs.controls import Controls, controls
 from data_specs.spec import load_spec
-from pipeline.render import Renderer, soundfont_path
+from pipeline.sound.render import Renderer, soundfont_path
 from training.evaluation.classifier import PvtNet
 
 SAMPLES = 192_000

@@ -1,0 +1,1 @@
+"""MIDI files, wherever they lie, to songs: notes as arrays."""

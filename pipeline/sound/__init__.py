@@ -1,0 +1,1 @@
+"""Notes to audio by FluidSynth."""
