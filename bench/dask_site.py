@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pipeline.building.workers import ENVIRONMENT
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -58,7 +60,7 @@ class DaskSite:
             process.wait()
 
     def _start(self, kind: str, *options: str) -> "subprocess.Popen[bytes]":
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT)}
         place = ["--host", "127.0.0.1", "--scheduler-file", str(self.file)]
         command = [sys.executable, "-m", "dask", kind, *place, *self._options, *options]
         return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

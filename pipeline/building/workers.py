@@ -20,7 +20,19 @@ CONNECT_SECONDS = 20
 SETTINGS = {
     "distributed.scheduler.allowed-failures": ALLOWED_DEATHS,
     "distributed.admin.system-monitor.gil.enabled": False,
+    # Both cost more than the clips themselves on a busy machine: a profiler that stops the worker a hundred times a
+    # second, and memory given back to the system after each array, to be fetched and zeroed for the next.
+    "distributed.worker.profile.enabled": False,
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     "distributed.deploy.lost-worker-timeout": "30s",  # a worker that died may need that to start anew on a busy machine
+}
+
+# The same for workers that a shell starts, where a variable can be set but not taken away: arrays stay on the heap.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),  # the largest that glibc takes
 }
 
 
@@ -120,7 +132,7 @@ class Tls:
 
 @dataclass(frozen=True)
 class RemoteWorkers(Workers):
-    """The workers of the Dask scheduler at `address` (tcp:// or tls://)."""
+    """The workers of the Dask scheduler at `address` (tcp:// or tls://), best started with `ENVIRONMENT`."""
 
     address: str
     tls: Tls | None = None

@@ -13,12 +13,13 @@ from pydantic import Field, model_validator
 from data_specs.errors import UserError
 from data_specs.files import writing
 from data_specs.spec import Positive, Strict, validated
-from pipeline.building.workers import SETTINGS, Tls, Workers, connected
+from pipeline.building.workers import ENVIRONMENT, SETTINGS, Tls, Workers, connected
 
 FOLDER = Path(__file__).parent
 NAME = "slurm"  # CLUSTER=slurm: the settings that come with the project
 # A worker on another node imports the packages that this process does.
 IMPORTS = f"export PYTHONPATH={FOLDER.parents[2]}${{PYTHONPATH:+:$PYTHONPATH}}"
+EXPORTS = [f"export {name}={value}" for name, value in ENVIRONMENT.items()]
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -135,7 +136,7 @@ class SlurmWorkers(Workers):
                 log_directory=s.logs,
                 python=sys.executable,
                 job_name="pvt-gpu" if gpu else "pvt",
-                job_script_prologue=["export OMP_NUM_THREADS=1", IMPORTS, *s.prologue],
+                job_script_prologue=[*EXPORTS, IMPORTS, *s.prologue],
                 job_extra_directives=[*s.directives, *jobs.directives],
                 worker_extra_args=[*arguments, *(["--resources", "GPU=1"] if gpu else [])],
                 scheduler_options={"dashboard_address": "127.0.0.1:0"},

@@ -23,8 +23,8 @@ def receipt(split: str, number: int, total: float) -> Receipt:
 
 
 def test_statistics_are_summed_in_the_order_of_the_shards_and_of_train_alone():
-    """Sums of floats hang on their order: (1e16 + 1) - 1e16 is 0, (1e16 - 1e16) + 1 is 1."""
-    values = (1e16, 1.0, -1e16)
+    """Sums of floats hang on their order: (1 + 1e16) - 1e16 is 0, (-1e16 + 1e16) + 1 is 1."""
+    values = (1.0, 1e16, -1e16)
     made = {("train", number): receipt("train", number, total) for number, total in enumerate(values)}
     made["valid", 0] = receipt("valid", 0, 5.0)
     merged = [train_statistics({key: made[key] for key in order}) for order in (sorted(made), sorted(made)[::-1])]

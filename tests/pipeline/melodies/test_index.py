@@ -96,8 +96,9 @@ def test_a_part_of_another_version_is_made_again(tmp_path: Path, monkeypatch: py
 def test_another_clip_or_limit_is_another_part_and_another_cap_is_not(tmp_path: Path) -> None:
     part = build(FILES, tmp_path)
     clip = SPEC.model_copy(update={"clip": SPEC.clip.model_copy(update={"min_notes": 9})})
+    limits = SPEC.model_copy(update={"limits": SPEC.limits.model_copy(update={"notes": 9_999})})
     source = SPEC.model_copy(update={"source": SPEC.source.model_copy(update={"clips_per_song": 1}), "seed": 5})
-    assert build(FILES, tmp_path, clip).path != part.path
+    assert len({build(FILES, tmp_path, spec).path for spec in (clip, limits)} | {part.path}) == 3
     assert index_part(FILES, source, tmp_path, refuse).path == part.path
 
 
