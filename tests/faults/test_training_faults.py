@@ -144,6 +144,6 @@ def test_a_signal_to_one_of_two_ranks_stops_both_at_the_same_step(data, config_f
     finally:
         process.kill()
     assert process.returncode == 0
-    assert "stopped by another rank" in said
+    assert "stopped by a signal to another rank" in said
     newest = max((tmp_path / "checkpoints").iterdir()).name
     assert newest == f"step-{max(losses(tmp_path)):08d}"
