@@ -1,6 +1,8 @@
 """Whole datasets, built on real worker processes and read back by TensorFlow."""
 
 import json
+import os
+import shutil
 import subprocess
 import tarfile
 import threading
@@ -157,6 +159,30 @@ def test_another_soundfont_is_refused(request_for, built, small_spec, midi_folde
     )
     with pytest.raises(UserError, match=r"PVT-disc was built with soundfont = "):
         build(request_for(spec, midi_folder, built, formats=("disc",)))
+
+
+def test_another_soundfont_in_another_folder_takes_index_and_plan_without_opening_midi(
+    request_for, built, small_spec, midi_folder, tmp_path
+):
+    midi, first, second = (tmp_path / name for name in ("midi", "first", "second"))
+    shutil.copytree(midi_folder, midi)
+    assert build(request_for(small_spec, midi, first, dry_run=True)) == 0
+    for path in midi.rglob("*.mid"):  # as if unchanged, but whoever opened one would find nothing to play
+        before = path.stat()
+        path.write_bytes(bytes(before.st_size))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other = tmp_path / "other.sf2"
+    content = bytearray(soundfont_path("timgm6mb").read_bytes())
+    content[len(content) // 2] ^= 1  # of a sample
+    other.write_bytes(content)
+    rendering = small_spec.rendering.model_copy(update={"soundfont": str(other)})
+    spec = small_spec.model_copy(update={"rendering": rendering})
+    assert build(request_for(spec, midi, second, formats=("disc",), index=first / "index")) == 0
+    assert not (second / "index").exists()
+    info = load_info(second / "PVT-disc")[0]
+    assert info.plan_digest == load_info(built / "PVT-disc")[0].plan_digest
+    assert info.format_digest != load_info(built / "PVT-disc")[0].format_digest
+    assert info.splits["train"].clips == 10
 
 
 def test_a_worker_of_another_kind_that_joins_is_refused(built):
