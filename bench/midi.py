@@ -22,6 +22,7 @@ FILES, ALL_FILES = 60, 100_000  # read in a quick and in a full run, evenly draw
 REPEATS = 2
 OURS, SANDBOXED = "this project", "this project, in its child process"
 PRETTY, MIDO = "pretty_midi", "mido"
+Seconds = Counter[str]  # by way
 TUNES_NOTE = "the project's own tunes, short files of one track; name a folder of songs with MIDI="
 
 
@@ -39,7 +40,7 @@ def rows(context: Context) -> list[Row]:
         }
         sound = total_seconds(fast, ways, REPEATS)
         rest = total_seconds([content for content in files if content not in set(fast)], ways, REPEATS)
-    every = {way: sound[way] + rest[way] for way in ways}
+    every = Counter({way: sound[way] + rest[way] for way in ways})
     sizes = f"{len(fast)} files that the fast reader takes, {sum(map(len, fast)) / 1e3 / len(fast):.0f} kB each"
     return [
         _row(f"read {sizes}, one thread", sound, len(fast), OURS, PRETTY, 20, note),
@@ -96,9 +97,9 @@ def read_mido(content: bytes, quiet: bool = True) -> None:
             raise
 
 
-def total_seconds(files: list[bytes], ways: dict[str, Callable[[bytes], object]], repeats: int) -> Counter[str]:
+def total_seconds(files: list[bytes], ways: dict[str, Callable[[bytes], object]], repeats: int) -> Seconds:
     """Seconds for all files by way, the fastest of `repeats` for each file and way; ways take turns file by file."""
-    totals: Counter[str] = Counter()
+    totals: Seconds = Counter()
     for content in files:
         best: dict[str, float] = {}
         for _ in range(repeats):
@@ -111,7 +112,7 @@ def total_seconds(files: list[bytes], ways: dict[str, Callable[[bytes], object]]
     return totals
 
 
-def _row(figure: str, totals: Counter[str], files: int, ours: str, other: str, budget: float | None, note: str) -> Row:
+def _row(figure: str, totals: Seconds, files: int, ours: str, other: str, budget: float | None, note: str) -> Row:
     return Row(
         PART,
         figure,

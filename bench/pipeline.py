@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,9 +63,9 @@ def alone(scratch: Path, name: str) -> Row:
 
 
 @contextmanager
-def timed(stages: dict[str, str]) -> Iterator[Counter[str]]:
+def timed(stages: dict[str, str]) -> Iterator[dict[str, float]]:
     """Seconds spent in functions of `pipeline.building.shards` during the block, by stage."""
-    seconds: Counter[str] = Counter()
+    seconds: dict[str, float] = defaultdict(float)
 
     def around(stage: str, function: Any) -> Any:
         def measured(*arguments: Any, **options: Any) -> Any:

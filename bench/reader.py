@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,5 +102,6 @@ def write_npz(dataset: Dataset, folder: Path) -> list[Path]:
     for index in range(min(NPZ_CLIPS, len(dataset))):
         clip = dataset[index]
         files.append(folder / f"{index}.npz")
-        np.savez_compressed(files[-1], **{f.name: np.asarray(clip[f.name]) for f in dataset.features})
+        arrays: dict[str, Any] = {f.name: np.asarray(clip[f.name]) for f in dataset.features}
+        np.savez_compressed(files[-1], **arrays)
     return files

@@ -118,13 +118,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.fuzz_midi", description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--inputs", type=int, default=100_000)
+    parser.add_argument("--first", type=int, default=0, metavar="N", help="number of the first input (0)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=Path, help="folder for inputs that are findings")
     arguments = parser.parse_args()
     files = small_files(arguments.folders)
     if not files:
         parser.error(f"there are no MIDI files of up to {LARGEST} bytes in the folders given")
-    result = fuzz(files, range(arguments.inputs), arguments.seed, arguments.save)
+    inputs = range(arguments.first, arguments.first + arguments.inputs)
+    result = fuzz(files, inputs, arguments.seed, arguments.save)
     print(json.dumps(result, indent=1))
     return 1 if result["findings"] else 0
 
