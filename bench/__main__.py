@@ -36,7 +36,7 @@ PARTS = {
     "unet": "bench.unet",
 }
 ONLY_FULL = ("scale", "unet")
-PART_SECONDS, FULL_PART_SECONDS = 600, 7200
+PART_SECONDS, FULL_PART_SECONDS = 1200, 7200
 PACKAGES = (
     "torch",
     "numpy",

@@ -91,7 +91,7 @@ def step_rows(
 
     def step() -> None:
         losses = trainer.backward(objective, batch)
-        trainer.update(losses, batch.positions, stop=False)
+        trainer.update(losses, stop=False)
         trainer.step += 1
         if device.type == "cuda":
             torch.cuda.synchronize()

@@ -1,5 +1,6 @@
 """Training steps: every pair of paradigm and format at the `tiny` config, by the command that users type."""
 
+import re
 import statistics
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import torch
 from bench.material import ROOT, Context, dataset
 from bench.table import Row
 from data_specs.spec import FORMATS
-from training.config import load_config
+from training.config import config_path, load_config
 from training.diffusion import PARADIGMS
 from training.log import read_log
 
@@ -29,7 +30,8 @@ def measured(scratch: Path, paradigm: str, format_name: str) -> list[Row]:
     """Two rows of one pair."""
     run = scratch / "runs" / f"{paradigm}-{format_name}"
     data = dataset(scratch, format_name)
-    options = ["--paradigm", paradigm, "--format", format_name, "--config", CONFIG, "--steps", str(STEPS)]
+    config = steps_alone(scratch / f"{CONFIG}.toml")
+    options = ["--paradigm", paradigm, "--format", format_name, "--config", str(config), "--steps", str(STEPS)]
     command = [sys.executable, "-m", "training", "train", *options, "--data", str(data), "--run", str(run)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
@@ -45,3 +47,10 @@ def measured(scratch: Path, paradigm: str, format_name: str) -> list[Row]:
         Row(PART, f"step of {what}", "ms", 1e3 * batch / rate, note=f"{waits:.1%} of the time waiting for data"),
         Row(PART, f"peak memory of {what}", "MB", memory),
     ]
+
+
+def steps_alone(path: Path) -> Path:
+    """Writes the config without validation and listening, which are not steps."""
+    text = config_path(CONFIG).read_text(encoding="utf-8")
+    path.write_text(re.sub(r"^(valid_every|listen_every) = \d+", r"\1 = 0", text, flags=re.MULTILINE), encoding="utf-8")
+    return path
