@@ -12,6 +12,7 @@ __all__ = ["Codec", "load_codec", "missing_weights"]
 # Module and class, imported when asked for: torch and the codecs' packages take seconds.
 CODECS: dict[str, tuple[str, str]] = {
     "pvt": ("data_specs.codecs.pvt", "PvtCodec"),
+    "phaseless": ("data_specs.codecs.phaseless", "PhaselessCodec"),
     "encodec_24khz": ("data_specs.codecs.encodec_24khz", "Encodec24kHz"),
 }
 

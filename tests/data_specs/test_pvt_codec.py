@@ -14,11 +14,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from data_specs.codecs import load_codec, mdct, missing_weights
-from data_specs.codecs.pvt import SHIPPED, PvtCodec
+from data_specs.codecs.pvt import PvtCodec
 from data_specs.codecs.weights import FOLDER, read_weights, write_weights
 from data_specs.errors import UserError
 from data_specs.files import file_sha256
 
+SHIPPED = PvtCodec.shipped()
 FIGURES = {
     0: 54.863,
     16: 16.923,
@@ -158,7 +159,7 @@ def test_nothing_of_the_encodec_package_is_imported() -> None:
 
 
 def test_unknown_names_and_missing_files() -> None:
-    with pytest.raises(UserError, match="CODEC=pvd is neither one of pvt, encodec_24khz nor a file"):
+    with pytest.raises(UserError, match="CODEC=pvd is neither one of pvt, phaseless, encodec_24khz nor a file"):
         load_codec("pvd")
     assert missing_weights("pvt") == ""
     assert "neither" in missing_weights("pvd")

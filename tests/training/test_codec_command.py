@@ -1,5 +1,6 @@
 """`python -m training codec fit`, from its arguments to its file."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from data_specs.codecs import load_codec
 from data_specs.spec import load_spec
 from training.cli import main
-from training.codec import fit
+from training.codec import methods
 
 
 class Clips:
@@ -29,8 +30,9 @@ class Clips:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = fit.FitOptions(channels=16, codebooks=2, bins=16, frames=1000, iterations=4)
-    monkeypatch.setattr(fit, "FitOptions", lambda: options)
+    for kind, method in list(methods.METHODS.items()):
+        sized = partial(method, channels=16, codebooks=2, bins=16, frames=1000, iterations=4)
+        monkeypatch.setitem(methods.METHODS, kind, sized)
     monkeypatch.setattr("training.shards.Dataset", Clips)
 
 

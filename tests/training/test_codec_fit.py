@@ -13,10 +13,11 @@ from torch import Tensor
 from data_specs.codecs import load_codec, mdct
 from data_specs.codecs.pvt import PvtCodec
 from data_specs.errors import UserError
-from training.codec.fit import FitOptions, fit, write
+from training.codec.fit import fit, write
 from training.codec.kmeans import codebook, nearest
+from training.codec.methods import PvtMethod
 
-SMALL = FitOptions(power=0.5, channels=24, codebooks=4, bins=64, frames=4000, iterations=8)
+SMALL = PvtMethod(power=0.5, channels=24, codebooks=4, bins=64, frames=4000, iterations=8)
 
 
 def tones(seed: int, clips: int = 100) -> Callable[[], Iterator[Tensor]]:

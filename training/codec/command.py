@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The commands under `codec`."""
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    fit = commands.add_parser("fit", help="fit the pvt codec in closed form on a PVT-audio dataset")
+    fit = commands.add_parser("fit", help="fit a codec in closed form on a PVT-audio dataset")
     fit.description = (
-        "Fits the transform, its basis and the codebooks of the pvt codec on the train split of a PVT-audio dataset. "
+        "Fits the directions and the codebooks of a codec on the train split of a PVT-audio dataset. "
         "Takes minutes on one core; the same data give the same file. Use it with CODEC=FILE."
     )
+    fit.add_argument("--kind", default="pvt", metavar="KIND", help="pvt or phaseless (pvt)")
     fit.add_argument(
         "--data", type=Path, default=Path("data"), metavar="FOLDER", help="parent folder or PVT-audio (data)"
     )
@@ -41,9 +42,12 @@ def fit_command(arguments: argparse.Namespace) -> int:
     import torch
 
     from data_specs.files import file_sha256
-    from training.codec.fit import FitOptions, fit, write
+    from training.codec.fit import fit, write
+    from training.codec.methods import METHODS
     from training.shards import Dataset
 
+    if arguments.kind not in METHODS:
+        raise UserError(f"KIND={arguments.kind} is not one of {', '.join(METHODS)}")
     torch.set_num_threads(1)  # other numbers of threads round differently: the file would not repeat
     dataset = Dataset(arguments.data, "train", format_name="audio")
     count = min(len(dataset), arguments.clips or len(dataset))
@@ -54,7 +58,7 @@ def fit_command(arguments: argparse.Namespace) -> int:
             assert isinstance(audio, torch.Tensor)
             yield audio[None].float()
 
-    options = FitOptions()
-    write(arguments.out, fit(clips, options, count), options, arguments.name or arguments.out.stem)
+    method = METHODS[arguments.kind]()
+    write(arguments.out, fit(clips, method, count), method, arguments.name or arguments.out.stem)
     print(f"{arguments.out}: fitted on {count} clips, sha256 {file_sha256(arguments.out)}")
     return 0

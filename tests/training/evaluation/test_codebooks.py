@@ -4,12 +4,13 @@ import torch
 
 from data_specs.codecs import load_codec
 from data_specs.representations.latents import Codes
-from training.codec.fit import FitOptions, fit, write
+from training.codec.fit import fit, write
+from training.codec.methods import PvtMethod
 from training.evaluation.fad import Gaussian, frechet_distance
 
 
 def test_more_codebooks_lower_the_distance(clips, other_clips, net, tmp_path):
-    options = FitOptions(power=0.5, channels=128, codebooks=8, bins=128, frames=12_000, iterations=6)
+    options = PvtMethod(power=0.5, channels=128, codebooks=8, bins=128, frames=12_000, iterations=6)
     write(tmp_path / "codec.safetensors", fit(lambda: other_clips.audio.split(1), options), options, "small")
     codec = load_codec(str(tmp_path / "codec.safetensors"))
     real = Gaussian.of(net.embed(clips.audio).numpy())

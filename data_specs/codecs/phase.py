@@ -1,0 +1,89 @@
+"""A phase for magnitudes that have none: the phase vocoder's first guess, mended by the fast Griffin-Lim algorithm.
+
+A short-time Fourier transform with hop H and window W: a clip is padded by (W - H) / 2 on both sides, so that N samples
+give exactly N / H frames, each centred on its block of H samples. F = W / 2 + 1 bins, T = N / H frames.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor
+
+SILENT = 1e-7  # added to magnitudes before the logarithm: far below 16 bits
+MOMENTUM = 0.99  # the value that Perraudin et al. recommend
+
+
+def stft(audio: Tensor, window: Tensor, hop: int) -> Tensor:
+    """[N] -> complex [T, F], with `window` [W] and N a multiple of `hop`."""
+    margin = (len(window) - hop) // 2
+    return torch.fft.rfft(nnf.pad(audio, (margin, margin)).unfold(0, len(window), hop) * window)
+
+
+def istft(spectrum: Tensor, window: Tensor, hop: int) -> Tensor:
+    """Complex [T, F] -> [N]: the signal whose transform is nearest to it (Griffin and Lim 1984, eq. 6)."""
+    count, size = spectrum.shape[0], len(window)
+    frames = torch.fft.irfft(spectrum, n=size) * window
+    weight = _overlapped(window.square().expand(count, size), hop)
+    return _overlapped(frames, hop) / weight
+
+
+def with_phase(magnitudes: Tensor, window: Tensor, hop: int, iterations: int) -> Tensor:
+    """Magnitudes [T, F] -> a signal [N] whose transform has about these; differentiable, the phase taken as given.
+
+    Fast Griffin-Lim (Perraudin, Balazs and Sondergaard 2013, algorithm 2) from the phase of `vocoder_phase`. Zero
+    magnitudes give exact silence.
+    """
+    with torch.no_grad():
+        wanted = magnitudes.detach()
+        phase = torch.polar(torch.ones_like(wanted), vocoder_phase(wanted, hop))
+        before = None
+        for _ in range(iterations):
+            consistent = stft(istft(wanted * phase, window, hop), window, hop)
+            ahead = consistent if before is None else consistent + MOMENTUM * (consistent - before)
+            before = consistent
+            phase = ahead / ahead.abs().clamp(min=1e-12)
+    return istft(magnitudes * phase, window, hop)
+
+
+def vocoder_phase(magnitudes: Tensor, hop: int) -> Tensor:
+    """Magnitudes [T, F] -> phases [T, F]: each peak turns at its frequency, the bins around it turn with it.
+
+    The identity phase locking of Laroche and Dolson 1999: a peak starts with the phase of the bin where it stands now,
+    and bins of one peak alternate in sign, as those of a sinusoid in the middle of a symmetric window do.
+    """
+    owner, frequency = _peaks(magnitudes)
+    before = torch.cat([frequency[:1], frequency[:-1]])
+    mean = torch.where((frequency - before).abs() < 1, (frequency + before) / 2, frequency)
+    size = 2 * (magnitudes.shape[1] - 1)
+    bins = torch.arange(magnitudes.shape[1], device=magnitudes.device)
+    turned = (2 * math.pi * hop / size) * mean + math.pi * (bins - owner)
+    phases, phase = [], torch.zeros_like(turned[0])
+    for peak, turn in zip(owner, turned, strict=True):
+        phase = (phase[peak] + turn).remainder(2 * math.pi)
+        phases.append(phase)
+    return torch.stack(phases)
+
+
+def _peaks(magnitudes: Tensor) -> tuple[Tensor, Tensor]:
+    """For every bin of [T, F] the bin of the nearest peak, int64, and that peak's frequency in bins, by a parabola."""
+    level = (magnitudes + SILENT).log()
+    left, right = level.roll(1, 1), level.roll(-1, 1)
+    bins = torch.arange(level.shape[1], device=level.device).expand_as(level)
+    peak = (level > left) & (level >= right) & (bins > 0) & (bins < level.shape[1] - 1)
+    far = 4 * level.shape[1]
+    below = torch.where(peak, bins, -far).cummax(1).values
+    above = torch.where(peak, bins, far).flip(1).cummin(1).values.flip(1)
+    owner = torch.where(bins - below <= above - bins, below, above)
+    owner = torch.where((owner < 0) | (owner >= far), bins, owner)  # a frame without a peak: each bin for itself
+    offset = (left - right) / 2 / (left - 2 * level + right).clamp(max=-1e-6)
+    return owner, (bins + offset.clamp(-0.5, 0.5)).gather(1, owner)
+
+
+def _overlapped(frames: Tensor, hop: int) -> Tensor:
+    """[T, W] laid over each other at distances of `hop`, without the margins: [T * hop]."""
+    count, size = frames.shape
+    length = (count - 1) * hop + size
+    laid = nnf.fold(frames.T[None], (1, length), (1, size), stride=(1, hop))[0, 0, 0]
+    margin = (size - hop) // 2
+    return laid[margin : margin + count * hop]

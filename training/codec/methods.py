@@ -1,0 +1,96 @@
+"""What is fitted for each kind of codec: the frames, their principal directions, and the file's tensors.
+
+H hop, D latent channels, T frames, C coefficients of a frame before they are reduced to D.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from data_specs.codecs import mdct
+from data_specs.codecs.fitted import FittedCodec
+from data_specs.codecs.phaseless import PhaselessCodec, compressed
+from data_specs.codecs.pvt import PvtCodec
+
+WINDOWS: dict[str, Callable[[], Tensor]] = {
+    "sine": mdct.sine_window,
+    "vorbis": mdct.vorbis_window,
+    "kaiser_bessel_4": lambda: mdct.kaiser_bessel_window(4.0),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """A kind of codec with its options. The defaults made the shipped weights; their cards hold the comparisons."""
+
+    codec: ClassVar[type[FittedCodec]]
+    power: float = 0.35  # of the companding: 1 leaves values as they are, less narrows their range
+    channels: int = 128
+    codebooks: int = 16
+    bins: int = 1024
+    frames: int = 262_144  # latents kept for k-means: 512 bytes each
+    iterations: int = 15
+    seed: int = 0
+
+    @abstractmethod
+    def spectrum(self, audio: Tensor) -> Tensor:
+        """[1, 1, N] -> the frames whose second moments decide the directions, float32 [C, T]."""
+
+    @abstractmethod
+    def tensors(self, moments: Tensor) -> dict[str, Tensor]:
+        """Tensors of the codec but for its codebooks, from the frames' second moments, float64 [C, C]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PvtMethod(Method):
+    """Lapped transform, a weight for each coefficient, principal directions."""
+
+    codec = PvtCodec
+    window: str = "sine"
+    weighting: float = 0.0  # exponent g: coefficient k is weighted by its variance to the power -g / 2
+
+    def spectrum(self, audio: Tensor) -> Tensor:
+        return mdct.analyse(audio, mdct.kernel(WINDOWS[self.window]()).float())[0]
+
+    def tensors(self, moments: Tensor) -> dict[str, Tensor]:
+        weight = _weight(moments.diagonal(), self.weighting)
+        basis, _ = _principal(moments * weight[:, None] * weight[None, :], self.channels)
+        return {"window": WINDOWS[self.window]().float(), "weight": weight.float(), "basis": basis.float()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaselessMethod(Method):
+    """Magnitudes of a Fourier transform, companded, their principal directions with the strong ones held back."""
+
+    codec = PhaselessCodec
+    size: int = 1024  # samples of the window
+    tilt: float = 0.5  # exponent g: direction i is scaled by its root mean square to the power -g
+
+    def spectrum(self, audio: Tensor) -> Tensor:
+        return compressed(audio[0, 0], torch.hann_window(self.size), PhaselessCodec.hop, self.power).T
+
+    def tensors(self, moments: Tensor) -> dict[str, Tensor]:
+        basis, strength = _principal(moments, self.channels)
+        scale = strength.clamp(min=float(strength.max()) * 1e-4).pow(-self.tilt)
+        return {"window": torch.hann_window(self.size), "basis": basis.float(), "scale": scale.float()}
+
+
+METHODS: dict[str, type[Method]] = {"pvt": PvtMethod, "phaseless": PhaselessMethod}
+
+
+def _weight(variance: Tensor, exponent: float) -> Tensor:
+    """Weights [C] of geometric mean 1 that flatten the mean spectrum by `exponent`; bins 80 dB down count as that."""
+    weight = variance.clamp(min=float(variance.max()) * 1e-8).pow(-exponent / 2)
+    return weight / weight.log().mean().exp()
+
+
+def _principal(moments: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    """Orthonormal [C, D], the strongest directions first, the largest component of each positive; and their RMS [D]."""
+    values, vectors = torch.linalg.eigh(moments)
+    chosen = vectors.flip(1)[:, :channels]
+    peaks = chosen.gather(0, chosen.abs().argmax(0, keepdim=True))
+    return chosen * peaks.sign(), values.flip(0)[:channels].clamp(min=0).sqrt()
