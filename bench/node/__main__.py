@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bench.node.work import Call, Facts
 
 SHARES = "25:40:35"
-HANDOVER_SECONDS = 10.0  # of each call, to write what it leaves
+HANDOVER_SECONDS = 10.0  # of each call, to write what it leaves, after what runs has had its time to stop
 UNFINISHED = 3  # exit status: the same command goes on
 
 
@@ -61,7 +61,7 @@ def node(options: argparse.Namespace) -> int:
     seconds = 60 * positive("--minutes", options.minutes)
     needs.check(render=options.data is None)
 
-    from bench.node.work import Call
+    from bench.node.work import GRACE_SECONDS, Call
     from data_specs.files import locked
 
     wishes = wishes_of(options)
@@ -69,7 +69,7 @@ def node(options: argparse.Namespace) -> int:
     work = (options.work or out / "work").resolve()
     out.mkdir(parents=True, exist_ok=True)
     with locked(work / ".lock", f"the folder {work}"):
-        call = Call(work, max(1.0, seconds - HANDOVER_SECONDS))
+        call = Call(work, max(1.0, seconds - GRACE_SECONDS - HANDOVER_SECONDS))
         before = {number: signal.signal(number, ends(call)) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             return one_call(call, wishes, out)
@@ -80,10 +80,10 @@ def node(options: argparse.Namespace) -> int:
 
 def one_call(call: "Call", wishes: "Wishes", out: Path) -> int:
     """The stages as far as time allows, then the handing over; the exit status."""
-    from bench.node.stages import end, say, stages
+    from bench.node.stages import end, stages
     from bench.node.work import OutOfTime
 
-    found: "Facts" = {"machine": "unknown", "versions": "unknown", "clips": {}, "training": {}, "evaluation": {}}
+    found: Facts = {"machine": "unknown", "versions": "unknown", "clips": {}, "training": {}, "evaluation": {}}
     try:
         stages(call, wishes, found)
         state, status = "Everything is done; more --train-seconds train the same models longer.", 0

@@ -11,9 +11,8 @@ from pathlib import Path
 from bench.node import clips, models, results
 from bench.node.handover import hand_over
 from bench.node.work import Call, Facts
-from data_specs.dataset import MANIFEST, folder_name
 from data_specs.download import cache_folder
-from data_specs.files import file_sha256, write_json
+from data_specs.files import write_json
 from training.evaluation.vggish import FILE, VARIABLE
 
 STARTING_SHARE = 0.2  # of the time for training: processes that start and states that are saved

@@ -21,7 +21,7 @@ from training.launch import die_with_parent
 
 ROOT = Path(__file__).parents[2]
 POLL_SECONDS = 0.1
-GRACE_SECONDS = 30.0  # for a command that was asked to stop: a step of training and a checkpoint
+GRACE_SECONDS = 15.0  # for a command that was asked to stop: a step of training and a checkpoint
 
 Facts = dict[str, Any]
 
@@ -122,7 +122,8 @@ class Call:
             finally:
                 cut = process.poll() is None
                 _stop(process)
-            _lines(rest + back.read() + b"\n", seen)
+            if rest := _lines(rest + back.read(), seen):
+                _lines(rest + b"\n", seen)
         if cut and not asked:
             raise OutOfTime
         if process.returncode and not cut:
