@@ -61,7 +61,7 @@ def build(call: Call, source: Source, seconds: float) -> Facts:
     """Build PVT-* below WORK/data; `seconds` is what the stage may take, from now.
 
     Returns:
-        By format: `clips` there are, and of the last build `seconds`, `built` clips and `clips_per_second`.
+        By format: `clips` and `bytes` there are, and `seconds`, `built` and `clips_per_second` of the last build.
     """
     end = call.left() - seconds  # of the call's time, when the stage's is up
     small = dict.fromkeys(FORMATS, first_size(source))
@@ -83,7 +83,7 @@ def build(call: Call, source: Source, seconds: float) -> Facts:
         return {"formats": {name: facts if facts["built"] else probe[name] for name, facts in found.items()}}
 
     found: Facts = call.once("clips", {**source.key(), **reckoned}, grow)["formats"]
-    return found
+    return {name: found[name] for name in FORMATS}
 
 
 def first_size(source: Source) -> Clips:
@@ -113,12 +113,21 @@ def second_size(
         time = room = 0.0
         for name, clips in sizes(train).items():
             more = clips.train + clips.valid - standing.train - standing.valid
-            time += more * probe[name]["seconds"] / probe[name]["built"]
+            time += more * seconds_a_clip(name, probe[name])
             room += more * probe[name]["bytes"] / probe[name]["clips"]
         return time > TIME_SHARE * max(0.0, seconds) or room > DISK_SHARE * free
 
     first_too_large = bisect_left(range(standing.train + 1, possible.train + 1), True, key=too_much)
     return sizes(standing.train + first_too_large)
+
+
+def seconds_a_clip(name: str, facts: Facts) -> float:
+    """As measured, or as the pipeline reckons where a call was killed between a build and its mark."""
+    from pipeline.building.build import SECONDS_PER_CLIP
+
+    if facts["built"] and "seconds" in facts:
+        return float(facts["seconds"] / facts["built"])
+    return SECONDS_PER_CLIP[name] / len(os.sched_getaffinity(0))
 
 
 def _within(train: int, *bounds: Clips | None) -> Clips:

@@ -70,7 +70,8 @@ def _clips(call: Call, wishes: Wishes, found: Facts) -> Path:
         return wishes.data
     found["clips"] = clips.build(call, wishes.source, wishes.shares[0] * call.seconds)
     for name, facts in found["clips"].items():
-        say(f"{name}: {facts['clips']:,} clips, {facts['clips_per_second']:.1f} a second")
+        rate = f", {facts['clips_per_second']:.1f} a second" if "clips_per_second" in facts else ""
+        say(f"{name}: {facts['clips']:,} clips{rate}")
     return call.work / "data"
 
 

@@ -121,7 +121,7 @@ class Call:
                     rest = _lines(rest + back.read(), seen)
             finally:
                 cut = process.poll() is None
-                _stop(process)
+                _stop(process, GRACE_SECONDS + (self.left() if asked else 0.0))
             if rest := _lines(rest + back.read(), seen):
                 _lines(rest + b"\n", seen)
         if cut and not asked:
@@ -141,12 +141,12 @@ def _lines(text: bytes, seen: list[tuple[float, str]]) -> bytes:
     return rest
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process to stop, wait, and end whatever is left of it and its children."""
+def _stop(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Ask a process to stop, wait for so long, and end whatever is left of it and its children."""
     if process.poll() is None:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE_SECONDS)
+            process.wait(seconds)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
