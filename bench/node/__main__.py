@@ -10,6 +10,7 @@ import argparse
 import math
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -58,6 +59,7 @@ def node(options: argparse.Namespace) -> int:
     Raises:
         UserError: something is missing, or failed for good; what there is has been handed over.
     """
+    started = time.monotonic()  # the heavy imports are part of a call's time
     seconds = 60 * positive("--minutes", options.minutes)
     needs.check(render=options.data is None)
 
@@ -69,7 +71,8 @@ def node(options: argparse.Namespace) -> int:
     work = (options.work or out / "work").resolve()
     out.mkdir(parents=True, exist_ok=True)
     with locked(work / ".lock", f"the folder {work}"):
-        call = Call(work, max(1.0, seconds - GRACE_SECONDS - HANDOVER_SECONDS))
+        spent = time.monotonic() - started
+        call = Call(work, max(1.0, seconds - spent - GRACE_SECONDS - HANDOVER_SECONDS))
         before = {number: signal.signal(number, ends(call)) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             return one_call(call, wishes, out)
