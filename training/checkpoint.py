@@ -119,6 +119,23 @@ def read_snapshot(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return weights, facts
 
 
+def write_half(snapshot: Path, out: Path) -> Path:
+    """Copy a snapshot with its weights as float16: half the bytes, for carrying and shipping. Returns `out`.
+
+    Whoever loads it computes in float32 again; rounding moves a weight by at most 2^-11 of its size.
+
+    Raises:
+        UserError: not a snapshot, or a weight that float16 cannot hold.
+    """
+    weights, facts = read_snapshot(snapshot)
+    halves = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+    for name, half in halves.items():
+        if half.is_floating_point() and not torch.isfinite(half).all():
+            raise UserError(f"{snapshot}: {name} holds values that float16 cannot; keep the snapshot as it is")
+    write_snapshot(out, halves, facts)
+    return out
+
+
 def load_newest(run: Path) -> Saved | None:
     """The newest checkpoint that is whole; None where there is none. Damaged ones are named on stderr and passed over.
 

@@ -36,7 +36,7 @@ def launch(ranks: int, command: list[str]) -> int:
         subprocess.Popen(
             command,
             env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            preexec_fn=_die_with_parent,  # safe, since this process has no threads
+            preexec_fn=die_with_parent,  # safe, since this process has no threads
         )
         for rank in range(ranks)
     ]
@@ -82,6 +82,6 @@ def _free_port() -> int:
         return port
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Linux sends SIGTERM to a rank whose launcher was killed, so that none keeps a GPU for nobody."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -11,7 +11,7 @@ import torch
 
 from data_specs.errors import UserError
 from training import checkpoint
-from training.checkpoint import find_snapshot, load_newest, read_snapshot, save, write_snapshot
+from training.checkpoint import find_snapshot, load_newest, read_snapshot, save, write_half, write_snapshot
 
 ROOT = Path(__file__).parents[2]
 
@@ -164,3 +164,20 @@ def test_a_full_disk_keeps_what_stands(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no space is left"):
         put(tmp_path, 2)
     assert load_newest(tmp_path).state["step"] == 1
+
+
+def test_a_half_snapshot_is_half_as_large_and_rounds_by_no_more_than_float16(tmp_path):
+    weights = {"w": torch.randn(1000), "count": torch.tensor([3, 70_000])}
+    write_snapshot(tmp_path / "whole", weights, {"step": 7})
+    found, facts = read_snapshot(write_half(tmp_path / "whole", tmp_path / "half"))
+    assert facts == {"step": 7}
+    assert torch.equal(found["count"], weights["count"])
+    assert (found["w"].float() - weights["w"]).abs().div(weights["w"].abs() + 1e-4).max() <= 2**-11
+    assert (tmp_path / "half").stat().st_size < 0.6 * (tmp_path / "whole").stat().st_size
+
+
+def test_weights_beyond_float16_are_refused(tmp_path):
+    write_snapshot(tmp_path / "whole", {"w": torch.tensor([1.0, 1e6])}, {})
+    with pytest.raises(UserError, match="w holds values that float16 cannot"):
+        write_half(tmp_path / "whole", tmp_path / "half")
+    assert not (tmp_path / "half").exists()

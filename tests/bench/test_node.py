@@ -1,0 +1,280 @@
+"""The script for a GPU node: how many clips, what is handed over, how a call ends; and once the whole of it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.node import __main__ as command
+from bench.node import clips, handover, models, needs, stages
+from bench.node.models import MODELS
+from bench.node.work import Call, OutOfTime
+from data_specs.errors import UserError
+from data_specs.spec import FORMATS, Clips
+from training import checkpoint
+
+ROOT = Path(__file__).parents[2]
+
+# ---- clips
+
+PROBE = {
+    "audio": {"clips": 100, "built": 100, "seconds": 1.0, "bytes": 100 * 800},
+    "cqt": {"clips": 100, "built": 100, "seconds": 6.0, "bytes": 100 * 3400},
+    "encodec": {"clips": 100, "built": 100, "seconds": 2.0, "bytes": 100 * 320},
+    "disc": {"clips": 100, "built": 100, "seconds": 1.0, "bytes": 100 * 30},
+}
+MANY = Clips(train=10**6, valid=10**5)
+STANDING = Clips(train=80, valid=16)
+
+
+def cost(size, figure, of):
+    more = {name: clips.train + clips.valid - 96 for name, clips in size.items()}
+    return sum(more[name] * PROBE[name][figure] / PROBE[name][of] for name in FORMATS)
+
+
+def test_as_many_clips_as_time_allows():
+    size = clips.second_size(PROBE, STANDING, None, 100.0, 10**9, MANY)
+    assert 0.97 * 85 < cost(size, "seconds", "built") <= 85  # a share of the time is kept back
+    assert size["audio"] == size["cqt"] == size["disc"]
+    assert size["cqt"].valid == size["cqt"].train // 8
+
+
+def test_the_disk_bounds_clips():
+    size = clips.second_size(PROBE, STANDING, None, 1e6, 10_000_000, MANY)
+    assert 0.97 * 6_000_000 < cost(size, "bytes", "clips") <= 6_000_000
+
+
+def test_audio_is_only_a_reference():
+    size = clips.second_size(PROBE, STANDING, None, 5000.0, 10**12, MANY)
+    assert size["audio"].train == clips.MOST_AUDIO < size["cqt"].train
+    assert 0.97 * 4250 < cost(size, "seconds", "built") <= 4250
+
+
+def test_melodies_and_the_user_bound_clips_and_nothing_shrinks():
+    few = Clips(train=500, valid=30)
+    assert clips.second_size(PROBE, STANDING, None, 1e6, 10**12, few)["cqt"] == few
+    assert clips.second_size(PROBE, STANDING, Clips(train=90, valid=20), 1e6, 10**12, MANY)["disc"].train == 90
+    assert clips.second_size(PROBE, STANDING, None, 0.0, 10**12, MANY)["disc"] == Clips(train=80, valid=16)
+    assert clips.first_size(clips.Source(most=Clips(train=30, valid=4))) == Clips(train=30, valid=4)
+
+
+def test_a_rate_that_was_lost_is_reckoned():
+    lost = {**PROBE, "cqt": {"clips": 100, "built": 0, "bytes": 100 * 3400}}
+    size = clips.second_size(lost, STANDING, None, 100.0, 10**9, MANY)
+    assert size["cqt"].train > STANDING.train
+    assert clips.seconds_a_clip("cqt", lost["cqt"]) > 0
+
+
+def test_a_build_is_timed_from_the_line_before_it():
+    said = ["plan", "  audio 80", "/d/PVT-audio: 80 train", "  left out: 3", "/d/PVT-cqt: 80 train"]
+    seen = list(zip([0.0, 1.0, 3.0, 3.5, 8.5], said, strict=True))
+    assert clips.finished_after(seen, Path("/d/PVT-audio")) == 2.0
+    assert clips.finished_after(seen, Path("/d/PVT-cqt")) == 5.0
+    assert clips.finished_after(seen, Path("/d/PVT-disc")) is None
+
+
+def test_ready_datasets_must_be_all_four(tmp_path):
+    for name in ("audio", "cqt"):
+        folder = tmp_path / f"PVT-{name}"
+        folder.mkdir()
+        (folder / "dataset.json").write_text('{"splits": {"train": {"clips": 3}, "valid": {"clips": 2}}}')
+    with pytest.raises(UserError, match="lacks PVT-encodec, PVT-disc"):
+        clips.ready(tmp_path)
+
+
+# ---- handing over
+
+
+def row(name: str) -> dict:
+    paradigm, format_name = name.split("-")
+    return {
+        "run": name, "paradigm": paradigm, "format": format_name, "label": format_name, "batch": 8, "clips": 80,
+        "parameters": 10**6, "training_seconds": 9.0, "steps": 10, "fad": {"pvt-net": {"train": {"value": 12.5}}},
+        "adherence": {"chroma": 0.5}, "anchors": {"ceiling": {"chroma": 0.97}, "floor": {"chroma": 0.08}},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A work folder with something of everything, and its summary."""
+    work = tmp_path / "work"
+    for model in MODELS:
+        facts = {"step": 10, "train_seconds": 9.0, "config": {"training": {"batch": 8}}}
+        checkpoint.save(work / "runs" / model.name, 10, {"step": 10}, {"w": torch.randn(3, 1000)}, facts, 1)
+        (work / "runs" / model.name / "log.jsonl").write_text("{}\n")
+        for name in ("0-00.wav", "0-00.png", "controls.json"):
+            path = work / "samples" / model.name / "swell" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(os.urandom(1000))
+    (work / "page.html").write_text("<p>page")
+    (work / "logs").mkdir()
+    (work / "logs" / "clips.log").write_text("x" * 300_000 + "the end\n")
+    summary = {
+        "machine": "a GPU", "versions": "torch", "state": "Everything is done.", "config": "tiny",
+        "seconds_by_call": [9.0, 8.0],
+        "clips": {"audio": {"clips": 90, "built": 80, "clips_per_second": 41.0}},
+        "training": {m.name: {"steps": 10, "train_seconds": 9.0, "steps_per_second": 1.11} for m in MODELS},
+        "evaluation": {m.name: {"row": row(m.name), "wall_seconds": 1.0} for m in MODELS},
+    }  # fmt: skip
+    return work, summary
+
+
+def test_eight_files_at_most_come_back_with_everything_in_them(tmp_path, finished):
+    work, summary = finished
+    out = tmp_path / "out"
+    assert handover.hand_over(work, out, summary, MODELS) == []
+    files = sorted(path.name for path in out.iterdir())
+    assert files == sorted(
+        ["summary.md", "results.tar.gz", "page.html", "listen.zip", *(f"{m.name}.safetensors" for m in MODELS)]
+    )
+    text = (out / "summary.md").read_text()
+    for part in ("a GPU", "41.0", "| edm-cqt | 9.0 s | 10 | 1.11 |", "12.50", "real clips", "0.970"):
+        assert part in text
+    with tarfile.open(out / "results.tar.gz") as archive:
+        names = archive.getnames()
+        assert json.load(archive.extractfile("summary.json"))["training"]["edm-cqt"]["steps"] == 10
+        log = archive.extractfile("logs/clips.log").read()
+    assert {"evaluation.md", "runs/ddpm-encodec/log.jsonl"} <= set(names)
+    assert len(log) == handover.LOG_BYTES
+    assert log.endswith(b"the end\n")
+    assert len(zipfile.ZipFile(out / "listen.zip").namelist()) == 12
+    weights, facts = checkpoint.read_snapshot(out / "edm-cqt.safetensors")
+    assert (weights["w"].dtype, facts["step"]) == (torch.float16, 10)
+
+
+def test_what_is_too_large_stays_and_is_named(tmp_path, finished, monkeypatch):
+    monkeypatch.setattr(handover, "MOST_BYTES", 3000)
+    work, summary = finished
+    (work / "page.html").write_bytes(b"x" * 4000)
+    out = tmp_path / "out"
+    left = handover.hand_over(work, out, summary, MODELS)
+    assert sorted(path.name for path in out.iterdir()) == ["listen.zip", "results.tar.gz", "summary.md"]
+    assert [sentence.split()[0] for sentence in left] == [*(f"{m.name}.safetensors" for m in MODELS), "page.html", "9"]
+    assert left[-1] in (out / "summary.md").read_text()
+    assert all(name.endswith(("wav", "json")) for name in zipfile.ZipFile(out / "listen.zip").namelist())
+
+
+def test_an_empty_call_hands_over_what_it_knows(tmp_path):
+    summary = {
+        "machine": "unknown", "versions": "unknown", "state": "The time is up.", "config": "tiny",
+        "seconds_by_call": [1.0], "clips": {}, "training": {}, "evaluation": {},
+    }  # fmt: skip
+    assert handover.hand_over(tmp_path / "work", tmp_path / "out", summary, MODELS) == []
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["results.tar.gz", "summary.md"]
+
+
+# ---- the command
+
+
+def test_what_is_missing_is_said_in_one_sentence(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(needs.RENDERING, "no_such_midi", "")
+    monkeypatch.setitem(needs.RENDERING, "no_such_dask", "no-such-dask")
+    assert command.main(["--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: no_such_midi and no-such-dask are missing here, and rendering needs that; ")
+    assert "--data FOLDER" in said
+    assert said.count("\n") == 1
+    needs.check(render=False)
+    monkeypatch.setitem(needs.TRAINING, "no_such_torch", "")
+    with pytest.raises(UserError, match=r"^no_such_torch is missing here; "):
+        needs.check(render=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--minutes", "soon"], "--minutes soon"),
+        (["--minutes", "0"], "--minutes 0"),
+        (["--share", "1:2"], "--share 1:2"),
+        (["--share", "1:2:0"], "--share 1:2:0"),
+        (["--clips", "many"], "CLIPS=many"),
+        (["--judge", "1"], "--judge 1"),
+        (["--sampler-steps", "2.5"], "--sampler-steps 2.5"),
+        (["--train-seconds", "-3"], "--train-seconds -3"),
+    ],
+)
+def test_bad_options_are_named(tmp_path, capsys, options, word):
+    assert command.main(["--out", str(tmp_path / "out"), "--data", str(tmp_path), *options]) == 2
+    assert word in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "word"),
+    [(None, 0, "Everything is done"), (OutOfTime(), 3, "goes on"), (UserError("no melody"), 2, "error: no melody")],
+)
+def test_every_call_hands_over_and_says_how_it_ended(tmp_path, monkeypatch, raised, status, word):
+    def stand_in(call, wishes, found):
+        found["machine"] = "a GPU"
+        if raised:
+            raise raised
+
+    monkeypatch.setattr(stages, "stages", stand_in)
+    before = signal.getsignal(signal.SIGTERM)
+    for _ in range(2):
+        assert command.main(["--out", str(tmp_path), "--data", str(tmp_path)]) == status
+    text = (tmp_path / "summary.md").read_text()
+    assert text.startswith("# a GPU")
+    assert word in text
+    assert json.loads((tmp_path / "work" / "marks" / "calls.json").read_text())["seconds"][1:]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_two_calls_do_not_share_a_folder(tmp_path, monkeypatch, capsys):
+    statuses = []
+    monkeypatch.setattr(
+        stages,
+        "stages",
+        lambda call, wishes, found: statuses.append(command.main(["--out", str(tmp_path), "--data", str(tmp_path)])),
+    )
+    assert command.main(["--out", str(tmp_path), "--data", str(tmp_path)]) == 0
+    assert statuses == [2]
+    assert "is in use by process" in capsys.readouterr().err
+
+
+def test_a_signal_ends_the_time(tmp_path):
+    call = Call(tmp_path, 100)
+    command.ends(call)(signal.SIGTERM, None)
+    assert call.left() == 0
+
+
+def test_help_needs_no_heavy_import():
+    code = (
+        "import sys; sys.argv = ['x', '--help']\n"
+        "try: import runpy; runpy.run_module('bench.node', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('torch', 'dask', 'pydantic', 'numpy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.slow
+def test_the_whole_of_it_in_two_calls_and_a_kill(tmp_path):
+    """Real clips, training, samples and scores; the first call is killed, the last finds nothing to do."""
+    options = ["--clips", "32:16", "--train-seconds", "5", "--judge", "2", "--sampler-steps", "2"]
+    start = [sys.executable, "-m", "bench.node", "--out", str(tmp_path), "--minutes", "20", *options]
+    first = subprocess.Popen(start, cwd=ROOT)
+    log = tmp_path / "work" / "runs" / "edm-encodec" / "log.jsonl"
+    while first.poll() is None and not (log.exists() and log.stat().st_size > 300):
+        time.sleep(0.1)
+    first.kill()
+    first.wait()
+    subprocess.run(start, cwd=ROOT, check=True)
+    files = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
+    assert len(files) == 8
+    text = (tmp_path / "summary.md").read_text()
+    seconds = [models.progress(tmp_path / "work" / "runs" / model.name)["train_seconds"] for model in MODELS]
+    assert all(4.9 < one < 30 for one in seconds)
+    assert all(f"| {model.name} | {model.paradigm} |" in text for model in MODELS)
+    again = time.monotonic()
+    subprocess.run(start, cwd=ROOT, check=True)
+    assert time.monotonic() - again < 60
