@@ -1,4 +1,4 @@
-"""Encoding clips: EnCodec through this project and through its package, and this project's own codec.
+"""Encoding clips: EnCodec through this project and through its package, and this project's own codecs.
 
 EnCodec has random weights here, which change no figure; nothing is downloaded.
 """
@@ -6,6 +6,7 @@ EnCodec has random weights here, which change no figure; nothing is downloaded.
 import copy
 import multiprocessing
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.pool import Pool
 
 import numpy as np
@@ -14,39 +15,68 @@ from torch import Tensor
 
 from bench.material import Context, audio
 from bench.table import Row, Timings, at_least, interleaved, times_faster
-from data_specs.codecs import load_codec
+from data_specs.codecs import Codec, load_codec
 from data_specs.codecs.encodec_24khz import Encodec24kHz, untrained
 
 PART = "codec"
 REPEATS = 5
-PVT_CLIPS = 10  # it takes milliseconds, so several make one measurement
-OURS, PACKAGE, PVT = "EnCodec, this project", "EnCodec, its package", "pvt, this project"
+OWN_CLIPS = 10  # our own take milliseconds, so several make one measurement
+OURS, PACKAGE = "EnCodec, this project", "EnCodec, its package"
+OWN = {"phaseless": "phaseless, this project", "pvt": "pvt, this project"}
+CODEBOOKS = 16
 WORKERS = 2
 
 
 def rows(context: Context) -> list[Row]:
     """Milliseconds a clip of 8 s: one thread each, then two workers beside the package as it is called by default."""
-    clips = torch.from_numpy(audio(context.scratch, PVT_CLIPS))
+    clips = torch.from_numpy(audio(context.scratch, OWN_CLIPS))
     with torch.no_grad():
-        alone, shared = one_thread(clips), two_cores(clips)
+        alone, whole, shared = one_thread(clips), there_and_back(clips), two_cores(clips)
     return [
         times_faster(PART, "encode an 8 s clip with EnCodec, one thread each", alone, OURS, PACKAGE, at_least(1)),
         shared_row(shared),
-        times_faster(PART, "encode an 8 s clip, one thread each", alone, PVT, PACKAGE, at_least(10)),
+        *(
+            times_faster(PART, "encode an 8 s clip, one thread each", alone, own, PACKAGE, at_least(10))
+            for own in OWN.values()
+        ),
+        *(
+            times_faster(PART, f"encode, {CODEBOOKS} codebooks and back, 8 s, one thread each", whole, own, PACKAGE)
+            for own in OWN.values()
+        ),
     ]
 
 
 def one_thread(clips: Tensor) -> Timings:
-    """All three on one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Encoders on one thread."""
     model = untrained()
-    ours, pvt = Encodec24kHz(copy.deepcopy(model)), load_codec("pvt")
+    ours = Encodec24kHz(copy.deepcopy(model))
     ways: dict[str, Callable[[], int | None]] = {
         OURS: lambda: _each(ours.encode, clips[:1]),
         PACKAGE: lambda: _each(model.encoder, clips[:1]),
-        PVT: lambda: _each(pvt.encode, clips),
     }
+    for name, own in OWN.items():
+        ways[own] = partial(_each, load_codec(name).encode, clips)
+    return _on_one_thread(ways)
+
+
+def there_and_back(clips: Tensor) -> Timings:
+    """Audio to codes to audio on one thread; the package at the bandwidth that has as many codebooks."""
+    model = untrained()
+    model.set_target_bandwidth(12.0)
+    ways: dict[str, Callable[[], int | None]] = {PACKAGE: lambda: _each(model, clips[:1])}
+    for name, own in OWN.items():
+        codec = load_codec(name)
+        ways[own] = partial(_each, partial(_there_and_back, codec), clips)
+    return _on_one_thread(ways)
+
+
+def _there_and_back(codec: Codec, clip: Tensor) -> Tensor:
+    return codec.decode(codec.dequantize(codec.quantize(codec.encode(clip), CODEBOOKS)))
+
+
+def _on_one_thread(ways: dict[str, Callable[[], int | None]]) -> Timings:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     timings = interleaved(ways, REPEATS)
     torch.set_num_threads(before)
     return timings

@@ -41,7 +41,7 @@ def rows(context: Context) -> list[Row]:
 def transforms(clips: Tensor) -> list[Row]:
     """CQT and codecs on whole batches."""
     model = untrained().to(clips.device)
-    encodec, pvt, convolution = Encodec24kHz(copy.deepcopy(model)), load_codec("pvt"), nnaudio(clips.device)
+    encodec, own_codec, convolution = Encodec24kHz(copy.deepcopy(model)), load_codec("phaseless"), nnaudio(clips.device)
     figure = f"of an 8 s clip, batch {len(clips)}, {device_name(clips.device)}"
 
     def timed(ways: dict[str, Callable[[Tensor], Tensor]]) -> Timings:
@@ -50,11 +50,11 @@ def transforms(clips: Tensor) -> list[Row]:
     with torch.no_grad():
         cqt = timed({OURS: Cqt().encode, NNAUDIO: convolution})
         codec = timed({OURS: encodec.encode, PACKAGE: model.encoder})
-        own = timed({OURS: pvt.encode, PACKAGE: model.encoder})
+        own = timed({OURS: own_codec.encode, PACKAGE: model.encoder})
     return [
         times_faster(PART, f"CQT {figure}", cqt, OURS, NNAUDIO),
         times_faster(PART, f"EnCodec's encoder {figure}", codec, OURS, PACKAGE),
-        times_faster(PART, f"pvt's encoder {figure}", own, OURS, PACKAGE),
+        times_faster(PART, f"the phaseless encoder {figure}", own, OURS, PACKAGE),
     ]
 
 

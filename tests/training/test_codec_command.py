@@ -8,9 +8,13 @@ import pytest
 import torch
 
 from data_specs.codecs import load_codec
+from data_specs.codecs.phaseless import PhaselessCodec
+from data_specs.codecs.pvt import PvtCodec
 from data_specs.spec import load_spec
 from training.cli import main
 from training.codec import methods
+
+CODECS = {"phaseless": PhaselessCodec, "pvt": PvtCodec}
 
 
 class Clips:
@@ -36,15 +40,16 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.shards.Dataset", Clips)
 
 
-def test_writes_a_codec_that_loads(small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("kind", ["phaseless", "pvt"])
+def test_writes_a_codec_that_loads(kind: str, small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "horn.safetensors"
-    assert main(["codec", "fit", "--data", str(tmp_path), "--out", str(out)]) == 0
+    fit = ["codec", "fit", "--kind", kind, "--data", str(tmp_path)]
+    assert main([*fit, "--out", str(out)]) == 0
     codec = load_codec(str(out))
+    assert isinstance(codec, CODECS[kind])
     assert (codec.name, codec.channels, codec.max_codebooks, codec.bins) == ("horn", 16, 2, 16)
     assert f"fitted on 40 clips, sha256 {codec.digest}" in capsys.readouterr().out
-    assert (
-        main(["codec", "fit", "--data", str(tmp_path), "--out", str(tmp_path / "b.safetensors"), "--name", "horn"]) == 0
-    )
+    assert main([*fit, "--out", str(tmp_path / "b.safetensors"), "--name", "horn"]) == 0
     assert (tmp_path / "b.safetensors").read_bytes() == out.read_bytes()
 
 
@@ -58,6 +63,7 @@ def test_fewer_clips_on_demand(small: None, tmp_path: Path, capsys: pytest.Captu
     [
         (["--out", "codec.pt"], "must end in .safetensors"),
         (["--out", "codec.safetensors", "--clips", "0"], "CLIPS=0"),
+        (["--out", "codec.safetensors", "--kind", "opus"], "KIND=opus is not one of pvt, phaseless"),
         (["--out", "codec.safetensors", "--data", "nowhere"], "nowhere"),
     ],
 )

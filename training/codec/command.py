@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Fits the directions and the codebooks of a codec on the train split of a PVT-audio dataset. "
         "Takes minutes on one core; the same data give the same file. Use it with CODEC=FILE."
     )
-    fit.add_argument("--kind", default="pvt", metavar="KIND", help="pvt or phaseless (pvt)")
+    fit.add_argument("--kind", default="phaseless", metavar="KIND", help="phaseless or pvt (phaseless)")
     fit.add_argument(
         "--data", type=Path, default=Path("data"), metavar="FOLDER", help="parent folder or PVT-audio (data)"
     )
