@@ -17,6 +17,7 @@ from pydantic import Field
 from data_specs.errors import UserError
 from data_specs.spec import FORMATS, Positive, Share, Strict, validated
 
+CONFIGS = Path(__file__).parent / "configs"
 DEFAULT_FORMAT = "encodec"  # where a paradigm can be trained on it
 FREE = (
     "name",
@@ -173,9 +174,8 @@ def load_config(name: str, paradigm: str, format_name: str | None = None, steps:
     return validated(Config, config, str(path))
 
 
-def config_path(name: str) -> Path:
-    """The file of a config: a shipped one by name, else a path."""
-    folder = Path(__file__).parent / "configs"
+def config_path(name: str, folder: Path = CONFIGS) -> Path:
+    """The file of a config: one of those shipped in `folder` by name, else a path."""
     shipped = sorted(path.stem for path in folder.glob("*.toml"))
     path = folder / f"{name}.toml" if name in shipped else Path(name)
     if not path.is_file():

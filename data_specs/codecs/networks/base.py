@@ -5,7 +5,7 @@ latent is silence.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ class CodecNetwork(nn.Module, ABC):
     kind: ClassVar[str]
     Options: ClassVar[type[Strict]]
     phase: ClassVar[bool] = True  # whether `decode` decides the phase, so that a loss may compare waveforms
+    begins_as: ClassVar[str | None] = None  # the kind of closed-form codec that it begins as
     channels: int  # D
     hop: int = 320
 
@@ -45,6 +46,14 @@ class CodecNetwork(nn.Module, ABC):
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
         """[B, D, T] -> float32 [B, 1, N]."""
+
+    @classmethod
+    def inherited(cls, tensors: dict[str, Tensor], power: float) -> dict[str, Any]:
+        """Options that the codec it begins as decides: from the tensors and the power of that codec's file."""
+        return {}
+
+    def begin(self, tensors: dict[str, Tensor]) -> None:
+        """Compute what that codec computes."""
 
 
 class FrameStack(nn.Module):

@@ -5,7 +5,7 @@ of `pvt`, the companded projection of x, and what a stack makes of all companded
 Decoder: the projection back and another stack give companded coefficients, all H of them, then each step is inverted.
 """
 
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ class LappedNetwork(CodecNetwork):
 
     kind = "lapped"
     Options = LappedOptions
+    begins_as = "pvt"
 
     def __init__(self, options: LappedOptions) -> None:
         super().__init__()
@@ -43,6 +44,10 @@ class LappedNetwork(CodecNetwork):
     def of(cls, options: Strict) -> Self:
         assert isinstance(options, LappedOptions)
         return cls(options)
+
+    @classmethod
+    def inherited(cls, tensors: dict[str, Tensor], power: float) -> dict[str, Any]:
+        return {"channels": tensors["basis"].shape[1], "power": power}
 
     @torch.no_grad()
     def begin(self, tensors: dict[str, Tensor]) -> None:

@@ -5,7 +5,7 @@ magnitudes, and what a stack makes of them and their neighbours; the decoder's s
 The phase is found as `phaseless` finds it (`data_specs/codecs/phase.py`), so losses compare magnitudes.
 """
 
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ class MagnitudeNetwork(CodecNetwork):
     kind = "magnitudes"
     Options = MagnitudeOptions
     phase = False
+    begins_as = "phaseless"
 
     def __init__(self, options: MagnitudeOptions) -> None:
         super().__init__()
@@ -44,6 +45,10 @@ class MagnitudeNetwork(CodecNetwork):
     def of(cls, options: Strict) -> Self:
         assert isinstance(options, MagnitudeOptions)
         return cls(options)
+
+    @classmethod
+    def inherited(cls, tensors: dict[str, Tensor], power: float) -> dict[str, Any]:
+        return {"channels": tensors["basis"].shape[1], "size": len(tensors["window"]), "power": power}
 
     @torch.no_grad()
     def begin(self, tensors: dict[str, Tensor]) -> None:
