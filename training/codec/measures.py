@@ -10,6 +10,7 @@ from training.shards import Dataset
 
 SAMPLE_RATE, WINDOW, HOP, BANDS = 24_000, 1024, 256, 80
 FLOOR = 1e-10  # of the power in a band: -100 dB
+NOISE_BANDWIDTH = 1.5  # of a Hann window, in bins
 
 
 def si_sdr(audio: Tensor, target: Tensor) -> Tensor:
@@ -22,7 +23,10 @@ def si_sdr(audio: Tensor, target: Tensor) -> Tensor:
 
 
 def log_mel_distance(audio: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference of log-mel spectra in dB, [B], of [B, 1, N]: 80 bands, floor at -100 dB."""
+    """Mean absolute difference of log-mel spectra in dB, [B], of [B, 1, N]: 80 bands, floor at -100 dB.
+
+    The spectrum is in units of a sine at full scale, whose power is spread over the window's noise bandwidth.
+    """
     return (_mel_db(audio) - _mel_db(target)).abs().mean((1, 2))
 
 
@@ -48,8 +52,9 @@ def measured(codec: Codec, clips: Dataset, count: int, with_codes: bool = True) 
 
 
 def _mel_db(audio: Tensor) -> Tensor:
-    spectrum = torch.stft(audio[:, 0], WINDOW, HOP, window=torch.hann_window(WINDOW), return_complex=True)
-    return 10 * torch.log10(_filters() @ spectrum.abs().square() + FLOOR)
+    window = torch.hann_window(WINDOW)
+    spectrum = torch.stft(audio[:, 0], WINDOW, HOP, window=window, return_complex=True) / (window.sum() / 2)
+    return 10 * torch.log10((_filters() @ spectrum.abs().square() / NOISE_BANDWIDTH).clamp(min=FLOOR))
 
 
 @lru_cache(maxsize=1)

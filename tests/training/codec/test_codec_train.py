@@ -1,22 +1,24 @@
 """`python -m training codec train`: the loop of the diffusion models, from a PVT-audio dataset to a codec's file."""
 
 import os
+import re
 import signal
 
 import pytest
 import torch
 
 from data_specs.codecs import load_codec
-from data_specs.codecs.mdct import sine_window
-from data_specs.codecs.weights import write_weights
 from data_specs.errors import UserError
 from training.cli import main
 from training.codec.building import build_codec, load_codec_run
 from training.codec.config import load_codec_config
+from training.codec.fit import fit, write
+from training.codec.methods import METHODS
 from training.codec.task import CodecObjective, CodecTask
 from training.log import read_log
 from training.loop import Trainer, train
 from training.runs import load_run
+from training.shards import Dataset
 
 CONFIG = """
 {begin}
@@ -82,28 +84,20 @@ def data(make_dataset, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def configs(tmp_path_factory):
+def configs(data, tmp_path_factory):
     """Config files by kind of network, with the codecs that they begin as."""
-    folder = tmp_path_factory.mktemp("configs")
-    draws = torch.Generator().manual_seed(0)
-    books = 0.3 * torch.randn(3, 16, 12, generator=draws)
-    books[:, 0] = 0
-    shared = {"codebooks": books}
-    pvt = {"window": sine_window().float(), "weight": torch.ones(320), "basis": basis(320, draws), **shared}
-    phaseless = {"window": torch.hann_window(512), "scale": torch.ones(12), "basis": basis(257, draws), **shared}
-    begin = {"seanet": ""}
-    for network, kind, tensors in (("lapped", "pvt", pvt), ("magnitudes", "phaseless", phaseless)):
-        write_weights(folder / f"{kind}.safetensors", kind, tensors, {"power": 0.5, "name": kind})
+    folder, begin = tmp_path_factory.mktemp("configs"), {"seanet": ""}
+    clips = Dataset(data, format_name="audio")
+    for network, kind, more in (("lapped", "pvt", {}), ("magnitudes", "phaseless", {"size": 512})):
+        method = METHODS[kind](channels=12, codebooks=3, bins=16, frames=1000, iterations=4, **more)
+        tensors = fit(lambda: (clips[index]["data"][None] for index in range(4)), method, 4)
+        write(folder / f"{kind}.safetensors", tensors, method, kind)
         begin[network] = f'begin = "{folder / kind}.safetensors"'
     files = {}
     for kind, parts in KINDS.items():
         files[kind] = folder / f"{kind}.toml"
         files[kind].write_text(CONFIG.format(**{"more": "", **parts}, begin=begin[kind]) + parts.get("more", ""))
     return files
-
-
-def basis(size, draws):
-    return torch.linalg.qr(torch.randn(size, 12, generator=draws))[0]
 
 
 @pytest.fixture(scope="module")
@@ -184,12 +178,17 @@ def test_step_0_is_the_closed_form_and_gradients_reach_everything(kind, configs)
             codec.decode(closed.encode(audio)), closed.decode(closed.encode(audio)), atol=1e-4, rtol=1e-3
         )
     if not network.quantizer.started:
-        books = torch.randn(3, 16, network.codec.channels)
+        latents = network.codec.encode(audio).detach()
+        books = float(latents.std()) * torch.randn(3, 16, network.codec.channels)
         books[:, 0] = 0
         network.quantizer.begin(books)
     for parameter in network.parameters():  # the last layers begin at zero, which nothing gets past
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.1)
+    if network.discriminator is not None:  # within both margins the two sides of its hinge loss cancel out in biases
+        with torch.no_grad():
+            for parameter in network.discriminator.parameters():
+                parameter *= 4
     CodecObjective(network, config)(audio, 3, config.adversarial).sum().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
@@ -198,11 +197,11 @@ def test_step_0_is_the_closed_form_and_gradients_reach_everything(kind, configs)
 
 
 def test_the_loss_falls(data, configs, tmp_path):
-    assert command("lapped", data, configs, tmp_path, "--steps", "60") == 0
+    assert command("lapped", data, configs, tmp_path, "--steps", "40") == 0
     valid = losses(tmp_path, "valid_loss")
-    assert valid[60] < 0.9 * valid[0]
-    closer = losses(tmp_path, "codes_log_mel")
-    assert closer[60] < closer[0]
+    assert valid[40] < 0.95 * valid[0]
+    nearer = losses(tmp_path, "codes_log_mel")
+    assert nearer[40] < nearer[0]
 
 
 def test_micro_batches_change_only_rounding(whole, data, configs, tmp_path):
@@ -212,8 +211,6 @@ def test_micro_batches_change_only_rounding(whole, data, configs, tmp_path):
 
 
 def test_codebooks_are_drawn_from_all(configs, data):
-    from training.shards import Dataset
-
     task = CodecTask.of(load_codec_config(str(configs["seanet"])), Dataset(data, format_name="audio"))
     drawn = [task.codebooks_at(step) for step in range(1, 401)]
     assert not any(drawn[:4])  # before start_step
@@ -280,8 +277,6 @@ def test_configs_that_do_not_fit_are_one_sentence(kind, change, sentence, data, 
     (tmp_path / "wrong.toml").write_text(text.replace(*change, 1))
     assert command("wrong", data, {"wrong": tmp_path / "wrong.toml"}, tmp_path / "run") == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
-    import re
-
     assert said.startswith("error: ")
     assert re.search(sentence, said)
 
@@ -300,7 +295,7 @@ def test_other_configs_data_and_arguments_are_refused(whole, data, configs, tmp_
     assert "neither one of frame, magnitudes, seanet" in refused("train", "--data", data, "--config", "framed")
     assert "must end in .safetensors" in refused("export", run, "codec.pt")
     assert "there is no snapshot in" in refused("export", tmp_path, tmp_path / "a.safetensors")
-    with pytest.raises(UserError, match="does not fit|paradigm"):
+    with pytest.raises(UserError, match="paradigm"):
         load_run(run)
 
 
