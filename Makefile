@@ -44,7 +44,7 @@ help:  ## this text
 #|   FORMAT         audio, cqt, encodec, disc, a comma list, or all                                (encodec)
 #|   MIDI           folder (recursive) or tar.gz of MIDI files                              (from the spec)
 #|   SOUNDFONT      path of an .sf2 file                                                    (from the spec)
-#|   CODEC          pvt, encodec_24khz, or a weights file                                   (from the spec)
+#|   CODEC          phaseless, pvt, encodec_24khz, or a weights file                        (from the spec)
 #|   CLIPS          train:valid, for example 400:80; replaces the caps of all formats       (from the spec)
 #|   SEED           of the plan's order and the modulations                                 (from the spec)
 #|   OUT            parent folder of the datasets                                                    (data)

@@ -123,7 +123,7 @@ class Rendering(Strict):
 class Codec(Strict):
     """The codec behind encodec and disc."""
 
-    name: str  # `pvt`, `encodec_24khz` or the path of a weights file
+    name: str  # `phaseless`, `pvt`, `encodec_24khz` or the path of a weights file
     codebooks: Annotated[int, Field(ge=1, le=32)] = 16
 
 

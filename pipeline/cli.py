@@ -36,7 +36,7 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
     add("--format", default=DEFAULT_FORMAT, help=f"{', '.join(FORMATS)}, a comma list, or all ({DEFAULT_FORMAT})")
     add("--midi", metavar="PATH", help="folder (recursive) or tar.gz of MIDI files (the spec's)")
     add("--soundfont", metavar="PATH", help="an .sf2 file (the spec's)")
-    add("--codec", metavar="NAME", help="pvt, encodec_24khz, or a weights file (the spec's)")
+    add("--codec", metavar="NAME", help="phaseless, pvt, encodec_24khz, or a weights file (the spec's)")
     add("--clips", metavar="TRAIN:VALID", help="replaces the caps of all formats, for example 400:80")
     add("--seed", metavar="N", help="of the plan's order and the modulations (the spec's)")
     add("--out", type=Path, default=Path(DEFAULT_OUT), metavar="FOLDER", help=f"parent folder ({DEFAULT_OUT})")

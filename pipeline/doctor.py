@@ -88,7 +88,7 @@ CHECKS: tuple[tuple[str, bool, Check], ...] = (
     ("pyfluidsynth", True, _package("fluidsynth", "pyfluidsynth")),
     ("fluidsynth", True, _fluidsynth),
     ("soundfont", True, _soundfont),
-    ("codec pvt", True, _codec("pvt")),
+    ("codec phaseless", True, _codec("phaseless")),
     ("disk", True, _disk),
     ("encodec", False, _package("encodec", "encodec")),
     ("encodec_24khz", False, _codec("encodec_24khz")),

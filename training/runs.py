@@ -51,6 +51,7 @@ class DataFacts(Strict):
     codec_digest: str  # of the codec's weights or the transform's kernels
     classes: int | None  # of a code; None for continuous data
     centred: bool  # whether the mean is taken off on the way into the network
+    one_scale: bool = False  # whether all channels are divided by one spread
     statistics: dict[str, Any] | None
     plan_digest: str
     format_digest: str
@@ -80,6 +81,7 @@ class DataFacts(Strict):
             codec_digest=info.codec_digest,
             classes=stored.bins if isinstance(stored, Codes) else None,
             centred=stored.centred,
+            one_scale=stored.one_scale,
             statistics=info.statistics,
             plan_digest=info.plan_digest,
             format_digest=info.format_digest,
@@ -127,7 +129,8 @@ class Run:
         if self.data.statistics is None:
             return None
         statistics = Statistics.from_json(self.data.statistics)
-        return Scaling.fit(statistics, self.paradigm.sigma_data, self.config.training.companding, self.data.centred)
+        data, training = self.data, self.config.training
+        return Scaling.fit(statistics, self.paradigm.sigma_data, training.companding, data.centred, data.one_scale)
 
     def to_model(self, stored: Tensor) -> Tensor:
         """Stored data [B, *shape] -> what the paradigm takes: scaled float32, or int64 codes."""

@@ -21,6 +21,7 @@ class Codec(ABC):
     channels: int = 128  # D
     bins: int = 1024  # entries of a codebook
     max_codebooks: int
+    one_scale: bool = False  # whether latent channels differ in size because they differ in what they tell
     licence: str  # of the weights, for dataset.json and README
 
     @classmethod

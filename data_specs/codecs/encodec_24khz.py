@@ -125,7 +125,7 @@ def _package() -> Any:
             return importlib.import_module("encodec")
     except ImportError as error:
         raise UserError(
-            f"CODEC=encodec_24khz needs the encodec package ({error}); pip install encodec, or use CODEC=pvt"
+            f"CODEC=encodec_24khz needs the encodec package ({error}); pip install encodec, or use CODEC=phaseless"
         ) from error
 
 

@@ -20,6 +20,7 @@ class PhaselessCodec(FittedCodec):
     """Magnitudes at 75 Hz in 128 numbers."""
 
     kind = "phaseless"
+    one_scale = True  # of principal directions, most tell next to nothing
 
     @classmethod
     def matrices(cls, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

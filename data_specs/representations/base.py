@@ -27,6 +27,7 @@ class Representation(ABC):
     hop: int  # samples between frames
     discrete: bool = False
     centred: bool = True  # whether the mean is taken off on the way into the network
+    one_scale: bool = False  # whether all channels are divided by one spread there, since their sizes say what matters
 
     @property
     def frame_rate(self) -> Fraction:
@@ -78,7 +79,7 @@ class Representation(ABC):
 
     def scaling(self, statistics: "Statistics", sigma_data: float, power: float = 1.0) -> "Scaling":
         """The pair `to_model`, `from_model` for data with these statistics."""
-        return Scaling.fit(statistics, sigma_data, power, self.centred)
+        return Scaling.fit(statistics, sigma_data, power, self.centred, self.one_scale)
 
 
 @dataclass(frozen=True)
@@ -141,16 +142,26 @@ class Scaling:
     power: float = 1.0
 
     @classmethod
-    def fit(cls, statistics: Statistics, sigma_data: float, power: float = 1.0, centred: bool = True) -> "Scaling":
+    def fit(
+        cls,
+        statistics: Statistics,
+        sigma_data: float,
+        power: float = 1.0,
+        centred: bool = True,
+        one_scale: bool = False,
+    ) -> "Scaling":
         """The scaling of standardised data: spread `sigma_data` for each channel above the floor.
 
-        Without `centred` the mean is taken for 0 and the spread is the root mean square.
+        Without `centred` the mean is taken for 0 and the spread is the root mean square. With `one_scale` all channels
+        together have that spread, and keep their sizes to each other.
 
         Raises:
             UserError: no channel varies, so that there is nothing to scale by.
         """
         mean = statistics.mean if centred else np.zeros_like(statistics.total)
         std = statistics.std if centred else statistics.rms
+        if one_scale:
+            std = np.full_like(std, np.sqrt(np.square(std).mean()))
         if not std.max() > 0:
             raise UserError("the train split holds one value only, so it cannot be scaled; build the dataset again")
         return cls(mean, np.maximum(std, STD_FLOOR * std.max()), sigma_data, power)

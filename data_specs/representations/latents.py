@@ -14,6 +14,7 @@ class _Coded(Representation):
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
         self.hop = codec.hop
+        self.one_scale = codec.one_scale
         self.label = f"{self.name} ({codec.name})"
 
     @property

@@ -200,5 +200,5 @@ def test_torchaudio_is_never_needed(torchaudio: str, tmp_path: Path) -> None:
 
 def test_without_the_package_the_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "encodec", None)
-    with pytest.raises(UserError, match=r"pip install encodec, or use CODEC=pvt"):
+    with pytest.raises(UserError, match=r"pip install encodec, or use CODEC=phaseless"):
         untrained()

@@ -127,3 +127,16 @@ def test_stored_halves_and_integers_become_floats() -> None:
 def test_data_without_spread_is_refused() -> None:
     with pytest.raises(UserError, match="one value only"):
         Channels().scaling(Channels().statistics(np.ones((2, 3, 4), np.float32)), 0.5)
+
+
+def test_one_scale_keeps_the_channels_sizes_to_each_other() -> None:
+    class Directions(Channels):
+        one_scale = True
+
+    values = data()
+    statistics = Directions().statistics(values)
+    unit = Directions().scaling(statistics, 0.5).to_model(torch.from_numpy(values)).double().numpy()
+    assert np.allclose(unit.mean(axis=(0, 2)), 0, atol=1e-4)
+    spread = unit.std(axis=(0, 2))
+    assert np.sqrt(np.square(spread).mean()) == pytest.approx(0.5, rel=1e-3)
+    assert np.allclose(spread[:3] / spread[0], statistics.std[:3, 0] / statistics.std[0, 0], rtol=1e-3)

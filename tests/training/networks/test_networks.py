@@ -10,6 +10,7 @@ from data_specs.errors import UserError
 from training.conditioning import ControlLayout
 from training.diffusion import PARADIGMS, PerClipNoise, build_paradigm
 from training.networks import NETWORKS, build_network, parameter_count
+from training.networks.control.local import LocalBranch, LocalConfig, hats
 from training.networks.layers import folded, padded, unfolded
 
 LAYOUT = ControlLayout((("velocity", 1), ("chroma", 1), ("instruments", 3)))
@@ -119,6 +120,26 @@ def test_local_control_acts_where_it_is_drawn() -> None:
     change = (network(x, torch.zeros(1), changed) - network(x, torch.zeros(1), controls)).abs().sum(1)[0]
     assert 34 <= int(change.argmax()) < 50
     assert change[:20].max() < 0.5 * change.max()
+
+
+def test_hats_tell_pitch_classes_apart() -> None:
+    """Twelve steps: a pitch class is one input, a value between two shares itself out, -1 and its like are nowhere."""
+    values = torch.tensor([[0.0, 1 / 11, 1.0, 0.5, -1.0]])[None]
+    found = hats(values, 12)
+    assert found.shape == (1, 12, 5)
+    one_hot = torch.nn.functional.one_hot(torch.tensor([0, 1, 11]), 12).T.float()
+    torch.testing.assert_close(found[0, :, :3], one_hot, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[0, :, 3] @ torch.arange(12.0), torch.tensor(5.5))
+    assert found[0, :, 3].count_nonzero() == 2
+    assert not found[0, :, 4].any()
+    two_rows = hats(torch.cat([values, 1 - values], dim=1), 12)
+    torch.testing.assert_close(two_rows[:, :12], found)
+
+
+def test_local_control_with_resolution_takes_any_controls() -> None:
+    branch = LocalBranch(LocalConfig(channels=8, resolution=12), LAYOUT, (16, 16))
+    encoded = branch.encode(torch.full((2, LAYOUT.total, 8), -1.0))
+    assert [level.shape for level in encoded] == [(2, 8, 8), (2, 8, 4)]
 
 
 def test_global_control_reads_its_features_only() -> None:
