@@ -25,6 +25,7 @@ class LearnedCodec(StoredCodec):
         super().__init__(codebooks, name, digest)
         if network.channels != self.channels:
             raise ValueError(f"codebooks of {self.channels} channels for a network of {network.channels}")
+        self.one_scale = network.one_scale
         self._network = network.eval().requires_grad_(False)
 
     @classmethod

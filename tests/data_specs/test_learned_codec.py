@@ -130,6 +130,7 @@ def test_weights_file_and_back(kind, tmp_path):
     audio = sound()
     latents = codec.encode(audio)
     assert (codec.name, codec.channels, codec.max_codebooks, codec.bins) == ("mine", 24, 3, 16)
+    assert codec.one_scale == (kind == "magnitudes")  # as the codec that it begins as
     assert torch.equal(latents, expected.encode(audio))
     assert torch.equal(codec.quantize(latents, 3), expected.quantize(latents, 3))
     assert torch.equal(codec.decode(latents), expected.decode(latents))

@@ -30,6 +30,7 @@ class CodecNetwork(nn.Module, ABC):
     kind: ClassVar[str]
     Options: ClassVar[type[Strict]]
     phase: ClassVar[bool] = True  # whether `decode` decides the phase, so that a loss may compare waveforms
+    one_scale: ClassVar[bool] = False  # as in `Codec`
     begins_as: ClassVar[str | None] = None  # the kind of closed-form codec that it begins as
     channels: int  # D
     hop: int = 320

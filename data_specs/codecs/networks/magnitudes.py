@@ -30,6 +30,7 @@ class MagnitudeNetwork(CodecNetwork):
     kind = "magnitudes"
     Options = MagnitudeOptions
     phase = False
+    one_scale = True
     begins_as = "phaseless"
 
     def __init__(self, options: MagnitudeOptions) -> None:
