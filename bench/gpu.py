@@ -15,9 +15,9 @@ from data_specs.codecs.encodec_24khz import Encodec24kHz, untrained
 from data_specs.representations.cqt import Cqt
 from training.batches import Maker
 from training.config import load_config
+from training.diffusion_task import DiffusionTask
 from training.distributed import World
 from training.loop import Trainer
-from training.runs import DataFacts
 from training.shards import Dataset
 
 PART = "gpu"
@@ -80,10 +80,12 @@ def step_rows(
     training = chosen.training.model_copy(update={"batch": share})
     trainer = Trainer(
         context.scratch / "runs" / f"{config}-{paradigm}-{format_name}",
-        chosen.model_copy(
-            update={"training": training, "machine": chosen.machine.model_copy(update={"compile": False})}
+        DiffusionTask.of(
+            chosen.model_copy(
+                update={"training": training, "machine": chosen.machine.model_copy(update={"compile": False})}
+            ),
+            data,
         ),
-        DataFacts.of(data.info, data.features),
         World(0, 1, device),
     )
     objective = trainer.objective(data, print)  # type: ignore[arg-type]

@@ -29,6 +29,17 @@ def run(parser: argparse.ArgumentParser, argv: list[str] | None) -> int:
         return 0
 
 
+def whole_number(name: str, text: str, least: int = 1) -> int:
+    """The number that a variable called `name` was given as `text`.
+
+    Raises:
+        UserError: not a whole number, or less than `least`.
+    """
+    if not (text.isascii() and text.isdecimal()) or int(text) < least:
+        raise UserError(f"{name}={text} is not a whole number of {least} or more; give one, for example {name}=2")
+    return int(text)
+
+
 class Parser(argparse.ArgumentParser):
     """Names the offending value in one sentence, like every other error."""
 

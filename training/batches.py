@@ -18,7 +18,7 @@ from torch import Tensor
 
 from data_specs.errors import UserError
 from training.conditioning import UNCONDITIONED, ControlLayout
-from training.config import Training
+from training.config import Optimization, Training
 from training.order import clips_at, uniform
 from training.shards import Dataset
 
@@ -53,12 +53,12 @@ class Maker:
 
     Args:
         dataset: where the clips come from.
-        training: seed, crop and drop-out.
+        training: seed, crop and, of a conditioned model, drop-out.
         clips: number of clips B of a batch.
         pinned: whether the tensors lie in page-locked memory, for copies to a GPU that do not wait.
     """
 
-    def __init__(self, dataset: Dataset, training: Training, clips: int, pinned: bool = False) -> None:
+    def __init__(self, dataset: Dataset, training: Optimization, clips: int, pinned: bool = False) -> None:
         self._dataset, self._training = dataset, training
         self._layout = control_layout(dataset)
         self._frames = dataset.crop_frames(training.seconds)
@@ -67,10 +67,11 @@ class Maker:
         self._controls = torch.empty((clips, self._layout.total, self._frames), pin_memory=pinned)
 
     def train(self, positions: NDArray[np.int64]) -> Batch:
-        """The clips at `positions` [B] of the order of training, with drop-out."""
+        """The clips at `positions` [B] of the order of training, with drop-out where the model is conditioned."""
         indices = clips_at(positions, len(self._dataset), self._training.seed)
         batch = self._filled(indices, positions, "crop")
-        drop_controls(batch.controls, self._layout, positions, self._training)
+        if isinstance(self._training, Training):
+            drop_controls(batch.controls, self._layout, positions, self._training)
         return batch
 
     def valid(self, positions: NDArray[np.int64]) -> Batch:
@@ -103,7 +104,7 @@ def drop_controls(controls: Tensor, layout: ControlLayout, positions: NDArray[np
         rows.masked_fill_(torch.from_numpy(dropped)[:, None], UNCONDITIONED)
 
 
-def check_share(dataset: Dataset, training: Training, ranks: int) -> None:
+def check_share(dataset: Dataset, training: Optimization, ranks: int) -> None:
     """Raise UserError unless there are clips and every rank gets as many of each batch."""
     if not len(dataset):
         raise UserError(f"{dataset.folder} has no clips to train on; build it with more, for example CLIPS=400:80")
@@ -121,7 +122,7 @@ class Batches:
     def __init__(
         self,
         dataset: Dataset,
-        training: Training,
+        training: Optimization,
         steps: Iterator[int],
         rank: int = 0,
         ranks: int = 1,

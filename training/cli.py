@@ -5,8 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from data_specs.commands import Parser, run
-from data_specs.errors import UserError
+from data_specs.commands import Parser, run, whole_number
 from training.evaluation.commands import add_classifier, add_evaluate
 from training.sample_commands import add_demo, add_sample, add_sweep
 
@@ -38,7 +37,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 def _train(arguments: argparse.Namespace) -> int:
     from training.launch import launch, launched
 
-    ranks = _number("GPUS", arguments.gpus)
+    ranks = whole_number("GPUS", arguments.gpus)
     if ranks > 1 and not launched():
         return launch(ranks, [sys.executable, "-m", "training", *sys.argv[1:]])
 
@@ -46,10 +45,10 @@ def _train(arguments: argparse.Namespace) -> int:
     from training.listening import listen
     from training.loop import train
 
-    steps = None if arguments.steps is None else _number("STEPS", arguments.steps)
+    steps = None if arguments.steps is None else whole_number("STEPS", arguments.steps)
     config = load_config(arguments.config, arguments.paradigm, arguments.format, steps)
     if arguments.micro_batch is not None:
-        machine = config.machine.model_copy(update={"micro_batch": _number("MICRO_BATCH", arguments.micro_batch)})
+        machine = config.machine.model_copy(update={"micro_batch": whole_number("MICRO_BATCH", arguments.micro_batch)})
         config = config.model_copy(update={"machine": machine})
     folder = arguments.run or Path("runs") / f"{config.paradigm}-{config.format}-{config.name}"
     train(folder, arguments.data, config, arguments.device, listen)
@@ -84,7 +83,7 @@ def _toys(arguments: argparse.Namespace) -> int:
     from training import toys
 
     names = toys.NAMES if arguments.only is None else arguments.only.split(",")
-    toys.run(arguments.out, names, arguments.mnist, _number("SEED", arguments.seed, least=0))
+    toys.run(arguments.out, names, arguments.mnist, whole_number("SEED", arguments.seed, least=0))
     return 0
 
 
@@ -93,12 +92,6 @@ def _add_codec(parser: argparse.ArgumentParser) -> None:
 
     parser.description = "Codecs made for this material."
     add_arguments(parser)
-
-
-def _number(name: str, text: str, least: int = 1) -> int:
-    if not (text.isascii() and text.isdecimal()) or int(text) < least:
-        raise UserError(f"{name}={text} is not a whole number of {least} or more; give one, for example {name}=2")
-    return int(text)
 
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
@@ -110,5 +103,5 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "classifier": ("train the classifier that the measures listen with", add_classifier),
     "format": ("say which format a paradigm is trained on", _add_format),
     "toys": ("run the first experiments: swiss roll, digits, small codes", _add_toys),
-    "codec": ("fit a codec of one's own", _add_codec),
+    "codec": ("fit or train a codec of one's own", _add_codec),
 }

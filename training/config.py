@@ -17,6 +17,7 @@ from pydantic import Field
 from data_specs.errors import UserError
 from data_specs.spec import FORMATS, Positive, Share, Strict, validated
 
+CONFIGS = Path(__file__).parent / "configs"
 DEFAULT_FORMAT = "encodec"  # where a paradigm can be trained on it
 FREE = (
     "name",
@@ -30,8 +31,8 @@ NonNegative = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 
 
-class Training(Strict):
-    """What decides the weights. Every value is a function of step and position, never of time or machine."""
+class Optimization(Strict):
+    """What decides the weights of any network. Every value is a function of step and position, never of time."""
 
     steps: Positive
     batch: Positive  # clips a step, over all ranks
@@ -43,11 +44,16 @@ class Training(Strict):
     adam_betas: tuple[Share, Share] = (0.9, 0.999)
     clip_norm: PositiveFloat = 1.0  # of the gradient of all parameters together
     ema_decay: Share = 0.9999
+    max_skipped: Positive = 20  # steps in a row without a finite loss and gradient before the run stops
+
+
+class Training(Optimization):
+    """What decides the weights of a diffusion model."""
+
     control_dropout: Share = 0.3  # of each control feature of each clip: not conditioned at all
     span_dropout: Share = 0.0  # of the features that are left: not conditioned over a random span of time
     precision: Literal["float32", "bf16"] = "bf16"  # of autocast on a GPU; a CPU computes in float32
     companding: PositiveFloat = 1.0  # power of the signed-power companding of scaled data; 1 for none
-    max_skipped: Positive = 20  # steps in a row without a finite loss and gradient before the run stops
 
 
 class Machine(Strict):
@@ -71,15 +77,21 @@ class Logging(Strict):
     keep_checkpoints: Positive = 2
 
 
-class Config(Strict):
-    """A resolved config: everything that decides a run but the data."""
+class RunConfig(Strict):
+    """What the loop asks of a config, whatever is trained."""
 
     name: str
-    paradigm: str
     format: str
-    training: Training
+    training: Optimization
     machine: Machine
     logging: Logging
+
+
+class Config(RunConfig):
+    """A resolved config of a diffusion model: everything that decides a run but the data."""
+
+    paradigm: str
+    training: Training
     diffusion: dict[str, Any]
     network: dict[str, Any]
 
@@ -162,9 +174,8 @@ def load_config(name: str, paradigm: str, format_name: str | None = None, steps:
     return validated(Config, config, str(path))
 
 
-def config_path(name: str) -> Path:
-    """The file of a config: a shipped one by name, else a path."""
-    folder = Path(__file__).parent / "configs"
+def config_path(name: str, folder: Path = CONFIGS) -> Path:
+    """The file of a config: one of those shipped in `folder` by name, else a path."""
     shipped = sorted(path.stem for path in folder.glob("*.toml"))
     path = folder / f"{name}.toml" if name in shipped else Path(name)
     if not path.is_file():

@@ -51,6 +51,12 @@ class World:
         dist.all_gather(parts, values)
         return torch.cat(parts)
 
+    def from_main(self, values: Tensor) -> Tensor:
+        """The main rank's values on every rank; the shape is the same on all."""
+        if self.size > 1:
+            dist.broadcast(values, 0)
+        return values
+
     def wait(self) -> None:
         """Return when every rank has come here."""
         if self.size > 1:

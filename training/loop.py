@@ -7,7 +7,6 @@ a run that was stopped and continued is the run that was not. G clips of the glo
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
@@ -22,27 +21,34 @@ from training import checkpoint
 from training.averages import Average, learning_rate
 from training.batches import Batch, Batches, Maker, check_share
 from training.compiling import compile_or_not
-from training.config import Config
-from training.diffusion import LossModule, PerClipNoise
+from training.config import RunConfig
+from training.diffusion_task import DiffusionTask
 from training.distributed import World, world
 from training.log import Meter, RunLog, due, peak_memory_mb
 from training.order import seed_of
-from training.runs import DataFacts, Run, build, check_continues
+from training.runs import check_continues
 from training.shards import Dataset
 from training.stopping import StopRequest, stop_requests
+from training.task import Listen, MakeTask, Snapshot, Task
 
-Listen = Callable[[Run, Dataset, RunLog, Path], None]  # writes what the model sounds like by now into a folder
 
-
-def train(run: Path, data: Path, config: Config, device: str | None = None, listen: Listen | None = None) -> str:
+def train(
+    run: Path,
+    data: Path,
+    config: RunConfig,
+    device: str | None = None,
+    listen: Listen | None = None,
+    make: MakeTask = DiffusionTask.of,
+) -> str:
     """Train until `config.training.steps`, or until asked to stop; the same call continues.
 
     Args:
         run: folder of the run, made if need be.
         data: a PVT-<format> folder or its parent.
-        config: from `load_config`.
+        config: from `load_config`, or whatever `make` takes.
         device: cpu, cuda, or None for what the machine has.
         listen: called now and then on the main rank with the averaged model and the validation clips.
+        make: the kind of training.
 
     Returns:
         Why the run was stopped; empty when it is complete.
@@ -57,13 +63,14 @@ def train(run: Path, data: Path, config: Config, device: str | None = None, list
         train_data = Dataset(data, format_name=config.format, in_memory=config.machine.in_memory)
         valid_data = Dataset(data, "valid", format_name=config.format)
         check_share(train_data, config.training, ranks.size)
-        facts = DataFacts.of(train_data.info, train_data.features)
-        check_continues(run, config, facts)
+        task = make(config, train_data)
+        facts = task.facts.model_dump(mode="json")
+        check_continues(run, config, facts["digest"])
         ranks.wait()  # nobody writes before everybody has compared
         if ranks.main:
-            write_json(run / "config.json", {**config.model_dump(mode="json"), "data": facts.model_dump(mode="json")})
+            write_json(run / "config.json", {**config.model_dump(mode="json"), "data": facts})
 
-        trainer = Trainer(run, config, facts, ranks)
+        trainer = Trainer(run, task, ranks)
         trainer.restore()
         log = stack.enter_context(RunLog(run, trainer.step, config.training.steps, ranks.main))
         request = stack.enter_context(stop_requests(run))
@@ -73,12 +80,11 @@ def train(run: Path, data: Path, config: Config, device: str | None = None, list
 class Trainer:
     """Everything that a step reads and changes."""
 
-    def __init__(self, run: Path, config: Config, facts: DataFacts, ranks: World) -> None:
-        self.folder, self.config, self.ranks = run, config, ranks
-        self.model = build(config, facts)
-        network = self.model.network.to(ranks.device).train()
-        self.average = Average(network, config.training.ema_decay)
-        self.optimizer = torch.optim.Adam(network.parameters(), betas=config.training.adam_betas, fused=ranks.gpu)
+    def __init__(self, run: Path, task: Task, ranks: World) -> None:
+        self.folder, self.task, self.config, self.ranks = run, task, task.config, ranks
+        training, network = task.config.training, task.network.to(ranks.device).train()
+        self.average = Average(network, training.ema_decay)
+        self.optimizer = torch.optim.Adam(network.parameters(), betas=training.adam_betas, fused=ranks.gpu)
         self.meter = Meter()
         self.step = 0
         self.skipped_in_a_row = 0
@@ -88,9 +94,9 @@ class Trainer:
         saved = checkpoint.load_newest(self.folder)
         if saved is None:
             return
-        self.model.network.load_state_dict(saved.state["network"])
+        self.task.network.load_state_dict(saved.state["network"])
         self.optimizer.load_state_dict(saved.state["optimizer"])
-        self.model.paradigm.load_state_dict(saved.state["paradigm"])
+        self.task.load_state(saved.state)
         self.average.network.load_state_dict(saved.weights)
         self.meter = Meter(**saved.state["meter"])
         self.step, self.skipped_in_a_row = saved.state["step"], saved.state["skipped_in_a_row"]
@@ -99,9 +105,9 @@ class Trainer:
         """Write a checkpoint; every rank waits until it stands."""
         if self.ranks.main:
             state = {
-                "network": self.model.network.state_dict(),
+                **self.task.state(),
+                "network": self.task.network.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "paradigm": self.model.paradigm.state_dict(),
                 "meter": dataclasses.asdict(self.meter),
                 "step": self.step,
                 "skipped_in_a_row": self.skipped_in_a_row,
@@ -112,11 +118,9 @@ class Trainer:
             log.say(f"step {self.step}: saved {folder}")
         self.ranks.wait()
 
-    def snapshot(self) -> Run:
+    def snapshot(self) -> Snapshot:
         """The model with averaged weights as it is now."""
-        return dataclasses.replace(
-            self.model, network=self.average.network, step=self.step, train_seconds=self.meter.train_seconds
-        )
+        return self.task.snapshot(self.average.network, self.step, self.meter.train_seconds)
 
     def fit(
         self, train_data: Dataset, valid_data: Dataset, log: RunLog, request: StopRequest, listen: Listen | None
@@ -131,6 +135,7 @@ class Trainer:
         with Batches(train_data, training, steps, self.ranks.rank, self.ranks.size, self.ranks.gpu) as batches:
             started = time.perf_counter()
             for batch in batches:
+                self.task.before_step(self.step + 1, self.average, train_data, self.ranks)
                 losses = self.backward(objective, batch)
                 stop = self.update(losses, bool(request))
                 self.step += 1
@@ -157,11 +162,11 @@ class Trainer:
 
     def objective(self, train_data: Dataset, log: RunLog) -> nn.Module:
         """Network and loss as one module, compiled and shared between ranks where that is asked for."""
-        module: nn.Module = LossModule(self.model.network, self.model.paradigm)
+        module = self.task.objective(self.task.network)
         if self.config.machine.compile:
             share = self.config.training.batch // self.ranks.size
             batch = Maker(train_data, self.config.training, share).train(np.arange(share))
-            compile_or_not(self.model.network, lambda: self.backward(module, batch), log.say)
+            compile_or_not(self.task.network, lambda: self.backward(module, batch), log.say)
             self.optimizer.zero_grad()
         if self.ranks.size == 1:
             return module
@@ -177,26 +182,10 @@ class Trainer:
         for start in range(0, share, size):
             last = start + size >= share
             with objective.no_sync() if isinstance(objective, DistributedDataParallel) and not last else nullcontext():
-                part = self.losses(objective, batch.part(start, start + size), "train")
+                part = self.task.losses(objective, batch.part(start, start + size), "train", self.ranks)
                 (part.sum() / share).backward()  # ranks are averaged by DistributedDataParallel
             losses.append(part.detach())
         return torch.cat(losses)
-
-    def losses(self, objective: nn.Module, batch: Batch, stream: str) -> Tensor:
-        """Loss of each clip, float32 [B]."""
-        device, training = self.ranks.device, self.config.training
-        x0 = self.model.to_model(batch.data.to(device, non_blocking=True))
-        controls = batch.controls.to(device, non_blocking=True)
-        noise = self.noise(batch.positions.tolist(), stream)
-        narrow = training.precision == "bf16" and self.ranks.gpu
-        with torch.autocast(device.type, torch.bfloat16, enabled=narrow):
-            losses: Tensor = objective(x0, controls, noise)
-        return losses
-
-    def noise(self, positions: Sequence[int], stream: str) -> PerClipNoise:
-        """Draws for clips at `positions`: the same everywhere in validation, in training by the device."""
-        device, seed = self.ranks.device, self.config.training.seed
-        return PerClipNoise(seed, positions, stream, device, drawn_on=device if stream == "train" else "cpu")
 
     def update(self, losses: Tensor, stop: bool) -> bool:
         """Change the weights by the gradients at hand, unless something is not finite; returns whether to stop.
@@ -205,7 +194,7 @@ class Trainer:
             UserError: too many steps in a row were not finite.
         """
         training, step = self.config.training, self.step + 1
-        norm = nn.utils.clip_grad_norm_(self.model.network.parameters(), training.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.task.network.parameters(), training.clip_norm)
         # One meeting a step: the loss of all ranks, and whether any of them was asked to stop.
         total, stops = self.ranks.total(float(losses.double().sum()), float(stop))
         finite = math.isfinite(total) and math.isfinite(float(norm))
@@ -214,7 +203,7 @@ class Trainer:
                 group["lr"] = learning_rate(step, training.learning_rate, training.warmup_steps, training.decay_start)
             self.optimizer.step()
             self.average.update(step)
-            self.observe(losses)
+            self.task.observe(step, losses, self.ranks)
         self.optimizer.zero_grad()
         self.meter.loss(total / training.batch if finite else None)
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
@@ -225,13 +214,6 @@ class Trainer:
             )
         return stops > 0
 
-    def observe(self, losses: Tensor) -> None:
-        """Show an adaptive paradigm the losses of the whole batch, so that it learns the same on every rank."""
-        if self.model.paradigm.adaptive:
-            clips = self.config.training.batch
-            everyone = self.noise(range(self.step * clips, (self.step + 1) * clips), "train")
-            self.model.paradigm.observe(everyone, self.ranks.gathered(losses))
-
     @torch.no_grad()
     def validate(self, valid_data: Dataset, log: RunLog) -> None:
         """Loss of the averaged weights on the first validation clips, with crops and noise that never change."""
@@ -240,10 +222,12 @@ class Trainer:
             return
         size = self.config.machine.micro_batch or self.config.training.batch // self.ranks.size
         maker = Maker(valid_data, self.config.training, size)
-        objective = LossModule(self.average.network, self.model.paradigm)
+        objective = self.task.objective(self.average.network)
         mine = np.arange(self.ranks.rank, clips, self.ranks.size)
         parts = (maker.valid(mine[start : start + size]) for start in range(0, len(mine), size))
-        total = sum(float(self.losses(objective, part, "valid").double().sum()) for part in parts)
+        total = sum(float(self.task.losses(objective, part, "valid", self.ranks).double().sum()) for part in parts)
         (total,) = self.ranks.total(total)
         log.line(self.step, valid_loss=total / clips)
         log.say(f"step {self.step}: validation loss {total / clips:.5f}")
+        if self.ranks.main:
+            self.task.measure(self.snapshot(), valid_data, log)

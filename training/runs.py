@@ -23,10 +23,15 @@ from data_specs.representations.latents import Codes
 from data_specs.spec import Strict, validated
 from training import checkpoint
 from training.conditioning import ControlLayout
-from training.config import Config, differing_key
+from training.config import Config, RunConfig, differing_key
 from training.diffusion import Paradigm, build_paradigm
 from training.diffusion.guidance import Weights
 from training.networks import build_network
+
+
+def content_digest(info: DatasetInfo) -> str:
+    """Digest of the content of a dataset's train split."""
+    return value_digest([[shard.clips, shard.sha256] for shard in info.splits["train"].shards])
 
 
 class DataFacts(Strict):
@@ -62,7 +67,7 @@ class DataFacts(Strict):
         stored = matching_representation(info.format, codec.name, codec.codebooks, info.codec_digest)
         shapes = {feature.name: feature.shape for feature in features}
         return cls(
-            digest=value_digest([[shard.clips, shard.sha256] for shard in info.splits["train"].shards]),
+            digest=content_digest(info),
             format=info.format,
             label=info.label,
             sample_rate=info.spec.clip.sample_rate,
@@ -201,8 +206,8 @@ def build(config: Config, data: DataFacts) -> Run:
     return Run(network=network, paradigm=paradigm, config=config, data=data, step=0, train_seconds=0.0)
 
 
-def check_continues(folder: Path, config: Config, data: DataFacts) -> None:
-    """Refuse a run folder that holds a run of another config or of other data.
+def check_continues(folder: Path, config: RunConfig, data_digest: str) -> None:
+    """Refuse a run folder that holds a run of another config or of other data than `data_digest` names.
 
     Raises:
         UserError: names the key that differs, or that the folder is not a run.
@@ -218,7 +223,7 @@ def check_continues(folder: Path, config: Config, data: DataFacts) -> None:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path} is damaged; move {folder} aside or choose another RUN") from None
     new = config.model_dump(mode="json")
-    difference = differing_key({**old, "data_digest": old_digest}, {**new, "data_digest": data.digest})
+    difference = differing_key({**old, "data_digest": old_digest}, {**new, "data_digest": data_digest})
     if difference:
         raise UserError(f"{folder} holds another run: {difference}; choose another RUN, or give it the same config")
 

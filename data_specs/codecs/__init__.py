@@ -15,6 +15,8 @@ CODECS: dict[str, tuple[str, str]] = {
     "phaseless": ("data_specs.codecs.phaseless", "PhaselessCodec"),
     "encodec_24khz": ("data_specs.codecs.encodec_24khz", "Encodec24kHz"),
 }
+# Kinds without weights of their own: they are given as a file alone.
+BY_FILE: dict[str, tuple[str, str]] = {"learned": ("data_specs.codecs.learned", "LearnedCodec")}
 
 
 def load_codec(name_or_path: str) -> Codec:
@@ -27,7 +29,7 @@ def load_codec(name_or_path: str) -> Codec:
         return _codec_class(name_or_path).own()
     path = Path(name_or_path)
     kind = _kind(path)
-    if kind not in CODECS:
+    if kind not in CODECS | BY_FILE:
         raise UserError(f"{path} holds a codec of kind {kind}, which this version does not know; update the project")
     return _codec_class(kind).load(path)
 
@@ -44,7 +46,7 @@ def missing_weights(name_or_path: str) -> str:
 
 
 def _codec_class(name: str) -> type[Codec]:
-    module, class_name = CODECS[name]
+    module, class_name = (CODECS | BY_FILE)[name]
     found: type[Codec] = getattr(import_module(module), class_name)
     return found
 

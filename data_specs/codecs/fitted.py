@@ -1,8 +1,8 @@
-"""What codecs fitted by this project share: one weights file, residual codebooks, no download."""
+"""What codecs made by this project share: one weights file, residual codebooks, no download."""
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -14,26 +14,22 @@ from data_specs.errors import UserError
 from data_specs.files import file_sha256
 
 
-class FittedCodec(Codec):
-    """Latents [B, 128, T] and codes [B, 16, T] at 75 Hz, as EnCodec has them.
-
-    A subclass names its `kind` and makes its matrices of the tensors in the file.
-    """
+class StoredCodec(Codec):
+    """A codec that is a weights file of ours: latents [B, D, T] and codes of residual codebooks."""
 
     kind: ClassVar[str]
     licence = "MIT"
 
-    def __init__(self, tensors: dict[str, Tensor], power: float, name: str = "", digest: str = "") -> None:
-        """`codebooks` float32 [K, M, D] and the tensors that `matrices` takes; `power` of the companding in (0, 1]."""
-        self.name, self.power, self._digest = name or self.kind, power, digest
-        self._matrices = self.matrices(tensors)
-        self._quantizer = ResidualQuantizer(tensors["codebooks"].float())
-        self.max_codebooks, self.bins, self.channels = tensors["codebooks"].shape
+    def __init__(self, codebooks: Tensor, name: str = "", digest: str = "") -> None:
+        """`codebooks` float32 [K, M, D]."""
+        self.name, self._digest = name or self.kind, digest
+        self._quantizer = ResidualQuantizer(codebooks.float())
+        self.max_codebooks, self.bins, self.channels = codebooks.shape
 
     @classmethod
     @abstractmethod
-    def matrices(cls, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What `encode` and `decode` compute with, float32, made in float64 from the stored tensors."""
+    def of(cls, tensors: dict[str, Tensor], metadata: dict[str, Any], digest: str = "") -> Self:
+        """The codec made of what its weights file holds."""
 
     @classmethod
     def shipped(cls) -> Path:
@@ -53,9 +49,12 @@ class FittedCodec(Codec):
         """The codec in a file that `python -m training codec` wrote."""
         tensors, metadata = read_weights(path)
         try:
-            return cls(tensors, float(metadata["power"]), metadata["name"], file_sha256(path))
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise UserError(f"{path} is not a whole {cls.kind} codec ({error}); fetch or fit it again") from error
+            return cls.of(tensors, metadata, file_sha256(path))
+        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(
+                f"{path} is not a whole {cls.kind} codec ({reason:.120}); fetch or make it again"
+            ) from error
 
     @property
     def digest(self) -> str:
@@ -66,6 +65,28 @@ class FittedCodec(Codec):
 
     def dequantize(self, codes: Tensor) -> Tensor:
         return self._quantizer.to(codes.device).decode(codes)
+
+
+class FittedCodec(StoredCodec):
+    """Latents [B, 128, T] and codes [B, 16, T] at 75 Hz, as EnCodec has them, by matrices fitted in closed form.
+
+    A subclass names its `kind` and makes its matrices of the tensors in the file.
+    """
+
+    def __init__(self, tensors: dict[str, Tensor], power: float, name: str = "", digest: str = "") -> None:
+        """`codebooks` float32 [K, M, D] and the tensors that `matrices` takes; `power` of the companding in (0, 1]."""
+        super().__init__(tensors["codebooks"], name, digest)
+        self.power = power
+        self._matrices = self.matrices(tensors)
+
+    @classmethod
+    def of(cls, tensors: dict[str, Tensor], metadata: dict[str, Any], digest: str = "") -> Self:
+        return cls(tensors, float(metadata["power"]), metadata["name"], digest)
+
+    @classmethod
+    @abstractmethod
+    def matrices(cls, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What `encode` and `decode` compute with, float32, made in float64 from the stored tensors."""
 
     def _on(self, device: torch.device) -> dict[str, Tensor]:
         """The matrices on `device`, where they stay."""

@@ -33,14 +33,14 @@ class PvtCodec(FittedCodec):
 
     def encode(self, audio: Tensor) -> Tensor:
         self.frames(audio.shape[-1])
-        return _radial_power(mdct.analyse(audio.float(), self._on(audio.device)["analysis"]), self.power)
+        return radial_power(mdct.analyse(audio.float(), self._on(audio.device)["analysis"]), self.power)
 
     def decode(self, latents: Tensor) -> Tensor:
         on = self._on(latents.device)
-        return mdct.synthesise(_radial_power(latents.float(), 1 / self.power), on["synthesis"], on["window"])
+        return mdct.synthesise(radial_power(latents.float(), 1 / self.power), on["synthesis"], on["window"])
 
 
-def _radial_power(vectors: Tensor, power: float) -> Tensor:
+def radial_power(vectors: Tensor, power: float) -> Tensor:
     """v |v|^(power - 1) for each vector of [B, D, T]."""
     if power == 1.0:
         return vectors

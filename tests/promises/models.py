@@ -67,7 +67,7 @@ STEPS = (
         "::test_an_adaptive_paradigm_continues",
         mutation("training/loop.py", 'self.optimizer.load_state_dict(saved.state["optimizer"])', "pass"),
         mutation("training/loop.py", "self.average.network.load_state_dict(saved.weights)", "pass"),
-        mutation("training/loop.py", 'self.model.paradigm.load_state_dict(saved.state["paradigm"])', "pass"),
+        mutation("training/diffusion_task.py", 'self.model.paradigm.load_state_dict(state["paradigm"])', "pass"),
         mutation("training/stopping.py", "self._file.unlink(missing_ok=True)", "pass"),
     ),
     promise(

@@ -16,8 +16,9 @@ from data_specs.representations import representation
 from data_specs.representations.base import Statistics
 from data_specs.spec import Codec, load_spec
 
-SHAPES_OF = {"encodec": (128, 600), "disc": (16, 600), "cqt": (2, 216, 1921)}
-HOPS = {"encodec": 320, "disc": 320, "cqt": 100}
+SHAPES_OF = {"encodec": (128, 600), "disc": (16, 600), "cqt": (2, 216, 1921), "audio": (1, 192_000)}
+FRAMES = {"audio": 600}  # of the controls, where data has another number
+HOPS = {"encodec": 320, "disc": 320, "cqt": 100, "audio": 320}
 
 
 def write_dataset(
@@ -33,7 +34,7 @@ def write_dataset(
     transform = representation(format_name, str(codec)).digest
     folder = parent / folder_name(format_name)
     shape = SHAPES_OF[format_name]
-    features = clip_features(shape, spec.format(format_name).dtype, shape[-1], 3)
+    features = clip_features(shape, spec.format(format_name).dtype, FRAMES.get(format_name, shape[-1]), 3)
     written: dict[str, list[dict[str, np.ndarray | str]]] = {}
     splits = {}
     for split, count in clips.items():
@@ -52,7 +53,7 @@ def write_dataset(
             shards.append(Shard(file=file_name, clips=len(part), bytes=size, sha256=file_sha256(path)))
         splits[split] = Split(planned=count, clips=count, shards=tuple(shards))
     statistics = None
-    if format_name != "disc":
+    if format_name not in ("disc", "audio"):
         train = np.stack([np.asarray(clip["data"], np.float64) for clip in written["train"]])
         axes = (0, 2) if format_name == "encodec" else (0, 1, 3)
         count = int(np.prod([train.shape[axis] for axis in axes]))
@@ -100,6 +101,11 @@ def _clip(rng: np.random.Generator, features, format_name: str) -> dict[str, np.
     clip["instruments"] = np.eye(3, dtype=np.float32)[:, [rng.integers(3)]].repeat(velocity.shape[0], axis=1)
     if format_name == "disc":
         clip["data"] = rng.integers(0, 1024, data.shape).astype("<i2")
+    elif format_name == "audio":
+        hertz, t = 220 * 2 ** rng.random(), np.arange(data.shape[-1]) / 24_000
+        tone = sum(np.sin(2 * np.pi * hertz * k * t) / k for k in (1, 2, 3))
+        noise = 0.01 * rng.standard_normal(data.shape)
+        clip["data"] = (0.2 * level.repeat(320) * tone + noise).astype("<f4")
     else:
         clip["data"] = (level * 3 + 1 + 0.1 * rng.standard_normal(data.shape)).astype("<f4")
     return clip

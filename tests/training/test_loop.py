@@ -249,16 +249,16 @@ def spoil(monkeypatch, wrong, value=float("nan")):
         return values * torch.where(hit, value, 1.0)
 
     monkeypatch.setattr(EDM, "loss", spoiled)
-    import training.loop
+    import training.diffusion_task
 
-    per_clip = training.loop.PerClipNoise
+    per_clip = training.diffusion_task.PerClipNoise
 
     class Named(per_clip):
         def __init__(self, seed, indices, stream, *devices, **options):
             super().__init__(seed, indices, stream, *devices, **options)
             self.indices, self.stream = list(indices), stream
 
-    monkeypatch.setattr(training.loop, "PerClipNoise", Named)
+    monkeypatch.setattr(training.diffusion_task, "PerClipNoise", Named)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

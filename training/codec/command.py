@@ -1,4 +1,4 @@
-"""`python -m training codec fit`: from a PVT-audio dataset to a weights file."""
+"""`python -m training codec`: from a PVT-audio dataset to a weights file, in closed form or by training."""
 
 import argparse
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_specs.errors import UserError
+from training.codec.train_command import add_export, add_train
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fit.add_argument("--name", metavar="NAME", help="how tables show the codec (the file's name)")
     fit.add_argument("--clips", type=int, metavar="N", help="fit on the first N clips only (all)")
     fit.set_defaults(command=fit_command)
+    add_train(commands.add_parser("train", help="train a codec by gradient on a PVT-audio dataset"))
+    add_export(commands.add_parser("export", help="write a codec in training as a weights file"))
 
 
 def fit_command(arguments: argparse.Namespace) -> int:

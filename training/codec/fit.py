@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data_specs.codecs.fitted import FittedCodec
+from data_specs.codecs.base import Codec
 from data_specs.codecs.weights import write_weights
 from data_specs.errors import UserError
 from training.codec.kmeans import codebook, nearest
@@ -35,7 +35,7 @@ def fit(clips: Clips, method: Method, count: int | None = None) -> dict[str, Ten
     generator = torch.Generator().manual_seed(method.seed)
     codec = method.codec(tensors, method.power)
     latents = sampled_latents(_counted(clips(), "latents", count), codec, method.frames / frames, generator)
-    tensors["codebooks"] = fitted_codebooks(latents, method, generator)
+    tensors["codebooks"] = fitted_codebooks(latents, method.codebooks, method.bins, method.iterations, generator)
     return tensors
 
 
@@ -56,22 +56,34 @@ def _moments(clips: Iterable[Tensor], method: Method) -> tuple[Tensor, int]:
     return total / frames, frames
 
 
-def sampled_latents(clips: Iterable[Tensor], codec: FittedCodec, share: float, generator: torch.Generator) -> Tensor:
+def sampled_latents(clips: Iterable[Tensor], codec: Codec, share: float, generator: torch.Generator) -> Tensor:
     """About `share` of all frames that sound, float32 [M, D]."""
     kept = []
     for audio in clips:
-        latents = codec.encode(audio)[0].T
-        chosen = torch.rand(len(latents), generator=generator) < share
-        kept.append(latents[chosen & (latents.square().sum(1) > SILENT)])
+        latents = codec.encode(audio)
+        chosen = torch.rand(latents.shape[-1], generator=generator) < share
+        kept.append(sounding(latents[..., chosen]))
     return torch.cat(kept)
 
 
-def fitted_codebooks(residual: Tensor, method: Method, generator: torch.Generator) -> Tensor:
-    """Codebooks [K, M, D], each fitted to what those before it left of the latents [M, D]."""
+def sounding(latents: Tensor) -> Tensor:
+    """[B, D, T] -> the frames that sound, [M, D]."""
+    frames = latents.transpose(1, 2).flatten(0, 1)
+    return frames[frames.square().sum(1) > SILENT]
+
+
+def fitted_codebooks(
+    residual: Tensor, codebooks: int, bins: int, iterations: int, generator: torch.Generator
+) -> Tensor:
+    """Codebooks [K, M, D], each fitted to what those before it left of the latents [F, D].
+
+    Raises:
+        UserError: too few latents, or too much alike.
+    """
     books = []
-    for _ in tqdm(range(method.codebooks), desc="codebooks", disable=None, leave=False):
+    for _ in tqdm(range(codebooks), desc="codebooks", disable=None, leave=False):
         try:
-            entries = codebook(residual, method.bins, method.iterations, generator)
+            entries = codebook(residual, bins, iterations, generator)
         except ValueError as error:
             raise UserError(f"the codebooks cannot be fitted: {error}") from error
         residual = residual - entries[nearest(residual, entries)[0]]

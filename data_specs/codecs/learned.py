@@ -1,0 +1,47 @@
+"""A codec whose encoder and decoder were trained by gradient: `python -m training codec train` writes its file.
+
+Which network it is stands in the file's metadata. Nothing of `training` and no codec package is needed to use it.
+"""
+
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from data_specs.codecs.fitted import StoredCodec
+from data_specs.codecs.networks import CodecNetwork, network_class
+from data_specs.spec import validated
+
+PREFIX = "network."  # of the network's tensors in the weights file
+
+
+class LearnedCodec(StoredCodec):
+    """Latents [B, D, T] at 75 Hz of a trained network, and residual codebooks."""
+
+    kind = "learned"
+
+    def __init__(self, network: CodecNetwork, codebooks: Tensor, name: str = "", digest: str = "") -> None:
+        """`network` is taken over and made ready for inference; `codebooks` float32 [K, M, D]."""
+        super().__init__(codebooks, name, digest)
+        if network.channels != self.channels:
+            raise ValueError(f"codebooks of {self.channels} channels for a network of {network.channels}")
+        self.one_scale = network.one_scale
+        self._network = network.eval().requires_grad_(False)
+
+    @classmethod
+    def of(cls, tensors: dict[str, Tensor], metadata: dict[str, Any], digest: str = "") -> Self:
+        chosen = network_class(metadata["network"])
+        with torch.random.fork_rng(devices=[]):  # the weights it is born with are replaced
+            network = chosen.of(validated(chosen.Options, metadata["options"], "options of the network"))
+        network.load_state_dict({n[len(PREFIX) :]: value for n, value in tensors.items() if n.startswith(PREFIX)})
+        return cls(network, tensors["codebooks"], metadata["name"], digest)
+
+    def encode(self, audio: Tensor) -> Tensor:
+        self.frames(audio.shape[-1])
+        network = self._network.to(audio.device)
+        # Clip by clip: convolutions of another batch round differently, and codes must not depend on the batch.
+        return torch.cat([network.encode(clip) for clip in audio.float().split(1)])
+
+    def decode(self, latents: Tensor) -> Tensor:
+        network = self._network.to(latents.device)
+        return torch.cat([network.decode(clip) for clip in latents.float().split(1)])

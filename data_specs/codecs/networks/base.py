@@ -1,0 +1,85 @@
+"""What the networks of learned codecs have in common. B clips, D latent channels, T frames, N = T hop samples.
+
+No convolution has a bias and every nonlinearity keeps zero at zero, so that silence has the zero latent and the zero
+latent is silence.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Self
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from data_specs.spec import Positive, Strict
+
+
+class StackOptions(Strict):
+    """Size of a stack over frames."""
+
+    width: Positive = 192
+    blocks: int = Field(default=4, ge=0, le=12)
+
+
+class CodecNetwork(nn.Module, ABC):
+    """Audio <-> latents, differentiable both ways; what a learned codec computes with and what is trained.
+
+    Its tensors are made by the options alone, so `load_state_dict` fills it.
+    """
+
+    kind: ClassVar[str]
+    Options: ClassVar[type[Strict]]
+    phase: ClassVar[bool] = True  # whether `decode` decides the phase, so that a loss may compare waveforms
+    one_scale: ClassVar[bool] = False  # as in `Codec`
+    begins_as: ClassVar[str | None] = None  # the kind of closed-form codec that it begins as
+    channels: int  # D
+    hop: int = 320
+
+    @classmethod
+    @abstractmethod
+    def of(cls, options: Strict) -> Self:
+        """The network with fresh weights, a function of torch's generator."""
+
+    @abstractmethod
+    def encode(self, audio: Tensor) -> Tensor:
+        """float32 [B, 1, N] -> [B, D, T]."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """[B, D, T] -> float32 [B, 1, N]."""
+
+    @classmethod
+    def inherited(cls, tensors: dict[str, Tensor], power: float) -> dict[str, Any]:
+        """Options that the codec it begins as decides: from the tensors and the power of that codec's file."""
+        return {}
+
+    def begin(self, tensors: dict[str, Tensor]) -> None:
+        """Compute what that codec computes."""
+
+
+class FrameStack(nn.Module):
+    """Residual dilated convolutions over frames, [B, C, T] -> [B, E, T]; zero before it is trained."""
+
+    def __init__(self, inputs: int, outputs: int, options: StackOptions) -> None:
+        super().__init__()
+        width = options.width
+        self.first = nn.Conv1d(inputs, width, 3, padding=1, bias=False)
+        self.blocks = nn.Sequential(*(ResidualUnit(width, width, 2 ** (index % 3)) for index in range(options.blocks)))
+        self.last = nn.Conv1d(width, outputs, 1, bias=False)
+        nn.init.zeros_(self.last.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.last(functional.elu(self.blocks(self.first(x))))
+        return result
+
+
+class ResidualUnit(nn.Module):
+    """x + W1 elu(W3 elu(x)): a dilated convolution of three frames, then one of a single frame."""
+
+    def __init__(self, channels: int, inner: int, dilation: int) -> None:
+        super().__init__()
+        self.wide = nn.Conv1d(channels, inner, 3, padding=dilation, dilation=dilation, bias=False)
+        self.point = nn.Conv1d(inner, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.point(functional.elu(self.wide(functional.elu(x))))

@@ -1,0 +1,64 @@
+"""How near decoded audio comes to the original: the two numbers of the codecs' cards. B clips, N samples."""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from data_specs.codecs import Codec
+from training.shards import Dataset
+
+SAMPLE_RATE, WINDOW, HOP, BANDS = 24_000, 1024, 256, 80
+FLOOR = 1e-10  # of the power in a band: -100 dB
+NOISE_BANDWIDTH = 1.5  # of a Hann window, in bins
+
+
+def si_sdr(audio: Tensor, target: Tensor) -> Tensor:
+    """Scale-invariant ratio of signal to distortion in dB (Le Roux et al. 2019, eq. 4), [B], of [B, 1, N]."""
+    audio, target = audio.flatten(1).double(), target.flatten(1).double()
+    energy = target.square().sum(1, keepdim=True).clamp(min=FLOOR)
+    projected = target * (audio * target).sum(1, keepdim=True) / energy
+    distortion = (audio - projected).square().sum(1)
+    return 10 * torch.log10((projected.square().sum(1) + FLOOR) / (distortion + FLOOR))
+
+
+def log_mel_distance(audio: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference of log-mel spectra in dB, [B], of [B, 1, N]: 80 bands, floor at -100 dB.
+
+    The spectrum is in units of a sine at full scale, whose power is spread over the window's noise bandwidth.
+    """
+    return (_mel_db(audio) - _mel_db(target)).abs().mean((1, 2))
+
+
+@torch.no_grad()
+def measured(codec: Codec, clips: Dataset, count: int, with_codes: bool = True) -> dict[str, float]:
+    """Means over the first `count` clips of a PVT-audio split: from latents, and from all codebooks if asked."""
+    sums: dict[str, float] = {}
+    count = min(count, len(clips))
+    for index in range(count):
+        stored = clips[index]["data"]
+        assert isinstance(stored, Tensor)
+        audio = stored[None].float()
+        latents = codec.encode(audio)
+        ways = {"latents": latents}
+        if with_codes:
+            ways["codes"] = codec.dequantize(codec.quantize(latents, codec.max_codebooks))
+        for way, values in ways.items():
+            decoded = codec.decode(values)
+            for name, measure in (("si_sdr", si_sdr), ("log_mel", log_mel_distance)):
+                key = f"{way}_{name}"
+                sums[key] = sums.get(key, 0.0) + float(measure(decoded, audio))
+    return {key: value / count for key, value in sums.items()}
+
+
+def _mel_db(audio: Tensor) -> Tensor:
+    window = torch.hann_window(WINDOW)
+    spectrum = torch.stft(audio[:, 0], WINDOW, HOP, window=window, return_complex=True) / (window.sum() / 2)
+    return 10 * torch.log10((_filters() @ spectrum.abs().square() / NOISE_BANDWIDTH).clamp(min=FLOOR))
+
+
+@lru_cache(maxsize=1)
+def _filters() -> Tensor:
+    from librosa.filters import mel
+
+    return torch.from_numpy(mel(sr=SAMPLE_RATE, n_fft=WINDOW, n_mels=BANDS)).float()

@@ -1,0 +1,105 @@
+"""A codec in training: its modules, and what they are after some step.
+
+B clips, N samples, D latent channels, T frames.
+"""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from data_specs.codecs.learned import PREFIX, LearnedCodec
+from data_specs.codecs.networks import CodecNetwork
+from data_specs.codecs.networks.magnitudes import MagnitudeNetwork
+from data_specs.codecs.weights import write_weights
+from data_specs.errors import UserError
+from data_specs.files import file_sha256
+from data_specs.spec import Strict
+from training.codec.config import CodecConfig
+from training.codec.discriminator import Discriminator
+from training.codec.quantizing import Quantized, TrainedQuantizer
+
+
+class AudioFacts(Strict):
+    """What a codec was trained on."""
+
+    digest: str  # of the content of the train split
+    label: str
+    sample_rate: int
+    clip_samples: int
+
+
+class TrainedCodec(nn.Module):
+    """Encoder, codebooks, decoder and, where the loss wants one, the discriminator: all that is trained."""
+
+    def __init__(self, codec: CodecNetwork, quantizer: TrainedQuantizer, discriminator: Discriminator | None) -> None:
+        super().__init__()
+        self.codec, self.quantizer, self.discriminator = codec, quantizer, discriminator
+
+    def forward(self, audio: Tensor, codebooks: int) -> tuple[Tensor, Quantized]:
+        """[B, 1, N] -> decoded from latents that so many codebooks have quantised (0: none), and the latents.
+
+        What is decoded is audio [B, 1, N], or companded magnitudes [B, F, T] where the network learns no phase.
+        """
+        quantized: Quantized = self.quantizer(self.codec.encode(audio), codebooks)
+        if isinstance(self.codec, MagnitudeNetwork):
+            return self.codec.restore(quantized.latents), quantized
+        return self.codec.decode(quantized.latents), quantized
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecRun:
+    """A codec as it is after some step of training.
+
+    Attributes:
+        network: with averaged weights.
+        options: of the codec's network, resolved.
+        config: what it was trained with.
+        data: what it was trained on.
+        step: steps of training behind it.
+        train_seconds: wall-clock seconds those steps took.
+    """
+
+    network: TrainedCodec
+    options: Strict
+    config: CodecConfig
+    data: AudioFacts
+    step: int
+    train_seconds: float
+
+    def facts(self) -> dict[str, Any]:
+        """Everything but the weights as a JSON value, for the metadata of a snapshot."""
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "options": self.options.model_dump(mode="json"),
+            "data": self.data.model_dump(mode="json"),
+            "step": self.step,
+            "train_seconds": self.train_seconds,
+        }
+
+    def codec(self) -> LearnedCodec:
+        """The codec on the CPU, with weights of its own."""
+        codebooks = self.network.quantizer.codebooks.detach().cpu().clone()
+        return LearnedCodec(copy.deepcopy(self.network.codec).cpu(), codebooks, self.config.name)
+
+    def write(self, path: Path, name: str, codebooks: Tensor | None = None) -> str:
+        """Write the codec as a weights file, with other codebooks [K, M, D] if given; returns the file's SHA-256.
+
+        Raises:
+            UserError: training has not come as far as to have codebooks.
+        """
+        if codebooks is None and not self.network.quantizer.started:
+            start = self.config.quantizer.start_step
+            raise UserError(f"after step {self.step} there are no codebooks yet; train beyond step {start}")
+        own = self.network.quantizer.codebooks if codebooks is None else codebooks
+        tensors = {f"{PREFIX}{key}": value.detach().cpu() for key, value in self.network.codec.state_dict().items()}
+        described = {
+            "name": name,
+            "network": self.network.codec.kind,
+            "options": self.options.model_dump(mode="json"),
+            "trained": {"config": self.config.name, "data": self.data.digest, "steps": self.step},
+        }
+        write_weights(path, LearnedCodec.kind, {**tensors, "codebooks": own.detach().cpu()}, described)
+        return file_sha256(path)
