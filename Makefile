@@ -4,7 +4,7 @@ PYTHON = python3
 VENV = .venv
 VARIABLES = SPEC FORMAT MIDI SOUNDFONT CODEC CLIPS SEED OUT DATA WORKERS SCHEDULER TLS_CA TLS_CERT TLS_KEY \
   CLUSTER SHARDS INDEX DRY_RUN FORCE ACCEPT_FEWER ACCEPT_DEVICE MATCHED URL \
-  PARADIGM CONFIG STEPS RUN GPUS DEVICE CONTROLS SECONDS SAMPLER_STEPS GUIDANCE PRESET VARY VGGISH
+  PARADIGM CONFIG STEPS RUN GPUS DEVICE CONTROLS SECONDS SAMPLER_STEPS GUIDANCE FREE PRESET VARY VGGISH
 $(foreach name,$(VARIABLES),$(eval $(name) =))
 
 # A misspelt variable would silently leave its default in force.
@@ -79,6 +79,7 @@ help:  ## this text
 #|   SECONDS        of each sample                                                      (as in training)
 #|   SAMPLER_STEPS  (as published; on a CPU 50 where that is a thousand)
 #|   GUIDANCE       one weight, or by feature: velocity=1.5,chroma=3                              (1: none)
+#|   FREE           evaluate: features that samples are told nothing of, comma-separated               (none)
 #|   SEED           of the noise                                                                       (0)
 #|   PRESET         evaluate: table41 or table42
 #|   VARY           sweep: s_churn=0,10,40
@@ -142,7 +143,8 @@ sweep: $(ready)  ## how sampling options move quality: RUN, VARY, CLIPS
 evaluate: $(ready)  ## distance to real audio, how curves are followed, time, size: RUN, CLIPS, PRESET
 	@$(call sample_data,audio)
 	@$(python) -m training evaluate $(which_run) $(how_to_sample) $(call option,data,DATA) \
-	  $(call option,preset,PRESET) $(call option,clips,CLIPS) $(call option,vggish,VGGISH) $(call option,out,OUT)
+	  $(call option,preset,PRESET) $(call option,clips,CLIPS) $(call option,free,FREE) \
+	  $(call option,vggish,VGGISH) $(call option,out,OUT)
 
 demo: $(ready)  ## a page with the samples of several runs side by side: RUN, CONTROLS
 	@$(call sample_data,audio)

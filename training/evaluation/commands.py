@@ -21,6 +21,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add("--seconds", metavar="S", help="of each clip (the preset's)")
     add("--sampler-steps", metavar="N", help="(published; on a CPU at most 50)")
     add("--guidance", metavar="W", default="1", help="one weight, or by feature: velocity=1.5,chroma=3 (1: none)")
+    add("--free", metavar="NAMES", default="", help="features that samples are told nothing of, comma-separated (none)")
     add("--seed", type=int, default=0, metavar="N", help="of noise, subsets and pairings (0)")
     add("--out", type=Path, metavar="FOLDER", help="(evaluation in the run; ./evaluation for several)")
     add("--classifier", type=Path, metavar="FILE", help="weights of the classifier (the shipped ones)")
@@ -48,6 +49,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         if arguments.sampler_steps is None
         else int(_positive("SAMPLER_STEPS", arguments.sampler_steps, whole=True)),
         guidance=parse_guidance(arguments.guidance),
+        free=tuple(name.strip() for name in arguments.free.split(",") if name.strip()),
         seed=arguments.seed,
         device=arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"),
         classifier=arguments.classifier or WEIGHTS,

@@ -51,6 +51,7 @@ class Options:
         reference: largest number of training clips to compare with.
         sampler_steps: None takes the published number, on a CPU a smaller one where that is large.
         guidance: one weight, or one by feature.
+        free: features that the clips' controls say nothing of, to see whether the others are still followed.
     """
 
     data: Path
@@ -59,6 +60,7 @@ class Options:
     reference: int = PRESETS[DEFAULT_PRESET].reference
     sampler_steps: int | None = None
     guidance: Weights = 1.0
+    free: tuple[str, ...] = ()
     seed: int = 0
     device: str = "cpu"
     classifier: Path = WEIGHTS
@@ -67,6 +69,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.clips < 2:
             raise UserError(f"CLIPS={self.clips} cannot be judged; take 2 or more, better 200")
+        if unknown := [name for name in self.free if name not in FEATURES]:
+            raise UserError(f"FREE names {', '.join(unknown)}; features that can be left free: {', '.join(FEATURES)}")
 
 
 @dataclass
@@ -105,7 +109,7 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
         if label not in ceilings:
             ceilings[label] = ceiling(run, judge, options.clips)
         settings = Settings(quick_steps(run, options.sampler_steps), options.guidance, options.seed)
-        heard = judge.hear(generated(run, judge, settings, options.clips))
+        heard = judge.hear(generated(run, judge, settings, options.clips, options.free))
         ids = [f"{number:05d}" for number in range(options.clips)]
         found.clips[name] = adherence.to_json(heard.ratios, ids)
         row = {**run_facts(name, path, run), **scores(heard, judge), "ceiling": ceilings[label]}
@@ -114,6 +118,7 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
             "seconds": options.seconds,
             "evaluations": run.paradigm.evaluations(settings.of(run)),
             "guidance": str(options.guidance),
+            "free": list(options.free),
             "seed": options.seed,
         }
         found.rows.append({**row, "inference": inference_times(run), "anchors": judge.anchors})
@@ -130,13 +135,16 @@ def check_instruments(run: Run, judge: Judge, path: Path) -> None:
         )
 
 
-def generated(run: Run, judge: Judge, settings: Settings, clips: int) -> Iterator[tuple[Tensor, list[Asked]]]:
-    """Batches of generated clips [B, 1, N] beside what they were asked for."""
+def generated(
+    run: Run, judge: Judge, settings: Settings, clips: int, free: Sequence[str] = ()
+) -> Iterator[tuple[Tensor, list[Asked]]]:
+    """Batches of generated clips [B, 1, N] beside what they were asked for, but for the features left `free`."""
     made = 0
     while made < clips:
         for batch in judge.valid.batches(clips - made):
             count = len(batch["data"])
             controls = run_controls(run, batch, judge.samples, judge.valid.clips.info.hop)
+            controls = run.data.layout.without(controls, free)
             audio = sample_controls(
                 run, controls, judge.samples, settings=settings, indices=range(made, made + count), progress=True
             )

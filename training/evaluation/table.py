@@ -86,6 +86,8 @@ DETAILS = (
     Column("peak memory in training", "peak_memory_mb", lambda x: f"{x:,.0f} MB"),
     Column("network evaluations", "samples.evaluations", _count),
     Column("clips judged", "samples.clips", _count),
+    Column("guidance", "samples.guidance"),
+    Column("left free", "samples.free", lambda names: ", ".join(names) or "nothing"),
 )
 
 

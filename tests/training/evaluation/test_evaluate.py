@@ -17,6 +17,7 @@ from training.evaluation.evaluate import Options, evaluate, run_controls, run_na
 from training.evaluation.inference import inference_time
 from training.evaluation.judging import Judge
 from training.runs import DataFacts, build, load_run
+from training.sample import sample_controls
 from training.shards import Dataset
 
 CONFIG = """
@@ -102,6 +103,25 @@ def test_the_same_seed_gives_the_same_figures_in_another_batch_size(found, pvt_a
     assert again["adherence"]["instrument"] == pytest.approx(first["adherence"]["instrument"], abs=0.1)
 
 
+def test_features_left_free_are_not_told_and_still_judged(pvt_audio, snapshots, monkeypatch):
+    told = []
+
+    def remember(run, controls, samples, **rest):
+        told.append(run.data.layout.split(controls))
+        return sample_controls(run, controls, samples, **rest)
+
+    monkeypatch.setattr("training.evaluation.evaluate.sample_controls", remember)
+    options = Options(data=pvt_audio, clips=4, seconds=2, sampler_steps=1, free=("velocity", "chroma"))
+    row = evaluate([snapshots["encodec"]], options).rows[0]
+    assert told
+    for features in told:
+        assert (features["velocity"] == -1).all()
+        assert (features["chroma"] == -1).all()
+        assert (features["instruments"] >= 0).all()
+    assert row["samples"]["free"] == ["velocity", "chroma"]
+    assert "velocity_rank" in row["adherence"]
+
+
 def test_the_command_writes_all_files(pvt_audio, snapshots, tmp_path, capsys):
     arguments = ["--run", str(snapshots["encodec"]), "--data", str(pvt_audio), "--clips", "4", "--seconds", "2"]
     arguments += ["--sampler-steps", "1", "--out", str(tmp_path / "out"), "--device", "cpu"]
@@ -127,6 +147,7 @@ def test_the_command_writes_all_files(pvt_audio, snapshots, tmp_path, capsys):
         (["--data", "/nowhere"], "there is no dataset at /nowhere"),
         (["--run", "/nowhere"], "there is no snapshot in /nowhere"),
         (["--classifier", "/nowhere"], "cannot be read"),
+        (["--free", "velocity,tempo"], "FREE names tempo; features that can be left free: velocity, chroma"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(pvt_audio, snapshots, capsys, changes, message):
