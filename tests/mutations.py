@@ -1,6 +1,7 @@
 """Breaks every promise on purpose and sees whether a test notices: `python -m tests.mutations [--only TEXT]`.
 
-`--first 20 --count 10` tries the twenty-first to the thirtieth promise that has edits: a long run in parts. Works on a copy of the project. Each edit is tried in a forked process that has the heavy packages imported already.
+Works on a copy of the project. Each edit is tried in a forked process that has the heavy packages imported already.
+`--first 20 --count 10` tries the promises 20 to 29 of those that have edits: a long run in parts.
 An edit survives when all tests of its promise stay green; survivors are printed as JSON, and the exit status is 1.
 """
 
