@@ -25,7 +25,7 @@ from pipeline.tunes import midi_files
 
 PART = "midi"
 FILES, ALL_FILES = 60, 100_000  # read in a quick and in a full run, evenly drawn from the folder
-REPEATS = 2
+REPEATS = 3
 OURS, SANDBOXED = "this project", "this project, in its child process"
 PRETTY, MIDO = "pretty_midi", "mido"
 Seconds = Counter[str]  # by way
