@@ -56,7 +56,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--full", action="store_true", help="more repeats, cost against size, a public U-Net")
     parser.add_argument("--only", metavar="PART,...", help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--midi", type=Path, metavar="FOLDER", help="real MIDI files (the project's tunes)")
+    parser.add_argument("--midi", type=Path, metavar="FOLDER", help="MIDI files to read (composed ones)")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, metavar="FOLDER", help="(bench)")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)

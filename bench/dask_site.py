@@ -12,6 +12,7 @@ from typing import Self
 from pipeline.building.workers import ENVIRONMENT
 
 ROOT = Path(__file__).parents[1]
+PATIENCE_SECONDS = 120
 
 
 class DaskSite:
@@ -35,11 +36,19 @@ class DaskSite:
         """A scheduler, at any free port for 0."""
         self.file.unlink(missing_ok=True)
         self.scheduler = self._start("scheduler", "--port", str(port), "--no-dashboard")
-        deadline = time.monotonic() + 60
-        while not self.file.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        self.address: str = json.loads(self.file.read_bytes())["address"]
+        self.address = self._announced()
         return self.scheduler
+
+    def _announced(self) -> str:
+        """The scheduler's address, from the file that it writes in place: there is a moment when it is empty."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline and self.scheduler.poll() is None:
+            try:
+                return str(json.loads(self.file.read_bytes())["address"])
+            except (FileNotFoundError, json.JSONDecodeError):
+                time.sleep(0.05)
+        self.stop()
+        raise RuntimeError(f"the scheduler gave no address within {PATIENCE_SECONDS} s, or ended before")
 
     def start_worker(self, *options: str) -> "subprocess.Popen[bytes]":
         """One more worker, one process of one thread."""

@@ -23,7 +23,7 @@ class Context:
     """What every part of the benchmark is told."""
 
     scratch: Path
-    midi: Path | None = None  # folder of real files; None for the tunes that come with the project
+    midi: Path | None = None  # folder of MIDI files; None for composed ones
     full: bool = False  # more repeats, and the rows that take long
 
 

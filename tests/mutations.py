@@ -1,6 +1,7 @@
 """Breaks every promise on purpose and sees whether a test notices: `python -m tests.mutations [--only TEXT]`.
 
 Works on a copy of the project. Each edit is tried in a forked process that has the heavy packages imported already.
+`--first 20 --count 10` tries the promises 20 to 29 of those that have edits: a long run in parts.
 An edit survives when all tests of its promise stay green; survivors are printed as JSON, and the exit status is 1.
 """
 
@@ -88,16 +89,17 @@ def _run(tests: list[str], folder: str) -> None:
     os._exit(pytest.main([*options, *(f"tests/{test}" for test in tests)]))
 
 
-def try_all(promises: Sequence[Promise], say: bool = False) -> list[Tried]:
-    """Every promise's tests as they are, which must be green, then with each edit, which must be red."""
+def try_all(promises: Sequence[Promise], say: bool = False, first: int = 0) -> list[Tried]:
+    """Every promise's tests as they are, which must be green, then with each edit, which must be red.
+
+    `say` prints each as it is known, under the promise's number, the first being `first`.
+    """
     for name in HEAVY:
         importlib.import_module(name)
     tried = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = copied(Path(scratch).resolve())
-        for promise in promises:
-            if not promise.mutations:
-                continue
+        for number, promise in enumerate(promises, first):
             for mutation in (None, *promise.mutations):
                 started = time.monotonic()
                 before = applied(mutation, folder) if mutation else ""
@@ -107,7 +109,7 @@ def try_all(promises: Sequence[Promise], say: bool = False) -> list[Tried]:
                 tried.append(Tried(promise, mutation, failed, time.monotonic() - started))
                 if say:
                     state = "red" if failed else "green"
-                    print(f"{state:6}{tried[-1].seconds:6.1f} s  {mutation or promise.kept}", flush=True)
+                    print(f"{number:3} {state:6}{tried[-1].seconds:6.1f} s  {mutation or promise.kept}", flush=True)
     return tried
 
 
@@ -120,13 +122,24 @@ def faults(tried: Sequence[Tried]) -> list[str]:
     ]
 
 
+def selected(only: str = "", first: int = 0, count: int | None = None) -> list[Promise]:
+    """Of the promises that have edits and `only` in their words or files, `count` from number `first` on."""
+    with_edits = [promise for promise in PROMISES if promise.mutations]
+    found = [p for p in with_edits if only in p.fault + p.kept + " ".join(str(m.file) for m in p.mutations)]
+    return found[first:][:count]
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutations", description=__doc__)
     parser.add_argument("--only", default="", metavar="TEXT", help="promises or files with this in them")
-    only = parser.parse_args().only
-    chosen = [p for p in PROMISES if only in p.fault + p.kept + " ".join(str(m.file) for m in p.mutations)]
-    tried = try_all(chosen, say=True)
+    parser.add_argument("--first", type=int, default=0, metavar="N", help="number of the first of them (0)")
+    parser.add_argument("--count", type=int, metavar="N", help="how many of them (all)")
+    arguments = parser.parse_args()
+    chosen = selected(arguments.only, arguments.first, arguments.count)
+    if not chosen:
+        parser.error("no promise with edits is left; ask for less")
+    tried = try_all(chosen, say=True, first=arguments.first)
     found = faults(tried)
     mutants = sum(one.mutation is not None for one in tried)
     print(json.dumps({"mutations": mutants, "promises": len(chosen), "faults": found}, indent=1))

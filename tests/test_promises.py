@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 
-from tests.mutations import faults, try_all
+from tests.mutations import faults, selected, try_all
 from tests.promises import PROMISES, markdown
 from tests.promises.promise import ROOT, TESTS
 
@@ -33,6 +33,13 @@ def test_every_test_exists_and_every_edit_applies_once(promise):
 def test_the_table_for_people_is_up_to_date():
     """If not: python -m tests.promises."""
     assert (ROOT / "docs" / "promises.md").read_text(encoding="utf-8") == markdown()
+
+
+def test_parts_of_the_edits_together_are_all_of_them():
+    every = selected()
+    assert every == [promise for promise in PROMISES if promise.mutations]
+    assert selected(count=20) + selected(first=20, count=20) + selected(first=40) == every
+    assert 0 < len(selected("guidance")) < len(every)
 
 
 @pytest.mark.slow

@@ -2,11 +2,14 @@
 
 import base64
 import io
+import json
 import re
 import shutil
 from html.parser import HTMLParser
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 
@@ -17,6 +20,8 @@ from pipeline.cli import main
 from pipeline.melodies.plan import Plan
 from pipeline.report import report
 from pipeline.report_data import notes_of, stored_below
+
+HOSTILE = """<hostile onload="alert(1)" a='b'>&amp;"""
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +129,24 @@ def test_page_needs_nothing_from_elsewhere(data, page):
     written = re.sub(r"data:[a-z/]+;base64,[A-Za-z0-9+/=]+", "", (data / "report.html").read_text())
     assert not re.search(r"https?:|@import|url\(|fetch|XMLHttp", written)
     assert str(data) not in written  # no paths of the machine
+
+
+def test_names_that_come_from_files_are_text(data, tmp_path):
+    """A song, a reject and a key of another program's file may be called anything."""
+    folder = tmp_path / "data" / "PVT-audio"
+    shutil.copytree(data / "PVT-audio", folder)
+    clips = pq.read_table(folder / "clips.parquet")
+    column = clips.schema.get_field_index("source")
+    hostile = pa.array([HOSTILE] * len(clips), clips.schema.field("source").type)
+    pq.write_table(clips.set_column(column, clips.schema.field("source"), hostile), folder / "clips.parquet")
+    rejects = {f"reason {HOSTILE}": {"count": 3, "examples": [f"file {HOSTILE}"]}}
+    (folder / "rejects.json").write_text(json.dumps(rejects))
+    page = Page(report(folder.parent, tmp_path / "page.html").read_text())
+    assert "hostile" not in {tag for tag, _ in page.tags}
+    text = "".join(page.text)
+    assert f"from {HOSTILE}" in text
+    assert f"reason {HOSTILE}" in text
+    assert f"file {HOSTILE}" in text
 
 
 def test_faults_are_one_sentence(data, tmp_path, capsys):

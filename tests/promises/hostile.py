@@ -40,6 +40,14 @@ MACHINES = (
         "scheduler, workers and dashboard listen on loopback unless told otherwise",
         "pipeline/building/test_cluster.py::test_only_this_machine_can_reach_scheduler_and_workers",
         mutation("pipeline/building/workers.py", 'LOOPBACK = "127.0.0.1"', 'LOOPBACK = "0.0.0.0"'),
+        mutation(
+            "pipeline/building/workers.py", ' dashboard_address=f"{LOOPBACK}:0"', ' dashboard_address="0.0.0.0:0"'
+        ),
+        mutation(
+            "pipeline/building/workers.py",
+            'worker_dashboard_address=f"{LOOPBACK}:0"',
+            'worker_dashboard_address="0.0.0.0:0"',
+        ),
     ),
 )
 
@@ -91,16 +99,30 @@ INPUT = (
         "::test_names_that_are_not_utf_8_are_escaped_and_still_found",
     ),
     promise(
-        "a malicious pickle as checkpoint, snapshot or codec weights",
+        "a malicious pickle as checkpoint, snapshot, codec or embedder weights",
         "nothing in it runs",
         "training/test_checkpoint.py::test_a_malicious_pickle_does_not_run "
-        "data_specs/test_encodec_24khz.py::test_code_in_a_weights_file_does_not_run",
+        "data_specs/test_encodec_24khz.py::test_code_in_a_weights_file_does_not_run "
+        "training/evaluation/test_vggish.py::test_other_files_are_refused_and_no_code_in_them_runs "
+        "data_specs/test_pvt_codec.py::test_files_that_are_not_codecs",
         mutation(
             "training/checkpoint.py",
             'map_location="cpu", weights_only=True)',
             'map_location="cpu", weights_only=False)',
         ),
         mutation("data_specs/codecs/encodec_24khz.py", "weights_only=True", "weights_only=False"),
+        mutation("training/evaluation/vggish.py", "weights_only=True", "weights_only=False"),
+    ),
+    promise(
+        "a download that is cut short, altered, or of another size",
+        "continued where it broke; what does not match its digest is removed and never used",
+        "data_specs/test_download.py::test_cut_connection_is_continued_where_it_broke "
+        "::test_wrong_content_is_refused_and_removed ::test_wrong_length_is_refused "
+        "pipeline/test_lakh.py::test_a_download_that_breaks_is_continued_and_every_name_held_against_its_content "
+        "::test_a_mirror_with_another_file_is_refused",
+        mutation("data_specs/download.py", "not found.startswith(sha256) or ", ""),
+        mutation("data_specs/download.py", "part.unlink()  # a wrong", "pass  # a wrong"),
+        mutation("data_specs/download.py", "if response.length:", "if None:"),
     ),
     promise(
         "curve files with NaN, wrong order, points outside, nothing or a million points",
@@ -121,7 +143,16 @@ INPUT = (
     promise(
         "names from files on HTML pages",
         "escaped",
-        "data_specs/test_page.py::test_every_text_is_escaped_and_tags_are_balanced",
+        "data_specs/test_page.py::test_every_text_is_escaped_and_tags_are_balanced "
+        "pipeline/test_report.py::test_names_that_come_from_files_are_text "
+        "training/test_sample.py::test_names_of_runs_and_curves_are_text_on_the_page",
         mutation("data_specs/page/markup.py", "else escape(child) for child", "else str(child) for child"),
+        mutation(
+            "pipeline/report.py",
+            "f\"from {row.get('source', 'an unknown source')}\"",
+            "Markup(f\"from {row.get('source', 'an unknown source')}\")",
+        ),
+        mutation("pipeline/report.py", "examples = [(reason, str(", "examples = [(reason, Markup("),
+        mutation("training/demo.py", "return card(one.name,", "return card(Markup(one.name),"),
     ),
 )

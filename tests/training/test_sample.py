@@ -1,8 +1,11 @@
 """Sampling: what is asked for is what is made, in any batch; files, demo and the command line around it."""
 
+import html
 import io
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -341,6 +344,19 @@ def test_sample_and_demo_commands(snapshots, data, tmp_path, capsys, monkeypatch
     ]:
         assert main(["sample", "--run", str(edm), *common, *arguments]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_names_of_runs_and_curves_are_text_on_the_page(snapshots, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hostile = """<hostile onload="alert(1)">&amp;"""
+    shutil.copy(snapshots["edm", "encodec"], f"run {hostile}.safetensors")
+    shutil.copy(shipped_curves()["swell"], f"curve {hostile}.json")
+    given = ["--run", f"run {hostile}.safetensors", "--controls", f"curve {hostile}.json"]
+    assert main(["demo", *given, "--sampler-steps", "1", "--out", "page.html"]) == 0
+    page = Path("page.html").read_text()
+    assert "<hostile" not in page
+    assert html.unescape(page).count(f"run {hostile}") >= 2  # among the models, and beside the sound
+    assert f"curve {hostile}" in html.unescape(page)
 
 
 def test_controls_written_for_people_are_json(run, tmp_path):
