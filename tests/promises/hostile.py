@@ -104,7 +104,7 @@ INPUT = (
         "training/test_checkpoint.py::test_a_malicious_pickle_does_not_run "
         "data_specs/test_encodec_24khz.py::test_code_in_a_weights_file_does_not_run "
         "training/evaluation/test_vggish.py::test_other_files_are_refused_and_no_code_in_them_runs "
-        "data_specs/test_pvt_codec.py::test_files_that_are_not_codecs",
+        "data_specs/test_fitted_codecs.py::test_files_that_are_not_codecs",
         mutation(
             "training/checkpoint.py",
             'map_location="cpu", weights_only=True)',
