@@ -66,7 +66,7 @@ help:  ## this text
 #| training
 #|   PARADIGM       ddpm, edm or discdpm
 #|   FORMAT         encodec or cqt for ddpm and edm, disc for discdpm                        (encodec; disc)
-#|   CONFIG         tiny, paper, best, or the path of a .toml file                                   (tiny)
+#|   CONFIG         tiny, small, paper, best, or the path of a .toml file                            (tiny)
 #|   STEPS          in all                                                               (from the config)
 #|   RUN            folder of the run; the same command continues it       (runs/<paradigm>-<format>-<config>)
 #|   GPUS           ranks on this machine, one device each                                              (1)

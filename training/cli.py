@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data_specs.commands import Parser, run, whole_number
+from data_specs.errors import UserError
 from training.evaluation.commands import add_classifier, add_evaluate
 from training.sample_commands import add_demo, add_sample, add_sweep
 
@@ -25,7 +26,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--paradigm", required=True, metavar="NAME", help="ddpm, edm or discdpm")
     add("--format", metavar="NAME", help="encodec or cqt for ddpm and edm, disc for discdpm (encodec; disc)")
     add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="parent folder or one PVT-<format> (data)")
-    add("--config", default="tiny", metavar="NAME", help="tiny, paper, best, or the path of a .toml file (tiny)")
+    add("--config", default="tiny", metavar="NAME", help="tiny, small, paper, best, or a .toml file (tiny)")
     add("--run", type=Path, metavar="FOLDER", help="folder of the run (runs/<paradigm>-<format>-<config>)")
     add("--steps", metavar="N", help="in all, not in addition (the config's)")
     add("--gpus", metavar="N", default="1", help="ranks on this machine, one device each (1)")
@@ -52,6 +53,26 @@ def _train(arguments: argparse.Namespace) -> int:
         config = config.model_copy(update={"machine": machine})
     folder = arguments.run or Path("runs") / f"{config.paradigm}-{config.format}-{config.name}"
     train(folder, arguments.data, config, arguments.device, listen)
+    return 0
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Writes the newest averaged weights of a run, as float16, with all that sampling needs, into one file that "
+        "RUN= takes anywhere."
+    )
+    parser.add_argument("run", type=Path, help="folder of a run, of a checkpoint, or a snapshot")
+    parser.add_argument("out", type=Path, help="file to write (.safetensors)")
+    parser.set_defaults(command=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from training.checkpoint import find_snapshot, write_half
+
+    if arguments.out.suffix != ".safetensors":
+        raise UserError(f"{arguments.out} must end in .safetensors, for example model.safetensors")
+    size = write_half(find_snapshot(arguments.run), arguments.out).stat().st_size
+    print(f"{arguments.out}: {size / 1e6:.1f} MB")
     return 0
 
 
@@ -97,6 +118,7 @@ def _add_codec(parser: argparse.ArgumentParser) -> None:
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "train": ("train a diffusion model on a dataset", _add_train),
     "sample": ("write new clips that follow curves", add_sample),
+    "export": ("write a run's weights into one small file", _add_export),
     "sweep": ("measure how sampling options move quality", add_sweep),
     "demo": ("a page with the samples of several runs side by side", add_demo),
     "evaluate": ("measure trained runs: distance to real audio, control adherence, time, size", add_evaluate),
