@@ -97,7 +97,8 @@ STEPS = (
         "one rank of two dies",
         "the run ends with an error within a minute, no process is left",
         "training/test_loop.py::test_a_rank_that_dies_ends_the_run "
-        "training/test_distributed.py::test_one_failure_ends_all",
+        "training/test_distributed.py::test_one_failure_ends_all "
+        "::test_the_others_are_asked_to_stop_before_they_are_killed",
         mutation(
             "training/launch.py",
             "        for process in processes:\n            process.terminate()",

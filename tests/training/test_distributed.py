@@ -90,3 +90,23 @@ def test_signals_are_handed_on(tmp_path, number):
     assert process.wait(timeout=60) == 0
     assert {path.read_text() for path in tmp_path.glob("*.stopped")} == {str(int(number))}
     assert len(list(tmp_path.glob("*.stopped"))) == 2
+
+
+def test_the_others_are_asked_to_stop_before_they_are_killed(tmp_path):
+    """A rank that is told has time to say goodbye; a kill would leave no note."""
+    code = (
+        "import os, pathlib, signal, sys, time\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        "def asked(*_):\n"
+        "    (folder / 'asked').touch()\n"
+        "    sys.exit(0)\n"
+        "if os.environ['RANK'] == '0':\n"
+        "    signal.signal(signal.SIGTERM, asked)\n"
+        "    (folder / 'ready').touch()\n"
+        "    time.sleep(60)\n"
+        "while not (folder / 'ready').exists():\n"
+        "    time.sleep(0.01)\n"
+        "sys.exit(3)\n"
+    )
+    assert launch(2, [sys.executable, "-c", code]) == 3
+    assert (tmp_path / "asked").exists()
