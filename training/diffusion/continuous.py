@@ -26,6 +26,7 @@ class SigmaOptions(Strict):
     s_max: Level = math.inf
     s_noise: Level = 1.0
     rho: Level = 7.0
+    limit: Level | None = None  # root mean square that an estimate of a clean clip may have, in units of the data's
 
     @property
     def churn(self) -> Churn:
@@ -78,8 +79,28 @@ class ContinuousParadigm(Paradigm):
         sampler, shared, sigmas, spread = self.levels(options)
         with torch.no_grad():
             x = spread * noise.normal(shape)
-            return SAMPLERS[sampler](self.denoiser(network, controls, guidance), x, sigmas, noise, shared, callback)
+            denoiser = self.denoiser(network, controls, guidance)
+            if shared.limit is not None:
+                denoiser = limited(denoiser, shared.limit * self.sigma_data)
+            return SAMPLERS[sampler](denoiser, x, sigmas, noise, shared, callback)
 
     def evaluations(self, options: Strict | None = None) -> int:
         sampler, _, sigmas, _ = self.levels(options)
         return (2 if sampler == "heun" else 1) * (len(sigmas) - 1) - (1 if sampler == "heun" else 0)
+
+
+def limited(denoiser: Denoiser, largest: float) -> Denoiser:
+    """The denoiser with estimates scaled down where the root mean square over a clip exceeds `largest`.
+
+    A network that predicts noise errs in the clean data by sigma times its own error, a hundred times the data at the
+    first steps. Unbounded, what it failed to remove there stays: later steps take it for signal. This keeps estimates
+    where data can be, as clipping does for images (Ho et al. 2020), whose range is known, and dynamic thresholding
+    (Saharia et al. 2022, section 2.3); latents have no range but a spread.
+    """
+
+    def bounded(x: Tensor, sigma: Tensor) -> Tensor:
+        estimate = denoiser(x, sigma)
+        size = estimate.square().mean(dim=tuple(range(1, estimate.ndim)), keepdim=True).sqrt()
+        return estimate * (largest / size.clamp(min=largest))
+
+    return bounded

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from data_specs.spec import Strict
 from training.conditioning import ControlLayout
 from training.diffusion.base import chosen, conditioning_of, mean_per_clip, per_clip
-from training.diffusion.continuous import ContinuousParadigm, SigmaOptions
+from training.diffusion.continuous import ContinuousParadigm, Level, SigmaOptions
 from training.diffusion.noise import Noise
 from training.diffusion.schedules import SCHEDULES, karras_sigmas, sigmas_of, strided_times, with_signal_left
 
@@ -26,6 +26,7 @@ class DDPMOptions(SigmaOptions):
 
     sampler: Literal["ancestral", "ddim", "euler", "heun"] = "ancestral"
     steps: Annotated[int, Field(gt=0)] | None = None  # every time step
+    limit: Level | None = 3.0  # twice what clips of music reach; a well-trained network never does
 
 
 class DDPM(ContinuousParadigm):

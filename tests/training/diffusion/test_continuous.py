@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from data_specs.errors import UserError
 from training.conditioning import ControlLayout
 from training.diffusion import BatchNoise, PerClipNoise, build_paradigm
+from training.diffusion.continuous import limited
 from training.diffusion.edm import loss_weight, preconditioning
 from training.networks import build_network
 
@@ -218,3 +219,26 @@ def test_another_paradigm_is_one_class_and_one_line(monkeypatch: pytest.MonkeyPa
     flat = build_paradigm("flat", {"sigma_data": 1.0}, LAYOUT)
     assert flat.sigma_data == 1
     assert torch.equal(flat.loss(Zero(), torch.ones(3, 1, 2), None, BatchNoise(0, 3)), torch.zeros(3))
+
+
+def test_an_untrained_noise_predictor_stays_where_data_can_be() -> None:
+    """It removes nothing: what was a hundred times the data at first would be there at the end."""
+    paradigm = build_paradigm("ddpm", {}, LAYOUT)
+
+    def size(**options: float | None) -> float:
+        asked = paradigm.options({"steps": 20, **options})
+        return float(paradigm.sample(Zero(), (3, 16), None, BatchNoise(0, 4), asked).square().mean().sqrt())
+
+    assert size(limit=None) > 50
+    assert size() < 4
+
+
+def test_a_limit_leaves_alone_what_is_within() -> None:
+    x = (
+        torch.randn(3, 2, 50, generator=torch.Generator().manual_seed(0))
+        * torch.tensor([0.1, 1.0, 40.0])[:, None, None]
+    )
+    found = limited(lambda x, sigma: x, 3.0)(x, torch.ones(3))
+    assert torch.equal(found[:2], x[:2])
+    assert float(found[2].square().mean().sqrt()) == pytest.approx(3.0, rel=1e-5)
+    torch.testing.assert_close(found[2] / found[2].norm(), x[2] / x[2].norm())  # its direction is kept
