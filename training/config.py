@@ -126,7 +126,7 @@ def check_pair(paradigm: str, format_name: str | None) -> str:
 
 
 def load_config(name: str, paradigm: str, format_name: str | None = None, steps: int | None = None) -> Config:
-    """Read a config by name (`tiny`, `paper`, `best`) or path, resolved for a paradigm and a format.
+    """Read a config by name (`tiny`, `small`, `paper`, `best`) or path, resolved for a paradigm and a format.
 
     Args:
         name: of a shipped config, or the path of a TOML file.

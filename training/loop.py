@@ -210,7 +210,7 @@ class Trainer:
         if self.skipped_in_a_row >= training.max_skipped:
             raise UserError(
                 f"loss or gradients were not finite in {self.skipped_in_a_row} steps in a row, up to step {step}; "
-                f"train in another RUN with a lower training.learning_rate or training.precision = float32"
+                f"train in another RUN with a lower training.learning_rate, or in float32 instead of bf16"
             )
         return stops > 0
 

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--out", type=Path, required=True, metavar="FOLDER", help="what comes back: at most eight files")
     add("--work", type=Path, metavar="FOLDER", help="what the next call goes on from (OUT/work)")
     add("--minutes", default="10", metavar="N", help="the longest that this call may take (10)")
-    add("--config", default="tiny", metavar="NAME", help="tiny, paper, best, or the path of a .toml file (tiny)")
+    add("--config", default="tiny", metavar="NAME", help="tiny, paper, best, or a .toml file with all formats (tiny)")
     add("--share", default=SHARES, metavar="A:B:C", help=f"of the time: clips, training, results ({SHARES})")
     add("--train-seconds", metavar="S", help="of each model, in all (what the share gave in the first call)")
     add("--data", type=Path, metavar="FOLDER", help="datasets that stand already: nothing is rendered")
@@ -116,21 +116,30 @@ def wishes_of(options: argparse.Namespace) -> "Wishes":
         UserError: one that is not understood.
     """
     from bench.node.clips import Source
+    from bench.node.models import MODELS
     from bench.node.stages import Wishes
     from data_specs.spec import Clips
+    from training.config import load_config
 
+    for model in MODELS:  # a config that cannot train one of them is refused before anything is rendered
+        load_config(options.config, model.paradigm, model.format)
     most = None if options.clips is None else Clips.parse(options.clips)
     return Wishes(
         shares=parse_shares(options.share),
-        source=Source(options.spec, options.midi, most),
+        source=Source(resolved(options.spec), resolved(options.midi), most),
         data=None if options.data is None else options.data.resolve(),
         config=options.config,
         train_seconds=None if options.train_seconds is None else positive("--train-seconds", options.train_seconds),
         judged=None if options.judge is None else whole("--judge", options.judge, least=2),
         sampler_steps=None if options.sampler_steps is None else whole("--sampler-steps", options.sampler_steps),
-        vggish=options.vggish,
+        vggish=resolved(options.vggish),
         device=options.device,
     )
+
+
+def resolved(name: str | None) -> str | None:
+    """A file's whole path, since commands run in the project's folder; names and addresses as they are."""
+    return str(Path(name).resolve()) if name is not None and Path(name).exists() else name
 
 
 def parse_shares(text: str) -> tuple[float, float, float]:

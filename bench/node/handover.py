@@ -18,6 +18,7 @@ from typing import Any
 from bench.node.models import Model
 from bench.node.results import tables
 from bench.node.work import Facts
+from data_specs.errors import UserError
 from data_specs.files import atomic_write, write_bytes
 from training.evaluation.table import BUDGET, IDENTITY, Column, adherence_columns, embedders_of, fad_columns, markdown
 
@@ -47,7 +48,11 @@ def snapshots(work: Path, out: Path, models: Sequence[Model]) -> list[str]:
         run, file = work / "runs" / model.name, out / f"{model.name}.safetensors"
         if not any(run.glob("checkpoints/step-*")):
             continue
-        size = write_half(find_snapshot(run), file).stat().st_size
+        try:
+            size = write_half(find_snapshot(run), file).stat().st_size
+        except UserError as error:
+            left_out.append(f"{file.name}: {error}")
+            continue
         if size > MOST_BYTES:
             file.unlink()
             left_out.append(f"{file.name} has {size:,} bytes, the most is {MOST_BYTES:,}; it is in {run}")

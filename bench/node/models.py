@@ -1,6 +1,7 @@
 """Stage 2: one model of each kind, trained for equally many seconds, and how fast its steps were."""
 
 import json
+import math
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,7 +55,9 @@ def toml(value: Any) -> str:
         return "{ " + ", ".join(f"{key} = {toml(held)}" for key, held in value.items()) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(map(toml, value)) + "]"
-    return json.dumps(value)  # strings, numbers and truth are written alike
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return json.dumps(value)  # strings, other numbers and truth are written alike
 
 
 def train(call: Call, model: Model, config: Path, data: Path, seconds: float, extra: Sequence[str] = ()) -> None:

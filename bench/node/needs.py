@@ -58,8 +58,8 @@ def check(render: bool) -> None:
 
 
 ADVICE = (
-    "install from the package index (pip install pvt-audio[pipeline,training]), or on a node without one bring the "
-    "wheels along, unpack them into a folder and name it in PYTHONPATH"
+    "pip install them, or on a node without a package index bring the wheels along, unpack them into a folder and name "
+    "it in PYTHONPATH"
 )
 READY = "give ready datasets with --data FOLDER, the folder that holds PVT-audio, PVT-cqt, PVT-encodec and PVT-disc"
 

@@ -49,7 +49,10 @@ class StoredCodec(Codec):
         """The codec in a file that `python -m training codec` wrote."""
         tensors, metadata = read_weights(path)
         try:
-            return cls.of(tensors, metadata, file_sha256(path))
+            codec = cls.of(tensors, metadata, file_sha256(path))
+            # Parts that do not fit each other would fail in the middle of a build.
+            codec.decode(codec.dequantize(codec.quantize(codec.encode(torch.zeros(1, 1, 4 * codec.hop)), 1)))
+            return codec
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             reason = str(error).partition("\n")[0]
             raise UserError(
@@ -75,6 +78,8 @@ class FittedCodec(StoredCodec):
 
     def __init__(self, tensors: dict[str, Tensor], power: float, name: str = "", digest: str = "") -> None:
         """`codebooks` float32 [K, M, D] and the tensors that `matrices` takes; `power` of the companding in (0, 1]."""
+        if not 0 < power <= 1:
+            raise ValueError(f"power {power} is not above 0 and at most 1")
         super().__init__(tensors["codebooks"], name, digest)
         self.power = power
         self._matrices = self.matrices(tensors)

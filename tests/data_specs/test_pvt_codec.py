@@ -93,3 +93,13 @@ def test_metadata_survive(tmp_path: Path) -> None:
     tensors, metadata = read_weights(tmp_path / "x.safetensors")
     assert metadata == {"power": 0.5, "name": "x", "codec": "pvt", "version": 1}
     assert all(torch.equal(tensors[name], tensor) for name, tensor in _tensors().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "power"),
+    [({}, 0.0), ({"basis": torch.eye(320, 64)}, 0.5), ({"window": mdct.sine_window(160).float()}, 0.5)],
+)
+def test_parts_that_do_not_fit_each_other_are_found_on_loading(tmp_path: Path, change: dict, power: float) -> None:
+    write_weights(tmp_path / "x.safetensors", "pvt", {**_tensors(), **change}, {"power": power, "name": "x"})
+    with pytest.raises(UserError, match="not a whole pvt codec"):
+        load_codec(str(tmp_path / "x.safetensors"))

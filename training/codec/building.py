@@ -28,9 +28,12 @@ def build_codec(config: CodecConfig) -> tuple[TrainedCodec, Strict]:
         return modules(config, options), options
     path = _beginning(config)
     tensors, metadata = read_weights(path)
-    options = network_options(config, _network(config).inherited(tensors, float(metadata["power"])))
-    network = modules(config, options)
-    network.codec.begin(tensors)
+    try:
+        options = network_options(config, _network(config).inherited(tensors, float(metadata["power"])))
+        network = modules(config, options)
+        network.codec.begin(tensors)
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        raise UserError(f"begin = {config.begin!r}: {path} is not whole ({error}); fetch or make it again") from error
     if config.quantizer.start_step is None:
         codebooks = tensors["codebooks"].float()
         wanted = (config.quantizer.codebooks, config.quantizer.bins)

@@ -12,6 +12,7 @@ from data_specs.spec import Positive, Share, Strict, validated
 from training.config import NonNegative, RunConfig, config_path
 
 Weight = Annotated[float, Field(ge=0)]
+Window = Annotated[int, Field(ge=16)]  # samples
 INHERITED = {"channels", "power", "size"}  # keys of [network] that a codec to begin as has decided
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -38,15 +39,15 @@ class Loss(Strict):
     codebook: Weight = 1.0
     adversarial: Weight = 0.0  # with feature_matching: 0 for no discriminator
     feature_matching: Weight = 0.0
-    stft_windows: tuple[Positive, ...] = Field(default=(2048, 1024, 512, 256), min_length=1)
-    mel_window: Positive = 1024
+    stft_windows: tuple[Window, ...] = Field(default=(2048, 1024, 512, 256), min_length=1)
+    mel_window: Window = 1024
     mel_bands: Positive = 80
 
 
 class Discriminating(Strict):
     """The discriminator, where the loss has one."""
 
-    windows: tuple[Positive, ...] = Field(default=(1024, 512, 256), min_length=1)
+    windows: tuple[Window, ...] = Field(default=(1024, 512, 256), min_length=1)
     filters: Positive = 8
     start_step: NonNegative = 0  # before it the codec trains without
 

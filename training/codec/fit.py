@@ -57,12 +57,18 @@ def _moments(clips: Iterable[Tensor], method: Method) -> tuple[Tensor, int]:
 
 
 def sampled_latents(clips: Iterable[Tensor], codec: Codec, share: float, generator: torch.Generator) -> Tensor:
-    """About `share` of all frames that sound, float32 [M, D]."""
+    """About `share` of all frames that sound, float32 [M, D].
+
+    Raises:
+        UserError: there are no clips.
+    """
     kept = []
     for audio in clips:
         latents = codec.encode(audio)
         chosen = torch.rand(latents.shape[-1], generator=generator) < share
         kept.append(sounding(latents[..., chosen]))
+    if not kept:
+        raise UserError("there are no clips to fit codebooks on; give a dataset with train clips")
     return torch.cat(kept)
 
 

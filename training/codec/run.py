@@ -92,7 +92,7 @@ class CodecRun:
         """
         if codebooks is None and not self.network.quantizer.started:
             start = self.config.quantizer.start_step
-            raise UserError(f"after step {self.step} there are no codebooks yet; train beyond step {start}")
+            raise UserError(f"after step {self.step} there are no codebooks yet; train to step {start} or further")
         own = self.network.quantizer.codebooks if codebooks is None else codebooks
         tensors = {f"{PREFIX}{key}": value.detach().cpu() for key, value in self.network.codec.state_dict().items()}
         described = {

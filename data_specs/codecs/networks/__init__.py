@@ -21,7 +21,7 @@ def network_class(name: Any) -> type[CodecNetwork]:
     Raises:
         UserError: there is none.
     """
-    if name not in NETWORKS:
+    if not isinstance(name, str) or name not in NETWORKS:
         raise UserError(f"network = {name!r} is not a codec's; choose from {', '.join(NETWORKS)}")
     module, class_name = NETWORKS[name]
     found: type[CodecNetwork] = getattr(import_module(module), class_name)

@@ -236,7 +236,7 @@ def test_kmeans_gives_the_first_codebooks(data, configs, tmp_path, monkeypatch):
     """Before step 5 the latents of clips to come are fitted, for the trained and the averaged network alike."""
     config = load_codec_config(str(configs["seanet"]), steps=4)
     train(tmp_path, data, config, "cpu", None, CodecTask.of)
-    with pytest.raises(UserError, match="after step 4 there are no codebooks yet; train beyond step 5"):
+    with pytest.raises(UserError, match="after step 4 there are no codebooks yet; train to step 5 or further"):
         load_codec_run(tmp_path).write(tmp_path / "early.safetensors", "early")
     seen = []
     begin = type(load_codec_run(tmp_path).network.quantizer).begin
