@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from data_specs.codecs.base import Codec
 from data_specs.codecs.quantizer import ResidualQuantizer
 from data_specs.codecs.seanet import for_inference
+from data_specs.codecs.tiles import SHORTEST, TiledEncoder
 from data_specs.download import cache_folder, download
 from data_specs.errors import UserError
 from data_specs.files import file_sha256
@@ -41,6 +42,7 @@ class Encodec24kHz(Codec):
         self._quantizer = ResidualQuantizer(torch.stack([layer.codebook for layer in layers]))  # type: ignore[union-attr]
         self._encoder: nn.Module = for_inference(model.encoder)  # type: ignore[arg-type]
         self._decoder: nn.Module = for_inference(model.decoder)  # type: ignore[arg-type]
+        self._tiled: TiledEncoder | None = None
 
     @classmethod
     def own(cls) -> Self:
@@ -80,8 +82,13 @@ class Encodec24kHz(Codec):
         return self._digest
 
     def encode(self, audio: Tensor) -> Tensor:
+        """As the base class says. A clip's last bits on a CPU depend on how many clips there are, not on which."""
         self.frames(audio.shape[-1])
-        return _clip_by_clip(self._encoder.to(audio.device), audio.float())
+        if audio.device.type != "cpu" or audio.shape[-1] < SHORTEST:
+            return _clip_by_clip(self._encoder.to(audio.device), audio.float())
+        if self._tiled is None:
+            self._tiled = TiledEncoder(self._encoder.cpu())
+        return self._tiled(audio.float())
 
     def quantize(self, latents: Tensor, codebooks: int) -> Tensor:
         return self._quantizer.to(latents.device).encode(latents, codebooks)

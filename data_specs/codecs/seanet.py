@@ -1,8 +1,8 @@
 """The encodec package's SEANet layers made ready for inference: the same function in less time.
 
-Weight norms are folded into the weights, activations run in place and reflections are copied as blocks. What remains
-is convolution, recurrence and the allocation of 25 MB tensors; residual blocks computed tile by tile as matrix products
-gained 3 % more, which did not pay for their code. B clips, C channels, L samples or frames of a layer.
+Weight norms are folded into the weights, activations run in place and reflections are copied as blocks. The decoder is
+used as it then is, the encoder on a GPU and for short clips; for others on a CPU `data_specs.codecs.tiles` goes on from
+here. B clips, C channels, L samples or frames of a layer.
 """
 
 import importlib

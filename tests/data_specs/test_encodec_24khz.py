@@ -49,6 +49,30 @@ def noise(batch: int, samples: int) -> Tensor:
     return 0.1 * torch.randn(batch, 1, samples, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.parametrize("samples", [24_000, 24_320, 33_600, 67_200])
+def test_stretches_of_time_join_without_a_seam(reference: Any, codec: Encodec24kHz, samples: int) -> None:
+    """Lengths that end within and at the end of a stretch, in each part of the encoder."""
+    audio = noise(2, samples)
+    with torch.no_grad():
+        expected = reference.encoder(audio)
+    found = codec.encode(audio)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    seam = 4800 // 320
+    ahead = audio.clone()
+    ahead[..., 4800:] = 0  # what comes later is not heard before, across the border of two stretches either
+    torch.testing.assert_close(codec.encode(ahead)[..., :seam], found[..., :seam], atol=1e-6, rtol=1e-5)
+
+
+def test_a_clip_is_the_same_whatever_its_neighbours(codec: Encodec24kHz) -> None:
+    """In a batch of one size, as shards are made: the same bits. In another one: the same but for rounding."""
+    audio = noise(4, 24_000)
+    order = [2, 0, 3, 1]
+    together = codec.encode(audio)
+    assert torch.equal(codec.encode(audio[order]), together[order])
+    alone = torch.cat([codec.encode(clip[None]) for clip in audio])
+    torch.testing.assert_close(alone, together, atol=1e-6, rtol=1e-5)
+
+
 def test_equals_the_package(reference: Any, codec: Encodec24kHz) -> None:
     audio = noise(1, 24_000)
     with torch.no_grad():
@@ -75,13 +99,20 @@ def test_clips_shorter_than_the_kernels(reference: Any, codec: Encodec24kHz, fra
     torch.testing.assert_close(codec.decode(expected), reference.decoder(expected), atol=1e-5, rtol=1e-4)
 
 
-def test_clips_do_not_depend_on_their_batch(codec: Encodec24kHz) -> None:
+def test_short_clips_and_decoding_do_not_depend_on_their_batch(codec: Encodec24kHz) -> None:
     audio = noise(3, 6_400)
     batched = codec.encode(audio)
     for index in range(3):
         single = codec.encode(audio[index : index + 1])
         assert torch.equal(batched[index : index + 1], single)
         assert torch.equal(codec.decode(batched)[index : index + 1], codec.decode(single))
+
+
+@pytest.mark.parametrize("samples", [1_600, 24_000])
+def test_encoding_leaves_its_input(codec: Encodec24kHz, samples: int) -> None:
+    audio = noise(1, samples)
+    codec.encode(audio)
+    assert torch.equal(audio, noise(1, samples))
 
 
 def test_decoding_is_differentiable_and_leaves_its_input(codec: Encodec24kHz) -> None:
