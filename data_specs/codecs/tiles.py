@@ -4,7 +4,7 @@ The first layers have few channels and many samples, 25 MB between two of them f
 more than multiplying, the more so where every core encodes a clip of its own. Here audio passes through them stretch by
 stretch. Time comes first, [L, C], so that the s samples of a stride are a run of s C neighbouring numbers: convolution
 is a sum of products of [L', s C] with weights [s C, D], one for each stride that the kernel spans, and fast for 16
-channels too. The recurrent layers take all clips at once, since they spend their time on fetching weights, frame by frame.
+channels too. The recurrent layers take all clips at once: they spend their time on fetching weights, frame by frame.
 
 B clips, C and D channels of a layer's input and output, L samples or frames.
 """
