@@ -151,6 +151,20 @@ class RecordLayout:
         if crc and masked_crc(record[self.payload]) != record[self.payload.stop :].view("<u4")[0]:
             raise RecordError(f"{where} fails its CRC32C; the shard is damaged, build it again")
 
+    def record(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The framed record, uint8 [size], of arrays: what `frame(encode_example(...))` gives, in one copy.
+
+        Raises:
+            ValueError: an array is missing or has another size.
+        """
+        if {name: value.nbytes for name, value in values.items()} != self.sizes:
+            raise ValueError(f"a record of {self.sizes} bytes cannot hold other arrays")
+        record = self.template.copy()
+        for name, place in self.values(record).items():
+            place[:] = np.ascontiguousarray(values[name]).reshape(-1).view(np.uint8)
+        record[self.payload.stop :].view("<u4")[0] = masked_crc(record[self.payload])
+        return record
+
     def values(self, record: np.ndarray) -> dict[str, np.ndarray]:
         """Views of the features' bytes, uint8 [sizes[name]] each, in one record or, [n, size], in many."""
         return {name: record[..., start : start + self.sizes[name]] for name, start in self.offsets.items()}

@@ -71,11 +71,11 @@ class Representation(ABC):
     def statistics(self, stored: np.ndarray) -> "Statistics":
         """float64 sums of stored arrays [B, *shape], one value for each channel that has its own scale."""
         axes = (0, *(axis % (stored.ndim - 1) + 1 for axis in self.pooled_axes()))
-        values = stored.astype(np.float64)
         count = int(np.prod([stored.shape[axis] for axis in axes]))
-        return Statistics(
-            count, values.sum(axis=axes, keepdims=True)[0], np.square(values).sum(axis=axes, keepdims=True)[0]
-        )
+        values = stored.astype(np.float64)
+        total = values.sum(axis=axes, keepdims=True)[0]
+        squares = np.multiply(values, values, out=values).sum(axis=axes, keepdims=True)[0]
+        return Statistics(count, total, squares)
 
     def scaling(self, statistics: "Statistics", sigma_data: float, power: float = 1.0) -> "Scaling":
         """The pair `to_model`, `from_model` for data with these statistics."""

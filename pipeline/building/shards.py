@@ -7,6 +7,7 @@ of a constant size cut by position, the last one padded with silence: batches of
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Protocol
 
@@ -14,10 +15,10 @@ import numpy as np
 from pydantic import Field
 
 from data_specs.controls import controls
-from data_specs.dataset import Feature, clip_features, shard_name
+from data_specs.dataset import Feature, clip_features, layout, shard_name
 from data_specs.errors import UserError
 from data_specs.files import atomic_write
-from data_specs.records import encode_example, frame
+from data_specs.records import RecordLayout
 from data_specs.representations import Representation, Statistics
 from data_specs.spec import Instrument, Spec, Strict
 from pipeline.melodies.plan import Plan, PlannedClip
@@ -125,10 +126,15 @@ class ShardBuilder:
         self.machine = machine
         self.device = device
 
-    @property
+    @cached_property
     def features(self) -> tuple[Feature, ...]:
         """The features of this format's records."""
         return features_of(self.spec, self.stored)
+
+    @cached_property
+    def layout(self) -> RecordLayout:
+        """How they lie in a record."""
+        return layout(self.features)
 
     def encode(self, audio: np.ndarray, chunk: int) -> np.ndarray:
         """Audio float32 [B, N] -> arrays in the stored dtype, computed as one batch of `chunk`."""
@@ -136,7 +142,7 @@ class ShardBuilder:
 
     def build(self, task: ShardTask, folder: Path) -> Receipt:
         """Write the shard below `folder`; it appears whole under its name, or not at all."""
-        digest, size, clips = hashlib.sha256(), 0, 0
+        digest, size = hashlib.sha256(), 0
         levels: dict[str, float] = {}
         faults: list[Fault] = []
         statistics: Statistics | None = None
@@ -145,26 +151,25 @@ class ShardBuilder:
             for start in range(task.start, task.stop, chunk):
                 planned = self.plan.clips(task.split, start, min(start + chunk, task.stop))
                 audio, found = render_clips(self.renderer, planned, self.spec)
-                kept = [row for row, fault in enumerate(found) if fault is None]
-                faults += [Fault(id=planned[row].id, reason=fault) for row, fault in enumerate(found) if fault]
-                data = self.encode(audio, chunk)[kept]
-                if not self.stored.discrete and kept:
-                    sums = self.stored.statistics(data)
-                    statistics = sums if statistics is None else statistics + sums
-                for row, values in zip(kept, data, strict=True):
-                    levels[planned[row].id] = round(level(audio[row]), 2)
-                    record = frame(
-                        encode_example(record_features(planned[row], values, self.features, self.stored.hop))
-                    )
-                    file.write(record)
-                    digest.update(record)
-                    size, clips = size + len(record), clips + 1
+                data = self.encode(audio, chunk)
+                for clip, fault, sound, values in zip(planned, found, audio, data, strict=True):
+                    if fault is not None:
+                        faults.append(Fault(id=clip.id, reason=fault))
+                        continue
+                    if not self.stored.discrete:
+                        sums = self.stored.statistics(values[None])
+                        statistics = sums if statistics is None else statistics + sums
+                    levels[clip.id] = round(level(sound), 2)
+                    record = self.layout.record(record_arrays(clip, values, self.features, self.stored.hop))
+                    file.write(record.data)
+                    digest.update(record.data)
+                    size += len(record)
         return Receipt(
             split=task.split,
             number=task.number,
             start=task.start,
             stop=task.stop,
-            clips=clips,
+            clips=len(levels),
             bytes=size,
             sha256=digest.hexdigest(),
             machine=self.machine,
@@ -191,15 +196,21 @@ def features_of(spec: Spec, stored: Representation) -> tuple[Feature, ...]:
 
 
 def render_clips(renderer: Plays, planned: Sequence[PlannedClip], spec: Spec) -> tuple[np.ndarray, list[str | None]]:
-    """Audio of planned clips, float32 [B, N], and what is wrong with each, None if nothing is."""
+    """Audio of planned clips, float32 [B, N], and what is wrong with each, None if nothing is.
+
+    A clip at fault is silent: it is left out of the records, not of the batch.
+    """
     audio = np.zeros((len(planned), spec.clip.samples), np.float32)
     faults = []
     for row, clip in enumerate(planned):
         try:
-            audio[row] = renderer.render(clip.notes, spec.instruments[clip.instrument], spec.clip.samples)
-            faults.append(audio_fault(audio[row]))
+            sound = renderer.render(clip.notes, spec.instruments[clip.instrument], spec.clip.samples)
+            fault = audio_fault(sound)
         except Rejected as rejected:
-            faults.append(rejected.reason)
+            fault = rejected.reason
+        if fault is None:
+            audio[row] = sound
+        faults.append(fault)
     return audio, faults
 
 
@@ -210,15 +221,15 @@ def encode_chunk(
     import torch
 
     batch = np.zeros((chunk, 1, audio.shape[1]), np.float32)
-    batch[: len(audio), 0] = np.nan_to_num(audio)  # a clip at fault is left out of the records, not of the batch
+    batch[: len(audio), 0] = audio
     encoded = stored.encode(torch.from_numpy(batch).to(device))[: len(audio)]
-    return np.ascontiguousarray(encoded.cpu().numpy().astype(feature.stored_dtype))
+    return np.ascontiguousarray(encoded.cpu().numpy(), feature.stored_dtype)
 
 
-def record_features(clip: PlannedClip, data: np.ndarray, features: Sequence[Feature], hop: int) -> dict[str, bytes]:
-    """The features of one clip's record: its array, its controls and its id."""
+def record_arrays(clip: PlannedClip, data: np.ndarray, features: Sequence[Feature], hop: int) -> dict[str, np.ndarray]:
+    """What one clip's record holds, as stored: its array, its controls and its id."""
     _, velocity, _, instruments = features
     curves = controls(clip.notes, clip.instrument, instruments.shape[0], velocity.shape[0], hop)
     arrays = {"data": data, **curves.arrays()}
-    values = {feature.name: arrays[feature.name].astype(feature.stored_dtype).tobytes() for feature in features}
-    return {**values, "id": clip.id.encode()}
+    values = {f.name: np.ascontiguousarray(arrays[f.name], f.stored_dtype) for f in features}
+    return {**values, "id": np.frombuffer(clip.id.encode(), np.uint8)}

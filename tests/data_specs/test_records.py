@@ -51,6 +51,18 @@ def test_layout_finds_every_value(sizes, random):
     assert layout.size == len(record)
     layout.check(record, "record 0")
     assert {name: value.tobytes() for name, value in layout.values(record).items()} == features
+    arrays = {name: np.frombuffer(value, np.uint8) for name, value in features.items()}
+    assert layout.record(arrays).tobytes() == record.tobytes()
+
+
+def test_a_record_takes_arrays_of_its_layout_alone():
+    layout = RecordLayout.of({"data": 8, "id": 4})
+    data, name = np.arange(4, dtype="<f4").reshape(2, 2)[:, :1], np.zeros(4, np.uint8)
+    whole = layout.record({"data": data, "id": name})
+    assert layout.values(whole)["data"].view("<f4").tolist() == [0, 2]
+    for arrays in ({"data": data}, {"data": data, "id": name[:1]}, {"data": data, "id": name, "other": name}):
+        with pytest.raises(ValueError, match="cannot hold other arrays"):
+            layout.record(arrays)
 
 
 def test_layout_check_finds_any_flipped_bit():
