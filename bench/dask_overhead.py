@@ -27,8 +27,8 @@ from pipeline.sound.render import Renderer, soundfont_path
 PART = "dask"
 FORMAT = "encodec"
 SHARD_CLIPS = 25
-WORK_SECONDS = 120.0  # of one thread, in all rounds together
-ROUNDS, FULL_ROUNDS = 4, 12
+WORK_SECONDS = 120.0  # of one thread, in all rounds of a short benchmark together
+ROUNDS, FULL_ROUNDS = 8, 24
 LOOP, BARE, DASK_1, DASK_2 = "one plain loop", "two bare processes", "Dask, one worker", "Dask, two workers"
 _made: list[ShardBuilder] = []  # a bare process keeps its builder, as a worker does
 
@@ -57,7 +57,7 @@ def measured(planned: Plan, folder: Path, rounds: int) -> tuple[Timings, int]:
     ):
         for cluster in (one, two):
             cluster.equip(ShardWorker(spec(), FORMAT, planned.path.resolve(), soundfont.resolve(), False), PLUGIN)
-        count = _tasks_of(WORK_SECONDS / rounds, bare, folder)
+        count = _tasks_of(WORK_SECONDS / ROUNDS, bare, folder)
         tasks = [(_task(number), folder) for number in range(count)]
         ways: dict[str, Callable[[], int | None]] = {
             LOOP: lambda: _by_processes(bare, [tasks]),

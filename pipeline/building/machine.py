@@ -3,14 +3,17 @@
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
+from data_specs import __version__
+
+PROJECT = "pvt-audio"
 PACKAGES = ("numpy", "torch", "symusic", "mido", "pyfluidsynth", "nnAudio", "dask", "distributed", "pyarrow")
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, of the packages that take part, and of libfluidsynth."""
+    """Versions of this project, of Python, of the packages that take part, and of libfluidsynth."""
     from pipeline.sound.fluid import library_version
 
-    found = {"python": platform.python_version(), "fluidsynth": library_version()}
+    found = {PROJECT: __version__, "python": platform.python_version(), "fluidsynth": library_version()}
     for package in PACKAGES:
         try:
             found[package] = version(package)
@@ -20,7 +23,7 @@ def versions() -> dict[str, str]:
 
 
 def machine_kind(device: str = "cpu") -> str:
-    """One line naming everything on which float arithmetic depends: processor or GPU, torch, numpy, FluidSynth.
+    """One line naming all that float arithmetic hangs on: processor or GPU, torch, numpy, FluidSynth, our version.
 
     Arrays computed under one kind are byte-identical; between kinds they agree within rounding.
     """
@@ -30,7 +33,7 @@ def machine_kind(device: str = "cpu") -> str:
     if device != "cpu":  # which encodes what the processor has rendered
         processor = f"{torch.cuda.get_device_name(device)} beside {processor}"
     known = versions()
-    return f"{processor}, " + ", ".join(f"{name} {known[name]}" for name in ("torch", "numpy", "fluidsynth"))
+    return f"{processor}, " + ", ".join(f"{name} {known[name]}" for name in ("torch", "numpy", "fluidsynth", PROJECT))
 
 
 def _cpu_vendor() -> str:

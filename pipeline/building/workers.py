@@ -20,10 +20,12 @@ CONNECT_SECONDS = 20
 SETTINGS = {
     "distributed.scheduler.allowed-failures": ALLOWED_DEATHS,
     "distributed.admin.system-monitor.gil.enabled": False,
-    # Both cost more than the clips themselves on a busy machine: a profiler that stops the worker a hundred times a
+    # What costs more than the clips themselves on a busy machine: a profiler that stops the worker a hundred times a
     # second, and memory given back to the system after each array, to be fetched and zeroed for the next.
     "distributed.worker.profile.enabled": False,
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+    # An event loop asks fifty times a second whether it is late, and takes the interpreter from the clips for it.
+    "distributed.admin.tick.interval": "1s",
     "distributed.deploy.lost-worker-timeout": "30s",  # a worker that died may need that to start anew on a busy machine
 }
 
