@@ -24,18 +24,23 @@ from training.evaluation.table import BUDGET, IDENTITY, Column, adherence_column
 
 MOST_BYTES = 16_000_000
 LOG_BYTES = 200_000  # of a command's output, its end
+SUMMARY_BYTES = 2_000_000  # kept free in results.tar.gz for summary.json and evaluation.md
 
 
 def hand_over(work: Path, out: Path, summary: Facts, models: Sequence[Model]) -> list[str]:
     """Write everything that there is; returns what was left out, and why."""
     left_out = [*snapshots(work, out, models), *_page(work, out), *listen(work / "samples", out / "listen.zip")]
+    results = out / "results.tar.gz"
+    kept, too_much = fitting(logs(work), MOST_BYTES - SUMMARY_BYTES)
+    if too_much:
+        left_out.append(f"{', '.join(too_much)} do not fit into {results.name}; they are in {work}")
     summary = {**summary, "left_out": left_out}
     write_bytes(out / "summary.md", summary_text(summary).encode())
     rows = [facts["row"] for facts in summary["evaluation"].values()]
     made = {"summary.json": json.dumps(summary, indent=1).encode()}
     if rows:
         made["evaluation.md"] = tables(rows).encode()
-    logs(work, out / "results.tar.gz", made)
+    pack(results, {**made, **kept})
     return left_out
 
 
@@ -72,36 +77,50 @@ def _page(work: Path, out: Path) -> list[str]:
 
 def listen(samples: Path, out: Path) -> list[str]:
     """Samples of all models as one zip, sounds before pictures; returns a sentence if not all of them fit."""
-    files = sorted(
+    paths = sorted(
         (path for path in samples.rglob("*") if path.is_file()), key=lambda path: (path.suffix == ".png", path)
     )
-    if not files:
+    if not paths:
         return []
-    left = total = 0
+    # Sizes before compression, so that the file is smaller in the end.
+    kept, left_out = fitting({str(path.relative_to(samples)): path.read_bytes() for path in paths}, MOST_BYTES)
     with atomic_write(out) as raw, zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in files:
-            content = path.read_bytes()
-            if total + len(content) > MOST_BYTES:  # before compression, so it is less in the end
-                left += 1
-                continue
-            total += len(content)
-            archive.writestr(str(path.relative_to(samples)), content)
-    return (
-        [f"{left} of {len(files)} files of samples do not fit into {out.name}; they are in {samples}"] if left else []
-    )
+        for name, content in kept.items():
+            archive.writestr(name, content)
+    if not left_out:
+        return []
+    return [f"{len(left_out)} of {len(paths)} files of samples do not fit into {out.name}; they are in {samples}"]
 
 
-def logs(work: Path, out: Path, made: dict[str, bytes]) -> None:
-    """Logs, configs, tables and marks as results.tar.gz."""
-    found = dict(made)
+def logs(work: Path) -> dict[str, bytes]:
+    """Marks, configs, manifests, tables and logs by their paths, what is small first."""
+    found = {}
     for pattern in ("marks/*.json", "logs/*.log", "runs/*/log.jsonl", "runs/*/config.json", "evaluation/*/*"):
-        for path in sorted(work.glob(pattern)):
+        for path in work.glob(pattern):
             content = path.read_bytes()
             found[str(path.relative_to(work))] = content[-LOG_BYTES:] if path.suffix == ".log" else content
-    for path in sorted(work.glob("data/PVT-*/dataset.json")):
+    for path in work.glob("data/PVT-*/dataset.json"):
         found[f"data/{path.parent.name}.json"] = path.read_bytes()
+    return dict(sorted(found.items(), key=lambda item: (len(item[1]), item[0])))
+
+
+def fitting(files: dict[str, bytes], most: int) -> tuple[dict[str, bytes], list[str]]:
+    """The first of `files` that have at most `most` bytes together, and the names of the others."""
+    kept: dict[str, bytes] = {}
+    left_out = []
+    for name, content in files.items():
+        if len(content) <= most:
+            kept[name] = content
+            most -= len(content)
+        else:
+            left_out.append(name)
+    return kept, left_out
+
+
+def pack(out: Path, files: dict[str, bytes]) -> None:
+    """A tar.gz of `files`."""
     with atomic_write(out) as raw, tarfile.open(fileobj=raw, mode="w:gz") as archive:
-        for name, content in found.items():
+        for name, content in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, BytesIO(content))

@@ -152,12 +152,21 @@ def test_eight_files_at_most_come_back_with_everything_in_them(tmp_path, finishe
 
 def test_what_is_too_large_stays_and_is_named(tmp_path, finished, monkeypatch):
     monkeypatch.setattr(handover, "MOST_BYTES", 3000)
+    monkeypatch.setattr(handover, "SUMMARY_BYTES", 1000)
     work, summary = finished
+    (work / "runs" / "edm-cqt" / "log.jsonl").write_text("{}\n" * 1000)
     (work / "page.html").write_bytes(b"x" * 4000)
     out = tmp_path / "out"
     left = handover.hand_over(work, out, summary, MODELS)
     assert sorted(path.name for path in out.iterdir()) == ["listen.zip", "results.tar.gz", "summary.md"]
-    assert [sentence.split()[0] for sentence in left] == [*(f"{m.name}.safetensors" for m in MODELS), "page.html", "9"]
+    assert [sentence.split()[0] for sentence in left] == [
+        *(f"{m.name}.safetensors" for m in MODELS), "page.html", "9", "runs/edm-cqt/log.jsonl,",
+    ]  # fmt: skip
+    assert left[-1].endswith(f"logs/clips.log do not fit into results.tar.gz; they are in {work}")
+    with tarfile.open(out / "results.tar.gz") as archive:
+        assert set(archive.getnames()) == {
+            "summary.json", "evaluation.md", *(f"runs/{m.name}/log.jsonl" for m in MODELS if m.name != "edm-cqt"),
+        }  # fmt: skip
     assert left[-1] in (out / "summary.md").read_text()
     assert all(name.endswith(("wav", "json")) for name in zipfile.ZipFile(out / "listen.zip").namelist())
 

@@ -163,6 +163,15 @@ CONTENT = (
         mutation("data_specs/representations/cqt.py", "audio[:, 0].float().split(1)", "audio[:, 0].float().split(99)"),
     ),
     promise(
+        "a clip is encoded beside others, in stretches of time",
+        "with EnCodec on a CPU it has the same bits whatever its neighbours, and no seam",
+        "data_specs/test_encodec_24khz.py::test_a_clip_is_the_same_whatever_its_neighbours "
+        "::test_stretches_of_time_join_without_a_seam",
+        mutation("data_specs/codecs/tiles.py", "context * layer.stride + layer.context", "context + layer.context"),
+        mutation("data_specs/codecs/tiles.py", "frames.permute(1, 2, 0)", "frames.permute(1, 2, 0).cumsum(0)"),
+        mutation("data_specs/codecs/tiles.py", "x = torch.cat([x[1 : layer", "x = torch.cat([x[: layer"),
+    ),
+    promise(
         "shards are made in another order",
         "statistics are float64 sums merged in the order of the shards",
         "pipeline/building/test_manifest.py::test_statistics_are_summed_in_the_order_of_the_shards_and_of_train_alone",

@@ -75,6 +75,11 @@ def train_command(arguments: argparse.Namespace) -> int:
 
     steps = None if arguments.steps is None else whole_number("STEPS", arguments.steps)
     config = load_codec_config(arguments.config, steps)
+    if (config.quantizer.start_step or 0) > config.training.steps:
+        raise UserError(
+            f"{config.training.steps} steps end before codebooks are fitted, which is at quantizer.start_step = "
+            f"{config.quantizer.start_step} of {config.name}; ask for as many steps or more"
+        )
     if arguments.micro_batch is not None:
         machine = config.machine.model_copy(update={"micro_batch": whole_number("MICRO_BATCH", arguments.micro_batch)})
         config = config.model_copy(update={"machine": machine})

@@ -3,6 +3,9 @@
 import os
 import re
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +23,7 @@ from training.loop import Trainer, train
 from training.runs import load_run
 from training.shards import Dataset
 
+ROOT = Path(__file__).parents[3]
 CONFIG = """
 {begin}
 [training]
@@ -210,6 +214,16 @@ def test_micro_batches_change_only_rounding(whole, data, configs, tmp_path):
     assert {step: loss for step, loss in losses(tmp_path).items() if step <= 4} == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
+def test_two_ranks_share_a_batch_and_a_discriminator(whole, data, configs, tmp_path):
+    options = ["--data", str(data), "--config", str(configs["seanet"]), "--run", str(tmp_path), "--device", "cpu"]
+    command = [sys.executable, "-m", "training", "codec", "train", *options, "--gpus", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert losses(tmp_path) == pytest.approx(losses(whole("seanet")), rel=1e-3)
+
+
 def test_codebooks_are_drawn_from_all(configs, data):
     task = CodecTask.of(load_codec_config(str(configs["seanet"])), Dataset(data, format_name="audio"))
     drawn = [task.codebooks_at(step) for step in range(1, 401)]
@@ -292,6 +306,9 @@ def test_other_configs_data_and_arguments_are_refused(whole, data, configs, tmp_
     assert "loss.mel was 1.0 and is now 2.0" in refused("train", "--data", data, "--config", other, "--run", run)
     assert "must end in .safetensors" in refused("train", "--data", data, "--out", "codec.pt")
     assert "STEPS=0" in refused("train", "--data", data, "--config", configs["seanet"], "--steps", "0")
+    early = refused("train", "--data", data, "--config", configs["seanet"], "--steps", "4", "--run", tmp_path / "run")
+    assert "4 steps end before codebooks are fitted, which is at quantizer.start_step = 5" in early
+    assert not (tmp_path / "run").exists()
     assert "neither one of frame, magnitudes, seanet" in refused("train", "--data", data, "--config", "framed")
     assert "must end in .safetensors" in refused("export", run, "codec.pt")
     assert "there is no snapshot in" in refused("export", tmp_path, tmp_path / "a.safetensors")
