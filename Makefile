@@ -20,6 +20,8 @@ SHELL = /bin/bash
 
 python = $(VENV)/bin/python
 ready = $(VENV)/ready
+# Two processes of one thread: more threads would only wait for each other, processor in hand.
+pytest = OMP_NUM_THREADS=1 $(python) -m pytest -q -n 2
 # An option for each variable that has a value: $(call option,clips,CLIPS) gives --clips "400:80".
 option = $(if $($2),--$1 "$($2)")
 # A switch for each variable that is 1; 0 and empty are off, anything else is passed on to be refused.
@@ -165,10 +167,10 @@ types: $(ready)  ## mypy
 	$(python) -m mypy
 
 test: $(ready)  ## the tests, under eight minutes on two cores
-	$(python) -m pytest -q
+	$(pytest) --dist loadfile
 
-test-slow: $(ready)  ## the long tests
-	$(python) -m pytest -q -m slow
+test-slow: $(ready)  ## the long tests, an hour and a half on two cores
+	$(pytest) -m slow
 
 bench: $(ready)  ## every figure beside its baseline, within 20 minutes: MIDI (bench/results.md)
 	@$(python) -m bench $(call option,midi,MIDI)
