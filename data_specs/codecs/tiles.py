@@ -9,6 +9,7 @@ channels too. The recurrent layers take all clips at once: they spend their time
 B clips, C and D channels of a layer's input and output, L samples or frames.
 """
 
+import copy
 import importlib
 from collections.abc import Iterator, Sequence
 from math import prod
@@ -89,7 +90,7 @@ class TiledEncoder:
         modules = list(cast(nn.Sequential, encoder.model))
         kind = importlib.import_module("encodec.modules").SLSTM
         (recurrent,) = (at for at, module in enumerate(modules) if isinstance(module, kind))
-        self.recurrent = modules[recurrent]
+        self.recurrent = copy.deepcopy(modules[recurrent])  # the encoder may move to a GPU, this stays
         before, self.after = (
             [_layer(module) for module in part] for part in (modules[:recurrent], modules[recurrent + 1 :])
         )

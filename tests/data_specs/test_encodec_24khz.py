@@ -73,6 +73,14 @@ def test_a_clip_is_the_same_whatever_its_neighbours(codec: Encodec24kHz) -> None
     torch.testing.assert_close(alone, together, atol=1e-6, rtol=1e-5)
 
 
+def test_encoding_on_a_cpu_goes_on_when_the_encoder_has_moved(weights: Path) -> None:
+    codec = load_codec(str(weights))
+    assert isinstance(codec, Encodec24kHz)
+    before = codec.encode(noise(1, 24_000))
+    codec._encoder.to("meta")  # as to a GPU: its weights are no longer here
+    assert torch.equal(codec.encode(noise(1, 24_000)), before)
+
+
 def test_equals_the_package(reference: Any, codec: Encodec24kHz) -> None:
     audio = noise(1, 24_000)
     with torch.no_grad():
