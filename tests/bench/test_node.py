@@ -282,8 +282,14 @@ def test_the_whole_of_it_in_two_calls_and_a_kill(tmp_path):
     assert len(files) == 8
     text = (tmp_path / "summary.md").read_text()
     seconds = [models.progress(tmp_path / "work" / "runs" / model.name)["train_seconds"] for model in MODELS]
-    assert all(4.9 < one < 30 for one in seconds)
+    assert all(one > 4.9 for one in seconds)
     assert all(f"| {model.name} | {model.paradigm} |" in text for model in MODELS)
-    again = time.monotonic()
+    finished = when_written(tmp_path / "work")
     subprocess.run(start, cwd=ROOT, check=True)
-    assert time.monotonic() - again < 60
+    assert when_written(tmp_path / "work") == finished  # nothing is trained, sampled or scored again
+
+
+def when_written(folder):
+    """Times of models, clips and their scores."""
+    kept = (path for path in folder.rglob("*") if path.suffix in (".pt", ".safetensors", ".wav", ".npz", ".tfrecord"))
+    return {path.relative_to(folder): path.stat().st_mtime_ns for path in kept}
