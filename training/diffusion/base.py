@@ -1,9 +1,10 @@
 """The one outward protocol of the paradigms, for training and for sampling. B batch, N control rows, T frames."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from data_specs.spec import Strict, validated
@@ -13,6 +14,9 @@ from training.diffusion.noise import Noise
 from training.diffusion.samplers import Callback
 
 S = TypeVar("S", bound=Strict)
+MOST_STEPS = 10_000  # ten times what is published; more is a slip of the keyboard that would run for days
+TrainedSteps = Annotated[int, Field(gt=1, le=MOST_STEPS)]
+SamplerSteps = Annotated[int, Field(gt=0, le=MOST_STEPS)]
 
 
 class Paradigm(ABC):

@@ -1,14 +1,13 @@
 """DDPM: discrete time, noise prediction (Ho et al. 2020)."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from data_specs.spec import Strict
 from training.conditioning import ControlLayout
-from training.diffusion.base import chosen, conditioning_of, mean_per_clip, per_clip
+from training.diffusion.base import SamplerSteps, TrainedSteps, chosen, conditioning_of, mean_per_clip, per_clip
 from training.diffusion.continuous import ContinuousParadigm, Level, SigmaOptions
 from training.diffusion.noise import Noise
 from training.diffusion.schedules import SCHEDULES, karras_sigmas, sigmas_of, strided_times, with_signal_left
@@ -17,7 +16,7 @@ from training.diffusion.schedules import SCHEDULES, karras_sigmas, sigmas_of, st
 class DDPMConfig(Strict):
     """Number of time steps T and the schedule of alphabar."""
 
-    steps: Annotated[int, Field(gt=1)] = 1000
+    steps: TrainedSteps = 1000
     schedule: Literal["linear", "cosine"] = "linear"
 
 
@@ -25,7 +24,7 @@ class DDPMOptions(SigmaOptions):
     """Sampling. `ancestral` and `ddim` walk trained times in strides; `euler` and `heun` choose their own levels."""
 
     sampler: Literal["ancestral", "ddim", "euler", "heun"] = "ancestral"
-    steps: Annotated[int, Field(gt=0)] | None = None  # every time step
+    steps: SamplerSteps | None = None  # every time step
     limit: Level | None = 3.0  # twice what clips of music reach; a well-trained network never does
 
 

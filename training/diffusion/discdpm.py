@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from data_specs.errors import UserError
 from data_specs.spec import Strict
 from training.conditioning import ControlLayout
-from training.diffusion.base import Paradigm, chosen
+from training.diffusion.base import Paradigm, SamplerSteps, TrainedSteps, chosen
 from training.diffusion.guidance import Guidance, Weights
 from training.diffusion.noise import Noise
 from training.diffusion.samplers import Callback
@@ -27,7 +27,7 @@ from training.diffusion.transitions import TRANSITIONS, categorical
 class DiscDPMConfig(Strict):
     """Time steps, schedule, corruption, and how the loss is estimated."""
 
-    steps: Annotated[int, Field(gt=1)] = 1000
+    steps: TrainedSteps = 1000
     schedule: Literal["cosine", "linear"] = "cosine"
     transition: Literal["uniform", "absorbing"] = "uniform"
     times: Literal["uniform", "importance"] = "uniform"
@@ -37,7 +37,7 @@ class DiscDPMConfig(Strict):
 class DiscDPMOptions(Strict):
     """Sampling: number of strides over the trained times; None takes every one."""
 
-    steps: Annotated[int, Field(gt=0)] | None = None
+    steps: SamplerSteps | None = None
 
 
 class DiscDPM(Paradigm):

@@ -1,15 +1,14 @@
 """EDM: continuous time, preconditioned denoising (Karras et al. 2022), s(t) = 1, sigma(t) = t."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 import pydantic
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from data_specs.spec import Strict
 from training.conditioning import ControlLayout
-from training.diffusion.base import chosen, conditioning_of, mean_per_clip, per_clip
+from training.diffusion.base import SamplerSteps, chosen, conditioning_of, mean_per_clip, per_clip
 from training.diffusion.continuous import ContinuousParadigm, Level, SigmaOptions
 from training.diffusion.noise import Noise
 from training.diffusion.schedules import karras_sigmas
@@ -27,7 +26,7 @@ class EDMOptions(SigmaOptions):
     """Sampling; the defaults are the published ones (table 1)."""
 
     sampler: Literal["heun", "euler", "ancestral", "ddim"] = "heun"
-    steps: Annotated[int, Field(gt=0)] = 18
+    steps: SamplerSteps = 18
     sigma_min: Level = 0.002
     sigma_max: Level = 80.0
 
