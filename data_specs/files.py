@@ -29,13 +29,15 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise UserError(
-                f"{_FULL[error.errno]} to write {path}; free some or choose another OUT, then repeat; "
+                f"{_FULL[error.errno]} to write {path}; free some or choose another folder, then repeat; "
                 f"what is finished stands"
             ) from error
         if error.errno in _CLOSED:
-            raise UserError(f"{path} cannot be written ({error.strerror}); choose another OUT") from error
+            raise UserError(f"{path} cannot be written ({error.strerror}); choose another folder") from error
         if isinstance(error, NotADirectoryError | FileExistsError):
-            raise UserError(f"{path} cannot be made, a file stands where a folder must; choose another OUT") from error
+            raise UserError(
+                f"{path} cannot be made, a file stands where a folder must; choose another folder"
+            ) from error
         raise
 
 

@@ -47,7 +47,7 @@ def test_a_disk_that_fills_up_on_the_workers(order, remote, reference, whole, sa
                 order.build(tmp_path, remote)
         finally:
             cluster.everywhere(free_disk)
-    assert not list(tmp_path.rglob("*.tfrecord"))
+    whole(tmp_path)  # a shard that was under way may have been finished after the disk was free
     assert order.build(tmp_path, remote) == 0
     same(tmp_path)
 
@@ -65,7 +65,7 @@ def test_every_refusal_of_a_disk_is_one_sentence_and_leaves_nothing(tmp_path, nu
     with pytest.raises(UserError, match=named) as error, atomic_write(tmp_path / "a" / "file") as file:
         file.write(b"half")
         raise OSError(number, os.strerror(number))
-    assert "OUT" in str(error.value)
+    assert "another folder" in str(error.value)
     assert not list((tmp_path / "a").iterdir())
 
 
