@@ -17,6 +17,7 @@ cell is not empty, and the word null leaves it free:
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from itertools import pairwise
@@ -224,6 +225,6 @@ def _refuse_constant(name: str) -> Any:
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        twin = next(key for key in value if sum(key == other for other, _ in pairs) > 1)
+        twin = Counter(key for key, _ in pairs).most_common(1)[0][0]
         raise UserError(f"the key {twin!r:.40} stands twice; keep one")
     return value

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from data_specs.errors import UserError
-from data_specs.records import RecordLayout
+from data_specs.records import LARGEST_RECORD, REBUILD, RecordLayout
 from data_specs.spec import SPLITS, Spec, Strict, validated
 
 FORMAT_VERSION = 1
@@ -24,7 +24,6 @@ MANIFEST = "dataset.json"
 SHAPES = "shapes.txt"
 ID_BYTES = 16  # hex digits of a clip's id, stored as the feature `id`, which shapes.txt leaves out
 DTYPES = ("float32", "float16", "int16")
-LARGEST_RECORD = 2**28  # bytes; a hundred times the largest format's, and nothing that a reader could not hold
 _DIM = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 
 
@@ -75,13 +74,13 @@ def parse_shapes(text: str, where: str) -> tuple[Feature, ...]:
     for number, line in enumerate(text.splitlines(), start=1):
         name, dtype, *dims = line.split() if len(line.split()) > 2 else ("", "")
         if dtype not in DTYPES or not dims or not all(_DIM.fullmatch(dim) for dim in dims):
-            raise UserError(f"{where} line {number} is not `name dtype dim ...`: {line!r:.80}; build the dataset again")
+            raise UserError(f"{where} line {number} is not `name dtype dim ...`: {line!r:.80}; {REBUILD}")
         features.append(Feature(name, dtype, tuple(map(int, dims))))
     names = [feature.name for feature in features]
     if sorted(names) != ["chroma", "data", "instruments", "velocity"]:
         raise UserError(f"{where} names the features {names}; expected data, velocity, chroma and instruments")
     if sum(feature.size for feature in features) > LARGEST_RECORD:
-        raise UserError(f"{where} describes records beyond {LARGEST_RECORD >> 20} MiB; build the dataset again")
+        raise UserError(f"{where} describes records beyond {LARGEST_RECORD >> 20} MiB; {REBUILD}")
     return tuple(features)
 
 
@@ -162,8 +161,8 @@ def find_dataset(folder: Path, format_name: str | None = None) -> Path:
     raise UserError(f"there is no dataset at {wanted}; build it with make dataset, or name another folder with DATA=")
 
 
-def load_info(folder: Path) -> tuple[DatasetInfo, tuple[Feature, ...]]:
-    """Read and check the manifest and shapes.txt of a dataset folder.
+def load_manifest(folder: Path) -> DatasetInfo:
+    """Read and check the manifest of a dataset folder.
 
     Raises:
         UserError: unfinished, of an unknown version, or damaged.
@@ -173,13 +172,23 @@ def load_info(folder: Path) -> tuple[DatasetInfo, tuple[Feature, ...]]:
         value = json.loads(path.read_bytes())
         version = value["format_version"]
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise UserError(f"{path} is damaged (not a manifest in JSON); run make dataset again") from None
+        raise UserError(f"{path} is not a manifest in JSON; {REBUILD}") from None
     if version != FORMAT_VERSION:
         raise UserError(f"{path} has format version {version!r:.20}, this program reads {FORMAT_VERSION}; update it")
     info = validated(DatasetInfo, value, str(path))
     if set(info.splits) != set(SPLITS):
         raise UserError(f"{path} lists the splits {sorted(info.splits)}; expected train and valid")
-    shapes = path.with_name(SHAPES)
+    return info
+
+
+def load_info(folder: Path) -> tuple[DatasetInfo, tuple[Feature, ...]]:
+    """Read and check the manifest and shapes.txt of a dataset folder.
+
+    Raises:
+        UserError: unfinished, of an unknown version, or damaged.
+    """
+    info = load_manifest(folder)
+    shapes = find_dataset(folder) / SHAPES
     try:
         features = parse_shapes(shapes.read_text(encoding="utf-8"), str(shapes))
     except (OSError, UnicodeDecodeError) as error:

@@ -110,7 +110,7 @@ def locked(path: Path, what: str, *, shared: bool = False, wait: bool = False) -
     The lock is the kernel's (flock): it dies with its process, so a killed run leaves none behind.
 
     Args:
-        path: a file that is made when missing and holds the name of its last exclusive holder.
+        path: a file that is made when missing and holds the name of its last holder.
         what: the thing guarded.
         shared: several processes may hold it, none of them exclusively.
         wait: until it is free, instead of refusing.
@@ -128,8 +128,7 @@ def locked(path: Path, what: str, *, shared: bool = False, wait: bool = False) -
             file.seek(0)
             holder = file.read(200).decode(errors="replace").strip() or "another process"
             raise UserError(f"{what} is in use by {holder}; wait for it to end or stop it") from None
-        if not shared or file.tell() == 0:
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
-            file.flush()
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+        file.flush()
         yield

@@ -20,6 +20,8 @@ from data_specs.errors import UserError
 HEADER = struct.Struct("<QI")
 FOOTER = struct.Struct("<I")
 LENGTH = struct.Struct("<Q")
+LARGEST_RECORD = 2**28  # bytes; a hundred times the largest format's, and nothing that a reader could not hold
+REBUILD = "the file is damaged: delete it and run make dataset again"
 MASK_DELTA = 0xA282EAD8  # TFRecord stores rotated, shifted CRCs, since a CRC over data that holds CRCs is weak
 
 _LEN = 2  # protobuf wire type of length-delimited fields, the only one these messages use
@@ -52,13 +54,13 @@ def decode_example(payload: bytes) -> dict[str, bytes]:
     for entry in _fields(_only(payload, 1), 1):
         parts = dict(_items(entry))
         if set(parts) != {1, 2}:
-            raise RecordError("a record holds a feature without name or value; build the dataset again")
+            raise RecordError(f"a record holds a feature without name or value; {REBUILD}")
         try:
             name = parts[1].decode()
         except UnicodeDecodeError:
-            raise RecordError("a record holds a feature whose name is not text; build the dataset again") from None
+            raise RecordError(f"a record holds a feature whose name is not text; {REBUILD}") from None
         if name in features:
-            raise RecordError(f"a record holds the feature {name!r} twice; build the dataset again")
+            raise RecordError(f"a record holds the feature {name!r} twice; {REBUILD}")
         features[name] = _only(_only(parts[2], 1), 1)
     return features
 
@@ -92,16 +94,18 @@ def read_payloads(file: BinaryIO) -> Iterator[bytes]:
     number = 0
     while header := file.read(HEADER.size):
         if len(header) < HEADER.size:
-            raise RecordError(f"record {number} is cut off in its header; the file is truncated, build it again")
+            raise RecordError(f"record {number} is cut off in its header; {REBUILD}")
         length, length_crc = HEADER.unpack(header)
         if masked_crc(header[: LENGTH.size]) != length_crc:
-            raise RecordError(f"record {number} has an altered length; the file is damaged, build it again")
+            raise RecordError(f"record {number} has an altered length; {REBUILD}")
+        if length > LARGEST_RECORD:
+            raise RecordError(f"record {number} claims {length} bytes, beyond {LARGEST_RECORD >> 20} MiB; {REBUILD}")
         body = file.read(length + FOOTER.size)
         if len(body) < length + FOOTER.size:
-            raise RecordError(f"record {number} is cut off; the file is truncated, build it again")
+            raise RecordError(f"record {number} is cut off; {REBUILD}")
         payload = body[:length]
         if masked_crc(payload) != FOOTER.unpack_from(body, length)[0]:
-            raise RecordError(f"record {number} fails its CRC32C; the file is damaged, build it again")
+            raise RecordError(f"record {number} fails its CRC32C; {REBUILD}")
         yield payload
         number += 1
 
@@ -147,9 +151,9 @@ class RecordLayout:
     def check(self, record: np.ndarray, where: str, crc: bool = True) -> None:
         """Raise RecordError unless `record`, uint8 [size], has this layout and, when asked, a right CRC32C."""
         if record[self.constant].tobytes() != self.template[self.constant].tobytes():
-            raise RecordError(f"{where} is not laid out as shapes.txt says; the shard is damaged, build it again")
+            raise RecordError(f"{where} is not laid out as shapes.txt says; {REBUILD}")
         if crc and masked_crc(record[self.payload]) != record[self.payload.stop :].view("<u4")[0]:
-            raise RecordError(f"{where} fails its CRC32C; the shard is damaged, build it again")
+            raise RecordError(f"{where} fails its CRC32C; {REBUILD}")
 
     def record(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
         """The framed record, uint8 [size], of arrays: what `frame(encode_example(...))` gives, in one copy.
@@ -203,7 +207,7 @@ def _items(message: bytes) -> Iterator[tuple[int, bytes]]:
             raise RecordError("a record holds a field that is not bytes; it was not written by this project")
         length, at = _read_varint(message, at)
         if length > len(message) - at:
-            raise RecordError("a record's field is longer than the record; the file is damaged, build it again")
+            raise RecordError(f"a record's field is longer than the record; {REBUILD}")
         yield tag >> 3, message[at : at + length]
         at += length
 
@@ -212,13 +216,13 @@ def _read_varint(message: bytes, at: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 64, 7):
         if at >= len(message):
-            raise RecordError("a record ends inside a number; the file is damaged, build it again")
+            raise RecordError(f"a record ends inside a number; {REBUILD}")
         byte = message[at]
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-    raise RecordError("a record holds a number that is too long; the file is damaged, build it again")
+    raise RecordError(f"a record holds a number that is too long; {REBUILD}")
 
 
 def _fields(message: bytes, number: int) -> Iterator[bytes]:
@@ -231,5 +235,5 @@ def _fields(message: bytes, number: int) -> Iterator[bytes]:
 def _only(message: bytes, number: int) -> bytes:
     contents = list(_fields(message, number))
     if len(contents) != 1:
-        raise RecordError(f"a record holds {len(contents)} values where one is expected; build the dataset again")
+        raise RecordError(f"a record holds {len(contents)} values where one is expected; {REBUILD}")
     return contents[0]

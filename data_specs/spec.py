@@ -8,7 +8,7 @@ import tomllib
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import pydantic
 from pydantic import Field
@@ -27,9 +27,18 @@ M = TypeVar("M", bound=pydantic.BaseModel)
 
 
 class Strict(pydantic.BaseModel):
-    """Immutable, and a key that is not known is an error rather than a silent default."""
+    """Immutable; an unknown key, an infinite number or a switch for a number is an error, never a silent default."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
+
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
+        kind = cls.model_fields[info.field_name or ""].annotation
+        switch = any(isinstance(one, bool) for one in (value if isinstance(value, list | tuple) else (value,)))
+        if switch and kind is not Any and bool not in (kind, *get_args(kind)):
+            raise ValueError("true or false stands where a number or a text is expected")
+        return value
 
 
 class Clips(Strict):
@@ -109,6 +118,12 @@ class Modulation(Strict):
     depth: Share = 0.8
     lowest_hz: Annotated[float, Field(gt=0)] = 1 / 64
     highest_hz: Annotated[float, Field(gt=0)] = 1.0
+
+    @pydantic.model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.lowest_hz > self.highest_hz:
+            raise ValueError("lowest_hz must not be above highest_hz")
+        return self
 
 
 class Rendering(Strict):
@@ -249,7 +264,7 @@ def load_spec(name: str = "sample") -> Spec:
     path = spec_path(name)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path} is not valid TOML ({error}); mend it or take a copy of a shipped spec") from error
     return validated(Spec, values, str(path))
 

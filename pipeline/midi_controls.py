@@ -12,7 +12,7 @@ from data_specs.errors import UserError
 from data_specs.files import write_bytes
 from data_specs.spec import load_spec
 from pipeline.melodies.melody import UNITS, Melody, Notes, melodies
-from pipeline.reading.midi import read_song
+from pipeline.reading.midi import SandboxedReader
 from pipeline.reading.song import Song
 from pipeline.rejects import Rejected
 
@@ -36,7 +36,8 @@ def midi_curves(
         raise UserError(f"a stretch starts at 0 s or later and lasts 1 to {MAX_SECONDS} s; ask for another one")
     spec = load_spec("sample")
     try:
-        song = read_song(path.read_bytes(), spec.limits)
+        with open(path, "rb") as file, SandboxedReader(spec.limits) as reader:
+            song = reader(file.read(spec.limits.file_bytes + 1))
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); check the path") from None
     except Rejected as rejected:

@@ -51,6 +51,8 @@ def validate(data: Path, formats: tuple[str, ...] | None) -> int:
         for kind, count in sorted(findings.counts.items()):
             print(f"  {kind}: {count}, for example {'; '.join(findings.examples[kind])}")
         faults += sum(findings.counts.values())
+    if faults:
+        print("delete the files that are at fault and run make dataset again: it builds those alone")
     if shared := songs["train"] & songs["valid"]:
         print(f"  leakage: {len(shared)} songs have clips in train and in valid, for example {min(shared)}")
         faults += len(shared)
@@ -180,7 +182,7 @@ def _check_table(folder: Path, ids: list[bytes], findings: Findings, songs: dict
     except (OSError, pa.ArrowException, KeyError) as error:
         findings.add("clips.parquet unreadable", str(error).splitlines()[0])
         return
-    if [clip.encode() for clip in table["id"]] != ids:
+    if [str(clip).encode() for clip in table["id"]] != ids:
         findings.add("ids differ", f"{CLIPS_TABLE} and the shards do not list the same clips in the same order")
     for split, digest in zip(table["split"], table["source_digest"], strict=True):
-        songs.setdefault(split, set()).add(digest)
+        songs.setdefault(str(split), set()).add(str(digest))

@@ -152,7 +152,10 @@ def load_config(name: str, paradigm: str, format_name: str | None = None, steps:
     if format_name not in tables.network:
         raise UserError(f"{path} has no table [network.{format_name}]; add one, or train on another format")
     # Each format is resolved, so that a wrong key is found whichever of them is trained.
-    resolved = {f: (_for(tables.training, f), _for(tables.machine, f)) for f in FORMATS}
+    resolved = {
+        f: (_for(tables.training, f, f"{path}: [training]"), _for(tables.machine, f, f"{path}: [machine]"))
+        for f in FORMATS
+    }
     for training, machine in resolved.values():
         validated(Training, training, f"{path}: [training]")
         validated(Machine, machine, f"{path}: [machine]")
@@ -203,10 +206,13 @@ def _check_names(tables: dict[str, Any], known: Collection[str], where: str) -> 
             raise UserError(f"{where}.{name}: there is no such table; expected {', '.join(known)}")
 
 
-def _for(table: dict[str, Any], format_name: str) -> dict[str, Any]:
+def _for(table: dict[str, Any], format_name: str, where: str) -> dict[str, Any]:
     """A table with its sub-table of one format laid over it."""
     shared = {key: value for key, value in table.items() if key not in FORMATS}
-    return shared | dict(table.get(format_name, {}))
+    own = table.get(format_name, {})
+    if not isinstance(own, dict):
+        raise UserError(f"{where}: {format_name}: expected a table of its own (found {own!r:.80})")
+    return shared | own
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -11,16 +11,25 @@ from typing import Any, Self
 import torch
 from tqdm import tqdm
 
-from data_specs.files import write_bytes
+from data_specs.errors import UserError
+from data_specs.files import write_bytes, writing
 
 LOG_FILE = "log.jsonl"
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
-    """The lines of RUN/log.jsonl; a last line that was cut off by a kill is left out."""
+    """The lines of RUN/log.jsonl; a last line that was cut off by a kill is left out.
+
+    Raises:
+        UserError: another line is not one of a run.
+    """
     path = run / LOG_FILE
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    return [json.loads(line) for line in lines]
+    try:
+        found = [json.loads(line) for line in lines]
+        return [{"step": int(line["step"]), **line} for line in found]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise UserError(f"{path} holds a line that no run has written; take it out, or move the file away") from None
 
 
 @dataclass
@@ -74,8 +83,9 @@ class RunLog:
         if not main:
             return
         kept = [line for line in read_log(run) if step and line["step"] <= step]
-        write_bytes(run / LOG_FILE, b"".join(_line(line) for line in kept))
-        self._file = open(run / LOG_FILE, "ab")  # noqa: SIM115 (closed on exit)
+        self._path = run / LOG_FILE
+        write_bytes(self._path, b"".join(_line(line) for line in kept))
+        self._file = open(self._path, "ab")  # noqa: SIM115 (closed on exit)
         self._board = _summary_writer(run / "tensorboard", step)
         self._bar = tqdm(total=steps, initial=step, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True)
 
@@ -87,18 +97,20 @@ class RunLog:
     ) -> None:
         if self._main:
             self._bar.close()
-            self._board.close()
-            self._file.close()
+            with writing(self._path):
+                self._board.close()
+                self._file.close()
 
     def line(self, step: int, **values: float | int | None) -> None:
         """One line of log.jsonl; its numbers go to TensorBoard too."""
         if not self._main:
             return
-        self._file.write(_line({"step": step, **values}))
-        self._file.flush()
-        for name, value in values.items():
-            if value is not None:
-                self._board.add_scalar(name, value, step)
+        with writing(self._path):
+            self._file.write(_line({"step": step, **values}))
+            self._file.flush()
+            for name, value in values.items():
+                if value is not None:
+                    self._board.add_scalar(name, value, step)
         if values.get("loss") is not None:
             self._bar.set_postfix_str(f"loss {values['loss']:.4f}", refresh=False)
 
@@ -116,12 +128,14 @@ class RunLog:
     def sound(self, name: str, audio: Any, sample_rate: int, step: int) -> None:
         """Audio [1, N] for TensorBoard."""
         if self._main:
-            self._board.add_audio(name, audio, step, sample_rate=sample_rate)
+            with writing(self._path):
+                self._board.add_audio(name, audio, step, sample_rate=sample_rate)
 
     def figure(self, name: str, image: Any, step: int) -> None:
         """An image, uint8 [H, W, 3], for TensorBoard."""
         if self._main:
-            self._board.add_image(name, image, step, dataformats="HWC")
+            with writing(self._path):
+                self._board.add_image(name, image, step, dataformats="HWC")
 
 
 def due(step: int, every: int) -> bool:

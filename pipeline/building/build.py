@@ -11,11 +11,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_specs.dataset import DatasetInfo, folder_name, layout, load_info
+from data_specs.dataset import layout, load_manifest
 from data_specs.errors import UserError
 from data_specs.files import file_sha256, move_aside, value_digest, write_json
 from data_specs.representations import Representation, representation
-from data_specs.spec import CODEC_FORMATS, SPLITS, Spec
+from data_specs.spec import CODEC_FORMATS, FORMATS, SPLITS, Spec
 from pipeline.building import machine
 from pipeline.building.cluster import Cluster
 from pipeline.building.folder import BuildFolder
@@ -71,6 +71,11 @@ def build(request: Request) -> int:
         UserError: bad input, a folder in the way, too few clips, no space.
     """
     spec = request.spec
+    if request.force and request.share is not None:
+        raise UserError(
+            "FORCE=1 would move aside what the other shares build; move the old folder away by hand, "
+            "then start the shares without FORCE"
+        )
     soundfont = soundfont_path(spec.rendering.soundfont)
     stored = {name: representation(name, spec.codec.name, spec.codec.codebooks) for name in request.formats}
     with Cluster(request.workers) as cluster:
@@ -85,14 +90,15 @@ def _build(request: Request, soundfont: Path, stored: dict[str, Representation],
     for job in jobs:
         if job.folder not in in_the_way:
             job.folder.check_key(job.key)
-    _check_siblings(request, plan)
-    for folder in [] if request.dry_run else in_the_way:
-        print(f"{folder.path} is now {move_aside(folder.path)}")
-    waiting = [job for job in jobs if not _stands(job)]
-    _print_plan(plan, rejects, jobs, waiting, cluster.size())
-    if request.dry_run or not waiting:
-        return 0
+    _check_siblings(request, jobs[0].key)
     with ExitStack() as stack:
+        for folder in [] if request.dry_run else in_the_way:
+            stack.enter_context(folder.held())  # nobody is at work in it; the lock goes aside with its file
+            print(f"{folder.path} is now {move_aside(folder.path)}")
+        waiting = [job for job in jobs if not _stands(job)]
+        _print_plan(plan, rejects, jobs, waiting, cluster.size())
+        if request.dry_run or not waiting:
+            return 0
         for job in waiting:
             stack.enter_context(job.folder.held(request.share))
         for job in waiting:
@@ -118,17 +124,16 @@ def _job(request: Request, plan: Plan, rejects: Rejects, stored: Representation,
     return Job(spec, plan, rejects, stored, soundfont, key, BuildFolder(request.out, name), tuple(tasks))
 
 
-def _check_siblings(request: Request, plan: Plan) -> None:
-    """All formats of an OUT are made of one plan, so that an id means the same performance in each."""
-    for path in sorted(request.out.glob("PVT-*/dataset.json")):
-        if "." in path.parent.name:
-            continue  # moved aside
-        if request.force and path.parent.name in map(folder_name, request.formats):
-            continue  # about to be
-        standing = load_info(path.parent)[0]
-        if standing.plan_digest != plan.digest:
+def _check_siblings(request: Request, key: dict[str, Any]) -> None:
+    """All formats of an OUT, finished or not, are made of one plan: an id means the same performance in each."""
+    for name in FORMATS:
+        if request.force and name in request.formats:
+            continue  # about to be moved aside
+        folder = BuildFolder(request.out, name)
+        standing = folder.standing_key()
+        if standing is not None and standing.get("plan") != key["plan"]:
             raise UserError(
-                f"{path.parent} was built from another plan (other MIDI, seed or clip settings), and all formats of "
+                f"{folder.path} was built from another plan (other MIDI, seed or clip settings), and all formats of "
                 f"one folder share a plan; choose another folder with OUT=, or build all its formats again with FORCE=1"
             )
 
@@ -138,23 +143,32 @@ def _check_enough(request: Request, jobs: Sequence[Job]) -> None:
         for split in SPLITS:
             asked, found = request.spec.clips_of(job.stored.name, split), job.plan.count(split)
             if found < asked and not request.accept_fewer:
-                reasons = "; ".join(f"{reason} {count}" for reason, count in sorted(job.rejects.counts.items()))
+                write_json(request.index / REJECTS, job.rejects.to_json())
+                _print_rejects(job.rejects)
                 raise UserError(
                     f"{asked} {split} clips are asked for, but the melodies of {request.spec.source.midi} give {found} "
-                    f"({reasons or 'nothing was left out'}); "
+                    f"(what was left out stands in {request.index / REJECTS}); "
                     f"ask for fewer with CLIPS=, give more MIDI, or set ACCEPT_FEWER=1 to take what there is"
                 )
 
 
 def _stands(job: Job) -> bool:
-    """Whether a finished dataset with at least the clips asked for is there, every shard with its size."""
-    if not job.folder.manifest.is_file():
+    """Whether a finished dataset with at least the clips asked for is there: its tables, every shard with its size.
+
+    What is in the shards is for `make validate` to read.
+    """
+    folder = job.folder
+    if not (folder.manifest.is_file() and (folder.path / CLIPS_TABLE).is_file() and folder.says(_shapes(job))):
         return False
-    info = load_info(job.folder.path)[0]
+    info = load_manifest(folder.path)
     if _asked(job) != {split: min(_asked(job)[split], info.splits[split].planned) for split in SPLITS}:
         return False
-    files = [(job.folder.path / shard.file, shard.bytes) for s in info.splits.values() for shard in s.shards]
+    files = [(folder.path / shard.file, shard.bytes) for s in info.splits.values() for shard in s.shards]
     return all(file.is_file() and file.stat().st_size == size for file, size in files)
+
+
+def _shapes(job: Job) -> str:
+    return "".join(f"{feature}\n" for feature in features_of(job.spec, job.stored))
 
 
 def _asked(job: Job) -> dict[str, int]:
@@ -178,7 +192,7 @@ def _print_plan(plan: Plan, rejects: Rejects, jobs: Sequence[Job], waiting: Sequ
 
 
 def _more_stand(job: Job, asked: dict[str, int]) -> str:
-    info: DatasetInfo = load_info(job.folder.path)[0]
+    info = load_manifest(job.folder.path)
     standing = {split: info.splits[split].planned for split in SPLITS}
     return "" if standing == asked else f" (it has {standing['train']}:{standing['valid']}, which is kept)"
 
@@ -242,12 +256,12 @@ def _finish(job: Job, receipts: dict[tuple[str, int], Receipt], batching: float,
     faults = sum(len(receipt.faults) for receipt in receipts.values())
     asked = sum(_asked(job).values())
     if faults > MOST_FAULTS * asked and not request.accept_fewer:
+        _print_rejects(rejects)
         raise UserError(
             f"{faults} of {asked} clips have faulty audio, see {folder.path / REJECTS}; check the SoundFont and the "
             f"gain, or set ACCEPT_FEWER=1 to go without them"
         )
     write_clips(folder.path / CLIPS_TABLE, plan, job.tasks, receipts)
-    features = features_of(job.spec, job.stored)
     content = manifest(
         job.spec,
         job.stored,
@@ -261,9 +275,13 @@ def _finish(job: Job, receipts: dict[tuple[str, int], Receipt], batching: float,
         rejects,
         batching,
     )
-    folder.finish(content, "".join(f"{feature}\n" for feature in features), job.tasks)
+    folder.finish(content, _shapes(job), job.tasks)
     clips = {split: content["splits"][split]["clips"] for split in SPLITS}
     print(f"{folder.path}: {clips['train']} train and {clips['valid']} valid clips")
+    _print_rejects(rejects)
+
+
+def _print_rejects(rejects: Rejects) -> None:
     for reason, count in sorted(rejects.counts.items()):
         print(f"  left out: {count:>8} {reason}")
 

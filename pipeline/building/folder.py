@@ -17,6 +17,8 @@ from data_specs.files import file_sha256, locked, remove_temporaries, value_dige
 from data_specs.spec import SPLITS, validated
 from pipeline.building.shards import Receipt, ShardTask, Share
 
+KEY = "key.json"
+
 
 class BuildFolder:
     """The folder `OUT/PVT-<format>`."""
@@ -26,7 +28,7 @@ class BuildFolder:
         self.format = format_name
         self.build = self.path / ".build"
         self.manifest = self.path / MANIFEST
-        self.key_file = self.build / "key.json"
+        self.key_file = self.build / KEY
 
     @contextmanager
     def held(self, share: Share | None = None) -> Iterator[None]:
@@ -48,7 +50,9 @@ class BuildFolder:
 
     def check_key(self, key: dict[str, Any]) -> None:
         """Raise UserError, naming the key, when what stands here was built with another format key than `key`."""
-        standing = self._standing_key()
+        standing = self.standing_key()
+        if standing is None and self.path.is_dir() and any(child.name != ".build" for child in self.path.iterdir()):
+            raise UserError(f"{self.path} holds files but no dataset; choose another folder with OUT= or move it away")
         if standing is None or value_digest(standing) == value_digest(key):
             return
         name, old, new = next(iter(_differences(standing, key)))
@@ -57,17 +61,21 @@ class BuildFolder:
             f"choose another folder with OUT=, or FORCE=1 to move the old one aside"
         )
 
-    def _standing_key(self) -> dict[str, Any] | None:
+    def standing_key(self) -> dict[str, Any] | None:
+        """The format key of what stands here, finished or not; None where nothing was built."""
         for path in (self.manifest, self.key_file):
             if path.is_file():
                 value = _read_json(path)
                 found = value.get("format_key") if path == self.manifest else value
                 if not isinstance(found, dict):
-                    raise UserError(f"{path} is damaged; FORCE=1 moves the folder aside and builds it again")
+                    raise _damaged(path)
                 return found
-        if self.path.is_dir() and any(child.name != ".build" for child in self.path.iterdir()):
-            raise UserError(f"{self.path} holds files but no dataset; choose another folder with OUT= or move it away")
         return None
+
+    def says(self, shapes: str) -> bool:
+        """Whether shapes.txt stands here with this text."""
+        path = self.path / SHAPES
+        return path.is_file() and path.read_bytes() == shapes.encode()
 
     def open(self, key: dict[str, Any]) -> None:
         """Begin or continue building: remember the key and take the manifest away while shards are missing."""
@@ -141,10 +149,17 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
     except ValueError:
-        raise UserError(f"{path} is damaged; FORCE=1 moves the folder aside and builds it again") from None
+        raise _damaged(path) from None
     if not isinstance(value, dict):
-        raise UserError(f"{path} is damaged; FORCE=1 moves the folder aside and builds it again")
+        raise _damaged(path)
     return value
+
+
+def _damaged(path: Path) -> UserError:
+    """Manifest and receipts are written again where they are missing; what the shards are made of only the key says."""
+    if path.name == KEY:
+        return UserError(f"{path} is damaged; FORCE=1 moves the folder aside and builds it again")
+    return UserError(f"{path} is damaged; delete it and run make dataset again")
 
 
 def _differences(old: Any, new: Any, name: str = "") -> Iterable[tuple[str, Any, Any]]:

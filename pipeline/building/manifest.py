@@ -55,7 +55,7 @@ def write_clips(path: Path, plan: Plan, tasks: Sequence[ShardTask], receipts: di
 
     writer = None
     with atomic_write(path) as file:
-        for rows in _batches(plan, tasks, receipts):
+        for rows in filter(None, _batches(plan, tasks, receipts)):  # a shard all of whose clips are at fault has none
             table = pa.Table.from_pylist(rows)
             if writer is None:
                 writer = pq.ParquetWriter(file, table.schema)

@@ -179,8 +179,11 @@ def soundfont_path(name: str) -> Path:
     path = _bundled() if name == TIMGM6MB else Path(name).expanduser()
     if not path.is_file():
         raise UserError(f"SOUNDFONT={name} is neither `{TIMGM6MB}` nor a file; check the path")
-    with open(path, "rb") as file:
-        header = file.read(12)
+    try:
+        with open(path, "rb") as file:
+            header = file.read(12)
+    except OSError as error:
+        raise UserError(f"SOUNDFONT={name} cannot be read ({error.strerror}); check its permissions") from None
     if header[:4] != b"RIFF" or header[8:] != b"sfbk":
         raise UserError(f"SOUNDFONT={name} is not a SoundFont (.sf2 or .sf3); give the path of one")
     return path

@@ -68,6 +68,9 @@ def test_a_lock_is_refused_while_its_process_lives_and_free_once_it_is_killed(tm
 
 def test_shared_holders_agree_and_keep_others_out(tmp_path):
     path = tmp_path / "lock"
+    path.write_text("process 1 on a machine that has long been gone")
     with locked(path, "it", shared=True), locked(path, "it", shared=True):
+        with pytest.raises(UserError, match=f"in use by process {os.getpid()} on "), locked(path, "it"):
+            pass
         with pytest.raises(UserError), locked(path, "it"):
             pass

@@ -9,7 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_specs.errors import UserError
-from data_specs.records import RecordError, RecordLayout, decode_example, encode_example, frame, read_records
+from data_specs.records import (
+    HEADER,
+    LARGEST_RECORD,
+    LENGTH,
+    RecordError,
+    RecordLayout,
+    decode_example,
+    encode_example,
+    frame,
+    masked_crc,
+    read_records,
+)
 
 FEATURES = st.dictionaries(st.text(max_size=20), st.binary(max_size=300), min_size=1, max_size=6)
 
@@ -91,6 +102,14 @@ def test_a_damaged_file_raises_only_our_error_and_yields_only_true_records(data)
     except UserError:
         pass
     assert found == examples[: len(found)]
+
+
+@pytest.mark.parametrize("length", [41, LARGEST_RECORD + 1, 2**40, 2**63, 2**64 - 1])
+def test_a_length_that_lies_under_a_true_crc_costs_no_memory(tmp_path, length):
+    header = LENGTH.pack(length)
+    (tmp_path / "file").write_bytes(HEADER.pack(length, masked_crc(header)) + bytes(40))
+    with open(tmp_path / "file", "rb") as file, pytest.raises(RecordError, match="record 0"):
+        list(read_records(file))
 
 
 @given(st.binary(max_size=80))

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -80,8 +81,6 @@ def test_an_output_where_nobody_may_write(order, tmp_path):
 @pytest.fixture
 def copy(reference, tmp_path):
     """The finished dataset, to be damaged."""
-    import shutil
-
     shutil.copytree(reference, tmp_path / "copy")
     return tmp_path / "copy"
 
@@ -108,6 +107,38 @@ def test_one_flipped_bit_is_named_and_the_shard_made_again_once_it_is_deleted(or
     same(copy)
 
 
+@pytest.mark.parametrize("damaged", ["shapes.txt", "clips.parquet", "dataset.json"])
+def test_what_stands_beside_the_shards_is_written_again(order, remote, copy, same, damaged):
+    """An altered dataset.json is named, and deleted by its owner; the other two cannot hold anything else."""
+    path = copy / "PVT-audio" / damaged
+    shards = {path: path.stat().st_mtime_ns for path in copy.rglob("*.tfrecord")}
+    if damaged == "shapes.txt":
+        path.write_text(path.read_text().replace("float32", "float16"))
+    else:
+        if damaged == "dataset.json":
+            path.write_bytes(path.read_bytes()[:-9])
+            with pytest.raises(UserError, match=r"dataset\.json is damaged; delete it"):
+                order.build(copy, remote)
+        path.unlink()
+    assert order.build(copy, remote) == 0
+    same(copy)
+    assert {path: path.stat().st_mtime_ns for path in copy.rglob("*.tfrecord")} == shards
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_sibling_of_another_plan_is_refused_finished_or_not(order, remote, copy, finished):
+    other = copy / "PVT-disc" / ".build"
+    other.mkdir(parents=True)
+    key = json.loads((copy / "PVT-audio" / ".build" / "key.json").read_bytes())
+    (other / "key.json").write_text(json.dumps(key | {"plan": {**key["plan"], "seed": 5}}))
+    if finished:
+        shutil.copy(copy / "PVT-audio" / "dataset.json", copy / "PVT-disc")
+        assert order.build(copy, remote) == 0  # what stands in it counts
+        return
+    with pytest.raises(UserError, match=r"PVT-disc was built from another plan"):
+        order.build(copy, remote)
+
+
 def test_a_manifest_of_another_spec_is_refused_and_left_alone(order, remote, copy):
     manifest = copy / "PVT-audio" / "dataset.json"
     value = json.loads(manifest.read_bytes())
@@ -126,8 +157,9 @@ def test_the_second_of_two_runs_in_one_folder_is_refused_by_name(order, remote, 
         time.sleep(0.002)
     first.send_signal(signal.SIGSTOP)
     try:
-        with pytest.raises(UserError, match=rf"PVT-audio is in use by process {first.pid} on "):
-            order.build(tmp_path, remote)
+        for force in (False, True):
+            with pytest.raises(UserError, match=rf"PVT-audio is in use by process {first.pid} on "):
+                order.build(tmp_path, remote, force=force)
     finally:
         first.send_signal(signal.SIGCONT)
     assert first.communicate(timeout=120)[1] == ""

@@ -191,6 +191,7 @@ def test_huge_curve_files_end_soon(tmp_path):
         '{"version": 1, "velocity": [[0, ' + "9" * 1_000_000 + "]]}",
         '{"version": 1, "velocity": ' + "[" * 100_000 + "]" * 100_000 + "}",
         '{"version": 1, "chroma": [[0, "' + "C" * 10_000_000 + '"]]}',
+        "{" + ", ".join(f'"{i}": 0' for i in range(300_000)) + ', "299999": 0}',
     ]
     for content in contents:
         path.write_text(content)

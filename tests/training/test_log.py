@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from data_specs.errors import UserError
 from training.log import Meter, RunLog, due, read_log
 
 
@@ -26,6 +27,21 @@ def test_lines_beyond_the_state_are_made_again(tmp_path):
     with RunLog(tmp_path, 0, 10, main=True):  # no state: everything is made again
         pass
     assert read_log(tmp_path) == []
+
+
+@pytest.mark.parametrize("line", [b"\xff\xfe", b"5", b'{"loss": 1.0}', b'{"step": "x"}', b"[" * 100_000])
+def test_a_line_of_another_hand_is_named(tmp_path, line):
+    (tmp_path / "log.jsonl").write_bytes(b'{"step": 1}\n' + line + b"\n")
+    with pytest.raises(UserError, match=r"log\.jsonl holds a line that no run has written"):
+        read_log(tmp_path)
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"no space is left to write .*log\.jsonl"):
+        with RunLog(tmp_path, 0, 10, main=True) as log:
+            log._file.close()
+            log._file = open("/dev/full", "ab")  # noqa: SIM115 (closed by the log)
+            log.line(1, loss=1.0)
 
 
 def test_other_ranks_write_nothing(tmp_path):

@@ -23,7 +23,7 @@ class SigmaOptions(Strict):
 
     s_churn: Annotated[float, Field(ge=0)] = 0.0
     s_min: Annotated[float, Field(ge=0)] = 0.0
-    s_max: Level = math.inf
+    s_max: Annotated[float, Field(gt=0, allow_inf_nan=True)] = math.inf
     s_noise: Level = 1.0
     rho: Level = 7.0
     limit: Level | None = None  # root mean square that an estimate of a clean clip may have, in units of the data's

@@ -54,7 +54,7 @@ def _read(path: Path, with_tensors: bool) -> tuple[dict[str, Tensor], Metadata]:
     try:
         metadata = json.loads(held[KEY])
         version, _ = metadata["version"], metadata["codec"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(
             f"{path} is a safetensors file but no codec of this project; fit one with make codec"
         ) from error

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from data_specs.errors import UserError
 from data_specs.files import writing
 from data_specs.spec import Positive, Strict, validated
-from pipeline.building.workers import ENVIRONMENT, SETTINGS, Tls, Workers, connected
+from pipeline.building.workers import ENVIRONMENT, LOOPBACK, SETTINGS, Tls, Workers, connected
 
 FOLDER = Path(__file__).parent
 NAME = "slurm"  # CLUSTER=slurm: the settings that come with the project
@@ -123,6 +123,7 @@ class SlurmWorkers(Workers):
         s = self.settings
         jobs = s.gpu if gpu else s.cpu
         arguments = ["--lifetime", f"{s.lifetime_minutes}m", "--lifetime-stagger", f"{s.stagger_minutes}m"]
+        arguments += ["--dashboard-address", f"{LOOPBACK}:0"]
         with writing(Path(s.logs)):  # the folder is made here
             return SLURMCluster(
                 queue=s.queue or None,
@@ -139,7 +140,7 @@ class SlurmWorkers(Workers):
                 job_script_prologue=[*EXPORTS, IMPORTS, *s.prologue],
                 job_extra_directives=[*s.directives, *jobs.directives],
                 worker_extra_args=[*arguments, *(["--resources", "GPU=1"] if gpu else [])],
-                scheduler_options={"dashboard_address": "127.0.0.1:0"},
+                scheduler_options={"dashboard_address": f"{LOOPBACK}:0"},
                 security=Tls(s.tls.ca, s.tls.certificate, s.tls.key).security() if s.tls else None,
             )
 

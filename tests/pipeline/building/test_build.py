@@ -19,8 +19,11 @@ from data_specs.dataset import load_info
 from data_specs.errors import UserError
 from data_specs.spec import Clips, Spec
 from pipeline.building.build import Request, _check_machine, build
-from pipeline.building.shards import Receipt, Share
+from pipeline.building.folder import BuildFolder
+from pipeline.building.manifest import write_clips
+from pipeline.building.shards import Receipt, Share, shard_tasks
 from pipeline.building.workers import LocalWorkers, RemoteWorkers
+from pipeline.melodies.plan import Plan
 from pipeline.sound.render import soundfont_path
 from pipeline.validate import validate
 from tests.pipeline.made_songs import contents
@@ -143,12 +146,15 @@ def test_growing_keeps_full_shards_and_equals_a_large_build(request_for, small_s
     assert "nothing to do (it has 10:3, which is kept)" in capsys.readouterr().out
 
 
-def test_other_settings_and_too_few_melodies_are_refused(request_for, built, small_spec, midi_folder, tmp_path):
+def test_other_settings_and_too_few_melodies_are_refused(request_for, built, small_spec, midi_folder, tmp_path, capsys):
     with pytest.raises(UserError, match=r"plan\.seed = 0"):
         build(request_for(small_spec.model_copy(update={"seed": 1}), midi_folder, built, formats=("audio",)))
     with pytest.raises(UserError, match="9000 train clips are asked for") as error:
         build(request_for(small_spec.with_clips(Clips(train=9000, valid=1)), midi_folder, tmp_path))
     assert "ACCEPT_FEWER=1" in str(error.value)
+    rejects = json.loads((tmp_path / "index" / "rejects.json").read_bytes())
+    assert rejects["duplicate file"]["count"] == 1
+    assert "       1 duplicate file\n" in capsys.readouterr().out
 
 
 def test_another_soundfont_is_refused(request_for, built, small_spec, midi_folder, tmp_path):
@@ -194,13 +200,39 @@ def test_a_worker_of_another_kind_that_joins_is_refused(built):
         _check_machine(receipt, "another kind", accept=False)
 
 
-def test_too_much_faulty_audio_ends_the_run_with_its_counts(request_for, small_spec, midi_folder, tmp_path):
+def test_too_much_faulty_audio_ends_the_run_with_its_counts(request_for, small_spec, midi_folder, tmp_path, capsys):
     silent = small_spec.model_copy(update={"rendering": small_spec.rendering.model_copy(update={"gain": 1e-9})})
     with pytest.raises(UserError, match=r"13 of 13 clips have faulty audio.*ACCEPT_FEWER=1"):
         build(request_for(silent, midi_folder, tmp_path, formats=("audio",)))
     rejects = json.loads((tmp_path / "PVT-audio" / "rejects.json").read_bytes())
     assert rejects["audio: silence"]["count"] == 13
+    assert "      13 audio: silence\n" in capsys.readouterr().out
     assert not (tmp_path / "PVT-audio" / "dataset.json").exists()
+
+
+def test_a_dataset_without_a_single_good_clip_is_finished_where_fewer_are_accepted(
+    request_for, small_spec, midi_folder, tmp_path
+):
+    silent = small_spec.model_copy(update={"rendering": small_spec.rendering.model_copy(update={"gain": 1e-9})})
+    assert build(request_for(silent, midi_folder, tmp_path, formats=("audio",), accept_fewer=True)) == 0
+    assert validate(tmp_path, ("audio",)) == 0
+    assert load_info(tmp_path / "PVT-audio")[0].splits["train"].clips == 0
+
+
+def test_a_shard_whose_clips_are_all_at_fault_has_no_rows(built, small_spec, tmp_path):
+    plan = Plan.open(built / "index" / f"plan-{load_info(built / 'PVT-disc')[0].plan_digest[:16]}")
+    tasks = shard_tasks("disc", "train", 10, small_spec.format("disc").shard_clips)
+    receipts = BuildFolder(built, "disc").receipts()
+    last = tasks[-1]
+    receipts["train", last.number] = receipts["train", last.number].model_copy(update={"levels_dbfs": {}})
+    write_clips(tmp_path / "clips.parquet", plan, tasks, receipts)
+    rows = pq.read_table(built / "PVT-disc" / "clips.parquet").to_pylist()
+    assert pq.read_table(tmp_path / "clips.parquet").to_pylist() == rows[: last.start]
+
+
+def test_force_and_shares_exclude_each_other(request_for, small_spec, midi_folder, tmp_path):
+    with pytest.raises(UserError, match="FORCE=1 would move aside what the other shares build"):
+        build(request_for(small_spec, midi_folder, tmp_path, force=True, share=Share(0, 2)))
 
 
 def test_force_moves_aside_and_deletes_nothing(request_for, small_spec, midi_folder, tmp_path):

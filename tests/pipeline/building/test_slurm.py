@@ -56,6 +56,7 @@ def test_a_dry_run_prints_the_scripts_and_submits_nothing(tmp_path, monkeypatch,
             assert f"{line}\n" in script
         assert script.index("module load fluidsynth") < script.index("--lifetime 225m --lifetime-stagger 10m")
         assert "export OMP_NUM_THREADS=1" in script
+        assert "--dashboard-address 127.0.0.1:0" in script
     assert "#SBATCH --cpus-per-task=16\n" in cpu
     assert "#SBATCH --mem=32G\n" in cpu
     assert "--nthreads 1" in cpu
