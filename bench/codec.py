@@ -41,12 +41,14 @@ def rows(context: Context) -> list[Row]:
         times_faster(PART, "encode one clip of 8 s with EnCodec, one thread each", alone, ALONE, PACKAGE, at_least(1)),
         shared_row(shared),
         *(
-            times_faster(PART, "encode an 8 s clip, one thread each", alone, own, PACKAGE, at_least(10))
-            for own in OWN.values()
+            times_faster(PART, f"encode an 8 s clip with {name}, one thread each", alone, own, PACKAGE, at_least(10))
+            for name, own in OWN.items()
         ),
         *(
-            times_faster(PART, f"encode, {CODEBOOKS} codebooks and back, 8 s, one thread each", whole, own, PACKAGE)
-            for own in OWN.values()
+            times_faster(
+                PART, f"encode with {name}, {CODEBOOKS} codebooks and back, 8 s, one thread each", whole, own, PACKAGE
+            )
+            for name, own in OWN.items()
         ),
     ]
 

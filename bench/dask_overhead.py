@@ -28,7 +28,7 @@ PART = "dask"
 FORMAT = "encodec"
 SHARD_CLIPS = 25
 WORK_SECONDS = 120.0  # of one thread, in all rounds of a short benchmark together
-ROUNDS, FULL_ROUNDS = 8, 24
+ROUNDS, FULL_ROUNDS = 8, 16
 LOOP, BARE, DASK_1, DASK_2 = "one plain loop", "two bare processes", "Dask, one worker", "Dask, two workers"
 _made: list[ShardBuilder] = []  # a bare process keeps its builder, as a worker does
 

@@ -268,11 +268,28 @@ FINISHING = (
     ),
     promise(
         "two runs in one OUT",
-        "the second is refused by the name of the first; the lock dies with its process; shares go side by side",
+        "the second is refused by the name of the first, also with FORCE; the lock dies with its process; shares go side "
+        "by side",
         "pipeline/building/test_folder.py::test_a_folder_is_held_by_one_build_or_by_several_different_shares "
         "data_specs/test_files.py::test_a_lock_is_refused_while_its_process_lives_and_free_once_it_is_killed "
-        "faults/test_disks.py::test_the_second_of_two_runs_in_one_folder_is_refused_by_name",
+        "faults/test_disks.py::test_the_second_of_two_runs_in_one_folder_is_refused_by_name "
+        "pipeline/building/test_build.py::test_force_and_shares_exclude_each_other",
         mutation("data_specs/files.py", "fcntl.LOCK_SH if shared else fcntl.LOCK_EX", "fcntl.LOCK_SH"),
+        mutation("pipeline/building/build.py", "stack.enter_context(folder.held())  # nobody", "pass  # nobody"),
+        mutation("pipeline/building/build.py", "if request.force and request.share is not None:", "if False:"),
+    ),
+    promise(
+        "formats of two plans in one OUT, finished or not",
+        "refused: an id is one performance in all formats of a folder",
+        "faults/test_disks.py::test_a_sibling_of_another_plan_is_refused_finished_or_not",
+        mutation("pipeline/building/build.py", 'standing.get("plan") != key["plan"]', "False"),
+    ),
+    promise(
+        "a shard, or a whole dataset, without a single good clip",
+        "finished where fewer are accepted, with an empty shard and no rows in clips.parquet",
+        "pipeline/building/test_build.py::test_a_shard_whose_clips_are_all_at_fault_has_no_rows "
+        "::test_a_dataset_without_a_single_good_clip_is_finished_where_fewer_are_accepted",
+        mutation("pipeline/building/manifest.py", "in filter(None, _batches(", "in filter(repr, _batches("),
     ),
     promise(
         "a dataset of an unknown version, or unfinished",

@@ -6,22 +6,33 @@ MACHINES = (
     promise(
         "kill -9 of worker, scheduler or client at drawn moments",
         "the same command ends with the same bytes",
-        "faults/test_kills.py::test_a_killed_process_costs_nothing_but_time ::test_killed_at_twenty_moments",
+        "faults/test_kills.py::test_a_killed_process_costs_nothing_but_time ::test_killed_at_twenty_moments "
+        "pipeline/building/test_build.py::test_a_worker_killed_in_mid_run_changes_nothing",
     ),
     promise(
         "a full or read-only disk, a quota",
-        "one sentence; what is finished stands, nothing is half-written",
+        "one sentence, from pipeline and trainer; what is finished stands, nothing is half-written",
         "faults/test_disks.py::test_a_disk_that_fills_up_on_the_workers "
         "::test_every_refusal_of_a_disk_is_one_sentence_and_leaves_nothing ::test_an_output_where_nobody_may_write "
-        "training/test_checkpoint.py::test_a_full_disk_keeps_what_stands",
+        "training/test_checkpoint.py::test_a_full_disk_keeps_what_stands "
+        "training/test_log.py::test_a_full_disk_is_one_sentence",
         mutation("data_specs/files.py", "temporary.unlink(missing_ok=True)", "pass"),
     ),
     promise(
         "a shard truncated, or with one bit flipped",
-        "found and named by the next run, by validate and by the reader",
+        "named by validate and by the reader; a truncated shard is made again by the next run, an altered one once it is "
+        "deleted",
         "faults/test_disks.py::test_a_truncated_shard_is_found_by_the_next_run "
         "::test_one_flipped_bit_is_named_and_the_shard_made_again_once_it_is_deleted "
         "training/test_shards.py::test_a_truncated_shard_is_refused_at_once",
+        mutation("pipeline/building/build.py", "file.is_file() and file.stat().st_size == size", "file.is_file()"),
+    ),
+    promise(
+        "shapes.txt, clips.parquet or dataset.json altered or lost",
+        "written again by the next run, the shards stand; an altered dataset.json is named first",
+        "faults/test_disks.py::test_what_stands_beside_the_shards_is_written_again",
+        mutation("pipeline/building/build.py", " and folder.says(_shapes(job))", ""),
+        mutation("pipeline/building/build.py", " and (folder.path / CLIPS_TABLE).is_file()", ""),
     ),
     promise(
         "a dataset.json of another spec",
@@ -38,7 +49,9 @@ MACHINES = (
     promise(
         "a curious neighbour on the network",
         "scheduler, workers and dashboard listen on loopback unless told otherwise",
-        "pipeline/building/test_cluster.py::test_only_this_machine_can_reach_scheduler_and_workers",
+        "pipeline/building/test_cluster.py::test_only_this_machine_can_reach_scheduler_and_workers "
+        "pipeline/building/test_slurm.py::test_a_dry_run_prints_the_scripts_and_submits_nothing",
+        mutation("pipeline/building/slurm/__init__.py", '["--dashboard-address", f"{LOOPBACK}:0"]', "[]"),
         mutation("pipeline/building/workers.py", 'LOOPBACK = "127.0.0.1"', 'LOOPBACK = "0.0.0.0"'),
         mutation(
             "pipeline/building/workers.py", ' dashboard_address=f"{LOOPBACK}:0"', ' dashboard_address="0.0.0.0:0"'
@@ -75,8 +88,9 @@ INPUT = (
         "shards with altered lengths, CRCs or fields; any bytes as a record",
         "only RecordError comes out, and only true records before it",
         "data_specs/test_records.py::test_a_damaged_file_raises_only_our_error_and_yields_only_true_records "
-        "::test_any_bytes_as_a_payload_raise_only_our_error "
+        "::test_any_bytes_as_a_payload_raise_only_our_error ::test_a_length_that_lies_under_a_true_crc_costs_no_memory "
         "faults/test_fuzz.py::test_a_damaged_dataset_raises_only_our_error_and_gives_only_true_clips",
+        mutation("data_specs/records.py", "if length > LARGEST_RECORD:", "if False:"),
     ),
     promise(
         "a dataset.json or shapes.txt that lies: sizes, dtypes, paths out of the folder",
@@ -125,7 +139,7 @@ INPUT = (
         mutation("data_specs/download.py", "if response.length:", "if None:"),
     ),
     promise(
-        "curve files with NaN, wrong order, points outside, nothing or a million points",
+        "curve files with NaN, wrong order, points outside, nothing, a million points or keys",
         "one sentence that says what is wrong",
         "data_specs/test_curves.py::test_bad_json_is_refused_in_one_sentence "
         "::test_no_text_raises_anything_but_a_sentence ::test_no_value_raises_anything_but_a_sentence "
@@ -133,12 +147,14 @@ INPUT = (
         "faults/test_fuzz.py::test_huge_curve_files_end_soon",
     ),
     promise(
-        "specs and configs with unknown keys or wrong types",
+        "specs and configs with unknown keys, wrong types, numbers that are not finite",
         "file, key and what was expected",
         "data_specs/test_spec.py::test_faults_are_named_with_file_and_key "
         "training/test_config.py::test_what_is_wrong_is_named "
         "faults/test_fuzz.py::test_mutated_specs_and_configs_raise_only_our_error",
         mutation("data_specs/spec.py", 'extra="forbid"', 'extra="ignore"'),
+        mutation("data_specs/spec.py", "allow_inf_nan=False", "allow_inf_nan=True"),
+        mutation("data_specs/spec.py", "if switch and kind", "if False and kind"),
     ),
     promise(
         "names from files on HTML pages",
