@@ -79,7 +79,7 @@ def test_wrong_arguments_are_one_sentence(
 def test_from_rendered_melodies(tmp_path: Path, kind: str, of_codes: float) -> None:
     """The whole way with the real sizes: a PVT-audio dataset of the project's tunes, then a codec fitted on it.
 
-    The spectrum comes back from both kinds, `of_codes` dB apart or less; the wave itself from the one that keeps phases.
+    The spectrum comes back from both, `of_codes` dB apart or less; the wave itself from the kind that keeps phases.
     """
     from pipeline.cli import main as pipeline
 
