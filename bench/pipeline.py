@@ -13,8 +13,9 @@ import torch
 
 from bench.material import CLIPS, SMALL, Context, command, plan, renderer, spec
 from bench.table import Row
+from data_specs.formats import FORMATS
 from data_specs.representations import representation
-from data_specs.spec import FORMATS, Clips
+from data_specs.spec import Clips
 from pipeline.building import shards
 from pipeline.building.shards import ShardBuilder, ShardTask
 

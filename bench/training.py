@@ -10,7 +10,7 @@ import torch
 
 from bench.material import ROOT, Context, dataset
 from bench.table import Row
-from data_specs.spec import FORMATS
+from data_specs.formats import FORMATS
 from training.config import config_path, load_config
 from training.diffusion import PARADIGMS
 from training.log import read_log

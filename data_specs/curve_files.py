@@ -24,7 +24,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from data_specs.curves import FEATURES, MAX_POINTS, RATE, Curve, Curves, Feature, Value, exact_number, time_sample
+from data_specs.controls import CONTROLS, Control
+from data_specs.controls.base import Value, exact_number
+from data_specs.curves import MAX_POINTS, RATE, Curve, Curves, time_sample
 from data_specs.errors import UserError
 
 VERSION = 1
@@ -94,10 +96,10 @@ def curves_of_value(value: Any, where: str = "curves") -> Curves:
     for name in value:
         if name == "version":
             continue
-        if name not in FEATURES:
-            raise UserError(f"{where}: unknown key {str(name)!r:.40}; known are version, {', '.join(FEATURES)}")
-        points, interpolation = _drawn(value[name], FEATURES[name], f"{where}: {name}")
-        curves[name] = _curve(points, interpolation, FEATURES[name], f"{where}: {name}", notices)
+        if name not in CONTROLS:
+            raise UserError(f"{where}: unknown key {str(name)!r:.40}; known are version, {', '.join(CONTROLS)}")
+        points, interpolation = _drawn(value[name], CONTROLS[name], f"{where}: {name}")
+        curves[name] = _curve(points, interpolation, CONTROLS[name], f"{where}: {name}", notices)
     return Curves(curves, tuple(dict.fromkeys(notices)))
 
 
@@ -113,8 +115,8 @@ def parse_csv(text: str, where: str = "curves") -> Curves:
         raise UserError(f"{where} is not CSV ({error})") from None
     header = [cell.strip().lower() for cell in rows[0][1]] if rows else []
     columns = header[1:]
-    if header[:1] != ["time"] or set(columns) - set(FEATURES) or len(set(columns)) < len(columns) or not columns:
-        raise UserError(f"{where} must begin with the header time and any of {', '.join(FEATURES)}, each once")
+    if header[:1] != ["time"] or set(columns) - set(CONTROLS) or len(set(columns)) < len(columns) or not columns:
+        raise UserError(f"{where} must begin with the header time and any of {', '.join(CONTROLS)}, each once")
     points: dict[str, list[Any]] = {name: [] for name in columns}
     for number, row in rows[1:]:
         if len(row) != len(header):
@@ -125,7 +127,7 @@ def parse_csv(text: str, where: str = "curves") -> Curves:
                 points[name].append([time, _cell(cell)])
     notices: list[str] = []
     curves = {
-        name: _curve(drawn, FEATURES[name].default, FEATURES[name], f"{where}: {name}", notices)
+        name: _curve(drawn, CONTROLS[name].default, CONTROLS[name], f"{where}: {name}", notices)
         for name, drawn in points.items()
         if drawn
     }
@@ -138,9 +140,9 @@ def curves_value(curves: Curves) -> dict[str, Any]:
     """The value of a JSON file that gives these curves again, in its shortest form."""
     value: dict[str, Any] = {"version": VERSION}
     for name, curve in curves.curves.items():
-        feature = FEATURES[name]
-        points = [[_plain(round(sample / RATE, 6)), _plain(feature.write(level))] for sample, level in curve.points]
-        if curve.interpolation != feature.default:
+        control = CONTROLS[name]
+        points = [[_plain(round(sample / RATE, 6)), _plain(control.write(level))] for sample, level in curve.points]
+        if curve.interpolation != control.default:
             value[name] = {"points": points, "interpolation": curve.interpolation}
         elif len(points) == 1 and points[0][0] == 0:
             value[name] = points[0][1]
@@ -164,18 +166,18 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _drawn(value: Any, feature: Feature, where: str) -> tuple[Any, Any]:
+def _drawn(value: Any, control: Control, where: str) -> tuple[Any, Any]:
     """(points, interpolation) from any of the three ways to write a curve."""
     if isinstance(value, Mapping):
         if unknown := set(value) - {"points", "interpolation"}:
             raise UserError(f"{where}: unknown key {min(map(str, unknown))!r:.40}; known are points, interpolation")
-        return value.get("points"), value.get("interpolation", feature.default)
-    return (value if isinstance(value, (list, tuple)) else [[0, value]]), feature.default
+        return value.get("points"), value.get("interpolation", control.default)
+    return (value if isinstance(value, (list, tuple)) else [[0, value]]), control.default
 
 
-def _curve(points: Any, interpolation: Any, feature: Feature, where: str, notices: list[str]) -> Curve:
-    if interpolation not in feature.interpolations:
-        choices = " or ".join(feature.interpolations)
+def _curve(points: Any, interpolation: Any, control: Control, where: str, notices: list[str]) -> Curve:
+    if interpolation not in control.interpolations:
+        choices = " or ".join(control.interpolations)
         raise UserError(f"{where}: interpolation {interpolation!r:.40} is not possible; write {choices}")
     if not isinstance(points, (list, tuple)) or not points:
         raise UserError(f"{where} has no points; leave the key out for a feature that is free")
@@ -188,7 +190,7 @@ def _curve(points: Any, interpolation: Any, feature: Feature, where: str, notice
             raise UserError(f"{at} is not a pair [seconds, value]")
         try:
             sample = time_sample(point[0])
-            value, notice = (None, "") if point[1] is None else feature.read(point[1])
+            value, notice = (None, "") if point[1] is None else control.read(point[1])
         except UserError as error:
             raise UserError(f"{at}: {error}") from None
         if notice:

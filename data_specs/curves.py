@@ -6,36 +6,29 @@ Times are integers: samples at 24 kHz, as everywhere in a dataset. Frame i looks
 on which side of an edge a frame lies. T frames, R rows of a feature.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from itertools import pairwise
-from numbers import Rational, Real
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_specs.controls import CHROMA_STEPS, MAX_VELOCITY, UNCONDITIONED
+from data_specs.controls import CONTROLS, INSTRUMENTS, UNCONDITIONED, VELOCITY, Control
+from data_specs.controls.base import Float32, Interpolation, Points, exact_number
 from data_specs.errors import UserError
 
 RATE = 24_000  # samples a second in which points are placed
 MAX_SECONDS = 600
 MAX_POINTS = 100_000
-REST = "rest"  # chroma of a rest: the same 0 as C, in words
-NOTES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
-
-Value: TypeAlias = float | str | None
-Interpolation = Literal["linear", "step"]
-Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Curve:
     """One feature over time: points (sample, value) in order. Two points at one time are a jump."""
 
-    points: tuple[tuple[int, Value], ...]
+    points: Points
     interpolation: Interpolation
 
     def __post_init__(self) -> None:
@@ -43,128 +36,6 @@ class Curve:
             raise ValueError("a curve has at least one point")
         if self.points[0][0] < 0 or any(after[0] < before[0] for before, after in pairwise(self.points)):
             raise ValueError("points are in order of time, from 0 on")
-
-
-class Feature(ABC):
-    """How one control feature is written by people and told to networks. A feature is one subclass and one line."""
-
-    default: Interpolation = "step"
-    interpolations: tuple[Interpolation, ...] = ("linear", "step")
-
-    @abstractmethod
-    def read(self, value: Any) -> tuple[Value, str]:
-        """A written value -> the value of a point, and a notice where it had to be changed (else empty).
-
-        Raises:
-            UserError: what is wrong with the value, without where it stands.
-        """
-
-    def write(self, value: Value) -> float | str | None:
-        """The inverse of `read`, in the form that is easiest to read."""
-        return value
-
-    def rows(self, instruments: Sequence[str]) -> int:
-        """Number of rows R."""
-        return 1
-
-    @abstractmethod
-    def column(self, value: Any, instruments: Sequence[str]) -> NDArray[np.float64]:
-        """A point's value -> one frame [R].
-
-        Raises:
-            UserError: a value that this dataset does not know.
-        """
-
-    @abstractmethod
-    def value(self, column: Float32, instruments: Sequence[str]) -> Value:
-        """One frame [R] -> a point's value; the inverse of `column`.
-
-        Raises:
-            UserError: a frame that no point can stand for.
-        """
-
-    def settle(self, frames: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Interpolated frames [R, T] -> values that occur in data."""
-        return frames
-
-
-class Velocity(Feature):
-    """Loudness of the note that plays, MIDI velocity / 127; 0 in rests. Drawn as lines."""
-
-    default: Interpolation = "linear"
-
-    def read(self, value: Any) -> tuple[Value, str]:
-        number = _number(value, "a velocity")
-        if not 0 <= number <= 1:
-            raise UserError(f"velocity {number:g} is outside 0..1; divide MIDI velocities by 127, write null for free")
-        return number, ""
-
-    def write(self, value: Value) -> float | str | None:
-        return float(str(np.float32(value))) if isinstance(value, float) else value
-
-    def column(self, value: Any, instruments: Sequence[str]) -> NDArray[np.float64]:
-        return np.array([value])
-
-    def value(self, column: Float32, instruments: Sequence[str]) -> Value:
-        return _shortest(column[0], "velocity")
-
-
-class Chroma(Feature):
-    """Pitch class of the note that plays, k/11 for k semitones above C; 0 in rests as well."""
-
-    def read(self, value: Any) -> tuple[Value, str]:
-        if isinstance(value, str):
-            return (REST if value.strip().lower() == REST else _pitch_class(value) / CHROMA_STEPS), ""
-        number = _number(value, "a chroma")
-        if not 0 <= number <= 1:
-            raise UserError(f"chroma {number:g} is outside 0..1; write a note name such as F#, k/11, or null for free")
-        k = round(number * CHROMA_STEPS)
-        changed = abs(number * CHROMA_STEPS - k) > 0.01
-        return k / CHROMA_STEPS, f"chroma {number:g} taken as {k}/{CHROMA_STEPS} ({NOTES[k]})" if changed else ""
-
-    def write(self, value: Value) -> float | str | None:
-        return NOTES[round(value * CHROMA_STEPS)] if isinstance(value, float) else value
-
-    def column(self, value: Any, instruments: Sequence[str]) -> NDArray[np.float64]:
-        return np.array([0.0 if value == REST else value])
-
-    def value(self, column: Float32, instruments: Sequence[str]) -> Value:
-        number = _shortest(column[0], "chroma")
-        return None if number is None else round(number * CHROMA_STEPS) / CHROMA_STEPS
-
-    def settle(self, frames: NDArray[np.float64]) -> NDArray[np.float64]:
-        # Between two notes a line becomes the chromatic scale: no other values exist in data.
-        return np.asarray(np.floor(frames * CHROMA_STEPS + 0.5) / CHROMA_STEPS)
-
-
-class Instruments(Feature):
-    """Which instrument plays: one row each, 1 for the one that does."""
-
-    interpolations: tuple[Interpolation, ...] = ("step",)
-
-    def read(self, value: Any) -> tuple[Value, str]:
-        if not isinstance(value, str) or not value.strip():
-            raise UserError(f"{_shown(value)} is no instrument; write its name in quotes, or null for free")
-        return value.strip(), ""
-
-    def rows(self, instruments: Sequence[str]) -> int:
-        return len(instruments)
-
-    def column(self, value: Any, instruments: Sequence[str]) -> NDArray[np.float64]:
-        if value not in instruments:
-            raise UserError(f"instrument {_shown(value)} is not known here; choose from {', '.join(instruments)}")
-        return np.array([float(name == value) for name in instruments])
-
-    def value(self, column: Float32, instruments: Sequence[str]) -> Value:
-        if (column == UNCONDITIONED).all():
-            return None
-        playing = np.flatnonzero(column)
-        if len(playing) != 1 or column[playing[0]] != 1:
-            raise UserError("instruments are neither one at a time nor free; curves cannot describe that")
-        return instruments[playing[0]]
-
-
-FEATURES: dict[str, Feature] = {"velocity": Velocity(), "chroma": Chroma(), "instruments": Instruments()}
 
 
 @dataclass(frozen=True)
@@ -187,11 +58,11 @@ class Curves:
     @property
     def instruments(self) -> tuple[str, ...]:
         """Names of the instruments that occur, in order of appearance."""
-        points = self.curves["instruments"].points if "instruments" in self.curves else ()
+        points = self.curves[INSTRUMENTS].points if INSTRUMENTS in self.curves else ()
         return tuple(dict.fromkeys(str(value) for _, value in points if value is not None))
 
     def arrays(self, instruments: Sequence[str], samples: int, frames: int, hop: int) -> dict[str, Float32]:
-        """The control arrays of a clip, float32: [T] for features of one row, [R, T] for instruments; -1 is free.
+        """The control arrays of a clip, float32: [T] for features of one row, [R, T] for others; -1 is free.
 
         Args:
             instruments: names of the dataset's instruments, in the order of their rows.
@@ -208,13 +79,13 @@ class Curves:
                 f"move it, or ask for more with SECONDS="
             )
         found: dict[str, Float32] = {}
-        for name, feature in FEATURES.items():
+        for name, control in CONTROLS.items():
             curve = self.curves.get(name)
             if curve is None:
-                rows = np.full((feature.rows(instruments), frames), UNCONDITIONED)
+                rows = np.full((control.rows(len(instruments)), frames), UNCONDITIONED)
             else:
-                rows = _sampled(curve, feature, instruments, frames, hop)
-            found[name] = (rows if name == "instruments" else rows[0]).astype(np.float32)
+                rows = _sampled(curve, control, instruments, frames, hop)
+            found[name] = (rows[0] if control.one_row else rows).astype(np.float32)
         return found
 
     def without(self, name: str) -> "Curves":
@@ -233,14 +104,14 @@ class Curves:
             UserError: arrays that curves cannot describe.
         """
         curves = {}
-        for name, feature in FEATURES.items():
+        sounding = np.asarray(arrays[VELOCITY]) != 0
+        for name, control in CONTROLS.items():
             frames = np.atleast_2d(np.asarray(arrays[name], np.float32))
             changes = np.flatnonzero(np.any(frames[:, 1:] != frames[:, :-1], axis=0)) + 1
-            starts = [0, *changes.tolist()]
-            points = tuple((start * hop, feature.value(frames[:, start], instruments)) for start in starts)
-            if name == "chroma":  # 0 is a C or a rest; only the velocity tells which
-                silent = np.asarray(arrays["velocity"]) == 0
-                points = tuple((at, REST if value == 0 and silent[at // hop] else value) for at, value in points)
+            points = tuple(
+                (start * hop, control.value(frames[:, start], bool(sounding[start]), instruments))
+                for start in (0, *changes.tolist())
+            )
             if any(value is not None for _, value in points):
                 curves[name] = Curve(points, "step")
         return cls(curves)
@@ -251,21 +122,9 @@ class Curves:
 
         Sampled at any hop it gives what `data_specs.controls.controls` gives for the same notes.
         """
-        velocity: list[tuple[int, Value]] = [(0, 0.0)]
-        chroma: list[tuple[int, Value]] = [(0, REST)]
-        for onset, offset, pitch, loudness in np.asarray(notes).tolist():
-            played: list[tuple[list[tuple[int, Value]], Value, Value]] = [
-                (velocity, loudness / MAX_VELOCITY, 0.0),
-                (chroma, pitch % 12 / CHROMA_STEPS, REST),
-            ]
-            for points, value, silence in played:
-                if points[-1][0] == onset:  # the rest before it has no length
-                    points.pop()
-                points += [(onset, value), (offset, silence)]
-        curves = {"velocity": Curve(tuple(velocity), "step"), "chroma": Curve(tuple(chroma), "step")}
-        if instrument is not None:
-            curves["instruments"] = Curve(((0, instrument),), "step")
-        return cls(curves)
+        listed = np.asarray(notes).tolist()
+        points = {name: control.of_notes(listed, instrument) for name, control in CONTROLS.items()}
+        return cls({name: Curve(found, "step") for name, found in points.items() if found})
 
 
 def free_spans(values: NDArray[Any]) -> list[tuple[int, int]]:
@@ -275,10 +134,10 @@ def free_spans(values: NDArray[Any]) -> list[tuple[int, int]]:
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
-def _sampled(curve: Curve, feature: Feature, instruments: Sequence[str], frames: int, hop: int) -> NDArray[np.float64]:
-    rows = np.full((feature.rows(instruments), frames), UNCONDITIONED)
+def _sampled(curve: Curve, control: Control, instruments: Sequence[str], frames: int, hop: int) -> NDArray[np.float64]:
+    rows = np.full((control.rows(len(instruments)), frames), UNCONDITIONED)
     firsts = [min(frames, -(-sample // hop)) for sample, _ in curve.points] + [frames]
-    columns = [None if value is None else feature.column(value, instruments) for _, value in curve.points] + [None]
+    columns = [None if value is None else control.column(value, instruments) for _, value in curve.points] + [None]
     for k, (start, stop) in enumerate(pairwise(firsts)):
         column, following = columns[k], columns[k + 1]
         if column is None or start == stop:
@@ -286,9 +145,9 @@ def _sampled(curve: Curve, feature: Feature, instruments: Sequence[str], frames:
         if curve.interpolation == "linear" and following is not None:
             here, there = curve.points[k][0], curve.points[k + 1][0]
             share = (np.arange(start, stop) * hop - here) / (there - here)
-            rows[:, start:stop] = feature.settle(column[:, None] + (following - column)[:, None] * share)
+            rows[:, start:stop] = control.settle(column[:, None] + (following - column)[:, None] * share)
         else:
-            rows[:, start:stop] = feature.settle(column[:, None])
+            rows[:, start:stop] = control.settle(column[:, None])
     return rows
 
 
@@ -312,45 +171,3 @@ def time_sample(value: Any) -> int:
     if not 0 <= seconds <= MAX_SECONDS:
         raise UserError(f"time {seconds:.6g} s is outside 0..{MAX_SECONDS} s")
     return int(seconds * RATE + Decimal("0.5"))
-
-
-def _number(value: Any, what: str) -> float:
-    return float(exact_number(value, what))
-
-
-def exact_number(value: Any, what: str) -> Decimal:
-    """Exactly what was written: 0.1 is a tenth, not the binary fraction next to it."""
-    if isinstance(value, bool) or not isinstance(value, (Real, Decimal)):
-        raise UserError(f"{_shown(value)} is not {what}")
-    try:
-        if isinstance(value, Rational):
-            number = Decimal(int(value.numerator)) / Decimal(int(value.denominator))
-        else:
-            number = value if isinstance(value, Decimal) else Decimal(repr(float(value)))
-    except (InvalidOperation, OverflowError):
-        raise UserError(f"{_shown(value)} is not {what}") from None
-    if not number.is_finite():
-        raise UserError(f"{_shown(value)} is not {what}")
-    return number
-
-
-def _shortest(value: np.float32, what: str) -> float | None:
-    """The shortest decimal that gives the same float32 again; None for free."""
-    if value == UNCONDITIONED:
-        return None
-    if not 0 <= value <= 1:
-        raise UserError(f"{what} {value:g} is neither in 0..1 nor free (-1)")
-    return float(str(value))
-
-
-def _pitch_class(name: str) -> int:
-    text = name.strip().replace("♯", "#").replace("♭", "b")
-    natural, accidentals = text[:1].upper(), text[1:]
-    if natural not in NOTES or natural == "" or accidentals not in ("", "#", "b"):
-        raise UserError(f"{_shown(name)} is no note; write C, C#, Db, D ... B, or rest")
-    return (NOTES.index(natural) + {"": 0, "#": 1, "b": -1}[accidentals]) % 12
-
-
-def _shown(value: Any) -> str:
-    text = str(value) if isinstance(value, (Real, Decimal)) and not isinstance(value, bool) else repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

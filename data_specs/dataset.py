@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from data_specs.controls import CONTROLS
 from data_specs.errors import UserError
 from data_specs.records import LARGEST_RECORD, REBUILD, RecordLayout
 from data_specs.spec import SPLITS, Spec, Strict, validated
@@ -53,9 +54,7 @@ def clip_features(shape: tuple[int, ...], dtype: str, frames: int, instruments: 
     """The features of one clip: `data` of a representation's `shape`, and the controls at its `frames`."""
     return (
         Feature("data", dtype, shape),
-        Feature("velocity", "float32", (frames,)),
-        Feature("chroma", "float32", (frames,)),
-        Feature("instruments", "float32", (instruments, frames)),
+        *(Feature(name, "float32", control.shape(frames, instruments)) for name, control in CONTROLS.items()),
     )
 
 
@@ -77,8 +76,8 @@ def parse_shapes(text: str, where: str) -> tuple[Feature, ...]:
             raise UserError(f"{where} line {number} is not `name dtype dim ...`: {line!r:.80}; {REBUILD}")
         features.append(Feature(name, dtype, tuple(map(int, dims))))
     names = [feature.name for feature in features]
-    if sorted(names) != ["chroma", "data", "instruments", "velocity"]:
-        raise UserError(f"{where} names the features {names}; expected data, velocity, chroma and instruments")
+    if sorted(names) != sorted(["data", *CONTROLS]):
+        raise UserError(f"{where} names the features {names}; expected data, {', '.join(CONTROLS)}; {REBUILD}")
     if sum(feature.size for feature in features) > LARGEST_RECORD:
         raise UserError(f"{where} describes records beyond {LARGEST_RECORD >> 20} MiB; {REBUILD}")
     return tuple(features)

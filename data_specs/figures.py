@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from data_specs.controls import CHROMA_STEPS, UNCONDITIONED
-from data_specs.curves import NOTES, RATE, free_spans
+from data_specs.controls import CHROMA_STEPS, NOTES, UNCONDITIONED
+from data_specs.curves import RATE, free_spans
 from data_specs.spectrogram import HOP, RANGE_DB, band_hz, ceiling_db, mel_db
 
 if TYPE_CHECKING:

@@ -14,11 +14,10 @@ import pydantic
 from pydantic import Field
 
 from data_specs.errors import UserError
+from data_specs.formats import FORMATS, KINDS, check_format
 
-FORMATS = ("audio", "cqt", "encodec", "disc")
 SPLITS = ("train", "valid")
 SYNTH_BLOCK = 64  # samples: FluidSynth starts and ends notes on the blocks it computes
-CODEC_FORMATS = ("encodec", "disc")  # the formats that a codec makes
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -152,23 +151,6 @@ class Format(Strict):
     chunk_clips: Positive  # clips computed at once: part of the bytes, since batches round differently
 
 
-class Formats(Strict):
-    """The four formats."""
-
-    audio: Format
-    cqt: Format
-    encodec: Format
-    disc: Format
-
-    @pydantic.model_validator(mode="after")
-    def _dtypes(self) -> Self:
-        for name in FORMATS:
-            dtype = getattr(self, name).dtype
-            if (dtype == "int16") != (name == "disc"):
-                raise ValueError(f"formats.{name}.dtype cannot be {dtype}; disc stores int16, the others floats")
-        return self
-
-
 class Spec(Strict):
     """Everything that decides a dataset."""
 
@@ -182,7 +164,17 @@ class Spec(Strict):
     modulation: Modulation = Modulation()
     rendering: Rendering
     codec: Codec
-    formats: Formats
+    formats: dict[str, Format]
+
+    @pydantic.field_validator("formats")
+    @classmethod
+    def _formats(cls, formats: dict[str, Format]) -> dict[str, Format]:
+        for name, stored in formats.items():
+            if name not in KINDS:
+                raise ValueError(f"there is no format {name!r:.40}; expected {', '.join(FORMATS)}")
+            if (stored.dtype == "int16") != KINDS[name].codes:
+                raise ValueError(f"formats.{name}.dtype cannot be {stored.dtype}; codes are int16, all else floats")
+        return formats
 
     @pydantic.model_validator(mode="after")
     def _instruments(self) -> Self:
@@ -197,10 +189,15 @@ class Spec(Strict):
         return tuple(instrument.name for instrument in self.instruments)
 
     def format(self, name: str) -> Format:
-        """The storage of format `name`."""
+        """The storage of format `name`.
+
+        Raises:
+            UserError: no such format, or the spec leaves it out.
+        """
         check_format(name)
-        chosen: Format = getattr(self.formats, name)
-        return chosen
+        if name not in self.formats:
+            raise UserError(f"the spec {self.name} does not say how {name} is stored; add {name} to its [formats]")
+        return self.formats[name]
 
     def clips_of(self, name: str, split: str) -> int:
         """Number of clips that format `name` has in `split`."""
@@ -210,8 +207,8 @@ class Spec(Strict):
 
     def with_clips(self, clips: Clips) -> "Spec":
         """The spec with `clips` in every format: caps give way, since the user asked for a number."""
-        formats = {n: self.format(n).model_copy(update={"train": None, "valid": None}) for n in FORMATS}
-        return self.model_copy(update={"clips": clips, "formats": Formats(**formats)})
+        formats = {n: stored.model_copy(update={"train": None, "valid": None}) for n, stored in self.formats.items()}
+        return self.model_copy(update={"clips": clips, "formats": formats})
 
     def plan_key(self) -> dict[str, Any]:
         """What decides which performances there are: everything but the sources' content, CLIPS, sound and storage."""
@@ -224,15 +221,9 @@ class Spec(Strict):
         stored = self.format(name).model_dump(mode="json", include={"dtype", "shard_clips", "chunk_clips"})
         key: dict[str, Any] = {"format": name, "rendering": self.rendering.model_dump(mode="json"), "storage": stored}
         del key["rendering"]["soundfont"]  # its digest counts, not where it lies
-        if name == "disc":
+        if KINDS[name].codes:
             key["codebooks"] = self.codec.codebooks
         return key
-
-
-def check_format(name: str) -> None:
-    """Raise UserError unless `name` is one of the formats."""
-    if name not in FORMATS:
-        raise UserError(f"FORMAT={name} is not known; choose from {', '.join(FORMATS)}, a comma list, or all")
 
 
 def frame_rate(sample_rate: int, hop: int) -> Fraction:

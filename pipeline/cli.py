@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from data_specs.commands import Parser, run
 from data_specs.errors import UserError
-from data_specs.spec import FORMATS, Clips, Spec, check_format, load_spec
+from data_specs.formats import FORMATS, check_format
+from data_specs.spec import Clips, Spec, load_spec
 
 if TYPE_CHECKING:
     from pipeline.building.workers import Workers
@@ -128,7 +129,7 @@ def parse_formats(text: str) -> tuple[str, ...]:
     Raises:
         UserError: a format that is not known.
     """
-    names = FORMATS if text == "all" else tuple(name.strip() for name in text.split(","))
+    names = tuple(FORMATS) if text == "all" else tuple(name.strip() for name in text.split(","))
     for name in names:
         check_format(name)
     return tuple(name for name in FORMATS if name in names)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_specs.curves import NOTES, RATE
+from data_specs.controls import NOTES
+from data_specs.curves import RATE
 from data_specs.figures import INSTRUMENT_COLOURS
 from data_specs.files import write_bytes
 from data_specs.page import Markup, document, element, section, table, tiles

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from data_specs.controls import CHROMA_STEPS, MAX_VELOCITY
 from data_specs.dataset import MANIFEST, DatasetInfo, Feature, folder_name, layout, load_info
 from data_specs.errors import UserError
+from data_specs.formats import FORMATS
 from data_specs.records import RecordError
 from data_specs.representations import Representation, representation
-from data_specs.spec import FORMATS, SPLITS
+from data_specs.spec import SPLITS
 from pipeline.building.manifest import CLIPS_TABLE, REJECTS
 from pipeline.melodies.plan import Plan
 

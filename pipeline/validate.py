@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from data_specs.controls import CONTROLS
 from data_specs.dataset import MANIFEST, DatasetInfo, Feature, folder_name, layout, load_info
 from data_specs.errors import UserError
+from data_specs.formats import FORMATS
 from data_specs.records import RecordError, RecordLayout
-from data_specs.spec import FORMATS
 
 CLIPS_TABLE = "clips.parquet"
 EXAMPLES = 3  # of each fault that are printed
@@ -141,28 +142,17 @@ def _non_finite(arrays: dict[str, np.ndarray], info: DatasetInfo) -> bool:
 
 def _out_of_range(arrays: dict[str, np.ndarray], info: DatasetInfo) -> bool:
     data = arrays["data"]
-    if info.format == "disc":
+    if data.dtype.kind == "i":
         return bool(data.min() < 0 or data.max() > 1023)
     return info.format == "audio" and bool(np.abs(data).max() > 1)
 
 
 def _silent(arrays: dict[str, np.ndarray], info: DatasetInfo) -> bool:
-    return not arrays["data"].any() and info.format != "disc"
+    return not arrays["data"].any() and arrays["data"].dtype.kind != "i"
 
 
 def _controls(arrays: dict[str, np.ndarray], info: DatasetInfo) -> bool:
-    velocity, chroma, instruments = (arrays[name] for name in ("velocity", "chroma", "instruments"))
-    steps = chroma * 11
-    return bool(
-        velocity.min() < 0
-        or velocity.max() > 1
-        or not velocity.any()
-        or np.abs(steps - np.round(steps)).max() > 1e-4
-        or not np.isin(steps.round(), np.arange(12)).all()
-        or chroma[velocity == 0].any()
-        or not np.array_equal(instruments.sum(0), np.ones(instruments.shape[1]))
-        or (instruments != instruments[:, :1]).any()
-    )
+    return any(control.faulty(arrays) for control in CONTROLS.values())
 
 
 ARRAY_CHECKS: dict[str, Callable[[dict[str, np.ndarray], DatasetInfo], bool]] = {

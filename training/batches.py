@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_specs.controls import UNCONDITIONED
 from data_specs.errors import UserError
-from training.conditioning import UNCONDITIONED, ControlLayout
+from training.conditioning import ControlLayout
 from training.config import Optimization, Training
 from training.order import clips_at, uniform
 from training.shards import Dataset

@@ -11,10 +11,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from data_specs.controls import FEATURES
+from data_specs.controls import CONTROLS, UNCONDITIONED
 from data_specs.errors import UserError
-
-UNCONDITIONED = -1.0  # a feature set to this value says nothing
 
 
 @dataclass(frozen=True)
@@ -27,10 +25,11 @@ class ControlLayout:
     def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]]) -> Self:
         """From shapes of one clip's features as shapes.txt has them: `(T,)` is one row, `(N, T)` are N.
 
-        The order is that of `FEATURES`, then of names, whatever the order of `shapes`: a model read from a snapshot,
+        The order is that of `CONTROLS`, then of names, whatever the order of `shapes`: a model read from a snapshot,
         whose JSON may list keys in any order, must stack as it did in training.
         """
-        names = sorted(shapes, key=lambda name: (FEATURES.index(name) if name in FEATURES else len(FEATURES), name))
+        order = list(CONTROLS)
+        names = sorted(shapes, key=lambda name: (order.index(name) if name in order else len(order), name))
         return cls(tuple((name, 1 if len(shapes[name]) == 1 else shapes[name][0]) for name in names))
 
     @property

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from data_specs.errors import UserError
-from data_specs.spec import FORMATS, Positive, Share, Strict, validated
+from data_specs.formats import FORMATS
+from data_specs.spec import Positive, Share, Strict, validated
 
 CONFIGS = Path(__file__).parent / "configs"
 DEFAULT_FORMAT = "encodec"  # where a paradigm can be trained on it

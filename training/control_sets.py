@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from data_specs.controls import CONTROLS
 from data_specs.curve_files import READERS, read_curves
-from data_specs.curves import FEATURES, Curves
+from data_specs.curves import Curves
 from data_specs.dataset import MANIFEST, DatasetInfo, folder_name
 from data_specs.errors import UserError
 from data_specs.representations import representation
@@ -82,7 +83,7 @@ def dataset_clips(folder: Path, split: str, indices: Sequence[int], format_name:
     found = []
     for index in indices:
         clip, clip_id = _read(data, index)
-        arrays = {name: clip[name].numpy() for name in FEATURES}
+        arrays = {name: clip[name].numpy() for name in CONTROLS}
         curves = Curves.of_arrays(arrays, names, data.info.hop)
         sound, label = _sound(data.info, clip["data"], _original(audio, index, clip_id))
         found.append(ControlSet(f"{split}-{index:05d}-{curves.instruments[0]}", curves, sound, label))

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_specs.controls import CONTROLS
 from data_specs.curve_files import curves_value
-from data_specs.curves import FEATURES, Curves
+from data_specs.curves import Curves
 from data_specs.figures import Panel, panels_figure, png
 from data_specs.files import atomic_write, write_bytes
 from training.control_sets import ControlSet
@@ -56,7 +57,7 @@ def write_free_grid(run: Run, chosen: ControlSet, folder: Path, *, seconds: floa
     """
     samples = sample_count(run, seconds)
     curves = fitted(chosen, samples)
-    columns = {"all": curves} | {f"{name} free": curves.without(name) for name in FEATURES if name in curves.curves}
+    columns = {"all": curves} | {f"{name} free": curves.without(name) for name in CONTROLS if name in curves.curves}
     controls = control_rows(run, list(columns.values()), samples)
     same_noise = [0] * len(columns)
     found = sample_controls(run, controls, samples, settings=settings, indices=same_noise, progress=True)

@@ -18,7 +18,8 @@ from bench.node.work import Call, Facts
 from data_specs.dataset import MANIFEST, folder_name
 from data_specs.errors import UserError
 from data_specs.files import locked
-from data_specs.spec import FORMATS, SPLITS, Clips
+from data_specs.formats import FORMATS, KINDS
+from data_specs.spec import SPLITS, Clips
 
 VALID_SHARE = 8  # train clips to a valid clip
 LEAST_VALID = 16
@@ -123,11 +124,10 @@ def second_size(
 
 def seconds_a_clip(name: str, facts: Facts) -> float:
     """As measured, or as the pipeline reckons where a call was killed between a build and its mark."""
-    from pipeline.building.build import SECONDS_PER_CLIP
 
     if facts["built"] and "seconds" in facts:
         return float(facts["seconds"] / facts["built"])
-    return SECONDS_PER_CLIP[name] / len(os.sched_getaffinity(0))
+    return KINDS[name].seconds / len(os.sched_getaffinity(0))
 
 
 def _within(train: int, *bounds: Clips | None) -> Clips:

@@ -13,8 +13,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from data_specs.controls import CHROMA_STEPS, UNCONDITIONED
-from data_specs.curves import NOTES, RATE, free_spans
+from data_specs.controls import CHROMA_STEPS, NOTES, UNCONDITIONED
+from data_specs.curves import RATE, free_spans
 from data_specs.figures import COLOUR_MAP, INSTRUMENT_COLOURS
 from data_specs.page.markup import Markup, element, joined
 from data_specs.spectrogram import RANGE_DB, ceiling_db, mel_db

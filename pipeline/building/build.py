@@ -14,8 +14,9 @@ from tqdm import tqdm
 from data_specs.dataset import layout, load_manifest
 from data_specs.errors import UserError
 from data_specs.files import file_sha256, move_aside, value_digest, write_json
+from data_specs.formats import FORMATS, KINDS
 from data_specs.representations import Representation, representation
-from data_specs.spec import CODEC_FORMATS, FORMATS, SPLITS, Spec
+from data_specs.spec import SPLITS, Spec
 from pipeline.building import machine
 from pipeline.building.cluster import Cluster
 from pipeline.building.folder import BuildFolder
@@ -29,9 +30,7 @@ from pipeline.rejects import Rejects
 from pipeline.sound.render import soundfont_path
 
 MOST_FAULTS = 0.01  # share of clips whose audio may be at fault before the run stops
-# Seconds one clip takes on one core of a 2026 server, for the estimate that is printed before work starts.
-SECONDS_PER_CLIP = {"audio": 0.015, "cqt": 0.05, "encodec": 0.02, "disc": 0.04}
-SECONDS_PER_CLIP_ENCODEC = 0.8
+SECONDS_PER_CLIP_ENCODEC = 0.5  # on one core, for the estimate that is printed before work starts
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,7 @@ def _print_plan(plan: Plan, rejects: Rejects, jobs: Sequence[Job], waiting: Sequ
         if job not in waiting:
             print(f"{line}  stands in {job.folder.path}: nothing to do{_more_stand(job, asked)}")
             continue
-        seconds = SECONDS_PER_CLIP_ENCODEC if "encodec_24khz" in job.stored.label else SECONDS_PER_CLIP[job.stored.name]
+        seconds = SECONDS_PER_CLIP_ENCODEC if "encodec_24khz" in job.stored.label else KINDS[job.stored.name].seconds
         minutes = clips * seconds / workers / 60
         print(f"{line} {size / 1e9:8.2f} GB {len(job.tasks) + 4:>6} files, about {max(minutes, 0.1):.1f} min")
 
@@ -212,7 +211,7 @@ def _build_format(job: Job, cluster: Cluster, request: Request) -> None:
     """Build the missing shards of one format and finish its folder."""
     folder = job.folder
     folder.open(job.key)
-    gpu = job.stored.name in CODEC_FORMATS and cluster.has_gpu()
+    gpu = KINDS[job.stored.name].codec and cluster.has_gpu()
     kind = _machine_kind(cluster, gpu, request.accept_device)
     mine = [task for task in job.tasks if request.share is None or request.share.holds(task)]
     todo = folder.missing(mine, kind, request.accept_device)

@@ -14,7 +14,7 @@ from typing import Annotated, Protocol
 import numpy as np
 from pydantic import Field
 
-from data_specs.controls import controls
+from data_specs.controls import INSTRUMENTS, VELOCITY, control_arrays
 from data_specs.dataset import Feature, clip_features, layout, shard_name
 from data_specs.errors import UserError
 from data_specs.files import atomic_write
@@ -228,8 +228,8 @@ def encode_chunk(
 
 def record_arrays(clip: PlannedClip, data: np.ndarray, features: Sequence[Feature], hop: int) -> dict[str, np.ndarray]:
     """What one clip's record holds, as stored: its array, its controls and its id."""
-    _, velocity, _, instruments = features
-    curves = controls(clip.notes, clip.instrument, instruments.shape[0], velocity.shape[0], hop)
-    arrays = {"data": data, **curves.arrays()}
+    shapes = {feature.name: feature.shape for feature in features}
+    played = control_arrays(clip.notes, clip.instrument, shapes[INSTRUMENTS][0], shapes[VELOCITY][0], hop)
+    arrays = {"data": data, **played}
     values = {f.name: np.ascontiguousarray(arrays[f.name], f.stored_dtype) for f in features}
     return {**values, "id": np.frombuffer(clip.id.encode(), np.uint8)}

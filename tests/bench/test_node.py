@@ -18,7 +18,8 @@ from bench.node import clips, handover, models, needs, stages
 from bench.node.models import MODELS
 from bench.node.work import Call, OutOfTime
 from data_specs.errors import UserError
-from data_specs.spec import FORMATS, Clips
+from data_specs.formats import FORMATS
+from data_specs.spec import Clips
 from training import checkpoint
 
 ROOT = Path(__file__).parents[2]

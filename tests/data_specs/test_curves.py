@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_specs.controls import controls
+from data_specs.controls import NOTES, controls
 from data_specs.curve_files import as_curves, curves_of_value, curves_value, parse_csv, parse_json, read_curves
-from data_specs.curves import NOTES, Curve, Curves, free_spans
+from data_specs.curves import Curve, Curves, free_spans
 from data_specs.errors import UserError
 
 PVT = ("piano", "violin", "trumpet")

@@ -4,7 +4,8 @@ import pytest
 
 from data_specs.errors import UserError
 from data_specs.files import value_digest
-from data_specs.spec import FORMATS, Clips, check_format, load_spec
+from data_specs.formats import FORMATS, check_format
+from data_specs.spec import Clips, load_spec
 
 MINIMAL = """
 name = "mine"
@@ -63,7 +64,7 @@ def test_the_plan_does_not_depend_on_clips_path_sound_or_storage_but_on_all_else
 
 def test_a_format_depends_on_its_own_storage_and_sound_only():
     spec = load_spec()
-    other = spec.formats.model_copy(update={"cqt": spec.formats.cqt.model_copy(update={"dtype": "float16"})})
+    other = spec.formats | {"cqt": spec.format("cqt").model_copy(update={"dtype": "float16"})}
     changed = spec.model_copy(update={"formats": other})
     assert changed.format_key("cqt") != spec.format_key("cqt")
     assert changed.format_key("audio") == spec.format_key("audio")

@@ -96,7 +96,7 @@ def small_shards(train: int, valid: int) -> Spec:
         for name in ("audio", "cqt", "encodec", "disc")
     }
     source = spec.source.model_copy(update={"key_shifts": (0,), "clips_per_song": 4})
-    return spec.model_copy(update={"formats": spec.formats.model_copy(update=formats), "source": source})
+    return spec.model_copy(update={"formats": formats, "source": source})
 
 
 def contents(out: Path) -> dict[str, str]:

@@ -133,11 +133,15 @@ CONTENT = (
         "frame i looks at sample i * hop; onset inclusive, offset exclusive; 0 in rests but for the instrument",
         "data_specs/test_controls.py::test_equals_the_definition "
         "::test_edges_are_onset_inclusive_offset_exclusive_and_frame_1920_is_after_the_end",
-        mutation("data_specs/controls.py", 'side="right") - 1', 'side="left") - 1'),
-        mutation("data_specs/controls.py", "samples[sounding] < offset[", "samples[sounding] <= offset["),
-        mutation("data_specs/controls.py", "dtype=np.int64) * hop", "dtype=np.int64) * hop + hop // 2"),
-        mutation("data_specs/controls.py", "one_hot[instrument] = 1.0", "one_hot[instrument] = features[0] > 0"),
-        mutation("data_specs/controls.py", "% 12 / CHROMA_STEPS", "% 12 / 12"),
+        mutation("data_specs/controls/base.py", 'side="right") - 1', 'side="left") - 1'),
+        mutation("data_specs/controls/base.py", "samples[sounding] < offset[", "samples[sounding] <= offset["),
+        mutation("data_specs/controls/base.py", "dtype=np.int64) * hop", "dtype=np.int64) * hop + hop // 2"),
+        mutation(
+            "data_specs/controls/instruments.py",
+            "one_hot[played.instrument] = 1.0",
+            "one_hot[played.instrument] = played.sounding",
+        ),
+        mutation("data_specs/controls/chroma.py", "played.pitch % 12 / CHROMA_STEPS", "played.pitch % 12 / 12"),
     ),
     promise(
         "a clip is rendered after others, or alone",
@@ -256,7 +260,7 @@ FINISHING = (
             "if True:",
         ),
         mutation("pipeline/building/build.py", '"soundfont": file_sha256(soundfont),', '"soundfont": "",'),
-        mutation("data_specs/spec.py", 'if name == "disc":\n            key', "if True:\n            key"),
+        mutation("data_specs/spec.py", "if KINDS[name].codes:\n            key", "if True:\n            key"),
     ),
     promise(
         "shards of another kind of machine",

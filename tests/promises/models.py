@@ -14,7 +14,23 @@ DATA = (
         "none is imported; pipeline and training never import each other",
         "test_layout.py::test_imports_go_one_way training/test_loop.py::test_training_imports_no_tensorflow",
         mutation("training/order.py", "import zlib", "import mido\nimport zlib"),
-        mutation("data_specs/controls.py", "import numpy as np", "import numpy as np\nimport pipeline.melodies.melody"),
+        mutation(
+            "data_specs/controls/base.py", "import numpy as np", "import numpy as np\nimport pipeline.melodies.melody"
+        ),
+    ),
+    promise(
+        "another representation, control, paradigm, backbone or way for controls to enter",
+        "one class and one entry; shards, their reader, curve files, networks and sampling follow",
+        "pipeline/test_extending.py::test_another_representation_is_one_class_and_one_entry "
+        "::test_another_control_is_one_class_and_one_entry "
+        "training/diffusion/test_continuous.py::test_another_paradigm_is_one_class_and_one_line "
+        "training/networks/test_networks.py::test_another_backbone_is_one_class_and_one_line "
+        "::test_another_way_of_control_is_one_class_and_one_line",
+        mutation(
+            "data_specs/controls/base.py", "return (frames,) if self.one_row else", "return (frames,) if True else"
+        ),
+        mutation("data_specs/dataset.py", 'sorted(["data", *CONTROLS])', 'sorted(["data", *list(CONTROLS)[:3]])'),
+        mutation("training/shards.py", "for place, target in targets:", "for place, target in targets[:4]:"),
     ),
     promise(
         "a record altered on the disk",

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data_specs.controls import FEATURES
+from data_specs.controls import CONTROLS
 from data_specs.errors import UserError
 from data_specs.files import write_bytes, write_json
 from training.diffusion.guidance import Weights
@@ -69,8 +69,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.clips < 2:
             raise UserError(f"CLIPS={self.clips} cannot be judged; take 2 or more, better 200")
-        if unknown := [name for name in self.free if name not in FEATURES]:
-            raise UserError(f"FREE names {', '.join(unknown)}; features that can be left free: {', '.join(FEATURES)}")
+        if unknown := [name for name in self.free if name not in CONTROLS]:
+            raise UserError(f"FREE names {', '.join(unknown)}; features that can be left free: {', '.join(CONTROLS)}")
 
 
 @dataclass
@@ -161,7 +161,7 @@ def run_controls(run: Run, batch: dict[str, Tensor], samples: int, hop: int) -> 
     """
     frames = torch.arange(run.representation.frames(samples))
     at = (frames * run.data.hop // hop).clamp(max=batch["velocity"].shape[-1] - 1)
-    return run.data.layout.stack({name: batch[name][..., at] for name in FEATURES})
+    return run.data.layout.stack({name: batch[name][..., at] for name in run.data.layout.names})
 
 
 def ceiling(run: Run, judge: Judge, clips: int) -> dict[str, Any]:

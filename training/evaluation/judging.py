@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_specs.controls import FEATURES, Controls
+from data_specs.controls import CONTROLS, FEATURES, Controls
 from data_specs.errors import UserError
 from training.evaluation.adherence import Listened, Ratios, anchors, averages, listen, measure, read_controls
 from training.evaluation.asked import Asked
@@ -57,7 +57,7 @@ class Real:
         count = self.count if count is None else min(count, self.count)
         for first in range(0, count, BATCH):
             batch = self.clips.gather(np.arange(first, min(first + BATCH, count)))
-            cut = {name: batch[name][..., : self.frames] for name in FEATURES}
+            cut = {name: batch[name][..., : self.frames] for name in CONTROLS}
             yield {"data": batch["data"][..., : self.samples].float(), **cut}
 
     def asked(self, batch: Mapping[str, Tensor]) -> list[Asked]:

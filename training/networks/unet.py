@@ -14,9 +14,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from data_specs.controls import UNCONDITIONED
 from data_specs.errors import UserError
 from data_specs.spec import Strict
-from training.conditioning import UNCONDITIONED, ControlLayout
+from training.conditioning import ControlLayout
 from training.networks.codes import ClassLogits, CodeEmbedding
 from training.networks.control import ControlBranch, build_branches
 from training.networks.layers import (

@@ -1,0 +1,69 @@
+"""The control feature `chroma`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_specs.controls.base import Control, Float32, Played, Points, Value, note_points, number, shortest, shown
+from data_specs.errors import UserError
+
+CHROMA_STEPS = 11  # divides a pitch class 0..11
+REST = "rest"  # chroma of a rest: the same 0 as C, in words
+NOTES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+
+
+class Chroma(Control):
+    """Pitch class of the note that plays, k/11 for k semitones above C; 0 in rests as well."""
+
+    name = "chroma"
+
+    def of_played(self, played: Played) -> NDArray[Any]:
+        return np.where(played.sounding, played.pitch % 12 / CHROMA_STEPS, 0)
+
+    def faulty(self, arrays: Mapping[str, NDArray[Any]]) -> bool:
+        chroma = arrays[self.name]
+        steps = chroma * CHROMA_STEPS
+        return bool(
+            np.abs(steps - np.round(steps)).max() > 1e-4
+            or not np.isin(steps.round(), np.arange(12)).all()
+            or chroma[arrays["velocity"] == 0].any()
+        )
+
+    def of_notes(self, notes: Sequence[Sequence[int]], instrument: str | None) -> Points:
+        return note_points(notes, lambda pitch, velocity: pitch % 12 / CHROMA_STEPS, REST)
+
+    def read(self, value: Any) -> tuple[Value, str]:
+        if isinstance(value, str):
+            return (REST if value.strip().lower() == REST else _pitch_class(value) / CHROMA_STEPS), ""
+        level = number(value, "a chroma")
+        if not 0 <= level <= 1:
+            raise UserError(f"chroma {level:g} is outside 0..1; write a note name such as F#, k/11, or null for free")
+        k = round(level * CHROMA_STEPS)
+        changed = abs(level * CHROMA_STEPS - k) > 0.01
+        return k / CHROMA_STEPS, f"chroma {level:g} taken as {k}/{CHROMA_STEPS} ({NOTES[k]})" if changed else ""
+
+    def write(self, value: Value) -> float | str | None:
+        return NOTES[round(value * CHROMA_STEPS)] if isinstance(value, float) else value
+
+    def column(self, value: Any, instruments: Sequence[str]) -> NDArray[np.float64]:
+        return np.array([0.0 if value == REST else value])
+
+    def value(self, column: Float32, sounding: bool, instruments: Sequence[str]) -> Value:
+        level = shortest(column[0], "chroma")
+        if level == 0 and not sounding:  # 0 is a C or a rest
+            return REST
+        return None if level is None else round(level * CHROMA_STEPS) / CHROMA_STEPS
+
+    def settle(self, frames: NDArray[np.float64]) -> NDArray[np.float64]:
+        # Between two notes a line becomes the chromatic scale: no other values exist in data.
+        return np.asarray(np.floor(frames * CHROMA_STEPS + 0.5) / CHROMA_STEPS)
+
+
+def _pitch_class(name: str) -> int:
+    text = name.strip().replace("♯", "#").replace("♭", "b")
+    natural, accidentals = text[:1].upper(), text[1:]
+    if natural not in NOTES or natural == "" or accidentals not in ("", "#", "b"):
+        raise UserError(f"{shown(name)} is no note; write C, C#, Db, D ... B, or rest")
+    return (NOTES.index(natural) + {"": 0, "#": 1, "b": -1}[accidentals]) % 12
