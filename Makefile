@@ -169,7 +169,7 @@ types: $(ready)  ## mypy
 test: $(ready)  ## the tests, under eight minutes on two cores
 	$(pytest) --dist loadfile
 
-test-slow: $(ready)  ## the long tests, an hour and a half on two cores
+test-slow: $(ready)  ## the long tests, twenty minutes on two cores
 	$(pytest) -m slow
 
 bench: $(ready)  ## every figure beside its baseline, within 20 minutes: MIDI (bench/results.md)

@@ -22,7 +22,7 @@ from pipeline.building.shards import ShardBuilder, ShardTask
 PART = "pipeline"
 ALONE_CLIPS = 40  # built by one worker whose stages are timed
 # Stage -> functions of pipeline.building.shards; what is left of the time is writing, digests and statistics.
-STAGES = {"render": "render_clips", "encode": "encode_chunk", "controls": "controls"}
+STAGES = {"render": "render_clips", "encode": "encode_chunk", "controls": "control_arrays"}
 WRITE = "write"
 
 

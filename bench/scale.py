@@ -13,7 +13,7 @@ from bench.table import Row, at_most
 
 PART = "scale"
 FORMAT = "encodec"
-TRAIN, VALID = 400, 80
+TRAIN, VALID = 190, 30
 FACTORS = (1, 4, 16)
 
 

@@ -120,7 +120,7 @@ class Curves:
     def of_notes(cls, notes: NDArray[Any], instrument: str | None) -> "Curves":
         """From a melody: integers [n, 4] of onset and offset in samples, MIDI pitch, velocity; one note at a time.
 
-        Sampled at any hop it gives what `data_specs.controls.controls` gives for the same notes.
+        Sampled at any hop it gives what `data_specs.controls.control_arrays` gives for the same notes.
         """
         listed = np.asarray(notes).tolist()
         points = {name: control.of_notes(listed, instrument) for name, control in CONTROLS.items()}

@@ -77,7 +77,9 @@ def parse_shapes(text: str, where: str) -> tuple[Feature, ...]:
         features.append(Feature(name, dtype, tuple(map(int, dims))))
     names = [feature.name for feature in features]
     if sorted(names) != sorted(["data", *CONTROLS]):
-        raise UserError(f"{where} names the features {names}; expected data, {', '.join(CONTROLS)}; {REBUILD}")
+        raise UserError(
+            f"{where} names the features {names}; expected data, {', '.join(CONTROLS)}; build it again with FORCE=1"
+        )
     if sum(feature.size for feature in features) > LARGEST_RECORD:
         raise UserError(f"{where} describes records beyond {LARGEST_RECORD >> 20} MiB; {REBUILD}")
     return tuple(features)

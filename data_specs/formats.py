@@ -55,7 +55,7 @@ KINDS: dict[str, Kind] = {
     "audio": Kind(_audio, seconds=0.015),
     "cqt": Kind(_cqt, seconds=0.05),
     "encodec": Kind(_encodec, seconds=0.02, codec=True),
-    "disc": Kind(_disc, seconds=0.04, codec=True, codes=True),
+    "disc": Kind(_disc, seconds=0.05, codec=True, codes=True),
 }
 FORMATS = KINDS.keys()  # in the order in which they are built
 

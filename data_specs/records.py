@@ -21,7 +21,7 @@ HEADER = struct.Struct("<QI")
 FOOTER = struct.Struct("<I")
 LENGTH = struct.Struct("<Q")
 LARGEST_RECORD = 2**28  # bytes; a hundred times the largest format's, and nothing that a reader could not hold
-REBUILD = "the file is damaged: delete it and run make dataset again"
+REBUILD = "the file is damaged: delete it and run the same make dataset again"
 MASK_DELTA = 0xA282EAD8  # TFRecord stores rotated, shifted CRCs, since a CRC over data that holds CRCs is weak
 
 _LEN = 2  # protobuf wire type of length-delimited fields, the only one these messages use

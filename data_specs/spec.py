@@ -36,7 +36,7 @@ class Strict(pydantic.BaseModel):
         kind = cls.model_fields[info.field_name or ""].annotation
         switch = any(isinstance(one, bool) for one in (value if isinstance(value, list | tuple) else (value,)))
         if switch and kind is not Any and bool not in (kind, *get_args(kind)):
-            raise ValueError("true or false stands where a number or a text is expected")
+            raise ValueError("true or false stands where something else is expected")
         return value
 
 
@@ -255,7 +255,9 @@ def load_spec(name: str = "sample") -> Spec:
     path = spec_path(name)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML ({error}); mend it or take a copy of a shipped spec") from error
     return validated(Spec, values, str(path))
 

@@ -171,7 +171,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _add_controls(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Writes velocity, chroma and instrument of a melody as a curve file, to be given as CONTROLS."
+    parser.description = "Writes the control features of a melody as a curve file, to be given as CONTROLS."
     add = parser.add_argument
     add("midi", type=Path, metavar="FILE", help="a MIDI file")
     add("--out", type=Path, metavar="FILE", help="the curve file (beside the MIDI file, ending in .json)")

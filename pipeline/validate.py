@@ -15,6 +15,8 @@ from data_specs.formats import FORMATS
 from data_specs.records import RecordError, RecordLayout
 
 CLIPS_TABLE = "clips.parquet"
+# Faults of single files, which another build does not have; the others it would have again.
+DAMAGE = ("missing shard", "wrong size", "wrong sha256", "damaged record", "clips.parquet unreadable", "ids differ")
 EXAMPLES = 3  # of each fault that are printed
 BLOCK = 1 << 24  # bytes read at once, at least a record
 
@@ -40,7 +42,7 @@ def validate(data: Path, formats: tuple[str, ...] | None) -> int:
         UserError: there is no finished dataset to check.
     """
     folders = _folders(data, formats)
-    faults = 0
+    faults, damaged = 0, False
     songs: dict[str, set[str]] = {"train": set(), "valid": set()}
     print(f"{'dataset':22}{'clips':>9}{'shards':>8}{'GB':>8}  faults")
     for folder in folders:
@@ -52,8 +54,9 @@ def validate(data: Path, formats: tuple[str, ...] | None) -> int:
         for kind, count in sorted(findings.counts.items()):
             print(f"  {kind}: {count}, for example {'; '.join(findings.examples[kind])}")
         faults += sum(findings.counts.values())
-    if faults:
-        print("delete the files that are at fault and run make dataset again: it builds those alone")
+        damaged = damaged or any(kind in DAMAGE for kind in findings.counts)
+    if damaged:
+        print("delete the files that are damaged and run the same make dataset again: it makes those alone")
     if shared := songs["train"] & songs["valid"]:
         print(f"  leakage: {len(shared)} songs have clips in train and in valid, for example {min(shared)}")
         faults += len(shared)

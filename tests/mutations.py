@@ -11,10 +11,12 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,9 +71,10 @@ def fails(tests: Sequence[str], folder: Path) -> bool:
     process = context.Process(target=_run, args=(list(tests), str(folder)))
     process.start()
     process.join(SECONDS)
-    if process.is_alive():
-        process.kill()
-        process.join()
+    assert process.pid
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # what the tests have left running, too
+    process.join()
     return process.exitcode != 0
 
 

@@ -27,9 +27,11 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     try:
         found = [json.loads(line) for line in lines]
-        return [{"step": int(line["step"]), **line} for line in found]
+        if all(type(line["step"]) is int for line in found):
+            return found
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise UserError(f"{path} holds a line that no run has written; take it out, or move the file away") from None
+        pass
+    raise UserError(f"{path} holds a line that no run has written; take it out, or move the file away")
 
 
 @dataclass

@@ -43,17 +43,18 @@ class _Place(NamedTuple):
         Whole clips are one row, [B, 1, bytes]: one long copy, as fast as memory, instead of many short ones.
         """
         view = array.reshape(len(array), self.rows, -1).view(np.uint8)
+        if view[0].size == self.stop - self.start:
+            view = view.reshape(len(view), 1, -1)
         if not np.may_share_memory(view, array):
             raise ValueError(f"the tensor for {self.name} has strides that bytes cannot be copied into")
-        whole = view[0].size == self.stop - self.start
-        return view.reshape(len(view), 1, -1) if whole else view
+        return view
 
 
 class Dataset:
     """The clips of one split, in the order of the plan.
 
-    `dataset[i]` is a dict of tensors as they are stored (`data`, `velocity`, `chroma`, `instruments`, shapes in
-    `features`) and the clip's `id`. Each record's CRC32C is checked when it is first read.
+    `dataset[i]` is a dict of tensors as they are stored (`data` and the control features, shapes in `features`) and the
+    clip's `id`. Each record's CRC32C is checked when it is first read.
 
     Args:
         folder: a PVT-<format> folder, or the folder above it when `format_name` is given.

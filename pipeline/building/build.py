@@ -89,12 +89,16 @@ def _build(request: Request, soundfont: Path, stored: dict[str, Representation],
     for job in jobs:
         if job.folder not in in_the_way:
             job.folder.check_key(job.key)
+            job.folder.check_records(layout(features_of(job.spec, job.stored)).size)
     _check_siblings(request, jobs[0].key)
     with ExitStack() as stack:
-        for folder in [] if request.dry_run else in_the_way:
-            stack.enter_context(folder.held())  # nobody is at work in it; the lock goes aside with its file
+        moved = [] if request.dry_run else in_the_way
+        for folder in moved:
+            if folder.path.is_dir():
+                stack.enter_context(folder.held())  # nobody is at work in it; the lock goes aside with its file
+        for folder in moved:
             print(f"{folder.path} is now {move_aside(folder.path)}")
-        waiting = [job for job in jobs if not _stands(job)]
+        waiting = [job for job in jobs if job.folder in in_the_way or not _stands(job)]
         _print_plan(plan, rejects, jobs, waiting, cluster.size())
         if request.dry_run or not waiting:
             return 0
@@ -113,14 +117,19 @@ def _job(request: Request, plan: Plan, rejects: Rejects, stored: Representation,
         "soundfont": file_sha256(soundfont),
         "transform": stored.digest,
     }
+    folder = BuildFolder(request.out, name)
+    standing = {} if request.force else folder.planned()  # a repair keeps what stands, whatever is asked for
     tasks = [
         task
         for split in SPLITS
         for task in shard_tasks(
-            name, split, min(spec.clips_of(name, split), plan.count(split)), spec.format(name).shard_clips
+            name,
+            split,
+            min(max(spec.clips_of(name, split), standing.get(split, 0)), plan.count(split)),
+            spec.format(name).shard_clips,
         )
     ]
-    return Job(spec, plan, rejects, stored, soundfont, key, BuildFolder(request.out, name), tuple(tasks))
+    return Job(spec, plan, rejects, stored, soundfont, key, folder, tuple(tasks))
 
 
 def _check_siblings(request: Request, key: dict[str, Any]) -> None:
@@ -183,17 +192,17 @@ def _print_plan(plan: Plan, rejects: Rejects, jobs: Sequence[Job], waiting: Sequ
         size = clips * layout(features_of(job.spec, job.stored)).size
         line = f"  {job.stored.label:24}{asked['train']:>8} train {asked['valid']:>7} valid {len(job.tasks):>6} shards"
         if job not in waiting:
-            print(f"{line}  stands in {job.folder.path}: nothing to do{_more_stand(job, asked)}")
+            print(f"{line}  stands in {job.folder.path}: nothing to do{_more_stand(job)}")
             continue
         seconds = SECONDS_PER_CLIP_ENCODEC if "encodec_24khz" in job.stored.label else KINDS[job.stored.name].seconds
         minutes = clips * seconds / workers / 60
         print(f"{line} {size / 1e9:8.2f} GB {len(job.tasks) + 4:>6} files, about {max(minutes, 0.1):.1f} min")
 
 
-def _more_stand(job: Job, asked: dict[str, int]) -> str:
-    info = load_manifest(job.folder.path)
-    standing = {split: info.splits[split].planned for split in SPLITS}
-    return "" if standing == asked else f" (it has {standing['train']}:{standing['valid']}, which is kept)"
+def _more_stand(job: Job) -> str:
+    standing = job.folder.planned()
+    more = any(standing[split] > job.spec.clips_of(job.stored.name, split) for split in SPLITS)
+    return f" (it has {standing['train']}:{standing['valid']}, which is kept)" if more else ""
 
 
 def _machine_kind(cluster: Cluster, gpu: bool, accept: bool) -> str:

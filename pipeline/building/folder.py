@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from data_specs.controls import CONTROLS
 from data_specs.dataset import MANIFEST, SHAPES, folder_name, shard_name
 from data_specs.errors import UserError
 from data_specs.files import file_sha256, locked, remove_temporaries, value_digest, write_bytes, write_json
@@ -28,6 +29,7 @@ class BuildFolder:
         self.format = format_name
         self.build = self.path / ".build"
         self.manifest = self.path / MANIFEST
+        self.former = self.path / f"{MANIFEST}.old"
         self.key_file = self.build / KEY
 
     @contextmanager
@@ -72,6 +74,25 @@ class BuildFolder:
                 return found
         return None
 
+    def check_records(self, size: int) -> None:
+        """Raise UserError when shards that stand here hold records of another size than `size` bytes."""
+        if any(receipt.bytes != receipt.clips * size for receipt in self.receipts().values()):
+            raise UserError(
+                f"the records in {self.path} hold other features than this program's (data, {', '.join(CONTROLS)}); "
+                f"choose another folder with OUT=, or FORCE=1 to move the old one aside"
+            )
+
+    def planned(self) -> dict[str, int]:
+        """Clips of each split that the dataset here was made of, also while it is grown or repaired; none without."""
+        for path in (self.manifest, self.former):
+            if path.is_file():
+                splits = _read_json(path).get("splits")
+                try:
+                    return {split: int(splits[split]["planned"]) for split in SPLITS}  # type: ignore[index]
+                except (KeyError, TypeError, ValueError):
+                    raise _damaged(path) from None
+        return {}
+
     def says(self, shapes: str) -> bool:
         """Whether shapes.txt stands here with this text."""
         path = self.path / SHAPES
@@ -83,7 +104,7 @@ class BuildFolder:
         if not self.key_file.is_file():
             write_json(self.key_file, key)
         with suppress(FileNotFoundError):  # not finished before, or another share has done it
-            self.manifest.replace(self.manifest.with_name(f"{MANIFEST}.old"))
+            self.manifest.replace(self.former)
 
     def receipts(self) -> dict[tuple[str, int], Receipt]:
         """Receipts of shards whose file stands with the size it had, by (split, number)."""
@@ -132,7 +153,7 @@ class BuildFolder:
         write_bytes(self.build / f"{receipt.split}-{receipt.number:05d}.json", content)
 
     def finish(self, manifest: dict[str, Any], shapes: str, tasks: Sequence[ShardTask]) -> None:
-        """Write shapes.txt and, last, dataset.json; shards of an earlier, smaller dataset go away."""
+        """Write shapes.txt and, last, dataset.json; shards that belong to no part of it go away."""
         current = {self.path / task.file for task in tasks}
         for split in {task.split for task in tasks}:
             for file in (self.path / split).glob(f"{folder_name(self.format)}-*.tfrecord"):
@@ -140,7 +161,7 @@ class BuildFolder:
                     file.unlink()
         write_bytes(self.path / SHAPES, shapes.encode())
         write_json(self.manifest, manifest)
-        self.manifest.with_name(f"{MANIFEST}.old").unlink(missing_ok=True)
+        self.former.unlink(missing_ok=True)
         for folder in (self.path, self.build, *(self.path / split for split in SPLITS)):
             remove_temporaries(folder)
 
@@ -159,7 +180,7 @@ def _damaged(path: Path) -> UserError:
     """Manifest and receipts are written again where they are missing; what the shards are made of only the key says."""
     if path.name == KEY:
         return UserError(f"{path} is damaged; FORCE=1 moves the folder aside and builds it again")
-    return UserError(f"{path} is damaged; delete it and run make dataset again")
+    return UserError(f"{path} is damaged; delete it and run the same make dataset again")
 
 
 def _differences(old: Any, new: Any, name: str = "") -> Iterable[tuple[str, Any, Any]]:

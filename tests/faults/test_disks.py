@@ -9,8 +9,11 @@ import time
 
 import pytest
 
+from data_specs.controls import CONTROLS
+from data_specs.dataset import load_manifest
 from data_specs.errors import UserError
 from data_specs.files import atomic_write
+from data_specs.spec import Clips
 from pipeline.building.cluster import Cluster
 from pipeline.building.workers import LocalWorkers
 from pipeline.validate import validate
@@ -125,16 +128,43 @@ def test_what_stands_beside_the_shards_is_written_again(order, remote, copy, sam
     assert {path: path.stat().st_mtime_ns for path in copy.rglob("*.tfrecord")} == shards
 
 
+@pytest.mark.parametrize("lost", ["shapes.txt", "train/*-00000-of-*"])
+def test_a_repair_that_asks_for_fewer_clips_keeps_those_that_stand(order, remote, copy, lost):
+    before, standing = contents(copy), load_manifest(copy / "PVT-audio")
+    next((copy / "PVT-audio").glob(lost)).unlink()
+    smaller = order.request.spec.with_clips(Clips(train=5, valid=1))
+    assert order.build(copy, remote, spec=smaller) == 0
+    assert load_manifest(copy / "PVT-audio") == standing.model_copy(
+        update={"spec": smaller}
+    )  # which says what was asked
+    assert {name for name, digest in contents(copy).items() if digest != before[name]} == {"PVT-audio/dataset.json"}
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_shards_with_other_features_are_refused_and_stay_until_they_are_moved_aside(
+    order, remote, copy, same, force, monkeypatch
+):
+    before = contents(copy)
+    with monkeypatch.context() as patch:
+        patch.setitem(CONTROLS, "louder", CONTROLS["velocity"])
+        if not force:
+            with pytest.raises(UserError, match=r"hold other features than this program's .*louder\).*FORCE=1"):
+                order.build(copy, remote)
+            assert contents(copy) == before
+            return
+        assert order.build(copy, remote, force=True, dry_run=True) == 0
+        assert contents(copy) == before
+    assert order.build(copy, remote, force=True) == 0
+    assert (copy / "PVT-audio.old-1" / "dataset.json").is_file()
+
+
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_sibling_of_another_plan_is_refused_finished_or_not(order, remote, copy, finished):
-    other = copy / "PVT-disc" / ".build"
-    other.mkdir(parents=True)
-    key = json.loads((copy / "PVT-audio" / ".build" / "key.json").read_bytes())
-    (other / "key.json").write_text(json.dumps(key | {"plan": {**key["plan"], "seed": 5}}))
-    if finished:
-        shutil.copy(copy / "PVT-audio" / "dataset.json", copy / "PVT-disc")
-        assert order.build(copy, remote) == 0  # what stands in it counts
-        return
+    (copy / "PVT-disc" / ".build").mkdir(parents=True)
+    source = copy / "PVT-audio" / ("dataset.json" if finished else ".build/key.json")
+    value = json.loads(source.read_bytes())
+    (value["format_key"] if finished else value)["plan"]["seed"] = 5
+    (copy / "PVT-disc" / source.relative_to(copy / "PVT-audio")).write_text(json.dumps(value))
     with pytest.raises(UserError, match=r"PVT-disc was built from another plan"):
         order.build(copy, remote)
 

@@ -248,11 +248,12 @@ FINISHING = (
         ),
     ),
     promise(
-        "another spec, SoundFont or codec in a folder that stands",
+        "another spec, SoundFont or codec, or other control features, in a folder that stands",
         "refused by the name of the key, nothing is overwritten; FORCE moves aside",
         "pipeline/building/test_folder.py::test_another_key_is_refused_by_name "
         "pipeline/building/test_build.py::test_other_settings_and_too_few_melodies_are_refused "
         "::test_another_soundfont_is_refused ::test_force_moves_aside_and_deletes_nothing "
+        "faults/test_disks.py::test_shards_with_other_features_are_refused_and_stay_until_they_are_moved_aside "
         "data_specs/test_spec.py::test_a_format_depends_on_its_own_storage_and_sound_only",
         mutation(
             "pipeline/building/folder.py",
@@ -260,6 +261,7 @@ FINISHING = (
             "if True:",
         ),
         mutation("pipeline/building/build.py", '"soundfont": file_sha256(soundfont),', '"soundfont": "",'),
+        mutation("pipeline/building/folder.py", "receipt.bytes != receipt.clips * size", "False"),
         mutation("data_specs/spec.py", "if KINDS[name].codes:\n            key", "if True:\n            key"),
     ),
     promise(

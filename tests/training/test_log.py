@@ -29,7 +29,11 @@ def test_lines_beyond_the_state_are_made_again(tmp_path):
     assert read_log(tmp_path) == []
 
 
-@pytest.mark.parametrize("line", [b"\xff\xfe", b"5", b'{"loss": 1.0}', b'{"step": "x"}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "line",
+    [b"\xff\xfe", b"5", b'{"loss": 1.0}', b'{"step": "3"}', b'{"step": Infinity}', b'{"step": true}', b"[" * 100_000],
+    ids=lambda line: line[:15].decode(errors="replace"),
+)
 def test_a_line_of_another_hand_is_named(tmp_path, line):
     (tmp_path / "log.jsonl").write_bytes(b'{"step": 1}\n' + line + b"\n")
     with pytest.raises(UserError, match=r"log\.jsonl holds a line that no run has written"):

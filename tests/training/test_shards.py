@@ -65,6 +65,16 @@ def test_gather_reuses_what_it_is_given(encodec_data):
     assert torch.equal(out["data"][1], dataset[5]["data"])
 
 
+def test_tensors_that_are_part_of_wider_ones_are_refused(encodec_data):
+    """Bytes would go into a copy, and the tensor stay as it was."""
+    data = Dataset(encodec_data[0])
+    out = data.empty(2)
+    wider = torch.zeros(2, 128, 700)
+    with pytest.raises(ValueError, match="strides that bytes cannot be copied into"):
+        data.gather(np.arange(2), out | {"data": wider[..., :600]})
+    assert not wider.any()
+
+
 def test_indices_from_the_end_and_outside(encodec_data):
     dataset = Dataset(encodec_data[0])
     assert dataset[-1]["id"] == dataset[12]["id"]

@@ -9,6 +9,12 @@ if [[ ! "${1:-}" =~ ^[1-9][0-9]*$ ]]; then
 fi
 shares=$1
 shift
+for option in "$@"; do
+  if [[ $option == --force* ]]; then
+    echo "error: --force would move aside what other shares build; move the old folder away by hand, then submit without it" >&2
+    exit 2
+  fi
+done
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 plan=$(sbatch --parsable "$here/plan.sbatch" "$@")
 shards=$(sbatch --parsable --dependency="afterok:${plan%%;*}" --array="0-$((shares - 1))" "$here/shards.sbatch" "$@")
