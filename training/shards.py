@@ -106,7 +106,10 @@ class Dataset:
         """One clip; negative indices count from the end."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.folder} has {len(self)} {self.split} clips, there is no clip {index}")
-        values = self._layout.values(self._record(index % len(self)))
+        index %= len(self)
+        number, within = self._place_of(index)
+        self._check(index, number, within)
+        values = self._layout.values(self._records[number][within])
         clip: Clip = {f.name: torch.from_numpy(_array(f, values[f.name])) for f in self.features}
         clip["id"] = values["id"].tobytes().decode("ascii", "backslashreplace")
         return clip
@@ -161,11 +164,14 @@ class Dataset:
         # Bytes are copied, not values: arrays in a record are not aligned, and rows of bytes go through memcpy.
         targets = [(place, place.byte_rows(out[place.name].numpy())) for place in self._places]
         for row, (index, start) in enumerate(zip(indices.tolist(), starts.tolist(), strict=True)):
-            record = self._record(index)
+            number, within = self._place_of(index)
+            record = self._records[number][within]
             for place, target in targets:
                 source = record[place.start : place.stop].reshape(target.shape[1], -1)
                 first = start * place.frame_bytes
                 target[row] = source[:, first : first + target.shape[-1]]
+            # After the copy, which has fetched the record faster than a checksum could.
+            self._check(index, number, within)
         return out
 
     def _open(self, shard: Shard, in_memory: bool) -> mmap.mmap | bytes:
@@ -186,26 +192,27 @@ class Dataset:
             raise UserError(f"{path} has {len(content)} bytes instead of {shard.bytes}; {advice}")
         return content
 
-    def _record(self, index: int) -> NDArray[np.uint8]:
-        """Bytes of one record, uint8 [size], checked when it is read for the first time."""
+    def _place_of(self, index: int) -> tuple[int, int]:
+        """The number of a clip's shard, and the number of its record there."""
         number = bisect_right(self._ends, index)
-        within = index - (self._ends[number] - self._shards[number].clips)
-        record: NDArray[np.uint8] = self._records[number][within]
+        return number, index - (self._ends[number] - self._shards[number].clips)
+
+    def _check(self, index: int, number: int, within: int) -> None:
+        """Raise RecordError for an altered record, when it is read for the first time."""
         if self._verify and not self._touched[index]:
             try:
-                self._layout.check(record, f"record {within}")
+                self._layout.check(self._records[number][within], f"record {within}")
             except RecordError as error:
                 raise RecordError(f"{self.folder / self._shards[number].file}: {error}") from None
         self._touched[index] = True
-        return record
 
     def _announce(self, indices: NDArray[np.int64]) -> None:
         """Ask the kernel to read all records that are new to us at once, instead of one page fault at a time."""
         for index in indices[~self._touched[indices]].tolist():
-            number = bisect_right(self._ends, index)
+            number, within = self._place_of(index)
             buffer = self._buffers[number]
             if isinstance(buffer, mmap.mmap):
-                start = (index - (self._ends[number] - self._shards[number].clips)) * self._layout.size
+                start = within * self._layout.size
                 aligned = start // mmap.PAGESIZE * mmap.PAGESIZE
                 buffer.madvise(mmap.MADV_WILLNEED, aligned, start + self._layout.size - aligned)
 
