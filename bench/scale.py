@@ -10,18 +10,20 @@ from pathlib import Path
 from bench.material import ROOT, Context, plan
 from bench.processes import Memory, family
 from bench.table import Row, at_most
+from data_specs.spec import SPLITS, Clips
 
 PART = "scale"
 FORMAT = "encodec"
-TRAIN, VALID = 190, 30
 FACTORS = (1, 4, 16)
 
 
 def rows(context: Context) -> list[Row]:
     """Seconds a clip between 4x and 16x beside those between 1x and 4x, so that start-up falls out; largest memory."""
-    plan(context.scratch)  # index and plan are not measured
-    seconds, memory = zip(*(built(context.scratch, factor) for factor in FACTORS), strict=True)
-    clips = [factor * (TRAIN + VALID) for factor in FACTORS]
+    planned = plan(context.scratch)  # index and plan are not measured
+    train, valid = (planned.count(split) // FACTORS[-1] for split in SPLITS)
+    sizes = [Clips(train=factor * train, valid=factor * valid) for factor in FACTORS]
+    seconds, memory = zip(*(built(context.scratch, size) for size in sizes), strict=True)
+    clips = [size.train + size.valid for size in sizes]
     early = (seconds[1] - seconds[0]) / (clips[1] - clips[0])
     late = (seconds[2] - seconds[1]) / (clips[2] - clips[1])
     counts = ", ".join(f"{count} in {took:.0f} s" for count, took in zip(clips, seconds, strict=True))
@@ -59,10 +61,10 @@ def rows(context: Context) -> list[Row]:
     return found
 
 
-def built(scratch: Path, factor: int) -> tuple[float, dict[str, dict[str, float]]]:
-    """Seconds of `make dataset` at `factor` times the clips, and its memory by role."""
+def built(scratch: Path, size: Clips) -> tuple[float, dict[str, dict[str, float]]]:
+    """Seconds of `make dataset` with so many clips, and its memory by role."""
     with tempfile.TemporaryDirectory(dir=scratch) as out:
-        options = ["--format", FORMAT, "--clips", f"{factor * TRAIN}:{factor * VALID}", "--out", out]
+        options = ["--format", FORMAT, "--clips", f"{size.train}:{size.valid}", "--out", out]
         command = [sys.executable, "-m", "pipeline", "dataset", *options, "--index", str(scratch / "data")]
         started = time.perf_counter()
         process = subprocess.Popen(

@@ -23,6 +23,7 @@ from data_specs.spec import SPLITS, Spec, Strict, validated
 FORMAT_VERSION = 1
 MANIFEST = "dataset.json"
 SHAPES = "shapes.txt"
+CLIPS_TABLE = "clips.parquet"
 ID_BYTES = 16  # hex digits of a clip's id, stored as the feature `id`, which shapes.txt leaves out
 DTYPES = ("float32", "float16", "int16")
 _DIM = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_specs.controls import CHROMA_STEPS, MAX_VELOCITY
-from data_specs.dataset import MANIFEST, DatasetInfo, Feature, folder_name, layout, load_info
+from data_specs.dataset import CLIPS_TABLE, MANIFEST, DatasetInfo, Feature, folder_name, layout, load_info
 from data_specs.errors import UserError
 from data_specs.formats import FORMATS
 from data_specs.records import RecordError
 from data_specs.representations import Representation, representation
 from data_specs.spec import SPLITS
-from pipeline.building.manifest import CLIPS_TABLE, REJECTS
+from pipeline.building.manifest import REJECTS
 from pipeline.melodies.plan import Plan
 
 NOTES_AT_ONCE = 1000

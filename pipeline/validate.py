@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from data_specs.controls import CONTROLS
-from data_specs.dataset import MANIFEST, DatasetInfo, Feature, folder_name, layout, load_info
+from data_specs.dataset import CLIPS_TABLE, MANIFEST, DatasetInfo, Feature, folder_name, layout, load_info
 from data_specs.errors import UserError
 from data_specs.formats import FORMATS
 from data_specs.records import RecordError, RecordLayout
 
-CLIPS_TABLE = "clips.parquet"
 # Faults of single files, which another build does not have; the others it would have again.
 DAMAGE = ("missing shard", "wrong size", "wrong sha256", "damaged record", "clips.parquet unreadable", "ids differ")
 EXAMPLES = 3  # of each fault that are printed

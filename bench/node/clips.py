@@ -124,7 +124,6 @@ def second_size(
 
 def seconds_a_clip(name: str, facts: Facts) -> float:
     """As measured, or as the pipeline reckons where a call was killed between a build and its mark."""
-
     if facts["built"] and "seconds" in facts:
         return float(facts["seconds"] / facts["built"])
     return KINDS[name].seconds / len(os.sched_getaffinity(0))

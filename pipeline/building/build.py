@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_specs.dataset import layout, load_manifest
+from data_specs.dataset import CLIPS_TABLE, Feature, layout, load_manifest
 from data_specs.errors import UserError
 from data_specs.files import file_sha256, move_aside, value_digest, write_json
 from data_specs.formats import FORMATS, KINDS
@@ -21,7 +21,7 @@ from pipeline.building import machine
 from pipeline.building.cluster import Cluster
 from pipeline.building.folder import BuildFolder
 from pipeline.building.indexing import ready_plan
-from pipeline.building.manifest import CLIPS_TABLE, REJECTS, all_rejects, manifest, write_clips
+from pipeline.building.manifest import REJECTS, all_rejects, manifest, write_clips
 from pipeline.building.shards import Receipt, ShardTask, Share, features_of, shard_tasks
 from pipeline.building.tasks import PLUGIN, ShardWorker, batching_share, build_shard, carefully, shard_machine
 from pipeline.building.workers import Workers
@@ -62,6 +62,21 @@ class Job:
     folder: BuildFolder
     tasks: tuple[ShardTask, ...]
 
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """The features of this format's records."""
+        return features_of(self.spec, self.stored)
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of one framed record."""
+        return layout(self.features).size
+
+    @property
+    def shapes(self) -> str:
+        """The text of shapes.txt."""
+        return "".join(f"{feature}\n" for feature in self.features)
+
 
 def build(request: Request) -> int:
     """Build what is asked for and not there yet; returns the exit status.
@@ -89,7 +104,7 @@ def _build(request: Request, soundfont: Path, stored: dict[str, Representation],
     for job in jobs:
         if job.folder not in in_the_way:
             job.folder.check_key(job.key)
-            job.folder.check_records(layout(features_of(job.spec, job.stored)).size)
+            job.folder.check_records(job.record_bytes)
     _check_siblings(request, jobs[0].key)
     with ExitStack() as stack:
         moved = [] if request.dry_run else in_the_way
@@ -166,17 +181,13 @@ def _stands(job: Job) -> bool:
     What is in the shards is for `make validate` to read.
     """
     folder = job.folder
-    if not (folder.manifest.is_file() and (folder.path / CLIPS_TABLE).is_file() and folder.says(_shapes(job))):
+    if not (folder.manifest.is_file() and (folder.path / CLIPS_TABLE).is_file() and folder.says(job.shapes)):
         return False
     info = load_manifest(folder.path)
     if _asked(job) != {split: min(_asked(job)[split], info.splits[split].planned) for split in SPLITS}:
         return False
     files = [(folder.path / shard.file, shard.bytes) for s in info.splits.values() for shard in s.shards]
     return all(file.is_file() and file.stat().st_size == size for file, size in files)
-
-
-def _shapes(job: Job) -> str:
-    return "".join(f"{feature}\n" for feature in features_of(job.spec, job.stored))
 
 
 def _asked(job: Job) -> dict[str, int]:
@@ -189,7 +200,7 @@ def _print_plan(plan: Plan, rejects: Rejects, jobs: Sequence[Job], waiting: Sequ
     for job in jobs:
         asked = _asked(job)
         clips = sum(asked.values())
-        size = clips * layout(features_of(job.spec, job.stored)).size
+        size = clips * job.record_bytes
         line = f"  {job.stored.label:24}{asked['train']:>8} train {asked['valid']:>7} valid {len(job.tasks):>6} shards"
         if job not in waiting:
             print(f"{line}  stands in {job.folder.path}: nothing to do{_more_stand(job)}")
@@ -283,7 +294,7 @@ def _finish(job: Job, receipts: dict[tuple[str, int], Receipt], batching: float,
         rejects,
         batching,
     )
-    folder.finish(content, _shapes(job), job.tasks)
+    folder.finish(content, job.shapes, job.tasks)
     clips = {split: content["splits"][split]["clips"] for split in SPLITS}
     print(f"{folder.path}: {clips['train']} train and {clips['valid']} valid clips")
     _print_rejects(rejects)

@@ -15,7 +15,6 @@ from pipeline.building.shards import Receipt, ShardTask
 from pipeline.melodies.plan import Plan
 from pipeline.rejects import Rejects
 
-CLIPS_TABLE = "clips.parquet"
 REJECTS = "rejects.json"
 ROWS = 4096  # of clips.parquet held in memory at once
 

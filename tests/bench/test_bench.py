@@ -106,12 +106,8 @@ def test_numbers_have_three_digits(value, text):
     assert number(value) == text
 
 
-def test_the_stages_of_the_pipeline_and_the_clips_of_the_tunes_are_there():
-    from bench import pipeline, scale
-    from data_specs.spec import Clips, load_spec
+def test_the_stages_of_the_pipeline_are_there():
+    from bench import pipeline
     from pipeline.building import shards
 
     assert all(callable(getattr(shards, name)) for name in pipeline.STAGES.values())
-    largest = Clips(train=scale.FACTORS[-1] * scale.TRAIN, valid=scale.FACTORS[-1] * scale.VALID)
-    assert load_spec("sample").clips_of("encodec", "train") < largest.train <= 3164  # what the tunes give
-    assert largest.valid <= 564

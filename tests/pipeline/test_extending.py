@@ -12,12 +12,13 @@ from torch import Tensor
 
 from data_specs.controls import CONTROLS
 from data_specs.controls.base import Control, Float32, Played, Points, Value, note_points, number, shortest
+from data_specs.dataset import CLIPS_TABLE
 from data_specs.files import value_digest
 from data_specs.formats import KINDS, Kind
 from data_specs.representations import Representation, representation
 from data_specs.spec import Spec
 from pipeline.building.folder import BuildFolder
-from pipeline.building.manifest import CLIPS_TABLE, manifest, write_clips
+from pipeline.building.manifest import manifest, write_clips
 from pipeline.building.shards import ShardBuilder, features_of, shard_tasks
 from pipeline.melodies.plan import Plan
 from pipeline.rejects import Rejects

@@ -33,7 +33,7 @@ MACHINES = (
         "faults/test_disks.py::test_what_stands_beside_the_shards_is_written_again "
         "::test_a_repair_that_asks_for_fewer_clips_keeps_those_that_stand",
         mutation("pipeline/building/build.py", "{} if request.force else folder.planned()", "{}"),
-        mutation("pipeline/building/build.py", " and folder.says(_shapes(job))", ""),
+        mutation("pipeline/building/build.py", " and folder.says(job.shapes)", ""),
         mutation("pipeline/building/build.py", " and (folder.path / CLIPS_TABLE).is_file()", ""),
     ),
     promise(
