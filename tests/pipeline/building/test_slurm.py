@@ -80,8 +80,8 @@ def test_options_that_do_not_go_together(options, named, capsys, tmp_path):
 
 
 def test_force_is_refused_before_anything_is_submitted():
-    script = Path(__file__).parents[3] / "pipeline" / "building" / "slurm" / "submit.sh"
-    done = subprocess.run(["bash", script, "2", "--spec", "sample", "--force"], capture_output=True, text=True)
+    script = ["bash", str(FOLDER / "submit.sh"), "2", "--spec", "sample", "--force"]
+    done = subprocess.run(script, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert "--force would move aside what other shares build" in done.stderr
 
