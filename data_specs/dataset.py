@@ -77,6 +77,7 @@ def parse_shapes(text: str, where: str) -> tuple[Feature, ...]:
             raise UserError(f"{where} line {number} is not `name dtype dim ...`: {line!r:.80}; {REBUILD}")
         features.append(Feature(name, dtype, tuple(map(int, dims))))
     names = [feature.name for feature in features]
+    # promise: class-entry-shards-their-2
     if sorted(names) != sorted(["data", *CONTROLS]):
         raise UserError(
             f"{where} names the features {names}; expected data, {', '.join(CONTROLS)}; build it again with FORCE=1"
@@ -175,6 +176,7 @@ def load_manifest(folder: Path) -> DatasetInfo:
         version = value["format_version"]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise UserError(f"{path} is not a manifest in JSON; {REBUILD}") from None
+    # promise: readers-refuse-sentence
     if version != FORMAT_VERSION:
         raise UserError(f"{path} has format version {version!r:.20}, this program reads {FORMAT_VERSION}; update it")
     info = validated(DatasetInfo, value, str(path))

@@ -108,6 +108,7 @@ def _append(url: str, file: BinaryIO, bar: "tqdm[None]") -> None:  # type: ignor
             file.write(block)
             bar.update(len(block))
         file.flush()
+        # promise: continued-broke-match-digest-3
         if response.length:  # read1 ends without an error where the connection was cut
             raise ConnectionError(f"the connection ended {response.length} bytes early")
 
@@ -127,7 +128,9 @@ def _empty(file: BinaryIO) -> None:
 
 def _verify(url: str, part: Path, sha256: str, size: int | None) -> None:
     found, length = file_sha256(part), part.stat().st_size
+    # promise: continued-broke-match-digest
     if not found.startswith(sha256) or size not in (None, length):
+        # promise: continued-broke-match-digest-2
         part.unlink()  # a wrong file cannot be continued
         raise UserError(
             f"{url} gave {length} bytes with SHA-256 {found} where {sha256} was expected; "

@@ -50,6 +50,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     Raises:
         UserError: the disk is full, the quota used up, or the folder not writable.
     """
+    # promise: file-appears-whole-all
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{_TEMPORARY}")
     with writing(path):
         try:
@@ -61,6 +62,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             os.replace(temporary, path)
         except BaseException:
             with suppress(OSError):
+                # promise: sentence-pipeline-trainer-finished
                 temporary.unlink(missing_ok=True)
             raise
 
@@ -123,6 +125,7 @@ def locked(path: Path, what: str, *, shared: bool = False, wait: bool = False) -
         file = open(path, "a+b")  # noqa: SIM115  (closed by the block below)
     with file:
         try:
+            # promise: second-refused-name-first
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             file.seek(0)

@@ -22,6 +22,7 @@ FOOTER = struct.Struct("<I")
 LENGTH = struct.Struct("<Q")
 LARGEST_RECORD = 2**28  # bytes; a hundred times the largest format's, and nothing that a reader could not hold
 REBUILD = "the file is damaged: delete it and run the same make dataset again"
+# promise: records-byte-byte-tensorflow
 MASK_DELTA = 0xA282EAD8  # TFRecord stores rotated, shifted CRCs, since a CRC over data that holds CRCs is weak
 
 _LEN = 2  # protobuf wire type of length-delimited fields, the only one these messages use
@@ -98,6 +99,7 @@ def read_payloads(file: BinaryIO) -> Iterator[bytes]:
         length, length_crc = HEADER.unpack(header)
         if masked_crc(header[: LENGTH.size]) != length_crc:
             raise RecordError(f"record {number} has an altered length; {REBUILD}")
+        # promise: only-recorderror-comes-out
         if length > LARGEST_RECORD:
             raise RecordError(f"record {number} claims {length} bytes, beyond {LARGEST_RECORD >> 20} MiB; {REBUILD}")
         body = file.read(length + FOOTER.size)
@@ -152,6 +154,7 @@ class RecordLayout:
         """Raise RecordError unless `record`, uint8 [size], has this layout and, when asked, a right CRC32C."""
         if record[self.constant].tobytes() != self.template[self.constant].tobytes():
             raise RecordError(f"{where} is not laid out as shapes.txt says; {REBUILD}")
+        # promise: records-byte-byte-tensorflow-3
         if crc and masked_crc(record[self.payload]) != record[self.payload.stop :].view("<u4")[0]:
             raise RecordError(f"{where} fails its CRC32C; {REBUILD}")
 
@@ -176,6 +179,7 @@ class RecordLayout:
 
 def _order(name: str) -> bytes:
     """Sort key of map entries in protobuf's deterministic mode: by bytes, a prefix after what it begins."""
+    # promise: records-byte-byte-tensorflow-2
     return name.encode() + b"\xff"
 
 

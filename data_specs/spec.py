@@ -28,6 +28,8 @@ M = TypeVar("M", bound=pydantic.BaseModel)
 class Strict(pydantic.BaseModel):
     """Immutable; an unknown key, an infinite number or a switch for a number is an error, never a silent default."""
 
+    # promise: file-key-was-expected
+    # promise: file-key-was-expected-2
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
 
     @pydantic.field_validator("*", mode="before")
@@ -35,6 +37,7 @@ class Strict(pydantic.BaseModel):
     def _no_switch_for_a_number(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
         kind = cls.model_fields[info.field_name or ""].annotation
         switch = any(isinstance(one, bool) for one in (value if isinstance(value, list | tuple) else (value,)))
+        # promise: file-key-was-expected-3
         if switch and kind is not Any and bool not in (kind, *get_args(kind)):
             raise ValueError("true or false stands where something else is expected")
         return value
@@ -212,7 +215,9 @@ class Spec(Strict):
 
     def plan_key(self) -> dict[str, Any]:
         """What decides which performances there are: everything but the sources' content, CLIPS, sound and storage."""
+        # promise: plan-order-per-split
         chosen = self.model_dump(mode="json", include={"seed", "source", "limits", "clip", "instruments", "modulation"})
+        # promise: plan-order-per-split-2
         del chosen["source"]["midi"]  # its content counts, not where it lies
         return chosen
 
@@ -221,6 +226,7 @@ class Spec(Strict):
         stored = self.format(name).model_dump(mode="json", include={"dtype", "shard_clips", "chunk_clips"})
         key: dict[str, Any] = {"format": name, "rendering": self.rendering.model_dump(mode="json"), "storage": stored}
         del key["rendering"]["soundfont"]  # its digest counts, not where it lies
+        # promise: refused-name-key-nothing-4
         if KINDS[name].codes:
             key["codebooks"] = self.codec.codebooks
         return key

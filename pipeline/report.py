@@ -178,6 +178,7 @@ def _rejects(stored: Stored) -> Markup:
     found = sorted(stored.rejects.items(), key=lambda pair: -pair[1]["count"])
     if not found:
         return element("p", "Nothing.")
+    # promise: escaped-3
     examples = [(reason, str(entry["examples"][0])) for reason, entry in found if entry["examples"]]
     bars = shares([(reason, entry["count"]) for reason, entry in found])
     listed = table(("reason", "for example"), examples)
@@ -203,6 +204,7 @@ def _card(formats: Sequence[Stored], split: str, index: int) -> Markup:
         split,
         f"{row.get('notes', '?')} notes",
         f"modulated at {row.get('modulation_hz', float('nan')):.2g} Hz",
+        # promise: escaped-2
         f"from {row.get('source', 'an unknown source')}",
     ]
     sounds = [

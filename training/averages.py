@@ -40,4 +40,5 @@ class Average:
         """Take in the values of the network after `step` steps (1, 2, ...)."""
         decay = min(self._decay, (1 + step) / (10 + step))
         averages, sources = map(list, zip(*self._pairs, strict=True))
+        # promise: gradients-clipped-together-averaged-2
         torch._foreach_lerp_(averages, sources, 1.0 - decay)

@@ -96,6 +96,7 @@ def drop_controls(controls: Tensor, layout: ControlLayout, positions: NDArray[np
     frames = controls.shape[-1]
     for name in layout.names:
         rows = controls[:, layout.slice(name)]
+        # promise: feature-clip-own-share
         whole = uniform(training.seed, "drop", name, positions) < training.control_dropout
         part = uniform(training.seed, "drop span", name, positions) < training.span_dropout
         ends = np.stack([uniform(training.seed, "span", name, side, positions) for side in (0, 1)]) * (frames + 1)
@@ -131,6 +132,7 @@ class Batches:
     ) -> None:
         self._waited = 0.0
         share = training.batch // ranks
+        # promise: same-clips-crops-drop
         within = np.arange(rank * share, (rank + 1) * share)
         # One batch is with the consumer, DEPTH wait, one is being made.
         makers = [Maker(dataset, training, share, pinned) for _ in range(DEPTH + 2)]
@@ -140,6 +142,7 @@ class Batches:
         def work() -> None:
             try:
                 for number, step in enumerate(steps):
+                    # promise: batches-continue-position-whatever
                     positions = (step - 1) * training.batch + within
                     if not self._put(makers[number % len(makers)].train(positions)):
                         return

@@ -60,6 +60,7 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(".*"):  # of a save or a removal that was killed
         shutil.rmtree(leftover)
+    # promise: newest-whole-checkpoint-taken-2
     temporary, final = folder / f".step-{step:08d}", folder / f"step-{step:08d}"
     write_snapshot(temporary / SNAPSHOT, weights, facts)
     with atomic_write(temporary / STATE) as file:
@@ -145,10 +146,12 @@ def load_newest(run: Path) -> Saved | None:
     folders = _folders(run)
     for folder in folders:
         fault = _fault(folder)
+        # promise: newest-whole-checkpoint-taken
         if fault:
             print(f"{folder} is damaged ({fault}); trying the one before it", file=sys.stderr)
             continue
         try:
+            # promise: nothing-runs
             state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError) as error:
             raise UserError(

@@ -121,6 +121,7 @@ def check_pair(paradigm: str, format_name: str | None) -> str:
     formats = PARADIGMS[paradigm].formats
     if format_name is None:
         return DEFAULT_FORMAT if DEFAULT_FORMAT in formats else formats[0]
+    # promise: refused-table-goes-together
     if format_name not in formats:
         raise UserError(f"{paradigm} does not train on FORMAT={format_name}; PARADIGM and FORMAT that fit are {table}")
     return format_name

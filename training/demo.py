@@ -87,4 +87,5 @@ def _row(one: ControlSet, number: int, runs: dict[str, Run], sounds: dict[str, T
     tracks = [Track(name, sounds[name][number, 0].numpy(), run.data.label) for name, run in runs.items()]
     if (real := real_audio(one, samples)) is not None:
         tracks.insert(0, Track("real", real.numpy(), one.real_label))
+    # promise: escaped-4
     return card(one.name, [], tracks, arrays, first.data.hop, first.data.instruments)

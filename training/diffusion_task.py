@@ -60,6 +60,7 @@ class DiffusionTask(Task):
         return {"paradigm": self.model.paradigm.state_dict()}
 
     def load_state(self, state: dict[str, Any]) -> None:
+        # promise: saved-step-boundary-same-3
         self.model.paradigm.load_state_dict(state["paradigm"])
 
     def _noise(self, positions: Sequence[int], stream: str, world: World) -> PerClipNoise:

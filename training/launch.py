@@ -64,6 +64,7 @@ def _wait(processes: list[subprocess.Popen[bytes]]) -> int:
     if failed:
         print(f"rank {codes.index(failed)} failed with status {failed}; stopping the others", file=sys.stderr)
         deadline = time.monotonic() + GRACE_SECONDS
+        # promise: run-ends-error-within
         for process in processes:
             process.terminate()
         for process in processes:

@@ -95,8 +95,10 @@ class Trainer:
         if saved is None:
             return
         self.task.network.load_state_dict(saved.state["network"])
+        # promise: saved-step-boundary-same
         self.optimizer.load_state_dict(saved.state["optimizer"])
         self.task.load_state(saved.state)
+        # promise: saved-step-boundary-same-2
         self.average.network.load_state_dict(saved.weights)
         self.meter = Meter(**saved.state["meter"])
         self.step, self.skipped_in_a_row = saved.state["step"], saved.state["skipped_in_a_row"]
@@ -183,6 +185,7 @@ class Trainer:
             last = start + size >= share
             with objective.no_sync() if isinstance(objective, DistributedDataParallel) and not last else nullcontext():
                 part = self.task.losses(objective, batch.part(start, start + size), "train", self.ranks)
+                # promise: changes-rounding-alone
                 (part.sum() / share).backward()  # ranks are averaged by DistributedDataParallel
             losses.append(part.detach())
         return torch.cat(losses)
@@ -194,9 +197,11 @@ class Trainer:
             UserError: too many steps in a row were not finite.
         """
         training, step = self.config.training, self.step + 1
+        # promise: gradients-clipped-together-averaged
         norm = nn.utils.clip_grad_norm_(self.task.network.parameters(), training.clip_norm)
         # One meeting a step: the loss of all ranks, and whether any of them was asked to stop.
         total, stops = self.ranks.total(float(losses.double().sum()), float(stop))
+        # promise: counted-step-skipped-configured
         finite = math.isfinite(total) and math.isfinite(float(norm))
         if finite:
             for group in self.optimizer.param_groups:
@@ -207,11 +212,13 @@ class Trainer:
         self.optimizer.zero_grad()
         self.meter.loss(total / training.batch if finite else None)
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
+        # promise: counted-step-skipped-configured-2
         if self.skipped_in_a_row >= training.max_skipped:
             raise UserError(
                 f"loss or gradients were not finite in {self.skipped_in_a_row} steps in a row, up to step {step}; "
                 f"train in another RUN with a lower training.learning_rate, or in float32 instead of bf16"
             )
+        # promise: all-stop-same-step
         return stops > 0
 
     @torch.no_grad()

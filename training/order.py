@@ -5,12 +5,14 @@ pass p // n of a dataset of n clips. So a run can continue anywhere, on any numb
 with the same crops and the same drop-out.
 """
 
+# promise: none-imported-pipeline-training
 import zlib
 
 import numpy as np
 from numpy.typing import NDArray
 
 U64 = NDArray[np.uint64]
+# promise: same-clips-crops-drop-2
 _ROUNDS = 8  # of the Feistel network; 4 suffice in theory for large domains, small ones need more
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -74,4 +76,5 @@ def order(seed: int, pass_: int, n: int) -> NDArray[np.int64]:
 def clips_at(positions: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
     """Index of the clip at each position, int64 [N]: every pass of n positions takes each of n clips once."""
     passes, within = np.divmod(np.asarray(positions, dtype=np.int64), n)
+    # promise: same-clips-crops-drop-3
     return permuted(within, n, hashed(seed, "order", passes))

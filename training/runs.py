@@ -187,6 +187,7 @@ def matching_representation(format_name: str, codec: str, codebooks: int, digest
         UserError: its digest is another, or its weights cannot be had.
     """
     stored = representation(format_name, codec, codebooks)
+    # promise: sampling-refuses-digest
     if stored.digest != digest:
         raise UserError(
             f"{stored.label} has the digest {stored.digest[:12] or 'of none'} here, the data was made with "
@@ -224,6 +225,7 @@ def check_continues(folder: Path, config: RunConfig, data_digest: str) -> None:
         raise UserError(f"{path} is damaged; move {folder} aside or choose another RUN") from None
     new = config.model_dump(mode="json")
     difference = differing_key({**old, "data_digest": old_digest}, {**new, "data_digest": data_digest})
+    # promise: refused-name-key-nothing-5
     if difference:
         raise UserError(f"{folder} holds another run: {difference}; choose another RUN, or give it the same config")
 

@@ -166,8 +166,10 @@ class Dataset:
         for row, (index, start) in enumerate(zip(indices.tolist(), starts.tolist(), strict=True)):
             number, within = self._place_of(index)
             record = self._records[number][within]
+            # promise: class-entry-shards-their-3
             for place, target in targets:
                 source = record[place.start : place.stop].reshape(target.shape[1], -1)
+                # promise: data-controls-cut-together
                 first = start * place.frame_bytes
                 target[row] = source[:, first : first + target.shape[-1]]
             # After the copy, which has fetched the record faster than a checksum could.
@@ -199,6 +201,7 @@ class Dataset:
 
     def _check(self, index: int, number: int, within: int) -> None:
         """Raise RecordError for an altered record, when it is read for the first time."""
+        # promise: found-crc-first-read
         if self._verify and not self._touched[index]:
             try:
                 self._layout.check(self._records[number][within], f"record {within}")

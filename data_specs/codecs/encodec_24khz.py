@@ -66,6 +66,7 @@ class Encodec24kHz(Codec):
     def load(cls, path: Path) -> Self:
         """The codec with the weights of a state dict saved by torch."""
         try:
+            # promise: nothing-runs-2
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises half a dozen types here; each means the same to the user
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -99,6 +99,7 @@ class TiledEncoder:
     @torch.no_grad()
     def __call__(self, audio: Tensor) -> Tensor:
         frames = torch.stack([self._convolved(clip) for clip in audio], dim=1)  # [T, B, C]
+        # promise: encodec-cpu-same-bits-2
         recurred = self.recurrent(frames.permute(1, 2, 0))  # [B, C, T]
         return torch.stack([_whole(self.after, clip.t().contiguous()).t() for clip in recurred])
 
@@ -135,6 +136,7 @@ def _whole(layers: Sequence[Layer], x: Tensor) -> Tensor:
     """Layers on a whole clip or its beginning, which is preceded by its reflection before every layer."""
     for layer in layers:
         if layer.context:
+            # promise: encodec-cpu-same-bits-3
             x = torch.cat([x[1 : layer.context + 1].flip(0), x])
         x = layer(x)
     return x
@@ -144,6 +146,7 @@ def _in_stretches(layers: Sequence[Layer], length: int, x: Tensor) -> Tensor:
     """Layers on a whole clip [N, C], `length` samples at a time: the beginning, then what has its context before it."""
     context = 0
     for layer in reversed(layers):
+        # promise: encodec-cpu-same-bits
         context = context * layer.stride + layer.context
     out = [_whole(layers, x[:length].clone())]
     for start in range(length, len(x), length):

@@ -11,6 +11,7 @@ from decimal import Decimal, InvalidOperation
 from numbers import Rational, Real
 from typing import Any, ClassVar, Literal, TypeAlias
 
+# promise: none-imported-pipeline-training-2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -86,6 +87,7 @@ class Control(ABC):
 
     def shape(self, frames: int, instruments: int) -> tuple[int, ...]:
         """The stored shape, [T] or [R, T]."""
+        # promise: class-entry-shards-their
         return (frames,) if self.one_row else (self.rows(instruments), frames)
 
     @abstractmethod
@@ -127,10 +129,13 @@ def played_notes(notes: NDArray[Any], instrument: int, instruments: int, frames:
         raise ValueError("notes must be in order, each of some length, and must not overlap")
     if not 0 <= instrument < instruments:
         raise ValueError(f"instrument {instrument} is not one of {instruments}")
+    # promise: frame-i-looks-sample-3
     samples = np.arange(frames, dtype=np.int64) * hop
     # The note that started last, -1 before the first; it sounds until its own offset, then there is a rest.
+    # promise: frame-i-looks-sample
     latest = np.searchsorted(onset, samples, side="right") - 1
     sounding = latest >= 0
+    # promise: frame-i-looks-sample-2
     sounding[sounding] = samples[sounding] < offset[latest[sounding]]
     seen = np.zeros((2, frames), np.int64)
     seen[:, sounding] = pitch[latest[sounding]], velocity[latest[sounding]]

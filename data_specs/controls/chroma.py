@@ -20,6 +20,7 @@ class Chroma(Control):
     name = "chroma"
 
     def of_played(self, played: Played) -> NDArray[Any]:
+        # promise: frame-i-looks-sample-5
         return np.where(played.sounding, played.pitch % 12 / CHROMA_STEPS, 0)
 
     def faulty(self, arrays: Mapping[str, NDArray[Any]]) -> bool:

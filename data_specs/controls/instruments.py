@@ -19,6 +19,7 @@ class Instruments(Control):
 
     def of_played(self, played: Played) -> NDArray[Any]:
         one_hot = np.zeros((played.instruments, len(played.sounding)))
+        # promise: frame-i-looks-sample-4
         one_hot[played.instrument] = 1.0
         return one_hot
 

@@ -17,6 +17,7 @@ def element(tag: str, *children: str, class_: str = "", **attributes: str | int 
     """
     given = ({"class": class_} if class_ else {}) | attributes
     written = "".join(f' {name.replace("_", "-")}="{escape(str(value), quote=True)}"' for name, value in given.items())
+    # promise: escaped
     inside = "".join(child if isinstance(child, Markup) else escape(child) for child in children)
     return Markup(f"<{tag}{written}/>" if tag in VOID else f"<{tag}{written}>{inside}</{tag}>")
 

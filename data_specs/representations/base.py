@@ -164,11 +164,13 @@ class Scaling:
             std = np.full_like(std, np.sqrt(np.square(std).mean()))
         if not std.max() > 0:
             raise UserError("the train split holds one value only, so it cannot be scaled; build the dataset again")
+        # promise: model-target-spread-floor
         return cls(mean, np.maximum(std, STD_FLOOR * std.max()), sigma_data, power)
 
     def to_model(self, stored: Tensor) -> Tensor:
         """[B, *shape] -> float32 [B, *shape] of spread `sigma_data`."""
         unit = (stored.float() - self._tensor(self.mean, stored)) / self._tensor(self.std, stored)
+        # promise: model-target-spread-floor-2
         return _companded(unit, self.power) * self.sigma_data
 
     def from_model(self, x: Tensor) -> Tensor:

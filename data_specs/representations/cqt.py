@@ -36,12 +36,14 @@ class Cqt(Representation):
         return (2, BINS, self.frames(samples))
 
     def pooled_axes(self) -> tuple[int, ...]:
+        # promise: model-target-spread-floor-3
         return (0, 2)
 
     @torch.no_grad()
     def encode(self, audio: Tensor) -> Tensor:
         cqt = transform(audio.shape[-1], audio.device)
         # Clip by clip: a batch gains no time, and so a clip's bits do not depend on its neighbours.
+        # promise: chunks-constant-size-thread-4
         bins = torch.cat([cqt.forward(clip) for clip in audio[:, 0].float().split(1)])
         return torch.view_as_real(bins).permute(0, 3, 1, 2).contiguous()
 

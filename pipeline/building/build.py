@@ -85,6 +85,7 @@ def build(request: Request) -> int:
         UserError: bad input, a folder in the way, too few clips, no space.
     """
     spec = request.spec
+    # promise: second-refused-name-first-3
     if request.force and request.share is not None:
         raise UserError(
             "FORCE=1 would move aside what the other shares build; move the old folder away by hand, "
@@ -110,6 +111,7 @@ def _build(request: Request, soundfont: Path, stored: dict[str, Representation],
         moved = [] if request.dry_run else in_the_way
         for folder in moved:
             if folder.path.is_dir():
+                # promise: second-refused-name-first-2
                 stack.enter_context(folder.held())  # nobody is at work in it; the lock goes aside with its file
         for folder in moved:
             print(f"{folder.path} is now {move_aside(folder.path)}")
@@ -129,10 +131,12 @@ def _job(request: Request, plan: Plan, rejects: Rejects, stored: Representation,
     key = {
         **spec.format_key(name),
         "plan": {**spec.plan_key(), "sources": plan.digest},
+        # promise: refused-name-key-nothing-2
         "soundfont": file_sha256(soundfont),
         "transform": stored.digest,
     }
     folder = BuildFolder(request.out, name)
+    # promise: written-again-next-run
     standing = {} if request.force else folder.planned()  # a repair keeps what stands, whatever is asked for
     tasks = [
         task
@@ -154,6 +158,7 @@ def _check_siblings(request: Request, key: dict[str, Any]) -> None:
             continue  # about to be moved aside
         folder = BuildFolder(request.out, name)
         standing = folder.standing_key()
+        # promise: refused-id-performance-all
         if standing is not None and standing.get("plan") != key["plan"]:
             raise UserError(
                 f"{folder.path} was built from another plan (other MIDI, seed or clip settings), and all formats of "
@@ -165,6 +170,7 @@ def _check_enough(request: Request, jobs: Sequence[Job]) -> None:
     for job in jobs:
         for split in SPLITS:
             asked, found = request.spec.clips_of(job.stored.name, split), job.plan.count(split)
+            # promise: run-stops-counts-unless
             if found < asked and not request.accept_fewer:
                 write_json(request.index / REJECTS, job.rejects.to_json())
                 _print_rejects(job.rejects)
@@ -181,12 +187,15 @@ def _stands(job: Job) -> bool:
     What is in the shards is for `make validate` to read.
     """
     folder = job.folder
+    # promise: written-again-next-run-2
+    # promise: written-again-next-run-3
     if not (folder.manifest.is_file() and (folder.path / CLIPS_TABLE).is_file() and folder.says(job.shapes)):
         return False
     info = load_manifest(folder.path)
     if _asked(job) != {split: min(_asked(job)[split], info.splits[split].planned) for split in SPLITS}:
         return False
     files = [(folder.path / shard.file, shard.bytes) for s in info.splits.values() for shard in s.shards]
+    # promise: named-validate-reader-truncated
     return all(file.is_file() and file.stat().st_size == size for file, size in files)
 
 
@@ -261,6 +270,7 @@ def _build_format(job: Job, cluster: Cluster, request: Request) -> None:
 
 def _check_machine(receipt: Receipt, kind: str, accept: bool) -> None:
     """A worker that came later may be of another kind than those that were asked at the start."""
+    # promise: refused-unless-accepted-dataset-2
     if receipt.machine != kind and not accept:
         raise UserError(
             f"a worker of another kind has joined ({receipt.machine}; the others are {kind}), whose arrays differ in "
@@ -274,6 +284,7 @@ def _finish(job: Job, receipts: dict[tuple[str, int], Receipt], batching: float,
     write_json(folder.path / REJECTS, rejects.to_json())
     faults = sum(len(receipt.faults) for receipt in receipts.values())
     asked = sum(_asked(job).values())
+    # promise: run-stops-counts-unless-2
     if faults > MOST_FAULTS * asked and not request.accept_fewer:
         _print_rejects(rejects)
         raise UserError(

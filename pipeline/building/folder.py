@@ -55,6 +55,7 @@ class BuildFolder:
         standing = self.standing_key()
         if standing is None and self.path.is_dir() and any(child.name != ".build" for child in self.path.iterdir()):
             raise UserError(f"{self.path} holds files but no dataset; choose another folder with OUT= or move it away")
+        # promise: refused-name-key-nothing
         if standing is None or value_digest(standing) == value_digest(key):
             return
         name, old, new = next(iter(_differences(standing, key)))
@@ -76,6 +77,7 @@ class BuildFolder:
 
     def check_records(self, size: int) -> None:
         """Raise UserError when shards that stand here hold records of another size than `size` bytes."""
+        # promise: refused-name-key-nothing-3
         if any(receipt.bytes != receipt.clips * size for receipt in self.receipts().values()):
             raise UserError(
                 f"the records in {self.path} hold other features than this program's (data, {', '.join(CONTROLS)}); "
@@ -135,6 +137,7 @@ class BuildFolder:
             if receipt is None or (receipt.start, receipt.stop) != (task.start, task.stop):
                 todo.append(task)
                 continue
+            # promise: refused-unless-accepted-dataset
             if receipt.machine != machine and not accept_machine:
                 raise UserError(
                     f"{self.path} was begun on another kind of machine ({receipt.machine}; this one is {machine}), "
@@ -144,6 +147,7 @@ class BuildFolder:
             if file is None or file_sha256(file) != receipt.sha256:
                 todo.append(task)
             elif file != self.path / task.file:
+                # promise: shard-k-holds-positions-2
                 file.replace(self.path / task.file)
         return todo
 
@@ -159,6 +163,7 @@ class BuildFolder:
             for file in (self.path / split).glob(f"{folder_name(self.format)}-*.tfrecord"):
                 if file not in current:
                     file.unlink()
+        # promise: file-appears-whole-all-2
         write_bytes(self.path / SHAPES, shapes.encode())
         write_json(self.manifest, manifest)
         self.former.unlink(missing_ok=True)

@@ -53,8 +53,10 @@ def repeatable_arithmetic() -> None:
     """
     import torch
 
+    # promise: chunks-constant-size-thread-2
     torch.set_num_threads(1)
     torch.backends.cuda.matmul.allow_tf32 = False
+    # promise: chunks-constant-size-thread-3
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True

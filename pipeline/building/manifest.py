@@ -32,6 +32,8 @@ def shards_of(tasks: Sequence[ShardTask], receipts: dict[tuple[str, int], Receip
 
 def train_statistics(receipts: dict[tuple[str, int], Receipt]) -> dict[str, Any] | None:
     """Sums over the train split, merged in shard order so that they are the same however the work was shared."""
+    # promise: statistics-float64-sums-merged
+    # promise: statistics-float64-sums-merged-2
     parts = [receipts[key].statistics for key in sorted(receipts) if key[0] == "train"]
     sums = [Statistics.from_json(part) for part in parts if part is not None]
     return reduce(add, sums).to_json() if sums else None
@@ -54,6 +56,7 @@ def write_clips(path: Path, plan: Plan, tasks: Sequence[ShardTask], receipts: di
 
     writer = None
     with atomic_write(path) as file:
+        # promise: finished-fewer-accepted-empty
         for rows in filter(None, _batches(plan, tasks, receipts)):  # a shard all of whose clips are at fault has none
             table = pa.Table.from_pylist(rows)
             if writer is None:

@@ -96,6 +96,7 @@ class Receipt(Strict):
 def shard_tasks(format_name: str, split: str, clips: int, shard_clips: int) -> list[ShardTask]:
     """The shards of a split of `clips` clips; shard k holds positions [k * shard_clips, (k + 1) * shard_clips)."""
     shards = -(-clips // shard_clips)
+    # promise: shard-k-holds-positions
     starts = range(0, clips, shard_clips)
     return [
         ShardTask(format_name, split, k, shards, start, min(start + shard_clips, clips))
@@ -220,6 +221,7 @@ def encode_chunk(
     """Audio float32 [B, N] -> arrays [B, *feature.shape] in the stored dtype, computed as one batch of `chunk`."""
     import torch
 
+    # promise: chunks-constant-size-thread
     batch = np.zeros((chunk, 1, audio.shape[1]), np.float32)
     batch[: len(audio), 0] = audio
     encoded = stored.encode(torch.from_numpy(batch).to(device))[: len(audio)]

@@ -15,6 +15,7 @@ from data_specs.errors import UserError
 
 # A task whose worker dies more often than this is held to be the cause.
 ALLOWED_DEATHS = 3
+# promise: scheduler-workers-dashboard-listen-2
 LOOPBACK = "127.0.0.1"  # nobody else on a shared network can reach the local workers
 CONNECT_SECONDS = 20
 SETTINGS = {
@@ -92,7 +93,9 @@ class LocalWorkers(Workers):
             threads_per_worker=1,
             processes=True,
             host=LOOPBACK,
+            # promise: scheduler-workers-dashboard-listen-3
             dashboard_address=f"{LOOPBACK}:0",
+            # promise: scheduler-workers-dashboard-listen-4
             worker_dashboard_address=f"{LOOPBACK}:0",
             silence_logs=logging.CRITICAL,
         )

@@ -34,6 +34,7 @@ def fingerprint(notes: Notes, first: int) -> int:
     (factors of the square root of 2): 1:1, dotted 3:2, 2:1 and 3:1 are told apart from their inverses, a performer's
     unevenness is not seen. A fixed number of notes makes it free of tempo, which decides how many fit into a window.
     """
+    # promise: song-s-side-hash-2
     intervals = _steps(notes[:first, PITCH])
     ratios = np.rint(_steps(2 * np.log2(_steps(notes[:first, ONSET]))))
     return _hash8(np.concatenate([intervals, ratios]).astype("<i2").tobytes())
@@ -69,6 +70,7 @@ def song_words(digests: list[str]) -> UInt64:
 
 def is_valid(words: UInt64, valid_share: float) -> NDArray[np.bool_]:
     """Which songs belong to the valid split, bool [n]: a song's side is a hash of its digest alone."""
+    # promise: song-s-side-hash-3
     share = mix(words + _STEP) >> np.uint64(11)  # 53 bits: exact as float64
     return np.asarray(share.astype(np.float64) / 2.0**53 < valid_share)
 
@@ -80,4 +82,5 @@ def window_words(seed: int, song: UInt64, track: NDArray[np.integer], start_tick
 
 def clip_id(digest: str, track: int, start_tick: int, key_shift: int, instrument: str) -> str:
     """16 hexadecimal digits: blake2b of source digest, track, start tick, key shift and the instrument's name."""
+    # promise: id-hangs-source-track
     return blake2b(f"{digest}/{track}/{start_tick}/{key_shift}/{instrument}".encode(), digest_size=8).hexdigest()

@@ -102,6 +102,7 @@ def index_part(
 
 
 def _part_key(spec: Spec, names: dict[str, list[str]]) -> str:
+    # promise: index-keyed-contents-settings
     chosen = spec.model_dump(mode="json", include={"clip", "limits"})
     files = sorted([digest, *sorted(copies)] for digest, copies in names.items())
     return value_digest({"version": INDEX_VERSION, "spec": chosen, "files": files})
@@ -112,6 +113,7 @@ def _song_windows(song: IndexedSong, content: bytes, clip: Clip, reader: Callabl
     try:
         read = reader(content)
     except Rejected as rejected:
+        # promise: counted-under-named-reason
         song.reject(rejected.reason, rejected.detail)
         return []
     found, faults = song_windows(read, clip)

@@ -196,6 +196,7 @@ def _window_notes(melody: Melody, first: Int64, clip: Clip) -> tuple[Notes, Int6
 
 def _to_blocks(units: Int64) -> Int64:
     block = SYNTH_BLOCK * UNITS
+    # promise: note-times-integers-synthesiser
     return (units + block // 2 + TIE) // block * SYNTH_BLOCK
 
 

@@ -31,6 +31,7 @@ class Modulation:
 
 def modulation(spec: ModulationSpec, seed: int, clip_id: str) -> Modulation:
     """A clip's modulation from seed and id: frequency log-uniform between the spec's bounds, phase uniform."""
+    # promise: clip-s-modulation-function
     words = blake2b(f"{seed}/{clip_id}".encode(), digest_size=16).digest()
     first, second = (int.from_bytes(words[i : i + 8], "little") / 2**64 for i in (0, 8))
     hz = spec.lowest_hz * (spec.highest_hz / spec.lowest_hz) ** first
@@ -39,7 +40,9 @@ def modulation(spec: ModulationSpec, seed: int, clip_id: str) -> Modulation:
 
 def modulated(velocity: NDArray[np.int32], onset: NDArray[np.int32], shape: Modulation, rate: int) -> NDArray[np.int32]:
     """Velocities [n] scaled by the modulation at each onset (samples at `rate`), rounded half up, within 1..127."""
+    # promise: clip-s-modulation-function-2
     scaled = np.floor(velocity * shape(onset / rate) + 0.5)
+    # promise: clip-s-modulation-function-3
     return np.clip(scaled, 1, 127).astype(np.int32)
 
 
@@ -53,6 +56,7 @@ def octave_move(pitch: NDArray[np.int32], clip: Clip) -> int:
 def folded_into_range(pitch: NDArray[np.int32], clip: Clip) -> NDArray[np.int32]:
     """Pitches [n], those outside moved by as few whole octaves as bring them into the range."""
     up = -(-np.maximum(clip.lowest_pitch - pitch, 0) // 12)
+    # promise: octave-move-leaves-fewest
     down = -(-np.maximum(pitch - clip.highest_pitch, 0) // 12)
     return np.asarray(pitch + 12 * (up - down), np.int32)
 
@@ -64,6 +68,7 @@ def fitting_keys(notes: Notes, clip: Clip) -> int:
     """
     below = np.cumsum(np.bincount(notes[:, PITCH] + _ROOM, minlength=2 * _ROOM + 128))
     inside = below[_MOVES + clip.highest_pitch] - below[_MOVES + clip.lowest_pitch - 1]  # [12, octaves]
+    # promise: octave-move-leaves-fewest-2
     fits = len(notes) - inside.max(axis=1) <= clip.max_folded * len(notes)
     return int(fits @ (1 << np.arange(12)))
 

@@ -130,6 +130,7 @@ class Plan:
             yield row | {"notes": flat[bounds[i] : bounds[i + 1]].reshape(-1, 4)}
 
     def _clip(self, position: int, row: dict[str, Any]) -> PlannedClip:
+        # promise: instruments-equal-shares-prefix
         instrument = position % len(self.instruments)
         name = self.instruments[instrument].name
         identity = clip_id(row["digest"], row["track"], row["start_tick"], row["key_shift"], name)

@@ -127,6 +127,7 @@ def _mark_known_and_misfits(
     wanted = np.bitwise_or.reduce(1 << (shifts % 12))
     for block in index.blocks("fingerprint", "fits"):
         here = codes[block.window]
+        # promise: song-s-side-hash
         here[valid[block.song] & known.is_known(block.columns["fingerprint"])] = KNOWN
         here[block.columns["fits"] & wanted == 0] = MISFIT
 

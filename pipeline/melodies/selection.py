@@ -44,6 +44,7 @@ def repeated(keys: UInt64, words: UInt64) -> Bool:
     """Which windows repeat one of the same key that has a smaller word, bool [n]: one of each key stays."""
     order = np.lexsort((words, keys))
     result = np.zeros(len(keys), np.bool_)
+    # promise: song-gives-most-cap-2
     result[order[1:]] = keys[order[1:]] == keys[order[:-1]]
     return result
 
@@ -71,10 +72,12 @@ def within_cap(songs: NDArray[np.integer], turns: Int64, words: UInt64, cap: int
     sorted_songs = songs[order]
     place = np.arange(len(order)) - np.searchsorted(sorted_songs, sorted_songs)
     result = np.empty(len(order), np.bool_)
+    # promise: song-gives-most-cap
     result[order] = place < cap
     return result
 
 
 def plan_order(turns: NDArray[np.integer], words: UInt64) -> Int64:
     """The order of a split's clips: by turn, then by word."""
+    # promise: plan-everything-after-same
     return np.lexsort((words, turns))

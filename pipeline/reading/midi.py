@@ -86,6 +86,7 @@ def _song(tracks: list[tuple[Notes, Clock]], limits: "Limits", mended: tuple[str
     count = sum(len(notes.pitch) for notes, _ in kept)
     if not count:
         raise Rejected("no notes", "no track has a note that begins and ends")
+    # promise: rejected-size-first-same
     if count > limits.notes:
         raise Rejected("too many notes", f"{count}, at most {limits.notes}")
     largest = max(int(notes.end_tick.max()) for notes, _ in kept)

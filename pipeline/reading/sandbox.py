@@ -239,6 +239,7 @@ def serve(descriptor: int, settings: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller decides; it ends us by closing the connection
     connection = socket.socket(fileno=descriptor)
     function = _resolve(target)
+    # promise: child-killed-file-tried
     _limit_memory(memory_mb)
     connection.sendall(_FRAME.pack(_READY, 0))
     while True:

@@ -64,6 +64,7 @@ class Renderer:
         events = _events(notes, samples)
         left, right = np.empty(samples, np.float32), np.empty(samples, np.float32)
         # Sharing: the clip's synthesiser must let go of the SoundFont before it is deleted, or it would free it.
+        # promise: bits-same-fresh-synthesiser
         synth = self._synth()
         try:
             font_id = self._call("fluid_synth_add_sfont", synth, self._font)
@@ -159,6 +160,7 @@ def _events(notes: np.ndarray, samples: int) -> list[tuple[int, int, int]]:
     onset, offset, pitch, velocity = np.asarray(notes).reshape(-1, 4).T
     valid = (
         np.issubdtype(onset.dtype, np.integer)
+        # promise: note-times-integers-synthesiser-2
         and np.all((onset % SYNTH_BLOCK == 0) & (offset % SYNTH_BLOCK == 0))
         and np.all((onset >= 0) & (onset < offset) & (offset <= samples))
         and np.all((pitch >= 0) & (pitch <= 127) & (velocity >= 1) & (velocity <= 127))

@@ -31,6 +31,7 @@ class DiscDPMConfig(Strict):
     schedule: Literal["cosine", "linear"] = "cosine"
     transition: Literal["uniform", "absorbing"] = "uniform"
     times: Literal["uniform", "importance"] = "uniform"
+    # promise: discdpm-loss-hot-tensors-2
     chunk_values: Annotated[int, Field(gt=0)] = 2**22  # logits that exist at once
 
 
@@ -143,6 +144,7 @@ class DiscDPM(Paradigm):
         drawn = []
         for hidden, codes, u in zip(features.split(chunk, 2), x.split(chunk, 2), uniform.split(chunk, 2), strict=True):
             logits = network.out(hidden).float()  # type: ignore[operator]
+            # promise: both-formulas-stated-log-3
             log_pi = guided.mix(logits.log_softmax(-1)).log_softmax(-1)
             drawn.append(categorical(self.transition.step(log_pi, codes, past, now), u))
         return torch.cat(drawn, dim=2)

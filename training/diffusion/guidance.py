@@ -37,9 +37,11 @@ class Guidance:
                 layout.slice(name)
                 if weight != 1:
                     self.coefficients[0] += weight - 1
+                    # promise: both-formulas-stated-log-2
                     self.coefficients.append(1 - weight)
                     terms.append(layout.without(controls, [name]))
         elif weights != 1:
+            # promise: both-formulas-stated-log
             self.coefficients = [float(weights), 1 - float(weights)]
             terms.append(layout.without(controls, layout.names))
         self.controls = torch.cat(terms)

@@ -49,6 +49,7 @@ class PerClipNoise(Noise):
         self, seed: int, indices: Sequence[int], stream: str, device: Device = "cpu", drawn_on: Device = "cpu"
     ) -> None:
         self.batch, self.device, self._drawn_on = len(indices), device, drawn_on
+        # promise: itself-noise-function-seed
         self._generators = [torch.Generator(drawn_on).manual_seed(_key(seed, stream, index)) for index in indices]
 
     def _draw(self, shape: tuple[int, ...], dtype: torch.dtype, fill: str, *arguments: float) -> Tensor:
@@ -73,5 +74,6 @@ class BatchNoise(Noise):
 
 def _key(seed: int, stream: str, index: int) -> int:
     """63 bits that depend on all three; neighbouring seeds and indices give unrelated generators."""
+    # promise: itself-noise-function-seed-2
     digest = hashlib.blake2b(f"{seed}/{stream}/{index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

@@ -121,6 +121,7 @@ class Uniform(Transition):
             torch.logaddexp(cast(torch.log1p(-part)), cast(part.log()) - log_share),
         )
         rest = b * d / same_sum
+        # promise: discdpm-loss-hot-tensors
         if_same = gain + cast((classes - 1) * rest) * log_share - cast(rest) * (excess_all - excess_x0)
 
         rest, at_x0, part = b * d / other_sum, b * whole / other_sum, b / other_sum

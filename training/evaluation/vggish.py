@@ -129,6 +129,7 @@ def _network(path: Path) -> Network:
     with torch.device("meta"):  # 72 M random numbers would be drawn for nothing
         network = Network()
     try:
+        # promise: nothing-runs-3
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), assign=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, TypeError, ValueError) as error:
         digest = file_sha256(path)

@@ -123,6 +123,7 @@ class SlurmWorkers(Workers):
         s = self.settings
         jobs = s.gpu if gpu else s.cpu
         arguments = ["--lifetime", f"{s.lifetime_minutes}m", "--lifetime-stagger", f"{s.stagger_minutes}m"]
+        # promise: scheduler-workers-dashboard-listen
         arguments += ["--dashboard-address", f"{LOOPBACK}:0"]
         with writing(Path(s.logs)):  # the folder is made here
             return SLURMCluster(
