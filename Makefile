@@ -56,7 +56,7 @@ help:  ## this text
 #|   TLS_CA         PEM file, for tls://: who signed the certificates of scheduler and workers
 #|   TLS_CERT       PEM file, for tls://: our certificate
 #|   TLS_KEY        PEM file, for tls://: its key
-#|   CLUSTER        slurm, or a copy of pipeline/building/slurm/default.toml: workers as Slurm jobs     (local workers)
+#|   CLUSTER        slurm, or a copy of pipeline/cluster/slurm/default.toml: workers as Slurm jobs     (local workers)
 #|   SHARDS         i/n: only shards k with k mod n = i; the same command without it ends the dataset
 #|   INDEX          another OUT whose index and plan are used                                    (OUT's own)
 #|   DRY_RUN        1: stop after the plan

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench.material import ROOT, Context
+from bench.fixtures import ROOT, Context
 from bench.table import Row
 
 PARTS = {

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.material import Context, audio
+from bench.fixtures import Context, audio
 from bench.table import Row, Timings, at_least, interleaved, times_faster
 from data_specs.codecs import Codec, load_codec
 from data_specs.codecs.encodec_24khz import Encodec24kHz, untrained

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.reading.sources import list_folder
+from pipeline.midi.sources import list_folder
 from pipeline.rejects import Rejects
 
 FILES_PER_FOLDER = 1000

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bench.material import Context, audio
+from bench.fixtures import Context, audio
 from bench.table import Row, at_least, at_most, interleaved, over_limit, times_faster
 from data_specs.representations.cqt import Cqt
 from data_specs.representations.cqt_kernels import BINS, BINS_PER_OCTAVE, HOP, LOWEST_HZ, SAMPLE_RATE, transform

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import torch
 
-from bench.material import Context, plan, spec
+from bench.fixtures import Context, plan, spec
 from bench.processes import tree_cpu_seconds
 from bench.table import Budget, Row, Timings, at_least, at_most, interleaved
 from data_specs.representations import representation
-from pipeline.building.cluster import Cluster
-from pipeline.building.shards import ShardBuilder, ShardTask
-from pipeline.building.tasks import PLUGIN, ShardWorker, build_shard
-from pipeline.building.workers import LocalWorkers
-from pipeline.melodies.plan import Plan
-from pipeline.sound.render import Renderer, soundfont_path
+from pipeline.build.shards import ShardBuilder, ShardTask
+from pipeline.build.tasks import PLUGIN, ShardWorker, build_shard
+from pipeline.cluster.cluster import Cluster
+from pipeline.cluster.workers import LocalWorkers
+from pipeline.plan.plan import Plan
+from pipeline.render.renderer import Renderer, soundfont_path
 
 PART = "dask"
 FORMAT = "encodec"

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pipeline.building.workers import ENVIRONMENT
+from pipeline.cluster.workers import ENVIRONMENT
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_SECONDS = 120

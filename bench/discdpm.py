@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from bench.material import Context
+from bench.fixtures import Context
 from bench.one_hot import BATCH, chunked_and_whole, peak_bytes
 from bench.table import Row, at_most, interleaved, times_faster
 

@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 from bench.cqt import nnaudio
-from bench.material import Context, audio, dataset
+from bench.fixtures import Context, audio, dataset
 from bench.table import Row, Timings, at_most, interleaved, times_faster
 from data_specs.codecs import load_codec
 from data_specs.codecs.encodec_24khz import Encodec24kHz, untrained
 from data_specs.representations.cqt import Cqt
-from training.batches import Maker
 from training.config import load_config
+from training.data.dataset import Dataset
+from training.data.loader import Maker
 from training.diffusion_task import DiffusionTask
 from training.distributed import World
-from training.loop import Trainer
-from training.shards import Dataset
+from training.trainer import Trainer
 
 PART = "gpu"
 CLIPS, REPEATS = 32, 7

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from bench.material import Context
+from bench.fixtures import Context
 from bench.songs import songs
 from bench.table import Row, at_least
 from data_specs.spec import Limits
-from pipeline.reading.midi import SandboxedReader, read_song
-from pipeline.reading.plain_midi import read_plain
-from pipeline.reading.smf import layout
-from pipeline.reading.sources import is_midi_name
+from pipeline.midi.reader import SandboxedReader, read_song
+from pipeline.midi.smf import layout
+from pipeline.midi.sources import is_midi_name
+from pipeline.midi.symusic_reader import read_plain
 from pipeline.rejects import Rejected
 from pipeline.tunes import midi_files
 

@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from bench.table import Row
-from data_specs.figures import FAINT, INK, STYLE
+from data_specs.viz.figures import FAINT, INK, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,17 +11,17 @@ from unittest import mock
 
 import torch
 
-from bench.material import CLIPS, SMALL, Context, command, plan, renderer, spec
+from bench.fixtures import CLIPS, SMALL, Context, command, plan, renderer, spec
 from bench.table import Row
 from data_specs.formats import FORMATS
 from data_specs.representations import representation
 from data_specs.spec import Clips
-from pipeline.building import shards
-from pipeline.building.shards import ShardBuilder, ShardTask
+from pipeline.build import shards
+from pipeline.build.shards import ShardBuilder, ShardTask
 
 PART = "pipeline"
 ALONE_CLIPS = 40  # built by one worker whose stages are timed
-# Stage -> functions of pipeline.building.shards; what is left of the time is writing, digests and statistics.
+# Stage -> functions of pipeline.build.shards; what is left of the time is writing, digests and statistics.
 STAGES = {"render": "render_clips", "encode": "encode_chunk", "controls": "control_arrays"}
 WRITE = "write"
 
@@ -65,7 +65,7 @@ def alone(scratch: Path, name: str) -> Row:
 
 @contextmanager
 def timed(stages: dict[str, str]) -> Iterator[dict[str, float]]:
-    """Seconds spent in functions of `pipeline.building.shards` during the block, by stage."""
+    """Seconds spent in functions of `pipeline.build.shards` during the block, by stage."""
     seconds: dict[str, float] = defaultdict(float)
 
     def around(stage: str, function: Any) -> Any:

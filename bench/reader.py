@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.material import Context, dataset
+from bench.fixtures import Context, dataset
 from bench.table import Row, Timings, at_least, interleaved
-from training.order import order
-from training.shards import Dataset
+from training.data.dataset import Dataset
+from training.data.shuffle import order
 
 PART = "reader"
 FORMAT = "encodec"

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.material import Context, planned, renderer, spec
+from bench.fixtures import Context, planned, renderer, spec
 from bench.table import Row, at_most, interleaved, over_limit, times_faster
-from pipeline.melodies.plan import PlannedClip
-from pipeline.sound.fluid import fluid
-from pipeline.sound.render import Renderer, soundfont_path
+from pipeline.plan.plan import PlannedClip
+from pipeline.render.fluidsynth import fluid
+from pipeline.render.renderer import Renderer, soundfont_path
 
 PART = "render"
 CLIPS, REPEATS, PRETTY_REPEATS = 4, 31, 5

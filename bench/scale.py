@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.material import ROOT, Context, plan
+from bench.fixtures import ROOT, Context, plan
 from bench.processes import Memory, family
 from bench.table import Row, at_most
 from data_specs.spec import SPLITS, Clips

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from bench.material import ROOT, Context, dataset
+from bench.fixtures import ROOT, Context, dataset
 from bench.table import Row
 from data_specs.formats import FORMATS
 from training.config import config_path, load_config

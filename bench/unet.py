@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.material import Context
+from bench.fixtures import Context
 from bench.table import Row, interleaved, times_faster
 from training.conditioning import ControlLayout
 from training.config import load_config

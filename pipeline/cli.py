@@ -4,13 +4,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_specs.commands import Parser, run
+from data_specs.cli import Parser, run
 from data_specs.errors import UserError
 from data_specs.formats import FORMATS, check_format
 from data_specs.spec import Clips, Spec, load_spec
 
 if TYPE_CHECKING:
-    from pipeline.building.workers import Workers
+    from pipeline.cluster.workers import Workers
 
 DEFAULT_OUT = "data"
 DEFAULT_FORMAT = "encodec"
@@ -47,7 +47,7 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
     add("--tls-ca", metavar="PEM", help="for tls://: who signed the scheduler's certificate")
     add("--tls-cert", metavar="PEM", help="for tls://: our certificate")
     add("--tls-key", metavar="PEM", help="for tls://: its key")
-    add("--cluster", metavar="NAME", help="slurm, or a .toml like pipeline/building/slurm/default.toml")
+    add("--cluster", metavar="NAME", help="slurm, or a .toml like pipeline/cluster/slurm/default.toml")
     add("--shards", metavar="I/N", help="build only shards k with k mod N = I; several at once share one OUT")
     add("--dry-run", action="store_true", help="stop after the plan")
     add("--force", action="store_true", help="move a folder that is in the way aside (PVT-cqt.old-1)")
@@ -64,8 +64,8 @@ def _dataset(arguments: argparse.Namespace) -> int:
         print(scripts)
         print("nothing is submitted; DRY_RUN=1 without CLUSTER makes the plan")
         return 0
-    from pipeline.building.build import Request, build
-    from pipeline.building.shards import Share
+    from pipeline.build.build import Request, build
+    from pipeline.build.shards import Share
 
     return build(
         Request(
@@ -89,7 +89,7 @@ def choose_workers(arguments: argparse.Namespace) -> "Workers":
     Raises:
         UserError: options that exclude each other, or settings that cannot be read.
     """
-    from pipeline.building.workers import LocalWorkers, RemoteWorkers, Tls
+    from pipeline.cluster.workers import LocalWorkers, RemoteWorkers, Tls
 
     chosen = [name for name in ("WORKERS", "SCHEDULER", "CLUSTER") if getattr(arguments, name.lower())]
     if len(chosen) > 1:
@@ -100,7 +100,7 @@ def choose_workers(arguments: argparse.Namespace) -> "Workers":
     if arguments.scheduler:
         return RemoteWorkers(arguments.scheduler, Tls(*map(Path, tls)) if all(tls) else None)
     if arguments.cluster:
-        from pipeline.building.slurm import SlurmWorkers, load_settings
+        from pipeline.cluster.slurm import SlurmWorkers, load_settings
 
         return SlurmWorkers(load_settings(arguments.cluster))
     return LocalWorkers(None if arguments.workers is None else _number("WORKERS", arguments.workers, least=1))
@@ -150,7 +150,7 @@ def _add_validate(parser: argparse.ArgumentParser) -> None:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
-    from pipeline.validate import validate
+    from pipeline.tools.validate import validate
 
     return validate(arguments.data, None if arguments.format is None else parse_formats(arguments.format))
 
@@ -164,7 +164,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from pipeline.report import report
+    from pipeline.tools.report import report
 
     print(report(arguments.data, arguments.out))
     return 0
@@ -183,7 +183,7 @@ def _add_controls(parser: argparse.ArgumentParser) -> None:
 
 
 def _controls(arguments: argparse.Namespace) -> int:
-    from pipeline.midi_controls import write_midi_curves
+    from pipeline.tools.midi_curves import write_midi_curves
 
     choices = {
         "seconds": _number("SECONDS", arguments.seconds, least=1),
@@ -206,12 +206,12 @@ def _add_lakh(parser: argparse.ArgumentParser) -> None:
 
 
 def _lakh(arguments: argparse.Namespace) -> int:
-    from pipeline.lakh import FULL, MATCHED, lakh
+    from pipeline.tools.lakh import FULL, MATCHED, lakh
 
     return lakh(MATCHED if arguments.matched else FULL, arguments.out, arguments.url)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from pipeline.doctor import doctor
+    from pipeline.tools.doctor import doctor
 
     return doctor()

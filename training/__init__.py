@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from training.runs import load_run
-    from training.shards import Dataset
+    from training.data.dataset import Dataset
+    from training.model import load_run
 
 __all__ = ["Dataset", "load_run"]
 
-_HOMES = {"Dataset": "training.shards", "load_run": "training.runs"}
+_HOMES = {"Dataset": "training.data.dataset", "load_run": "training.model"}
 
 
 def __getattr__(name: str) -> Any:

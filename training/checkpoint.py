@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from data_specs.errors import UserError
-from data_specs.files import atomic_write, file_sha256, write_json
+from data_specs.io.files import atomic_write, file_sha256, write_json
 
 CHECKPOINTS = "checkpoints"
 MANIFEST, SNAPSHOT, STATE = "checkpoint.json", "snapshot.safetensors", "state.pt"

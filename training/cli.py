@@ -5,10 +5,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from data_specs.commands import Parser, run, whole_number
+from data_specs.cli import Parser, run, whole_number
 from data_specs.errors import UserError
 from training.evaluation.commands import add_classifier, add_evaluate
-from training.sample_commands import add_demo, add_sample, add_sweep
+from training.sampling.commands import add_demo, add_sample, add_sweep
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,8 +43,8 @@ def _train(arguments: argparse.Namespace) -> int:
         return launch(ranks, [sys.executable, "-m", "training", *sys.argv[1:]])
 
     from training.config import load_config
-    from training.listening import listen
-    from training.loop import train
+    from training.preview import listen
+    from training.trainer import train
 
     steps = None if arguments.steps is None else whole_number("STEPS", arguments.steps)
     config = load_config(arguments.config, arguments.paradigm, arguments.format, steps)

@@ -7,12 +7,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from training.batches import Batch
 from training.config import Config
+from training.data.dataset import Dataset
+from training.data.loader import Batch
 from training.diffusion import LossModule, PerClipNoise
 from training.distributed import World
-from training.runs import DataFacts, Run, build
-from training.shards import Dataset
+from training.model import DataFacts, Run, build
 from training.task import Task
 
 

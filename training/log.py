@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from data_specs.errors import UserError
-from data_specs.files import write_bytes, writing
+from data_specs.io.files import write_bytes, writing
 
 LOG_FILE = "log.jsonl"
 

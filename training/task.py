@@ -11,12 +11,12 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from data_specs.spec import Strict
-from training.averages import Average
-from training.batches import Batch
 from training.config import RunConfig
+from training.data.dataset import Dataset
+from training.data.loader import Batch
 from training.distributed import World
+from training.ema import Average
 from training.log import RunLog
-from training.shards import Dataset
 
 
 class Snapshot(Protocol):

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from bench.node import needs
-from data_specs.commands import MISUSED, Parser, run
+from bench.node import requirements as needs
+from data_specs.cli import MISUSED, Parser, run
 from data_specs.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def node(options: argparse.Namespace) -> int:
     needs.check(render=options.data is None)
 
     from bench.node.work import GRACE_SECONDS, Call
-    from data_specs.files import locked
+    from data_specs.io.files import locked
 
     wishes = wishes_of(options)
     out = options.out.resolve()

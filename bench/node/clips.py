@@ -17,8 +17,8 @@ from pathlib import Path
 from bench.node.work import Call, Facts
 from data_specs.dataset import MANIFEST, folder_name
 from data_specs.errors import UserError
-from data_specs.files import locked
 from data_specs.formats import FORMATS, KINDS
+from data_specs.io.files import locked
 from data_specs.spec import SPLITS, Clips
 
 VALID_SHARE = 8  # train clips to a valid clip
@@ -176,7 +176,7 @@ def finished_after(seen: list[tuple[float, str]], folder: Path) -> float | None:
 
 def _standing(data: Path, name: str) -> int:
     """Clips of the shards that are finished."""
-    from pipeline.building.folder import BuildFolder
+    from pipeline.build.folder import BuildFolder
 
     return sum(receipt.stop - receipt.start for receipt in BuildFolder(data, name).receipts().values())
 

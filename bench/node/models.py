@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.node.work import Call, Facts, OutOfTime
-from data_specs.files import locked, write_bytes
+from data_specs.io.files import locked, write_bytes
 from training.config import config_path
 from training.log import LOG_FILE, read_log
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.node.models import Model
 from bench.node.work import Call, Facts
-from training.evaluation.table import report
+from training.evaluation.tables import report
 
 JUDGED = {"cpu": 16, "cuda": 200}  # clips of each model, where the user names no number
 PAGE_CLIPS = 2  # real clips on the page, beside the shipped curves
@@ -68,7 +68,7 @@ def evaluate(call: Call, model: Model, how: Listening, trained: Facts, vggish: s
 
 def page(call: Call, models: Sequence[Model], how: Listening, trained: dict[str, Facts]) -> Facts:
     """One page with all models on the shipped curves and on real clips: WORK/page.html."""
-    from training.control_sets import shipped_curves
+    from training.sampling.curve_sources import shipped_curves
 
     real = f"{how.data / 'PVT-audio'}:valid:0-{PAGE_CLIPS - 1}"
     runs = ",".join(str(call.work / "runs" / model.name) for model in models)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.node import clips, models, results
-from bench.node.handover import hand_over
+from bench.node.artifacts import hand_over
 from bench.node.work import Call, Facts
-from data_specs.download import cache_folder
-from data_specs.files import write_json
-from training.evaluation.vggish import FILE, VARIABLE
+from data_specs.io.download import cache_folder
+from data_specs.io.files import write_json
+from training.evaluation.embedders.vggish import FILE, VARIABLE
 
 STARTING_SHARE = 0.2  # of the time for training: processes that start and states that are saved
 LEAST_SECONDS = 10.0  # of training

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from data_specs.errors import UserError
-from data_specs.files import write_json
+from data_specs.io.files import write_json
 from training.launch import die_with_parent
 
 ROOT = Path(__file__).parents[2]

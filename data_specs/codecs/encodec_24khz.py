@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from data_specs.codecs.base import Codec
+from data_specs.codecs.encodec_layers import for_inference
 from data_specs.codecs.quantizer import ResidualQuantizer
-from data_specs.codecs.seanet import for_inference
-from data_specs.codecs.tiles import SHORTEST, TiledEncoder
-from data_specs.download import cache_folder, download
+from data_specs.codecs.tiled_encoder import SHORTEST, TiledEncoder
 from data_specs.errors import UserError
-from data_specs.files import file_sha256
+from data_specs.io.download import cache_folder, download
+from data_specs.io.files import file_sha256
 
 FILE = "encodec_24khz-d7cc33bc.th"  # by torch hub's convention the name ends in the digest's first digits
 SHA256 = "d7cc33bcf1aad7f2dad9836f36431530744abeace3ca033005e3290ed4fa47bf"

@@ -11,7 +11,7 @@ from data_specs.codecs.base import Codec
 from data_specs.codecs.quantizer import ResidualQuantizer
 from data_specs.codecs.weights import FOLDER, read_weights
 from data_specs.errors import UserError
-from data_specs.files import file_sha256
+from data_specs.io.files import file_sha256
 
 
 class StoredCodec(Codec):

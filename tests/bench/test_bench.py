@@ -108,6 +108,6 @@ def test_numbers_have_three_digits(value, text):
 
 def test_the_stages_of_the_pipeline_are_there():
     from bench import pipeline
-    from pipeline.building import shards
+    from pipeline.build import shards
 
     assert all(callable(getattr(shards, name)) for name in pipeline.STAGES.values())

@@ -14,7 +14,9 @@ import pytest
 import torch
 
 from bench.node import __main__ as command
-from bench.node import clips, handover, models, needs, stages
+from bench.node import artifacts as handover
+from bench.node import clips, models, stages
+from bench.node import requirements as needs
 from bench.node.models import MODELS
 from bench.node.work import Call, OutOfTime
 from data_specs.errors import UserError

@@ -9,7 +9,7 @@ from bench import songs as composing
 from bench.midi import is_fast
 from bench.songs import DAMAGED, LARGEST, SMALLEST, songs
 from data_specs.spec import Limits
-from pipeline.reading.midi import read_song
+from pipeline.midi.reader import read_song
 
 
 @pytest.fixture(scope="module")

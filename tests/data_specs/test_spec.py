@@ -3,8 +3,8 @@
 import pytest
 
 from data_specs.errors import UserError
-from data_specs.files import value_digest
 from data_specs.formats import FORMATS, check_format
+from data_specs.io.files import value_digest
 from data_specs.spec import Clips, load_spec
 
 MINIMAL = """

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from bench.dask_site import ROOT, DaskSite
-from pipeline.building.build import Request, build
-from pipeline.building.workers import LocalWorkers, RemoteWorkers, Workers
+from pipeline.build.build import Request, build
+from pipeline.cluster.workers import LocalWorkers, RemoteWorkers, Workers
 from tests.pipeline.made_songs import contents, small_shards, write_songs
 
 CLIPS = "14:4"

@@ -18,13 +18,13 @@ from typing import Any
 import psutil
 
 from data_specs.spec import Clip, Limits
-from pipeline.melodies.index import song_windows
-from pipeline.reading import midi
-from pipeline.reading.sandbox import Sandbox
-from pipeline.reading.smf import layout
-from pipeline.reading.song import Song
-from pipeline.reading.sources import is_midi_name
+from pipeline.midi import reader as midi
+from pipeline.midi.smf import layout
+from pipeline.midi.song import Song
+from pipeline.midi.sources import is_midi_name
+from pipeline.plan.index import song_windows
 from pipeline.rejects import Rejected
+from pipeline.sandbox import Sandbox
 from tests.faults.damage import mutated
 
 LIMITS = Limits(seconds=20, memory_mb=500)

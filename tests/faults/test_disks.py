@@ -12,11 +12,11 @@ import pytest
 from data_specs.controls import CONTROLS
 from data_specs.dataset import load_manifest
 from data_specs.errors import UserError
-from data_specs.files import atomic_write
+from data_specs.io.files import atomic_write
 from data_specs.spec import Clips
-from pipeline.building.cluster import Cluster
-from pipeline.building.workers import LocalWorkers
-from pipeline.validate import validate
+from pipeline.cluster.cluster import Cluster
+from pipeline.cluster.workers import LocalWorkers
+from pipeline.tools.validate import validate
 from tests.pipeline.made_songs import contents
 
 SYNC = os.fsync

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_specs.curve_files import read_curves
+from data_specs.controls.curve_files import read_curves
 from data_specs.errors import UserError
 from data_specs.spec import load_spec, spec_path
 from pipeline.tunes import midi_files
@@ -19,7 +19,7 @@ from tests.faults.fuzz_midi import fuzz
 from tests.pipeline.made_songs import song_bytes
 from tests.training.conftest import write_dataset
 from training.config import config_path, load_config
-from training.shards import Dataset
+from training.data.dataset import Dataset
 
 LIES = (-1, 0, 1, 2**31, 2**63, 10**30, 0.5, "", "x" * 10_000, "../../etc/passwd", None, [], {}, [[]], True, "1e9")
 

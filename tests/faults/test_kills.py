@@ -7,7 +7,7 @@ import time
 import pytest
 
 from data_specs.errors import UserError
-from pipeline.building.workers import RemoteWorkers
+from pipeline.cluster.workers import RemoteWorkers
 
 PATIENCE_SECONDS = 120
 GONE = "is gone; start it and its workers again; what is finished stands"

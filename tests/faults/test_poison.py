@@ -6,17 +6,17 @@ import json
 import dask
 import pytest
 
-from pipeline.building import workers
-from pipeline.building.workers import LocalWorkers
-from pipeline.melodies.plan import Plan
+from pipeline.cluster import workers
+from pipeline.cluster.workers import LocalWorkers
+from pipeline.plan.plan import Plan
 from tests.pipeline.made_songs import contents, song_bytes
 
 # Loaded by every worker, and by the child of a careful one.
 PRELOAD = """
 import hashlib, os, signal
-from pipeline.building import indexing
-from pipeline.sound import careful, render
-from pipeline.sound.careful import play
+from pipeline.build import indexing
+from pipeline.render import isolated_renderer as careful, renderer as render
+from pipeline.render.isolated_renderer import play
 
 POISON = {poison!r}
 

@@ -1,6 +1,6 @@
 """A trainer killed while it saves, and ranks of which one alone is told to stop.
 
-Signals, the stop file, ranks that die and values that are not finite: tests/training/test_loop.py.
+Signals, the stop file, ranks that die and values that are not finite: tests/training/test_trainer.py.
 """
 
 import os
@@ -16,7 +16,7 @@ import torch
 from tests.training.conftest import write_dataset
 from training.config import load_config
 from training.log import read_log
-from training.loop import train
+from training.trainer import train
 
 ROOT = Path(__file__).parents[2]
 STEPS = 40
@@ -45,7 +45,7 @@ import os, random, signal, sys, time
 from pathlib import Path
 import torch
 from training.config import load_config
-from training.loop import train
+from training.trainer import train
 
 run, data, config, kills, seed = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
 torch.set_num_threads(1)

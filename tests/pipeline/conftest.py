@@ -3,9 +3,9 @@
 import pytest
 
 from bench.dask_site import DaskSite
-from pipeline.melodies.index import index_part
-from pipeline.melodies.planning import make_plan
-from pipeline.reading.midi import read_song
+from pipeline.midi.reader import read_song
+from pipeline.plan.index import index_part
+from pipeline.plan.planning import make_plan
 from tests.pipeline.made_songs import small_shards, song_bytes, write_songs
 
 

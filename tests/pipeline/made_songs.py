@@ -10,7 +10,7 @@ import mido
 import numpy as np
 
 from data_specs.spec import Clips, Spec, load_spec
-from pipeline.reading.song import Song, Track
+from pipeline.midi.song import Song, Track
 
 TICKS_A_SECOND = 960
 

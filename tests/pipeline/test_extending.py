@@ -13,20 +13,20 @@ from torch import Tensor
 from data_specs.controls import CONTROLS
 from data_specs.controls.base import Control, Float32, Played, Points, Value, note_points, number, shortest
 from data_specs.dataset import CLIPS_TABLE
-from data_specs.files import value_digest
 from data_specs.formats import KINDS, Kind
+from data_specs.io.files import value_digest
 from data_specs.representations import Representation, representation
 from data_specs.spec import Spec
-from pipeline.building.folder import BuildFolder
-from pipeline.building.manifest import manifest, write_clips
-from pipeline.building.shards import ShardBuilder, features_of, shard_tasks
-from pipeline.melodies.plan import Plan
+from pipeline.build.folder import BuildFolder
+from pipeline.build.manifest import manifest, write_clips
+from pipeline.build.shards import ShardBuilder, features_of, shard_tasks
+from pipeline.plan.plan import Plan
 from pipeline.rejects import Rejects
-from pipeline.sound.render import Renderer, soundfont_path
-from pipeline.validate import validate
+from pipeline.render.renderer import Renderer, soundfont_path
+from pipeline.tools.validate import validate
 from training.cli import main
+from training.data.dataset import Dataset
 from training.diffusion.continuous import ContinuousParadigm
-from training.shards import Dataset
 
 CONFIG = """
 [training]

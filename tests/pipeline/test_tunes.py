@@ -10,9 +10,9 @@ import pytest
 
 from data_specs.errors import UserError
 from data_specs.spec import load_spec
-from pipeline.melodies.index import index_part
-from pipeline.melodies.planning import make_plan
-from pipeline.reading.midi import read_song
+from pipeline.midi.reader import read_song
+from pipeline.plan.index import index_part
+from pipeline.plan.planning import make_plan
 from pipeline.tunes import midi_files, tunes
 from pipeline.tunes.abc import read_tunes
 from pipeline.tunes.playing import accent

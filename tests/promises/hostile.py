@@ -7,7 +7,7 @@ MACHINES = (
         "kill -9 of worker, scheduler or client at drawn moments",
         "the same command ends with the same bytes",
         "faults/test_kills.py::test_a_killed_process_costs_nothing_but_time ::test_killed_at_twenty_moments "
-        "pipeline/building/test_build.py::test_a_worker_killed_in_mid_run_changes_nothing",
+        "pipeline/build/test_build.py::test_a_worker_killed_in_mid_run_changes_nothing",
     ),
     promise(
         "a full or read-only disk, a quota",
@@ -16,7 +16,7 @@ MACHINES = (
         "::test_every_refusal_of_a_disk_is_one_sentence_and_leaves_nothing ::test_an_output_where_nobody_may_write "
         "training/test_checkpoint.py::test_a_full_disk_keeps_what_stands "
         "training/test_log.py::test_a_full_disk_is_one_sentence",
-        mutation("data_specs/files.py", "temporary.unlink(missing_ok=True)", "pass"),
+        mutation("data_specs/io/files.py", "temporary.unlink(missing_ok=True)", "pass"),
     ),
     promise(
         "a shard truncated, or with one bit flipped",
@@ -24,17 +24,17 @@ MACHINES = (
         "deleted",
         "faults/test_disks.py::test_a_truncated_shard_is_found_by_the_next_run "
         "::test_one_flipped_bit_is_named_and_the_shard_made_again_once_it_is_deleted "
-        "training/test_shards.py::test_a_truncated_shard_is_refused_at_once",
-        mutation("pipeline/building/build.py", "file.is_file() and file.stat().st_size == size", "file.is_file()"),
+        "training/data/test_dataset.py::test_a_truncated_shard_is_refused_at_once",
+        mutation("pipeline/build/build.py", "file.is_file() and file.stat().st_size == size", "file.is_file()"),
     ),
     promise(
         "shapes.txt, clips.parquet or dataset.json altered or lost",
         "written again by the next run, the shards stand; an altered dataset.json is named first",
         "faults/test_disks.py::test_what_stands_beside_the_shards_is_written_again "
         "::test_a_repair_that_asks_for_fewer_clips_keeps_those_that_stand",
-        mutation("pipeline/building/build.py", "{} if request.force else folder.planned()", "{}"),
-        mutation("pipeline/building/build.py", " and folder.says(job.shapes)", ""),
-        mutation("pipeline/building/build.py", " and (folder.path / CLIPS_TABLE).is_file()", ""),
+        mutation("pipeline/build/build.py", "{} if request.force else folder.planned()", "{}"),
+        mutation("pipeline/build/build.py", " and folder.says(job.shapes)", ""),
+        mutation("pipeline/build/build.py", " and (folder.path / CLIPS_TABLE).is_file()", ""),
     ),
     promise(
         "a dataset.json of another spec",
@@ -46,20 +46,18 @@ MACHINES = (
         "isolated in a child process, named and counted; the rest is built",
         "faults/test_poison.py::test_a_clip_that_kills_its_worker_is_left_out_by_name "
         "::test_a_file_that_kills_its_worker_is_left_out_by_name "
-        "pipeline/building/test_cluster.py::test_a_task_that_kills_its_worker_again_and_again_ends_the_run_by_name",
+        "pipeline/build/test_cluster.py::test_a_task_that_kills_its_worker_again_and_again_ends_the_run_by_name",
     ),
     promise(
         "a curious neighbour on the network",
         "scheduler, workers and dashboard listen on loopback unless told otherwise",
-        "pipeline/building/test_cluster.py::test_only_this_machine_can_reach_scheduler_and_workers "
-        "pipeline/building/test_slurm.py::test_a_dry_run_prints_the_scripts_and_submits_nothing",
-        mutation("pipeline/building/slurm/__init__.py", '["--dashboard-address", f"{LOOPBACK}:0"]', "[]"),
-        mutation("pipeline/building/workers.py", 'LOOPBACK = "127.0.0.1"', 'LOOPBACK = "0.0.0.0"'),
+        "pipeline/build/test_cluster.py::test_only_this_machine_can_reach_scheduler_and_workers "
+        "pipeline/build/test_slurm.py::test_a_dry_run_prints_the_scripts_and_submits_nothing",
+        mutation("pipeline/cluster/slurm/__init__.py", '["--dashboard-address", f"{LOOPBACK}:0"]', "[]"),
+        mutation("pipeline/cluster/workers.py", 'LOOPBACK = "127.0.0.1"', 'LOOPBACK = "0.0.0.0"'),
+        mutation("pipeline/cluster/workers.py", ' dashboard_address=f"{LOOPBACK}:0"', ' dashboard_address="0.0.0.0:0"'),
         mutation(
-            "pipeline/building/workers.py", ' dashboard_address=f"{LOOPBACK}:0"', ' dashboard_address="0.0.0.0:0"'
-        ),
-        mutation(
-            "pipeline/building/workers.py",
+            "pipeline/cluster/workers.py",
             'worker_dashboard_address=f"{LOOPBACK}:0"',
             'worker_dashboard_address="0.0.0.0:0"',
         ),
@@ -71,20 +69,20 @@ INPUT = (
         "mutated MIDI files (100 000 by `python -m tests.faults.fuzz_midi`, 1 200 and 300 in the suite)",
         "no crash, no hang, no memory past the limit; both readers agree; every file is accounted for",
         "faults/test_fuzz.py::test_mutated_midi_files_cost_nothing "
-        "pipeline/reading/test_midi.py::test_mutated_files_are_read_alike_by_both_readers_or_rejected",
+        "pipeline/midi/test_midi.py::test_mutated_files_are_read_alike_by_both_readers_or_rejected",
     ),
     promise(
         "a MIDI file that hangs, swells or kills its reader",
         "the child is killed, the file tried once more alone, then counted as timeout, memory or crash",
-        "pipeline/reading/test_sandbox.py::test_what_goes_wrong_is_named_and_the_next_call_works "
+        "pipeline/midi/test_sandbox.py::test_what_goes_wrong_is_named_and_the_next_call_works "
         "::test_an_input_is_given_a_second_chance_in_a_fresh_child",
-        mutation("pipeline/reading/sandbox.py", "    _limit_memory(memory_mb)\n", "    del memory_mb\n"),
+        mutation("pipeline/sandbox.py", "    _limit_memory(memory_mb)\n", "    del memory_mb\n"),
     ),
     promise(
         "a MIDI file beyond a limit",
         "rejected by size first, the same on every machine",
-        "pipeline/reading/test_midi.py::test_limits_are_exact_and_the_same_for_both_readers",
-        mutation("pipeline/reading/midi.py", "if count > limits.notes:", "if count > limits.notes + 1:"),
+        "pipeline/midi/test_midi.py::test_limits_are_exact_and_the_same_for_both_readers",
+        mutation("pipeline/midi/reader.py", "if count > limits.notes:", "if count > limits.notes + 1:"),
     ),
     promise(
         "shards with altered lengths, CRCs or fields; any bytes as a record",
@@ -104,46 +102,46 @@ INPUT = (
     promise(
         "archives with absolute paths, `..`, links, devices, bombs",
         "counted and passed over, or one sentence; nothing is written, memory stays",
-        "pipeline/reading/test_sources.py::test_tricks_are_counted_and_nothing_is_written "
+        "pipeline/midi/test_sources.py::test_tricks_are_counted_and_nothing_is_written "
         "::test_bombs_are_refused_in_constant_memory "
         "::test_a_damaged_archive_gives_a_sentence_or_files_and_never_another_error",
     ),
     promise(
         "links, pipes and odd names in a folder",
         "links may not leave it, pipes are not opened, names are escaped and still found",
-        "pipeline/reading/test_sources.py::test_links_may_not_leave_the_folder ::test_pipes_are_not_opened "
+        "pipeline/midi/test_sources.py::test_links_may_not_leave_the_folder ::test_pipes_are_not_opened "
         "::test_names_that_are_not_utf_8_are_escaped_and_still_found",
     ),
     promise(
         "a malicious pickle as checkpoint, snapshot, codec or embedder weights",
         "nothing in it runs",
         "training/test_checkpoint.py::test_a_malicious_pickle_does_not_run "
-        "data_specs/test_encodec_24khz.py::test_code_in_a_weights_file_does_not_run "
-        "training/evaluation/test_vggish.py::test_other_files_are_refused_and_no_code_in_them_runs "
-        "data_specs/test_fitted_codecs.py::test_files_that_are_not_codecs",
+        "data_specs/codecs/test_encodec_24khz.py::test_code_in_a_weights_file_does_not_run "
+        "training/evaluation/embedders/test_vggish.py::test_other_files_are_refused_and_no_code_in_them_runs "
+        "data_specs/codecs/test_fitted_codecs.py::test_files_that_are_not_codecs",
         mutation(
             "training/checkpoint.py",
             'map_location="cpu", weights_only=True)',
             'map_location="cpu", weights_only=False)',
         ),
         mutation("data_specs/codecs/encodec_24khz.py", "weights_only=True", "weights_only=False"),
-        mutation("training/evaluation/vggish.py", "weights_only=True", "weights_only=False"),
+        mutation("training/evaluation/embedders/vggish.py", "weights_only=True", "weights_only=False"),
     ),
     promise(
         "a download that is cut short, altered, or of another size",
         "continued where it broke; what does not match its digest is removed and never used",
-        "data_specs/test_download.py::test_cut_connection_is_continued_where_it_broke "
+        "data_specs/io/test_download.py::test_cut_connection_is_continued_where_it_broke "
         "::test_wrong_content_is_refused_and_removed ::test_wrong_length_is_refused "
-        "pipeline/test_lakh.py::test_a_download_that_breaks_is_continued_and_every_name_held_against_its_content "
+        "pipeline/tools/test_lakh.py::test_a_download_that_breaks_is_continued_and_every_name_held_against_its_content "
         "::test_a_mirror_with_another_file_is_refused",
-        mutation("data_specs/download.py", "not found.startswith(sha256) or ", ""),
-        mutation("data_specs/download.py", "part.unlink()  # a wrong", "pass  # a wrong"),
-        mutation("data_specs/download.py", "if response.length:", "if None:"),
+        mutation("data_specs/io/download.py", "not found.startswith(sha256) or ", ""),
+        mutation("data_specs/io/download.py", "part.unlink()  # a wrong", "pass  # a wrong"),
+        mutation("data_specs/io/download.py", "if response.length:", "if None:"),
     ),
     promise(
         "curve files with NaN, wrong order, points outside, nothing, a million points or keys",
         "one sentence that says what is wrong",
-        "data_specs/test_curves.py::test_bad_json_is_refused_in_one_sentence "
+        "data_specs/controls/test_curves.py::test_bad_json_is_refused_in_one_sentence "
         "::test_no_text_raises_anything_but_a_sentence ::test_no_value_raises_anything_but_a_sentence "
         "::test_points_beyond_the_clip_and_unknown_instruments_are_refused "
         "faults/test_fuzz.py::test_huge_curve_files_end_soon",
@@ -161,16 +159,16 @@ INPUT = (
     promise(
         "names from files on HTML pages",
         "escaped",
-        "data_specs/test_page.py::test_every_text_is_escaped_and_tags_are_balanced "
-        "pipeline/test_report.py::test_names_that_come_from_files_are_text "
-        "training/test_sample.py::test_names_of_runs_and_curves_are_text_on_the_page",
-        mutation("data_specs/page/markup.py", "else escape(child) for child", "else str(child) for child"),
+        "data_specs/viz/test_page.py::test_every_text_is_escaped_and_tags_are_balanced "
+        "pipeline/tools/test_report.py::test_names_that_come_from_files_are_text "
+        "training/sampling/test_sampling.py::test_names_of_runs_and_curves_are_text_on_the_page",
+        mutation("data_specs/viz/page/markup.py", "else escape(child) for child", "else str(child) for child"),
         mutation(
-            "pipeline/report.py",
+            "pipeline/tools/report.py",
             "f\"from {row.get('source', 'an unknown source')}\"",
             "Markup(f\"from {row.get('source', 'an unknown source')}\")",
         ),
-        mutation("pipeline/report.py", "examples = [(reason, str(", "examples = [(reason, Markup("),
-        mutation("training/demo.py", "return card(one.name,", "return card(Markup(one.name),"),
+        mutation("pipeline/tools/report.py", "examples = [(reason, str(", "examples = [(reason, Markup("),
+        mutation("training/sampling/demo.py", "return card(one.name,", "return card(Markup(one.name),"),
     ),
 )

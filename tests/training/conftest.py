@@ -10,7 +10,7 @@ import torch
 from data_specs.codecs.mdct import sine_window
 from data_specs.codecs.weights import write_weights
 from data_specs.dataset import MANIFEST, SHAPES, DatasetInfo, Shard, Split, clip_features, folder_name, shard_name
-from data_specs.files import file_sha256, write_bytes, write_json
+from data_specs.io.files import file_sha256, write_bytes, write_json
 from data_specs.records import write_record
 from data_specs.representations import representation
 from data_specs.representations.base import Statistics

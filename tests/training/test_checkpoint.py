@@ -106,7 +106,7 @@ def test_a_malicious_pickle_does_not_run(tmp_path, monkeypatch):
     with open(folder / "state.pt", "wb") as file:
         torch.save({"step": Bomb()}, file)
     manifest = json.loads((folder / "checkpoint.json").read_bytes())
-    from data_specs.files import file_sha256
+    from data_specs.io.files import file_sha256
 
     path = folder / "state.pt"
     manifest["files"]["state.pt"] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}

@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from data_specs.files import file_sha256
+from data_specs.io.files import file_sha256
+from training.model import Run, load_run
 from training.networks import parameter_count
-from training.runs import Run, load_run
-from training.sample_commands import SNAPSHOTS, run_paths
+from training.sampling.commands import SNAPSHOTS, run_paths
 
 CURVES = {
     "version": 1,

@@ -44,10 +44,10 @@ def fit_command(arguments: argparse.Namespace) -> int:
         raise UserError(f"CLIPS={arguments.clips} must be 1 or more")
     import torch
 
-    from data_specs.files import file_sha256
+    from data_specs.io.files import file_sha256
     from training.codec.fit import fit, write
     from training.codec.methods import METHODS
-    from training.shards import Dataset
+    from training.data.dataset import Dataset
 
     if arguments.kind not in METHODS:
         raise UserError(f"KIND={arguments.kind} is not one of {', '.join(METHODS)}")

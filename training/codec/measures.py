@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from data_specs.codecs import Codec
-from training.shards import Dataset
+from training.data.dataset import Dataset
 
 SAMPLE_RATE, WINDOW, HOP, BANDS = 24_000, 1024, 256, 80
 FLOOR = 1e-10  # of the power in a band: -100 dB

@@ -15,11 +15,11 @@ from data_specs.codecs.networks import CodecNetwork
 from data_specs.codecs.networks.magnitudes import MagnitudeNetwork
 from data_specs.codecs.weights import write_weights
 from data_specs.errors import UserError
-from data_specs.files import file_sha256
+from data_specs.io.files import file_sha256
 from data_specs.spec import Strict
 from training.codec.config import CodecConfig
 from training.codec.discriminator import Discriminator
-from training.codec.quantizing import Quantized, TrainedQuantizer
+from training.codec.quantizer import Quantized, TrainedQuantizer
 
 
 class AudioFacts(Strict):

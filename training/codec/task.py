@@ -7,20 +7,20 @@ import torch
 from torch import Tensor, nn
 
 from data_specs.codecs.networks.magnitudes import MagnitudeNetwork
-from training.averages import Average
-from training.batches import Batch, Maker
-from training.codec.building import build_codec
+from training.codec.assembly import build_codec
 from training.codec.config import CodecConfig
 from training.codec.discriminator import adversarial
 from training.codec.fit import fitted_codebooks, sounding
 from training.codec.losses import log_mel, magnitude_loss, mel_loss, stft_loss, waveform_loss
 from training.codec.measures import measured
 from training.codec.run import AudioFacts, CodecRun, TrainedCodec
+from training.data.dataset import Dataset
+from training.data.loader import Batch, Maker
+from training.data.shuffle import seed_of, uniform
 from training.distributed import World
+from training.ema import Average
 from training.log import RunLog
-from training.order import seed_of, uniform
-from training.runs import content_digest
-from training.shards import Dataset
+from training.model import content_digest
 from training.task import Task
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_specs.commands import whole_number
+from data_specs.cli import whole_number
 from data_specs.errors import UserError
 
 if TYPE_CHECKING:
@@ -67,11 +67,11 @@ def train_command(arguments: argparse.Namespace) -> int:
     if ranks > 1 and not launched():
         return launch(ranks, [sys.executable, "-m", "training", *sys.argv[1:]])
 
-    from training.codec.building import load_codec_run
+    from training.codec.assembly import load_codec_run
     from training.codec.config import load_codec_config
-    from training.codec.listening import listen
+    from training.codec.preview import listen
     from training.codec.task import CodecTask
-    from training.loop import train
+    from training.trainer import train
 
     steps = None if arguments.steps is None else whole_number("STEPS", arguments.steps)
     config = load_codec_config(arguments.config, steps)
@@ -97,7 +97,7 @@ def export_command(arguments: argparse.Namespace) -> int:
         UserError: no such run, or no codebooks in it yet.
     """
     _check_out(arguments.out)
-    from training.codec.building import load_codec_run
+    from training.codec.assembly import load_codec_run
 
     run = load_codec_run(arguments.run)
     codebooks = None if arguments.data is None else _fitted(run, arguments.data)
@@ -110,7 +110,7 @@ def _fitted(run: "CodecRun", data: Path) -> "Tensor":
     import torch
 
     from training.codec.fit import fitted_codebooks, sampled_latents
-    from training.shards import Dataset
+    from training.data.dataset import Dataset
 
     torch.set_num_threads(1)  # other numbers of threads round differently: the file would not repeat
     dataset, quantizer = Dataset(data, "train", format_name="audio"), run.config.quantizer

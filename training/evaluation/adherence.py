@@ -26,10 +26,10 @@ from torch import Tensor
 
 from data_specs.controls import Controls
 from data_specs.errors import UserError
-from training.evaluation.asked import NOBODY, Asked, asked
-from training.evaluation.classifier import PATCHES, Hearing
-from training.evaluation.hearing import Heard, hear
+from training.evaluation.embedders.classifier import PATCHES, Hearing
+from training.evaluation.features import Heard, hear
 from training.evaluation.pitch import HOP
+from training.evaluation.targets import NOBODY, Asked, asked
 from training.evaluation.velocity import VelocityScale, strikes
 
 MEASURES = ("chroma", "pitch", "velocity_rank", "velocity_error", "onsets", "silence", "instrument")

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from data_specs.errors import UserError
-from training.sample_commands import add_runs, parse_guidance, run_paths
+from training.sampling.commands import add_runs, parse_guidance, run_paths
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 def _evaluate(arguments: argparse.Namespace) -> int:
     import torch
 
-    from training.evaluation.classifier import WEIGHTS
+    from training.evaluation.embedders.classifier import WEIGHTS
     from training.evaluation.evaluate import DEFAULT_CLIPS, DEFAULT_PRESET, PRESETS, Options, evaluate, write
 
     if arguments.preset is not None and arguments.preset not in PRESETS:
@@ -74,7 +74,7 @@ def add_classifier(parser: argparse.ArgumentParser) -> None:
 
 
 def _classifier(arguments: argparse.Namespace) -> int:
-    from training.evaluation.classifier_training import STEPS, train_file
+    from training.evaluation.embedders.classifier_training import STEPS, train_file
 
     steps = STEPS if arguments.steps is None else int(_positive("--steps", arguments.steps, whole=True))
     accuracy = train_file(arguments.data, arguments.out, steps, arguments.seed)

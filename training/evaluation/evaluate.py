@@ -14,17 +14,18 @@ from torch import Tensor
 
 from data_specs.controls import CONTROLS
 from data_specs.errors import UserError
-from data_specs.files import write_bytes, write_json
+from data_specs.io.files import write_bytes, write_json
 from training.diffusion.guidance import Weights
-from training.evaluation import adherence, table
-from training.evaluation.asked import Asked
-from training.evaluation.classifier import WEIGHTS
-from training.evaluation.inference import inference_times
-from training.evaluation.judging import Heard, Judge
+from training.evaluation import adherence
+from training.evaluation import tables as table
+from training.evaluation.embedders.classifier import WEIGHTS
+from training.evaluation.evaluator import Heard, Judge
+from training.evaluation.targets import Asked
+from training.evaluation.timing import inference_times
 from training.log import read_log
+from training.model import Run, load_run
 from training.networks import parameter_count
-from training.runs import Run, load_run
-from training.sample import Settings, device_of, quick_steps, sample_controls, sample_count
+from training.sampling.sampling import Settings, device_of, quick_steps, sample_controls, sample_count
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluation.asked import NOBODY, Asked
-from training.evaluation.hearing import FRAME_S, Heard
+from training.evaluation.features import FRAME_S, Heard
+from training.evaluation.targets import NOBODY, Asked
 
 REACH_S = 0.2  # a note's peak lies within this of its onset
 LOWEST_KEY, KEYS = 48, 25

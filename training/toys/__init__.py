@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from data_specs.errors import UserError
-from data_specs.files import write_json
+from data_specs.io.files import write_json
 
 NAMES = ("swiss-ddpm", "swiss-edm", "digits-ddpm", "digits-edm", "codes-discdpm", "swiss-unet")
 

@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from data_specs.errors import UserError
-from data_specs.files import write_bytes
+from data_specs.io.files import write_bytes
 
 Metadata = dict[str, Any]
 FOLDER = Path(__file__).parent

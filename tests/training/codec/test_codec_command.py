@@ -37,7 +37,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind, method in list(methods.METHODS.items()):
         sized = partial(method, channels=16, codebooks=2, bins=16, frames=1000, iterations=4)
         monkeypatch.setitem(methods.METHODS, kind, sized)
-    monkeypatch.setattr("training.shards.Dataset", Clips)
+    monkeypatch.setattr("training.data.dataset.Dataset", Clips)
 
 
 @pytest.mark.parametrize("kind", ["phaseless", "pvt"])
@@ -87,7 +87,7 @@ def test_from_rendered_melodies(tmp_path: Path, kind: str, of_codes: float) -> N
     fit = ["codec", "fit", "--data", str(tmp_path), "--kind", kind, "--out", str(tmp_path / "tunes.safetensors")]
     assert main(fit) == 0
     from training.codec.measures import log_mel_distance, si_sdr
-    from training.shards import Dataset
+    from training.data.dataset import Dataset
 
     codec = load_codec(str(tmp_path / "tunes.safetensors"))
     clips = Dataset(tmp_path, "valid", format_name="audio")

@@ -13,15 +13,15 @@ import torch
 from data_specs.codecs import load_codec
 from data_specs.errors import UserError
 from training.cli import main
-from training.codec.building import build_codec, load_codec_run
+from training.codec.assembly import build_codec, load_codec_run
 from training.codec.config import load_codec_config
 from training.codec.fit import fit, write
 from training.codec.methods import METHODS
 from training.codec.task import CodecObjective, CodecTask
+from training.data.dataset import Dataset
 from training.log import read_log
-from training.loop import Trainer, train
-from training.runs import load_run
-from training.shards import Dataset
+from training.model import load_run
+from training.trainer import Trainer, train
 
 ROOT = Path(__file__).parents[3]
 CONFIG = """
@@ -255,7 +255,7 @@ def test_kmeans_gives_the_first_codebooks(data, configs, tmp_path, monkeypatch):
     seen = []
     begin = type(load_codec_run(tmp_path).network.quantizer).begin
     monkeypatch.setattr(
-        "training.codec.quantizing.TrainedQuantizer.begin", lambda self, books: (seen.append(books), begin(self, books))
+        "training.codec.quantizer.TrainedQuantizer.begin", lambda self, books: (seen.append(books), begin(self, books))
     )
     train(tmp_path, data, load_codec_config(str(configs["seanet"]), steps=5), "cpu", None, CodecTask.of)
     assert len(seen) == 2

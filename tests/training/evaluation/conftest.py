@@ -8,8 +8,8 @@ import torch
 
 from data_specs.controls import Controls, controls
 from data_specs.spec import load_spec
-from pipeline.sound.render import Renderer, soundfont_path
-from training.evaluation.classifier import PvtNet
+from pipeline.render.renderer import Renderer, soundfont_path
+from training.evaluation.embedders.classifier import PvtNet
 
 SAMPLES = 192_000
 HOP = 320

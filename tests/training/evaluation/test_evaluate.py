@@ -12,13 +12,13 @@ from pipeline.cli import main as pipeline
 from training.checkpoint import write_snapshot
 from training.cli import main as training
 from training.config import load_config
+from training.data.dataset import Dataset
 from training.evaluation.adherence import MEASURES
 from training.evaluation.evaluate import Options, evaluate, run_controls, run_names
-from training.evaluation.inference import inference_time
-from training.evaluation.judging import Judge
-from training.runs import DataFacts, build, load_run
-from training.sample import sample_controls
-from training.shards import Dataset
+from training.evaluation.evaluator import Judge
+from training.evaluation.timing import inference_time
+from training.model import DataFacts, build, load_run
+from training.sampling.sampling import sample_controls
 
 CONFIG = """
 [training]
@@ -93,7 +93,7 @@ def test_missing_weights_leave_a_reason_and_the_rest(found):
 
 
 def test_the_same_seed_gives_the_same_figures_in_another_batch_size(found, pvt_audio, snapshots, monkeypatch):
-    monkeypatch.setattr("training.evaluation.judging.BATCH", 3)
+    monkeypatch.setattr("training.evaluation.evaluator.BATCH", 3)
     options = Options(data=pvt_audio, clips=10, seconds=2, sampler_steps=2)
     again = evaluate([snapshots["disc"]], options).rows[0]
     first = found.rows[1]
@@ -191,7 +191,7 @@ def test_extrapolated_time_counts_evaluations_and_clips(snapshots, monkeypatch):
     run = load_run(snapshots["encodec"])
     now = [0.0]
     run.network.register_forward_hook(lambda *call: now.__setitem__(0, now[0] + 1))
-    monkeypatch.setattr("training.evaluation.inference.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("training.evaluation.timing.time.perf_counter", lambda: now[0])
     assert inference_time(run, 8, 2).seconds == pytest.approx(run.paradigm.evaluations())
     found = inference_time(run, 64, 2)
     assert found.seconds == pytest.approx(8 * run.paradigm.evaluations())

@@ -1,0 +1,1 @@
+"""Figures, spectrograms and self-contained HTML pages."""

@@ -1,0 +1,227 @@
+"""Figures of clips: mel spectrograms above the curves that they should follow, on one time axis (fig. 4.2 and 4.3).
+
+All functions return a Figure that knows nothing of windows or global state; `png` turns it into bytes that are the same
+in every run. Colours are those of Okabe and Ito, which colour-blind readers tell apart.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_specs.controls import CHROMA_STEPS, NOTES, UNCONDITIONED
+from data_specs.controls.curves import RATE, free_spans
+from data_specs.viz.spectrogram import HOP, RANGE_DB, band_hz, ceiling_db, mel_db
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, FAINT, PAPER = "#1d2433", "#8a93a5", "#ffffff"
+VELOCITY_COLOUR, CHROMA_COLOUR = "#0072B2", "#D55E00"
+INSTRUMENT_COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#F0E442")
+COLOUR_MAP = "magma"
+MEL_TICKS_HZ = (125, 250, 500, 1000, 2000, 4000)
+DPI = 160
+
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "text.color": INK,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "figure.facecolor": PAPER,
+    "hatch.linewidth": 0.5,
+    "text.parse_math": False,  # names may hold dollar signs
+}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One column of a figure.
+
+    Attributes:
+        title: above the spectrogram.
+        audio: float [N] at 24 kHz.
+        controls: arrays as `Curves.arrays` gives them, [T] or [R, T]; -1 is free.
+        hop: samples between their frames.
+    """
+
+    title: str
+    audio: NDArray[np.floating]
+    controls: Mapping[str, NDArray[np.floating]]
+    hop: int
+
+
+def clip_figure(panel: Panel, instruments: Sequence[str]) -> "Figure":
+    """Spectrogram, velocity, chroma and instruments of one clip, one above the other."""
+    return panels_figure([panel], instruments)
+
+
+def panels_figure(panels: Sequence[Panel], instruments: Sequence[str], title: str = "") -> "Figure":
+    """Several clips side by side, each above its own curves; time axes are all alike, and so is the colour scale."""
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    with matplotlib.rc_context(STYLE):
+        rows = (3.4, 1.0, 1.2, 0.28 * len(instruments) + 0.2)
+        width = 5.6 if len(panels) == 1 else 0.5 + 3.1 * len(panels)
+        spacing = ConstrainedLayoutEngine(h_pad=0.02, hspace=0.03, w_pad=0.03)
+        figure = Figure(figsize=(width, 0.78 * sum(rows)), layout=spacing)
+        axes = figure.subplots(len(rows), len(panels), sharex=True, sharey="row", squeeze=False, height_ratios=rows)
+        pictures = [mel_db(panel.audio) for panel in panels]
+        ceiling = ceiling_db(pictures)
+        for column, panel, levels in zip(axes.T, panels, pictures, strict=True):
+            seconds = len(panel.audio) / RATE
+            spectrogram, velocity, chroma, instrument = column
+            _spectrogram(spectrogram, levels, ceiling)
+            spectrogram.set_title(panel.title, fontsize=9, loc="left", pad=5)
+            _velocity(velocity, panel.controls["velocity"], panel.hop, seconds)
+            _chroma(chroma, panel.controls["chroma"], panel.controls["velocity"], panel.hop, seconds)
+            _instruments(instrument, panel.controls["instruments"], panel.hop, seconds, instruments)
+            instrument.set_xlim(0, seconds)
+            instrument.set_xlabel("seconds")
+        for inner in axes[:, 1:].flat:
+            inner.tick_params(left=False)
+        for axis, name in zip(axes[:, 0], ("Hz", "velocity", "chroma", ""), strict=True):
+            axis.set_ylabel(name)
+        figure.align_ylabels(axes[:, 0])
+        if title:
+            figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    return figure
+
+
+def sweep_figure(
+    values: Sequence[float], measures: Mapping[str, Sequence[float]], label: str, better: Mapping[str, str]
+) -> "Figure":
+    """How quality measures move with one sampling option: a small plot each, over `values`."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(2.4 * len(measures), 2.2), layout="constrained")
+        for axis, (name, found) in zip(np.atleast_1d(figure.subplots(1, len(measures))), measures.items(), strict=True):
+            axis.plot(range(len(values)), found, color=VELOCITY_COLOUR, marker="o", markersize=4, linewidth=1.4)
+            axis.set_xticks(range(len(values)), [f"{value:g}" for value in values])
+            axis.set_title(f"{name} ({better[name]})" if name in better else name, fontsize=8, loc="left")
+            axis.set_xlabel(label)
+            axis.margins(0.12)
+    return figure
+
+
+def png(figure: "Figure", dpi: int = DPI) -> bytes:
+    """The figure as PNG, the same bytes in every run."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    with matplotlib.rc_context(STYLE):
+        figure.set_dpi(dpi)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _spectrogram(axis: "Axes", levels: NDArray[np.float32], ceiling: float) -> None:
+    hz = band_hz()
+    axis.imshow(
+        levels,
+        origin="lower",
+        aspect="auto",
+        cmap=COLOUR_MAP,
+        vmin=ceiling - RANGE_DB,
+        vmax=ceiling,
+        extent=(-HOP / RATE / 2, (levels.shape[1] - 0.5) * HOP / RATE, -0.5, len(hz) - 0.5),
+        interpolation="bilinear",
+    )
+    axis.set_yticks(np.interp(MEL_TICKS_HZ, hz, np.arange(len(hz))), [f"{tick:,}" for tick in MEL_TICKS_HZ])
+    axis.spines[:].set_visible(False)
+    axis.tick_params(bottom=False)
+
+
+def _velocity(axis: "Axes", values: NDArray[np.floating], hop: int, seconds: float) -> None:
+    times, levels = _steps(values, hop, seconds)
+    axis.fill_between(times, levels, color=VELOCITY_COLOUR, alpha=0.18, linewidth=0)
+    axis.plot(times, levels, color=VELOCITY_COLOUR, linewidth=1.3)
+    axis.set_ylim(0, 1.05)
+    axis.set_yticks([0, 0.5, 1])
+    _free(axis, values, hop)
+
+
+def _chroma(
+    axis: "Axes", values: NDArray[np.floating], velocity: NDArray[np.floating], hop: int, seconds: float
+) -> None:
+    times, levels = _steps(values, hop, seconds)
+    flat = np.where(np.diff(levels, append=levels[-1:]) == 0, levels, np.nan)  # no strokes from note to note
+    silent = np.repeat(velocity == 0, 2)  # where chroma is 0 without being a C
+    axis.plot(times, levels * CHROMA_STEPS, color=CHROMA_COLOUR, linewidth=0.5, alpha=0.6)
+    axis.plot(
+        times, np.where(silent, np.nan, flat) * CHROMA_STEPS, color=CHROMA_COLOUR, linewidth=2.0, solid_capstyle="butt"
+    )
+    axis.set_ylim(-0.8, 11.8)
+    axis.set_yticks([0, 4, 7, 11], [NOTES[k] for k in (0, 4, 7, 11)])
+    axis.grid(axis="y", color=FAINT, alpha=0.25, linewidth=0.5)
+    _free(axis, values, hop)
+
+
+def _instruments(
+    axis: "Axes", values: NDArray[np.floating], hop: int, seconds: float, instruments: Sequence[str]
+) -> None:
+    for row, name in enumerate(instruments):
+        colour = INSTRUMENT_COLOURS[row % len(INSTRUMENT_COLOURS)]
+        spans = _playing(values[row])
+        edges = [(start * hop / RATE, min(stop * hop / RATE, seconds) - start * hop / RATE) for start, stop in spans]
+        axis.broken_barh(edges, (row - 0.36, 0.72), facecolors=colour)
+        axis.set_label(name)
+    axis.set_ylim(len(instruments) - 0.4, -0.6)
+    axis.set_yticks(range(len(instruments)), instruments)
+    axis.tick_params(left=False)
+    axis.spines["left"].set_visible(False)
+    _free(axis, values, hop)
+
+
+def _steps(values: NDArray[np.floating], hop: int, seconds: float) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Corners of a curve that holds each frame's value until the next frame; NaN where it is free."""
+    edges = np.minimum(np.arange(len(values) + 1) * hop / RATE, seconds)
+    times = np.repeat(edges, 2)[1:-1]
+    levels = np.repeat(np.where(values == UNCONDITIONED, np.nan, values), 2)
+    return times, levels
+
+
+def _playing(row: NDArray[np.floating]) -> list[tuple[int, int]]:
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], (row > 0.5).astype(int), [0]])))
+    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+
+
+def _free(axis: "Axes", values: NDArray[np.floating], hop: int) -> None:
+    """Hatch the time in which a feature is free, and say so."""
+    for start, stop in free_spans(values):
+        axis.axvspan(
+            start * hop / RATE, stop * hop / RATE, facecolor="none", edgecolor=FAINT, alpha=0.45, hatch="////", lw=0
+        )
+        low, high = axis.get_ylim()
+        axis.text(
+            (start + stop) / 2 * hop / RATE,
+            (low + high) / 2,
+            "free",
+            ha="center",
+            va="center",
+            fontsize=7,
+            style="italic",
+            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1.5},
+        )

@@ -1,0 +1,70 @@
+"""Histograms and bars in plain HTML, which scale, print and follow the reader's light or dark theme."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_specs.viz.page.markup import Markup, element
+
+
+@dataclass(frozen=True)
+class Bin:
+    """One bar of a histogram: `label` stands below it where it is not empty, `meaning` shows when pointed at."""
+
+    count: int
+    label: str
+    meaning: str
+    colour: str = ""
+
+
+def histogram(title: str, unit: str, bins: Sequence[Bin]) -> Markup:
+    """Bars side by side, the highest filling the height; `unit` stands beside the title."""
+    most = max((one.count for one in bins), default=0) or 1
+    bars = [
+        element(
+            "span",
+            element("i", style=f"height:{100 * one.count / most:.2f}%{_colour(one)}"),
+            element("em", one.label) if one.label else Markup(""),
+            title=f"{one.meaning}: {one.count:,}",
+        )
+        for one in bins
+    ]
+    total = sum(one.count for one in bins)
+    summary = f"{title}: {total:,} in {len(bins)} bins, most at {_most(bins)}"
+    return element(
+        "figure",
+        element("figcaption", element("b", title), f" {unit}"),
+        element("div", *bars, class_="bars", role="img", aria_label=summary),
+        class_="histogram",
+    )
+
+
+def shares(rows: Sequence[tuple[str, int]], total_label: str = "") -> Markup:
+    """Counts by name as bars that lie, the longest first filling the width."""
+    most = max((count for _, count in rows), default=0) or 1
+    lines = [
+        element(
+            "div",
+            element("span", name),
+            element("i", element("u", style=f"width:{100 * count / most:.2f}%")),
+            element("b", f"{count:,}"),
+        )
+        for name, count in rows
+    ]
+    caption = [element("figcaption", total_label)] if total_label else []
+    return element("figure", *caption, *lines, class_="shares")
+
+
+def binned(values: Sequence[float] | np.ndarray, edges: Sequence[float]) -> list[int]:
+    """Counts between successive edges; what lies outside goes into the first and last bin."""
+    clipped = np.clip(np.asarray(values, float), edges[0], np.nextafter(edges[-1], edges[0]))
+    return [int(count) for count in np.histogram(clipped, edges)[0]]
+
+
+def _most(bins: Sequence[Bin]) -> str:
+    return max(bins, key=lambda one: one.count).meaning if bins else "none"
+
+
+def _colour(one: Bin) -> str:
+    return f";background:{one.colour}" if one.colour else ""

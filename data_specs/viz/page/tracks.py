@@ -1,0 +1,216 @@
+"""Sounds to play beside what they look like: player, spectrogram, waveform and the curves, on one time axis.
+
+N samples at 24 kHz, T frames of the controls, R rows.
+"""
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_specs.controls import CHROMA_STEPS, NOTES, UNCONDITIONED
+from data_specs.controls.curves import RATE, free_spans
+from data_specs.viz.figures import COLOUR_MAP, INSTRUMENT_COLOURS
+from data_specs.viz.page.markup import Markup, element, joined
+from data_specs.viz.spectrogram import RANGE_DB, ceiling_db, mel_db
+
+ENVELOPE = 300  # columns of a waveform
+SPECTROGRAM_QUALITY = 80  # of WebP
+LOUD, MOST_GAIN = 0.7, 30.0  # peak of what is played, and how much may be added to reach it
+HEIGHT = 100.0  # units of a drawing, whatever its size on the screen
+
+
+@dataclass(frozen=True)
+class Track:
+    """One sound.
+
+    Attributes:
+        label: what made it, for example a representation or a run.
+        audio: float [N] in -1..1.
+        remark: a few words below the label; may be empty.
+    """
+
+    label: str
+    audio: NDArray[np.floating]
+    remark: str = ""
+
+
+def card(
+    title: str,
+    facts: Sequence[str],
+    sounds: Sequence[Track],
+    controls: Mapping[str, NDArray[np.floating]],
+    hop: int,
+    instruments: Sequence[str],
+) -> Markup:
+    """Sounds that share one set of controls, side by side.
+
+    Args:
+        title: heading.
+        facts: short remarks beside the heading.
+        sounds: at least one, all of one length.
+        controls: arrays as `Curves.arrays` gives them.
+        hop: samples between frames of `controls`.
+        instruments: names of the rows of `controls["instruments"]`.
+    """
+    seconds = len(sounds[0].audio) / RATE
+    lanes = curve_lanes(controls, hop, seconds, instruments)
+    # What is compared shares its scales: colours, waveforms, and one gain that makes soft clips easy to hear.
+    pictures = [mel_db(sound.audio) for sound in sounds]
+    ceiling = ceiling_db(pictures)
+    peak = max(float(np.abs(sound.audio).max()) for sound in sounds) or 1.0
+    gain = float(np.clip(LOUD / peak, 1.0, MOST_GAIN))
+    shown = [
+        _track(sound, gain, spectrogram_uri(levels, ceiling), _envelope(sound.audio / peak), lanes, seconds)
+        for sound, levels in zip(sounds, pictures, strict=True)
+    ]
+    if gain > 1.1:
+        facts = [*facts, f"played {20 * math.log10(gain):.0f} dB louder"]
+    head = element("h3", title, *(element("span", fact, class_="fact") for fact in facts))
+    return element("article", head, element("div", *shown, class_="tracks"), class_="card")
+
+
+def audio_uri(audio: NDArray[np.floating]) -> str:
+    """float [N] at 24 kHz -> data URI of a 16-bit FLAC file, which every current browser plays without loss."""
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.clip(audio, -1, 1), RATE, format="FLAC", subtype="PCM_16", compression_level=1.0)
+    return _data_uri("audio/flac", buffer.getvalue())
+
+
+def spectrogram_uri(levels: NDArray[np.floating], ceiling: float) -> str:
+    """dB [F, T], as `mel_db` gives them -> data URI of a WebP picture, brightest at `ceiling`."""
+    from matplotlib import colormaps
+    from PIL import Image
+
+    share = (levels[::-1] - ceiling) / RANGE_DB + 1
+    pixels = (colormaps[COLOUR_MAP](share)[..., :3] * 255).round().astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "WEBP", quality=SPECTROGRAM_QUALITY, method=6)
+    return _data_uri("image/webp", buffer.getvalue())
+
+
+def curve_lanes(
+    controls: Mapping[str, NDArray[np.floating]], hop: int, seconds: float, instruments: Sequence[str]
+) -> Markup:
+    """The curves as they stand below a spectrogram, with a time axis."""
+    width = seconds * RATE / hop  # frames a lane is wide
+    velocity, chroma, playing = controls["velocity"], controls["chroma"], controls["instruments"]
+    area = joined([_area(velocity, span) for span in _runs(velocity != UNCONDITIONED)])
+    steps = joined([_step_path(chroma, velocity, span) for span in _runs(chroma != UNCONDITIONED)])
+    notes = joined([element("span", NOTES[0], class_="low"), element("span", NOTES[-1], class_="high")])
+    bars = [
+        element("span", name, class_="bar", style=f"{_place(span, width)};--colour:{_colour(row)}")
+        for row, name in enumerate(instruments)
+        for span in _runs(playing[row] == 1)
+    ]
+    lanes = [
+        _lane("velocity", _drawing(area, width), *_free(velocity, width)),
+        _lane("chroma", _drawing(steps, width), notes, *_free(chroma, width)),
+        element("div", *bars, *_free(playing, width), class_="lane instruments"),
+    ]
+    ticks = [
+        element("span", f"{tick:g} s" if tick == 0 else f"{tick:g}", style=f"left:{100 * tick / seconds:.3f}%")
+        for tick in _ticks(seconds)
+    ]
+    return joined([*lanes, element("div", *ticks, class_="time")])
+
+
+def _lane(name: str, *content: Markup) -> Markup:
+    return element("div", *content, element("span", name, class_="name"), class_=f"lane {name}")
+
+
+def _track(sound: Track, gain: float, picture_uri: str, wave: Markup, lanes: Markup, seconds: float) -> Markup:
+    caption = element("figcaption", element("b", sound.label), *([f" {sound.remark}"] if sound.remark else []))
+    picture = element("img", src=picture_uri, alt=f"Mel spectrogram of {sound.label}", loading="lazy")
+    stage = element(
+        "div",
+        picture,
+        element("div", _drawing(wave, ENVELOPE), class_="lane wave"),
+        lanes,
+        element("i", class_="head"),
+        class_="stage",
+    )
+    player = element(
+        "audio", src=audio_uri(sound.audio * gain), controls="", preload="metadata", aria_label=f"{sound.label}"
+    )
+    return element("figure", caption, player, stage, class_="track", data_seconds=f"{seconds:g}")
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _drawing(content: Markup, width: float) -> Markup:
+    """An SVG that fills its lane; decoration for eyes, so it is hidden from screen readers."""
+    box = f"0 0 {width:g} {HEIGHT:g}"
+    return element("svg", content, viewBox=box, preserveAspectRatio="none", aria_hidden="true")
+
+
+def _envelope(audio: NDArray[np.floating]) -> Markup:
+    """Lowest and highest sample of each of ENVELOPE columns, as one closed path."""
+    columns = np.array_split(np.asarray(audio), ENVELOPE)
+    high = [f"{x:g},{50 - 50 * min(1.0, float(part.max())):.1f}" for x, part in enumerate(columns)]
+    low = [f"{x:g},{50 - 50 * max(-1.0, float(part.min())):.1f}" for x, part in enumerate(columns)]
+    return element("path", d="M" + "L".join(high + low[::-1]) + "Z")
+
+
+def _runs(chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Spans [start, stop) of frames that are chosen."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], chosen, [False]])))
+    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+
+
+def _corners(values: NDArray[np.floating], span: tuple[int, int]) -> list[tuple[int, float]]:
+    """Corners of a curve over a span: each frame holds its value, straight stretches are one line."""
+    start, stop = span
+    inside = values[start:stop]
+    changes = [start, *(np.flatnonzero(np.diff(inside)) + 1 + start).tolist(), stop]
+    return [
+        corner
+        for first, last in pairwise(changes)
+        for corner in ((first, float(values[first])), (last, float(values[first])))
+    ]
+
+
+def _path(corners: Sequence[tuple[int, float]], height: float) -> str:
+    return "L".join(f"{x},{HEIGHT - 4 - (HEIGHT - 8) * level / height:.1f}" for x, level in corners)
+
+
+def _area(velocity: NDArray[np.floating], span: tuple[int, int]) -> Markup:
+    line = _path(_corners(velocity, span), 1)
+    filled = element("path", d=f"M{span[0]},{HEIGHT:g}L{line}L{span[1]},{HEIGHT:g}Z", class_="fill")
+    return joined([filled, element("path", d=f"M{line}", class_="stroke")])
+
+
+def _step_path(chroma: NDArray[np.floating], velocity: NDArray[np.floating], span: tuple[int, int]) -> Markup:
+    corners = _corners(chroma * CHROMA_STEPS, span)
+    notes = [
+        element("path", d=f"M{_path([begin, end], CHROMA_STEPS)}", class_="rest" if velocity[begin[0]] == 0 else "note")
+        for begin, end in zip(corners[::2], corners[1::2], strict=True)
+    ]
+    return joined([element("path", d=f"M{_path(corners, CHROMA_STEPS)}", class_="thin"), *notes])
+
+
+def _place(span: tuple[int, int], width: float) -> str:
+    start, stop = span[0], min(float(span[1]), width)
+    return f"left:{100 * start / width:.3f}%;width:{100 * (stop - start) / width:.3f}%"
+
+
+def _free(values: NDArray[np.floating], width: float) -> list[Markup]:
+    return [element("span", "free", class_="free", style=_place(span, width)) for span in free_spans(values)]
+
+
+def _colour(row: int) -> str:
+    return INSTRUMENT_COLOURS[row % len(INSTRUMENT_COLOURS)]
+
+
+def _ticks(seconds: float) -> list[float]:
+    step = next((step for step in (0.5, 1, 2, 5, 10, 30, 60) if seconds / step <= 9), 120)
+    return [step * k for k in range(int(seconds / step) + 1)]

@@ -1,0 +1,197 @@
+"""A dataset folder while it is being built: what stands, what is missing, how it grows, how it is finished.
+
+Finished shards leave receipts in `.build/`. While a dataset is incomplete it has no dataset.json; one that is being
+grown keeps the old manifest as dataset.json.old. Every step is a rename, so a run killed anywhere is continued by
+the next.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from data_specs.controls import CONTROLS
+from data_specs.dataset import MANIFEST, SHAPES, folder_name, shard_name
+from data_specs.errors import UserError
+from data_specs.io.files import file_sha256, locked, remove_temporaries, value_digest, write_bytes, write_json
+from data_specs.spec import SPLITS, validated
+from pipeline.build.shards import Receipt, ShardTask, Share
+
+KEY = "key.json"
+
+
+class BuildFolder:
+    """The folder `OUT/PVT-<format>`."""
+
+    def __init__(self, out: Path, format_name: str) -> None:
+        self.path = out / folder_name(format_name)
+        self.format = format_name
+        self.build = self.path / ".build"
+        self.manifest = self.path / MANIFEST
+        self.former = self.path / f"{MANIFEST}.old"
+        self.key_file = self.build / KEY
+
+    @contextmanager
+    def held(self, share: Share | None = None) -> Iterator[None]:
+        """Hold the folder for a build: alone, or as one of the shares that may work at the same time.
+
+        Raises:
+            UserError: another build, or another process with the same share, is at work.
+        """
+        with locked(self.build / "lock", str(self.path), shared=share is not None):
+            if share is None:
+                yield
+            else:
+                with locked(self.build / f"lock-{share.number}-of-{share.of}", f"share {share} of {self.path}"):
+                    yield
+
+    def exists(self) -> bool:
+        """Whether anything has been built here."""
+        return self.key_file.is_file() or self.manifest.is_file()
+
+    def check_key(self, key: dict[str, Any]) -> None:
+        """Raise UserError, naming the key, when what stands here was built with another format key than `key`."""
+        standing = self.standing_key()
+        if standing is None and self.path.is_dir() and any(child.name != ".build" for child in self.path.iterdir()):
+            raise UserError(f"{self.path} holds files but no dataset; choose another folder with OUT= or move it away")
+        # promise: refused-name-key-nothing
+        if standing is None or value_digest(standing) == value_digest(key):
+            return
+        name, old, new = next(iter(_differences(standing, key)))
+        raise UserError(
+            f"{self.path} was built with {name} = {old!r:.60}, this run asks for {new!r:.60}; "
+            f"choose another folder with OUT=, or FORCE=1 to move the old one aside"
+        )
+
+    def standing_key(self) -> dict[str, Any] | None:
+        """The format key of what stands here, finished or not; None where nothing was built."""
+        for path in (self.manifest, self.key_file):
+            if path.is_file():
+                value = _read_json(path)
+                found = value.get("format_key") if path == self.manifest else value
+                if not isinstance(found, dict):
+                    raise _damaged(path)
+                return found
+        return None
+
+    def check_records(self, size: int) -> None:
+        """Raise UserError when shards that stand here hold records of another size than `size` bytes."""
+        # promise: refused-name-key-nothing-3
+        if any(receipt.bytes != receipt.clips * size for receipt in self.receipts().values()):
+            raise UserError(
+                f"the records in {self.path} hold other features than this program's (data, {', '.join(CONTROLS)}); "
+                f"choose another folder with OUT=, or FORCE=1 to move the old one aside"
+            )
+
+    def planned(self) -> dict[str, int]:
+        """Clips of each split that the dataset here was made of, also while it is grown or repaired; none without."""
+        for path in (self.manifest, self.former):
+            if path.is_file():
+                splits = _read_json(path).get("splits")
+                try:
+                    return {split: int(splits[split]["planned"]) for split in SPLITS}  # type: ignore[index]
+                except (KeyError, TypeError, ValueError):
+                    raise _damaged(path) from None
+        return {}
+
+    def says(self, shapes: str) -> bool:
+        """Whether shapes.txt stands here with this text."""
+        path = self.path / SHAPES
+        return path.is_file() and path.read_bytes() == shapes.encode()
+
+    def open(self, key: dict[str, Any]) -> None:
+        """Begin or continue building: remember the key and take the manifest away while shards are missing."""
+        self.build.mkdir(parents=True, exist_ok=True)
+        if not self.key_file.is_file():
+            write_json(self.key_file, key)
+        with suppress(FileNotFoundError):  # not finished before, or another share has done it
+            self.manifest.replace(self.former)
+
+    def receipts(self) -> dict[tuple[str, int], Receipt]:
+        """Receipts of shards whose file stands with the size it had, by (split, number)."""
+        found = {}
+        for path in sorted(self.build.glob("*-[0-9]*.json")):
+            receipt = validated(Receipt, _read_json(path), str(path))
+            file = self._shard_file(receipt.split, receipt.number)
+            if file is not None and file.stat().st_size == receipt.bytes:
+                found[receipt.split, receipt.number] = receipt
+        return found
+
+    def _shard_file(self, split: str, number: int) -> Path | None:
+        """The shard's file under whatever `-of-` name it has."""
+        stem = shard_name(self.format, split, number, 0).partition("-of-")[0]
+        matches = sorted(self.path.glob(f"{stem}-of-*.tfrecord"))
+        return matches[-1] if matches else None
+
+    def missing(self, tasks: Iterable[ShardTask], machine: str, accept_machine: bool) -> list[ShardTask]:
+        """The shards that have to be built; those that stand get their name for the present number of shards.
+
+        Raises:
+            UserError: a shard was computed on another kind of machine, and that is not accepted.
+        """
+        receipts = self.receipts()
+        todo = []
+        for task in tasks:
+            receipt = receipts.get((task.split, task.number))
+            if receipt is None or (receipt.start, receipt.stop) != (task.start, task.stop):
+                todo.append(task)
+                continue
+            # promise: refused-unless-accepted-dataset
+            if receipt.machine != machine and not accept_machine:
+                raise UserError(
+                    f"{self.path} was begun on another kind of machine ({receipt.machine}; this one is {machine}), "
+                    f"where arrays differ in their last bits; continue there, or set ACCEPT_DEVICE=1"
+                )
+            file = self._shard_file(task.split, task.number)
+            if file is None or file_sha256(file) != receipt.sha256:
+                todo.append(task)
+            elif file != self.path / task.file:
+                # promise: shard-k-holds-positions-2
+                file.replace(self.path / task.file)
+        return todo
+
+    def write_receipt(self, receipt: Receipt) -> None:
+        """Remember a finished shard."""
+        content = receipt.model_dump_json().encode()
+        write_bytes(self.build / f"{receipt.split}-{receipt.number:05d}.json", content)
+
+    def finish(self, manifest: dict[str, Any], shapes: str, tasks: Sequence[ShardTask]) -> None:
+        """Write shapes.txt and, last, dataset.json; shards that belong to no part of it go away."""
+        current = {self.path / task.file for task in tasks}
+        for split in {task.split for task in tasks}:
+            for file in (self.path / split).glob(f"{folder_name(self.format)}-*.tfrecord"):
+                if file not in current:
+                    file.unlink()
+        # promise: file-appears-whole-all-2
+        write_bytes(self.path / SHAPES, shapes.encode())
+        write_json(self.manifest, manifest)
+        self.former.unlink(missing_ok=True)
+        for folder in (self.path, self.build, *(self.path / split for split in SPLITS)):
+            remove_temporaries(folder)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError:
+        raise _damaged(path) from None
+    if not isinstance(value, dict):
+        raise _damaged(path)
+    return value
+
+
+def _damaged(path: Path) -> UserError:
+    """Manifest and receipts are written again where they are missing; what the shards are made of only the key says."""
+    if path.name == KEY:
+        return UserError(f"{path} is damaged; FORCE=1 moves the folder aside and builds it again")
+    return UserError(f"{path} is damaged; delete it and run the same make dataset again")
+
+
+def _differences(old: Any, new: Any, name: str = "") -> Iterable[tuple[str, Any, Any]]:
+    """(dotted key, old value, new value) wherever two JSON values differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+    elif old != new:
+        yield name, old, new

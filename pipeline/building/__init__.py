@@ -1,1 +1,0 @@
-"""The plan to shards: stages, the tasks made of them, and the workers that run them."""

@@ -1,0 +1,1 @@
+"""Dask workers: local processes, a running scheduler, or Slurm jobs."""

@@ -1,1 +1,0 @@
-"""Songs to melodies, windows and the one plan of a dataset."""

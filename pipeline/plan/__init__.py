@@ -1,0 +1,1 @@
+"""From the index of candidate windows to the one plan of a dataset."""

@@ -1,0 +1,153 @@
+"""The one plan of a dataset: every clip it may have, in one order per split, stored whole.
+
+Formats take prefixes of it. A plan is a folder with `train.parquet`, `valid.parquet` (one row a clip: a window's notes
+as the song has them, and where they are from) and `plan.json`, which comes last. The clip at position p is played by
+instrument p mod (number of instruments): every prefix has equal shares.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_specs.errors import UserError
+from data_specs.spec import SPLITS, Clip, Instrument, Modulation
+from pipeline.melody.extraction import Notes
+from pipeline.melody.hashing import clip_id
+from pipeline.melody.transposition import modulation, perform, with_modulation
+
+PLAN_VERSION = 1
+SCHEMA = pa.schema(
+    [
+        ("digest", pa.string()),
+        ("source", pa.string()),
+        ("track", pa.int32()),
+        ("start_tick", pa.int64()),
+        ("key_shift", pa.int32()),
+        ("fingerprint", pa.uint64()),
+        ("notes", pa.list_(pa.int32())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class PlannedClip:
+    """One performance, the same for every format.
+
+    `notes` is int32 [n, 4]: onset, offset (samples at 24 kHz, multiples of 64), pitch, velocity as played.
+    `instrument` is an index into the spec's instruments.
+    """
+
+    id: str
+    notes: Notes
+    instrument: int
+    origin: dict[str, Any]
+
+    def record(self) -> dict[str, Any]:
+        """The columns of clips.parquet that the plan decides."""
+        return {"id": self.id, **self.origin}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan that stands in `path`. Small, and travels to workers by pickling; rows are read when asked for."""
+
+    path: Path
+    digest: str
+    counts: dict[str, int]  # clips that each split may have at most
+    rejects: dict[str, Any]  # of the index and of the plan, Rejects.to_json
+    sources: int  # songs with at least one candidate window
+    seed: int
+    clip: Clip
+    instruments: tuple[Instrument, ...]
+    modulation: Modulation
+
+    @classmethod
+    def open(cls, path: Path) -> "Plan":
+        """The plan in the folder `path`.
+
+        Raises:
+            UserError: there is none, or it is unreadable or of another version.
+        """
+        try:
+            about = json.loads((path / "plan.json").read_text(encoding="utf-8"))
+            if about["version"] != PLAN_VERSION:
+                raise UserError(
+                    f"{path} is a plan of version {about['version']}, this program reads {PLAN_VERSION}; "
+                    "delete that folder and repeat the command that made it"
+                )
+            return cls(
+                path=path,
+                digest=about["digest"],
+                counts={split: int(about["clips"][split]) for split in SPLITS},
+                rejects=about["rejects"],
+                sources=about["sources"],
+                seed=about["spec"]["seed"],
+                clip=Clip.model_validate(about["spec"]["clip"]),
+                instruments=tuple(Instrument.model_validate(value) for value in about["spec"]["instruments"]),
+                modulation=Modulation.model_validate(about["spec"]["modulation"]),
+            )
+        except FileNotFoundError as error:
+            raise UserError(f"{path} holds no finished plan; repeat the command that makes it") from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}/plan.json cannot be read ({error!r}); delete that folder and repeat") from error
+
+    def count(self, split: str) -> int:
+        """Number of clips that `split` may have at most."""
+        return self.counts[split]
+
+    def clips(self, split: str, start: int, stop: int) -> list[PlannedClip]:
+        """The clips at positions `start` to `stop` (exclusive) of `split`.
+
+        Raises:
+            IndexError: the plan has fewer.
+            UserError: the file is damaged.
+        """
+        if not 0 <= start <= stop <= self.count(split):
+            raise IndexError(f"{split} has {self.count(split)} planned clips, asked for {start} to {stop}")
+        if start == stop:
+            return []
+        return [self._clip(start + i, row) for i, row in enumerate(self._rows(split, start, stop))]
+
+    def _rows(self, split: str, start: int, stop: int) -> Iterator[dict[str, Any]]:
+        path = self.path / f"{split}.parquet"
+        try:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                group = file.metadata.row_group(0).num_rows
+                first, last = start // group, (stop - 1) // group
+                table = file.read_row_groups(range(first, last + 1), use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(f"{path} is missing or damaged ({error}); delete {self.path} and repeat") from error
+        table = table.slice(start - first * group, stop - start).combine_chunks()
+        flat = table["notes"].combine_chunks().flatten().to_numpy()
+        bounds = np.concatenate([[0], np.cumsum(np.asarray(pa.compute.list_value_length(table["notes"])))])
+        for i, row in enumerate(table.drop(["notes"]).to_pylist()):
+            yield row | {"notes": flat[bounds[i] : bounds[i + 1]].reshape(-1, 4)}
+
+    def _clip(self, position: int, row: dict[str, Any]) -> PlannedClip:
+        # promise: instruments-equal-shares-prefix
+        instrument = position % len(self.instruments)
+        name = self.instruments[instrument].name
+        identity = clip_id(row["digest"], row["track"], row["start_tick"], row["key_shift"], name)
+        shape = modulation(self.modulation, self.seed, identity)
+        notes, octave, folded = perform(row["notes"], row["key_shift"], self.clip)
+        origin = {
+            "source": row["source"],
+            "source_digest": row["digest"],
+            "track": row["track"],
+            "start_tick": row["start_tick"],
+            "instrument": name,
+            "key_shift": row["key_shift"],
+            "octave_shift": octave,
+            "folded": folded,
+            "modulation_hz": shape.hz,
+            "modulation_phase": shape.phase,
+            "notes": len(notes),
+            "fingerprint": f"{row['fingerprint']:016x}",
+        }
+        return PlannedClip(identity, with_modulation(notes, shape, self.clip.sample_rate), instrument, origin)

@@ -1,1 +1,0 @@
-"""MIDI files, wherever they lie, to songs: notes as arrays."""

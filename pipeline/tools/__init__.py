@@ -1,0 +1,1 @@
+"""Commands beside the build: validate, report, doctor, lakh, curves from MIDI."""

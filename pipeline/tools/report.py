@@ -1,0 +1,228 @@
+"""`make report`: a page about a dataset that one wants to open: what it holds, what was left out, how it sounds."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data_specs.controls import NOTES
+from data_specs.controls.curves import RATE
+from data_specs.io.files import write_bytes
+from data_specs.spec import SPLITS
+from data_specs.viz.figures import INSTRUMENT_COLOURS
+from data_specs.viz.page import Markup, document, element, section, table, tiles
+from data_specs.viz.page.charts import Bin, binned, histogram, shares
+from data_specs.viz.page.tracks import Track, card
+from pipeline.tools.report_data import NoteTable, Stored, notes_of, stored_below
+
+CLIPS = 12  # that can be heard
+PAGE = "report.html"
+LENGTHS_S = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0)
+LEVEL_BINS = 16
+
+
+def report(data: Path, out: Path | None = None, clips: int = CLIPS) -> Path:
+    """Write the page; returns its path.
+
+    Args:
+        data: the parent folder of datasets, or one of them.
+        out: the page's path; `report.html` in `data` for None.
+        clips: how many can be heard, from both splits.
+
+    Raises:
+        UserError: no finished dataset, or one that is damaged.
+    """
+    formats = stored_below(data)
+    largest = max(formats, key=lambda stored: stored.clips)
+    alike = [stored for stored in formats if stored.info.plan_digest == largest.info.plan_digest]
+    path = out or data / PAGE
+    info = largest.info
+    notes = notes_of(largest)
+    seconds = info.clip_samples / RATE
+    names = ", ".join(info.spec.instrument_names)
+    page = document(
+        f"Dataset {info.spec.name}",
+        f"{largest.clips:,} clips of {seconds:g} s: {names}, one note at a time, each with the exact curves of its "
+        f"velocity, pitch class and instrument.",
+        [
+            _figures(largest, notes, seconds),
+            section("Formats", "The same performances, stored in these ways.", [_formats(formats)]),
+            section("What it holds", _about(notes), [element("div", *_histograms(largest, notes), class_="columns")]),
+            section("What was left out", _yield(largest), [_rejects(largest)]),
+            section(
+                "Listen",
+                "Each clip through every format that was built. A click on a picture plays from there; starting a "
+                "second sound of a clip goes on where the first one was.",
+                _cards(alike, clips),
+            ),
+        ],
+    )
+    write_bytes(path, page.encode())
+    return path
+
+
+def _figures(stored: Stored, notes: NoteTable, seconds: float) -> Markup:
+    hours = stored.clips * seconds / 3600
+    return tiles(
+        [
+            (f"{stored.clips:,}", "clips"),
+            (f"{hours:,.1f} h" if hours >= 1 else f"{60 * hours:,.1f} min", "of audio"),
+            (f"{len(set(stored.table.get('source_digest', []))):,}", "songs"),
+            (f"{len(notes.velocity) / max(1, notes.clips):.1f}", "notes a clip"),
+        ]
+    )
+
+
+def _formats(formats: Sequence[Stored]) -> Markup:
+    head = ("format", "shape of a clip", "type", "train", "valid", "shards", "size", "bytes a clip")
+    rows = []
+    for stored in formats:
+        data, splits = stored.features[0], stored.info.splits
+        rows.append(
+            (
+                stored.info.label,
+                " × ".join(map(str, data.shape)),
+                data.dtype,
+                *(f"{splits[split].clips:,}" for split in SPLITS),
+                f"{sum(len(split.shards) for split in splits.values()):,}",
+                _size(stored.bytes),
+                _size(stored.bytes / max(1, stored.clips)),
+            )
+        )
+    return table(head, rows, numbers=range(3, len(head)))
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _about(notes: NoteTable) -> str:
+    looked = f"{len(notes.velocity):,} notes of {notes.clips:,} clips"
+    if notes.exact:
+        return f"{looked}."
+    return (
+        f"{looked}, read off the control curves: the plan does not lie beside this dataset, so octaves are not known."
+    )
+
+
+def _histograms(stored: Stored, notes: NoteTable) -> list[Markup]:
+    spec, rows = stored.info.spec, stored.table
+    instruments = Counter(rows.get("instrument", []))
+    named = [
+        Bin(instruments[name], name, name, INSTRUMENT_COLOURS[k % len(INSTRUMENT_COLOURS)])
+        for k, name in enumerate(spec.instrument_names)
+    ]
+    hz = np.geomspace(spec.modulation.lowest_hz, spec.modulation.highest_hz, 19).tolist()
+    levels = np.asarray(rows.get("level_dbfs", []), float)
+    low, high = (np.floor(levels.min()), np.ceil(levels.max())) if levels.size else (-60.0, 0.0)
+    width = max(1.0, np.ceil((high - low) / LEVEL_BINS))  # whole dB, at multiples of themselves
+    db = np.arange(np.floor(low / width) * width, high + width + 1e-9, width).tolist()
+    return [
+        _pitches(notes, spec.clip.lowest_pitch, spec.clip.highest_pitch),
+        _ranges(
+            "Velocity", "of notes, as sent to the synthesizer", notes.velocity, [float(v) for v in range(0, 129, 8)], 4
+        ),
+        _ranges("Note length", "seconds", notes.samples / RATE, list(LENGTHS_S), 2),
+        histogram("Instrument", "clips", named),
+        _ranges("Modulation", "Hz, of the sine that scales velocities", rows.get("modulation_hz", []), hz, 6),
+        _ranges("Level", "dBFS, of clips", levels, db, 4),
+    ]
+
+
+def _pitches(notes: NoteTable, lowest: int, highest: int) -> Markup:
+    if notes.exact:
+        bins = [
+            Bin(count, _pitch_name(pitch) if pitch % 12 == 0 else "", _pitch_name(pitch))
+            for pitch, count in zip(
+                range(lowest, highest + 1), binned(notes.pitch, list(range(lowest, highest + 2))), strict=True
+            )
+        ]
+        return histogram("Pitch", "of notes", bins)
+    counts = binned(notes.pitch, list(range(13)))
+    return histogram("Pitch class", "of notes", [Bin(c, NOTES[k], NOTES[k]) for k, c in enumerate(counts)])
+
+
+def _pitch_name(pitch: int) -> str:
+    return f"{NOTES[pitch % 12]}{pitch // 12 - 1}"
+
+
+def _ranges(title: str, unit: str, values: Sequence[float] | np.ndarray, edges: Sequence[float], every: int) -> Markup:
+    """A histogram over `edges` that labels every so manyeth bin with its lower edge."""
+    counts = binned(values, edges)
+    bins = [
+        Bin(count, _label(edges[k]) if k % every == 0 else "", f"{edges[k]:.4g} to {edges[k + 1]:.4g}")
+        for k, count in enumerate(counts)
+    ]
+    return histogram(title, unit, bins)
+
+
+def _yield(stored: Stored) -> str:
+    plan = stored.plan()
+    planned = sum(split.planned for split in stored.info.splits.values())
+    kept = f"{stored.clips:,} of {planned:,} planned clips were stored"
+    if plan is None:
+        return f"{kept}. Files, tracks, windows and clips that gave nothing, by reason."
+    possible = sum(plan.count(split) for split in SPLITS)
+    return (
+        f"{plan.sources:,} songs with melodies give up to {possible:,} clips; {kept}. "
+        f"Files, tracks, windows and clips that gave nothing, by reason."
+    )
+
+
+def _rejects(stored: Stored) -> Markup:
+    found = sorted(stored.rejects.items(), key=lambda pair: -pair[1]["count"])
+    if not found:
+        return element("p", "Nothing.")
+    # promise: escaped-3
+    examples = [(reason, str(entry["examples"][0])) for reason, entry in found if entry["examples"]]
+    bars = shares([(reason, entry["count"]) for reason, entry in found])
+    listed = table(("reason", "for example"), examples)
+    folded = [element("details", element("summary", "An example of each"), listed)] if examples else []
+    return element("div", bars, *folded)
+
+
+def _cards(formats: Sequence[Stored], clips: int) -> list[Markup]:
+    found = []
+    for number in range(clips):
+        split, index = SPLITS[number % len(SPLITS)], number  # neighbours in the plan are played by other instruments
+        if all(index < stored.info.splits[split].clips for stored in formats):
+            found.append(_card(formats, split, index))
+    return found
+
+
+def _card(formats: Sequence[Stored], split: str, index: int) -> Markup:
+    records = [stored.record(split, index) for stored in formats]
+    first, arrays = formats[0], records[0]
+    clip_id = arrays["id"].tobytes().decode("ascii", "backslashreplace")
+    row = _row(first, clip_id)
+    facts = [
+        split,
+        f"{row.get('notes', '?')} notes",
+        f"modulated at {row.get('modulation_hz', float('nan')):.2g} Hz",
+        # promise: escaped-2
+        f"from {row.get('source', 'an unknown source')}",
+    ]
+    sounds = [
+        Track("rendered" if stored.info.format == "audio" else stored.info.label, stored.sound(record["data"]))
+        for stored, record in zip(formats, records, strict=True)
+        if record["id"].tobytes() == arrays["id"].tobytes()
+    ]
+    title = f"{row.get('instrument', 'clip')} {clip_id[:6]}"
+    return card(title, facts, sounds, arrays, first.info.hop, first.info.spec.instrument_names)
+
+
+def _row(stored: Stored, clip_id: str) -> dict[str, object]:
+    ids = stored.table.get("id", [])
+    if clip_id not in ids:
+        return {}
+    position = ids.index(clip_id)
+    return {name: values[position] for name, values in stored.table.items()}
+
+
+def _label(edge: float) -> str:
+    return f"{edge:.0f}" if edge == round(edge) else f"{edge:.2g}"

@@ -1,0 +1,181 @@
+"""What the report shows, read from finished datasets: counts, tables, notes and single clips. T frames, n notes."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_specs.controls import CHROMA_STEPS, MAX_VELOCITY
+from data_specs.dataset import CLIPS_TABLE, MANIFEST, DatasetInfo, Feature, folder_name, layout, load_info
+from data_specs.errors import UserError
+from data_specs.formats import FORMATS
+from data_specs.records import RecordError
+from data_specs.representations import Representation, representation
+from data_specs.spec import SPLITS
+from pipeline.build.manifest import REJECTS
+from pipeline.plan.plan import Plan
+
+NOTES_AT_ONCE = 1000
+MOST_CLIPS = 20_000  # whose notes are looked at: more would not change a histogram
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A finished dataset folder."""
+
+    folder: Path
+    info: DatasetInfo
+    features: tuple[Feature, ...]
+
+    @property
+    def clips(self) -> int:
+        """Clips of both splits."""
+        return sum(split.clips for split in self.info.splits.values())
+
+    @property
+    def bytes(self) -> int:
+        """Size of all shards."""
+        return sum(shard.bytes for split in self.info.splits.values() for shard in split.shards)
+
+    @cached_property
+    def transform(self) -> Representation:
+        """The representation that the dataset was made with.
+
+        Raises:
+            UserError: the codec at hand is another one.
+        """
+        codec = self.info.spec.codec
+        made = representation(self.info.format, codec.name, codec.codebooks)
+        if self.info.codec_digest and made.digest != self.info.codec_digest:
+            raise UserError(
+                f"{self.folder} was made with another codec {codec.name} than the one at hand; "
+                f"put the weights of digest {self.info.codec_digest[:12]} back"
+            )
+        return made
+
+    def record(self, split: str, index: int) -> dict[str, NDArray[Any]]:
+        """Arrays of one clip, and its id as `id`.
+
+        Raises:
+            UserError: the shard is missing or damaged.
+        """
+        where = layout(self.features)
+        for shard in self.info.splits[split].shards:
+            if index < shard.clips:
+                break
+            index -= shard.clips
+        else:
+            raise IndexError(f"{self.folder} has no such {split} clip")
+        path = self.folder / shard.file
+        try:
+            with open(path, "rb") as file:
+                file.seek(index * where.size)
+                record = np.frombuffer(file.read(where.size), np.uint8)
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}); run make dataset again") from None
+        if len(record) < where.size:
+            raise RecordError(f"{path} is cut off; run make dataset again")
+        where.check(record, f"{path} record {index}")
+        values = where.values(record)
+        arrays = {f.name: values[f.name].view(f.stored_dtype).reshape(f.shape) for f in self.features}
+        return {**arrays, "id": values["id"]}
+
+    def sound(self, data: NDArray[Any]) -> NDArray[np.float32]:
+        """A stored array [*shape] -> what it sounds like, float32 [N]."""
+        import torch
+
+        decoded = self.transform.decode(torch.from_numpy(np.array(data, data.dtype.newbyteorder("=")))[None])
+        return np.asarray(decoded[0, 0].numpy())
+
+    @cached_property
+    def table(self) -> dict[str, list[Any]]:
+        """clips.parquet by column.
+
+        Raises:
+            UserError: missing or damaged.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            return dict(pq.read_table(self.folder / CLIPS_TABLE).to_pydict())
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(f"{self.folder / CLIPS_TABLE} cannot be read ({error}); run make dataset again") from None
+
+    @cached_property
+    def rejects(self) -> dict[str, Any]:
+        """rejects.json: count and examples by reason; counts alone where the file is gone."""
+        try:
+            found = json.loads((self.folder / REJECTS).read_text(encoding="utf-8"))
+            return {str(reason): {"count": int(e["count"]), "examples": e["examples"]} for reason, e in found.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {reason: {"count": count, "examples": []} for reason, count in self.info.rejects.items()}
+
+    def plan(self) -> Plan | None:
+        """The plan that the clips were taken from, where it lies beside the dataset."""
+        for path in sorted((self.folder.parent / "index").glob("plan-*/plan.json")):
+            plan = Plan.open(path.parent)
+            if plan.digest == self.info.plan_digest:
+                return plan
+        return None
+
+
+@dataclass(frozen=True)
+class NoteTable:
+    """All notes of the clips looked at, arrays [n]."""
+
+    pitch: NDArray[np.int64]  # MIDI pitch, or pitch class where `exact` is false
+    velocity: NDArray[np.int64]
+    samples: NDArray[np.int64]  # length at 24 kHz
+    clips: int
+    exact: bool  # from the plan; else read off the control curves, where repeated notes run together
+
+
+def stored_below(data: Path) -> list[Stored]:
+    """The finished datasets below `data`, or the one at `data`, in the order of the formats.
+
+    Raises:
+        UserError: there is none.
+    """
+    folders = [data] if (data / MANIFEST).is_file() else [data / folder_name(name) for name in FORMATS]
+    found = [Stored(folder, *load_info(folder)) for folder in folders if (folder / MANIFEST).is_file()]
+    if not found:
+        raise UserError(
+            f"there is no finished dataset below {data}; build one with make dataset, or name it with DATA="
+        )
+    return found
+
+
+def notes_of(stored: Stored) -> NoteTable:
+    """The notes of a dataset's first clips, both splits in turn."""
+    plan = stored.plan()
+    share = min(1.0, MOST_CLIPS / max(1, stored.clips))
+    counts = {split: int(stored.info.splits[split].clips * share) for split in SPLITS}
+    chunks = _planned_notes(plan, counts) if plan else _heard_notes(stored, counts)
+    table = np.concatenate([np.zeros((0, 3), np.int64), *chunks])
+    pitch, velocity, samples = table.T
+    return NoteTable(pitch, velocity, samples, clips=sum(counts.values()), exact=plan is not None)
+
+
+def _planned_notes(plan: Plan, counts: dict[str, int]) -> Iterator[NDArray[np.int64]]:
+    for split, count in counts.items():
+        for start in range(0, count, NOTES_AT_ONCE):
+            for clip in plan.clips(split, start, min(start + NOTES_AT_ONCE, count)):
+                onset, offset, pitch, velocity = clip.notes.T.astype(np.int64)
+                yield np.stack([pitch, velocity, offset - onset], axis=1)
+
+
+def _heard_notes(stored: Stored, counts: dict[str, int]) -> Iterator[NDArray[np.int64]]:
+    for split, count in counts.items():
+        for index in range(count):
+            arrays = stored.record(split, index)
+            steps = np.stack([arrays["chroma"] * CHROMA_STEPS, arrays["velocity"] * MAX_VELOCITY]).round().astype(int)
+            edges = [0, *(np.flatnonzero(np.diff(steps).any(axis=0)) + 1).tolist(), steps.shape[1]]
+            lengths = np.diff(edges) * stored.info.hop
+            table = np.stack([*steps[:, edges[:-1]], lengths], axis=1)
+            yield table[table[:, 1] > 0]

@@ -1,0 +1,127 @@
+"""One shard: what is in it, byte for byte, and what is left out."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_specs.controls import controls
+from data_specs.dataset import layout
+from data_specs.records import read_records
+from data_specs.representations import Statistics, representation
+from pipeline.build.shards import ShardBuilder, encode_chunk, features_of, shard_tasks
+from pipeline.render.renderer import Renderer, soundfont_path
+
+
+def records_of(path: Path) -> list[dict[str, bytes]]:
+    with open(path, "rb") as file:
+        return list(read_records(file))
+
+
+@pytest.fixture(scope="module")
+def renderer(small_spec):
+    with Renderer(soundfont_path("timgm6mb"), small_spec.rendering, 24_000) as renderer:
+        yield renderer
+
+
+@pytest.fixture
+def builder(small_spec, small_plan, renderer):
+    return ShardBuilder(small_spec, small_plan, renderer, representation("audio"), "here")
+
+
+def test_a_shard_holds_its_clips_in_order_as_they_sound(builder, small_spec, small_plan, renderer, tmp_path):
+    task = shard_tasks("audio", "train", 10, 4)[2]  # a partial shard whose last chunk is full
+    receipt = builder.build(task, tmp_path)
+    content = (tmp_path / task.file).read_bytes()
+    assert (receipt.bytes, receipt.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    planned = small_plan.clips("train", 8, 10)
+    records = records_of(tmp_path / task.file)
+    assert [record["id"].decode() for record in records] == [clip.id for clip in planned] == list(receipt.levels_dbfs)
+    for record, clip in zip(records, planned, strict=True):
+        audio = np.frombuffer(record["data"], "<f4")
+        played = renderer.render(clip.notes, small_spec.instruments[clip.instrument], 192_000)
+        np.testing.assert_array_equal(audio, played)
+        expected = controls(clip.notes, clip.instrument, 3, 600, 320)
+        np.testing.assert_array_equal(np.frombuffer(record["velocity"], "<f4"), expected.velocity)
+        np.testing.assert_array_equal(np.frombuffer(record["chroma"], "<f4"), expected.chroma)
+        np.testing.assert_array_equal(np.frombuffer(record["instruments"], "<f4").reshape(3, 600), expected.instruments)
+        power = np.mean(np.square(audio, dtype=np.float64))
+        assert receipt.levels_dbfs[clip.id] == pytest.approx(10 * np.log10(power), abs=0.01)
+    assert len(content) == layout(builder.features).size * 2
+
+
+def test_the_same_task_gives_the_same_bytes_after_other_tasks(builder, tmp_path):
+    tasks = shard_tasks("audio", "train", 10, 4)
+    first = [builder.build(task, tmp_path / "a").sha256 for task in tasks]
+    again = [builder.build(task, tmp_path / "b").sha256 for task in reversed(tasks)][::-1]
+    assert first == again
+    assert len(set(first)) == 3
+
+
+def test_a_faulty_clip_is_left_out_counted_and_its_neighbours_stay(builder, small_plan, monkeypatch, tmp_path):
+    task = shard_tasks("audio", "train", 8, 4)[0]
+    whole = builder.build(task, tmp_path / "whole")
+    victim = small_plan.clips("train", 1, 2)[0]
+    render = builder.renderer.render
+
+    def muted(notes, instrument, samples):
+        audio = render(notes, instrument, samples)
+        return np.zeros_like(audio) if np.array_equal(notes, victim.notes) else audio
+
+    monkeypatch.setattr(builder.renderer, "render", muted)
+    receipt = builder.build(task, tmp_path / "less")
+    assert [(fault.id, fault.reason) for fault in receipt.faults] == [(victim.id, "silence")]
+    assert receipt.clips == 3
+    kept = {record["id"]: record for record in records_of(tmp_path / "less" / task.file)}
+    before = {record["id"]: record for record in records_of(tmp_path / "whole" / task.file)}
+    assert kept == {key: value for key, value in before.items() if key != victim.id.encode()}
+    assert whole.clips == 4
+
+
+def test_statistics_of_shards_add_up_to_those_of_all_clips(builder, tmp_path):
+    tasks = shard_tasks("audio", "train", 10, 4)
+    receipts = [builder.build(task, tmp_path) for task in tasks]
+    first, *others = (Statistics.from_json(receipt.statistics) for receipt in receipts)
+    total = sum(others, first)
+    clips = [
+        np.frombuffer(record["data"], "<f4").astype(np.float64)
+        for task in tasks
+        for record in records_of(tmp_path / task.file)
+    ]
+    assert total.count == 10 * 192_000
+    assert total.mean.item() == pytest.approx(np.mean(clips), abs=1e-12)
+    assert total.std.item() == pytest.approx(np.std(clips), rel=1e-9)
+
+
+def test_an_interrupted_shard_leaves_nothing(builder, monkeypatch, tmp_path):
+    task = shard_tasks("audio", "train", 8, 4)[0]
+    calls = iter(range(100))
+
+    def failing(*arguments):
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return np.full(192_000, 0.1, np.float32)
+
+    monkeypatch.setattr(builder.renderer, "render", failing)
+    with pytest.raises(KeyboardInterrupt):
+        builder.build(task, tmp_path)
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+def test_chunks_are_padded_to_a_constant_size(small_spec):
+    class Spy:
+        name, hop = "audio", 320
+        shape = staticmethod(lambda samples: (1, samples))
+        frames = staticmethod(lambda samples: samples // 320)
+
+        def encode(self, audio):
+            self.seen = tuple(audio.shape)
+            return audio * 2
+
+    spy = Spy()
+    feature = features_of(small_spec, spy)[0]
+    audio = np.random.default_rng(0).standard_normal((3, 192_000)).astype(np.float32)
+    encoded = encode_chunk(spy, audio, 8, feature)
+    assert spy.seen == (8, 1, 192_000)
+    np.testing.assert_array_equal(encoded[:, 0], audio * 2)

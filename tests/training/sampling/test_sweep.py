@@ -1,0 +1,92 @@
+"""Sweeps over sampling options: every value once, on the same clips from the same noise, and the table of it."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from data_specs.errors import UserError
+from training.sampling import sweep as module
+from training.sampling.sampling import Settings
+from training.sampling.sweep import Sweep, markdown, sweep, write_sweep
+
+
+class Paradigm:
+    """Counts two evaluations a step, and takes no step number of zero."""
+
+    def evaluations(self, options):
+        return 2 * options["steps"]
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """A run and a judge that remember what was asked of them; FAD falls with steps, chroma rises with churn."""
+    asked = []
+
+    def options_of(settings, run):
+        if settings.steps == 0:
+            raise UserError("steps must be above 0")
+        return {"steps": settings.steps or 18, **settings.options}
+
+    def generated(run, judge, settings, clips):
+        asked.append((settings, clips))
+        yield torch.zeros(clips, 1, 10), settings
+
+    monkeypatch.setattr(Settings, "of", options_of)
+    monkeypatch.setattr(module, "generated", generated)
+    monkeypatch.setattr(module, "check_instruments", lambda run, judge, path: None)
+    monkeypatch.setattr(
+        module,
+        "scores",
+        lambda heard, judge: {
+            "fad": {
+                "pvt-net": {"train": {"value": 10 / (heard.steps or 18)}},
+                "vggish": {"train": {"missing": "no weights"}},
+            },
+            "adherence": {"chroma": 0.5 + heard.options.get("s_churn", 0) / 100, "pitch": None},
+            "copies": None,
+        },
+    )
+    judge = SimpleNamespace(hear=lambda batches: next(iter(batches))[1])
+    return SimpleNamespace(paradigm=Paradigm()), judge, asked
+
+
+def test_each_value_is_judged_once_with_the_rest_unchanged(bench):
+    run, judge, asked = bench
+    base = Settings(seed=4, guidance=2.0, options={"s_noise": 1.003})
+    rows = sweep(run, judge, [Sweep("s_churn", (0, 40)), Sweep("steps", (9, 36))], base, 5, "run")
+    assert [(row["option"], row["value"], row["evaluations"]) for row in rows] == [
+        ("s_churn", 0, 36),
+        ("s_churn", 40, 36),
+        ("steps", 9, 18),
+        ("steps", 36, 72),
+    ]
+    assert [clips for _, clips in asked] == [5] * 4
+    assert {(settings.seed, settings.guidance, settings.options["s_noise"]) for settings, _ in asked} == {
+        (4, 2.0, 1.003)
+    }
+    assert [settings.options.get("s_churn") for settings, _ in asked] == [0, 40, None, None]
+    assert [settings.steps for settings, _ in asked] == [None, None, 9, 36]
+
+
+def test_a_value_that_does_not_fit_stops_before_anything_is_computed(bench):
+    run, judge, asked = bench
+    with pytest.raises(UserError, match="steps must be above 0"):
+        sweep(run, judge, [Sweep("s_churn", (0, 40)), Sweep("steps", (9, 0))], Settings(), 5, "run")
+    assert not asked
+    with pytest.raises(UserError, match=r"steps=1\.5 is not a whole number"):
+        sweep(run, judge, [Sweep("steps", (1.5, 2))], Settings(), 5, "run")
+
+
+def test_tables_and_figures_hold_the_rows(bench, tmp_path):
+    run, judge, _ = bench
+    rows = sweep(run, judge, [Sweep("s_churn", (0, 40)), Sweep("steps", (36, 9))], Settings(), 5, "run")
+    text = write_sweep(rows, tmp_path, 5)
+    assert text == markdown(rows, 5)
+    assert "| s_churn | evaluations | FAD pvt-net | chroma |" in text
+    assert "| 40 | 36 | 0.556 | 0.900 |" in text
+    assert "| 9 | 18 | 1.111 | 0.500 |" in text
+    assert json.loads((tmp_path / "sweep.json").read_text())[1]["adherence"]["chroma"] == 0.9
+    assert (tmp_path / "sweep.md").read_text() == text
+    assert {path.name for path in tmp_path.glob("*.png")} == {"sweep-s_churn.png", "sweep-steps.png"}

@@ -1,0 +1,50 @@
+"""What a codec in training sounds like: validation clips as they are, from latents and from codes, as WAV and figures.
+
+N samples.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_specs.io.files import write_bytes
+from data_specs.viz.figures import Panel, panels_figure, png
+from training.codec.run import CodecRun
+from training.data.dataset import Clip, Dataset
+from training.log import RunLog
+from training.sampling.outputs import write_wav
+
+
+@torch.no_grad()
+def listen(run: CodecRun, valid_data: Dataset, log: RunLog, folder: Path) -> None:
+    """Write original-<i>.wav, latents-<i>.wav, codes-<i>.wav and clip-<i>.png of the first validation clips.
+
+    Args:
+        run: with averaged weights.
+        valid_data: of a PVT-audio dataset.
+        log: gets the audio for TensorBoard.
+        folder: made if need be.
+    """
+    codec, rate = run.codec(), run.data.sample_rate
+    for index in range(min(len(valid_data), run.config.logging.listen_clips)):
+        clip = valid_data[index]
+        stored = clip["data"]
+        assert isinstance(stored, Tensor)
+        latents = codec.encode(stored[None].float())
+        sounds = {"original": stored[0].float(), "latents": codec.decode(latents)[0, 0]}
+        if run.network.quantizer.started:
+            codes = codec.quantize(latents, codec.max_codebooks)
+            sounds["codes"] = codec.decode(codec.dequantize(codes))[0, 0]
+        for name, audio in sounds.items():
+            write_wav(folder / f"{name}-{index}.wav", audio, rate)
+            log.sound(f"{name}/{index}", audio[None].clamp(-1, 1), rate, run.step)
+        write_bytes(folder / f"clip-{index}.png", _picture(sounds, clip, valid_data, run.step))
+
+
+def _picture(sounds: dict[str, Tensor], clip: Clip, data: Dataset, step: int) -> bytes:
+    """The sounds of one clip side by side, above its controls, as PNG."""
+    controls = {name: np.asarray(clip[name]) for name in ("velocity", "chroma", "instruments")}
+    panels = [Panel(name, audio.clamp(-1, 1).numpy(), controls, data.info.hop) for name, audio in sounds.items()]
+    return png(panels_figure(panels, data.info.spec.instrument_names, f"step {step}"))

@@ -1,0 +1,1 @@
+"""Dataset reader, shuffle order and batch loader."""

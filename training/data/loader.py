@@ -1,0 +1,188 @@
+"""Batches for training: which clips, which crop, which controls are dropped; made ahead of time by one thread.
+
+Everything here is a function of (seed, position), so it is the same for any number of ranks and after any interruption.
+B clips, N control rows, L frames.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data_specs.controls import UNCONDITIONED
+from data_specs.errors import UserError
+from training.conditioning import ControlLayout
+from training.config import Optimization, Training
+from training.data.dataset import Dataset
+from training.data.shuffle import clips_at, uniform
+
+DEPTH = 2  # batches that wait ready; more would only cost memory
+
+
+class Batch(NamedTuple):
+    """Clips as they are stored, and their controls.
+
+    Attributes:
+        data: [B, *shape] with L frames, in the stored dtype.
+        controls: float32 [B, N, L], -1 where a feature says nothing.
+        positions: int64 [B], the names of the clips' random numbers.
+    """
+
+    data: Tensor
+    controls: Tensor
+    positions: NDArray[np.int64]
+
+    def part(self, start: int, stop: int) -> "Batch":
+        """Clips start..stop-1, without a copy."""
+        return Batch(self.data[start:stop], self.controls[start:stop], self.positions[start:stop])
+
+
+def control_layout(dataset: Dataset) -> ControlLayout:
+    """The control features of a dataset in the order of shapes.txt."""
+    return ControlLayout.from_shapes({f.name: f.shape for f in dataset.features if f.name != "data"})
+
+
+class Maker:
+    """Makes batches of one dataset in tensors that it uses again and again.
+
+    Args:
+        dataset: where the clips come from.
+        training: seed, crop and, of a conditioned model, drop-out.
+        clips: number of clips B of a batch.
+        pinned: whether the tensors lie in page-locked memory, for copies to a GPU that do not wait.
+    """
+
+    def __init__(self, dataset: Dataset, training: Optimization, clips: int, pinned: bool = False) -> None:
+        self._dataset, self._training = dataset, training
+        self._layout = control_layout(dataset)
+        self._frames = dataset.crop_frames(training.seconds)
+        stored = dataset.empty(clips, self._frames, pinned)
+        self._data = stored["data"]
+        self._controls = torch.empty((clips, self._layout.total, self._frames), pin_memory=pinned)
+
+    def train(self, positions: NDArray[np.int64]) -> Batch:
+        """The clips at `positions` [B] of the order of training, with drop-out where the model is conditioned."""
+        indices = clips_at(positions, len(self._dataset), self._training.seed)
+        batch = self._filled(indices, positions, "crop")
+        if isinstance(self._training, Training):
+            drop_controls(batch.controls, self._layout, positions, self._training)
+        return batch
+
+    def valid(self, positions: NDArray[np.int64]) -> Batch:
+        """Clips by index, all controls given; up to B of them."""
+        return self._filled(positions, positions, "valid crop")
+
+    def _filled(self, indices: NDArray[np.int64], positions: NDArray[np.int64], stream: str) -> Batch:
+        data, controls = self._data[: len(indices)], self._controls[: len(indices)]
+        rows = {name: controls[:, self._layout.slice(name)] for name in self._layout.names}
+        room = self._dataset.frames - self._frames + 1
+        starts = (uniform(self._training.seed, stream, positions) * room).astype(np.int64)
+        self._dataset.gather(indices, {"data": data, **rows}, starts)
+        return Batch(data, controls, positions)
+
+
+def drop_controls(controls: Tensor, layout: ControlLayout, positions: NDArray[np.int64], training: Training) -> None:
+    """Set features of `controls` [B, N, L] to -1 in place: whole ones, and of those left some over a span of time.
+
+    The span of a feature lies between two uniform random times.
+    """
+    frames = controls.shape[-1]
+    for name in layout.names:
+        rows = controls[:, layout.slice(name)]
+        # promise: feature-clip-own-share
+        whole = uniform(training.seed, "drop", name, positions) < training.control_dropout
+        part = uniform(training.seed, "drop span", name, positions) < training.span_dropout
+        ends = np.stack([uniform(training.seed, "span", name, side, positions) for side in (0, 1)]) * (frames + 1)
+        first, last = np.sort(ends.astype(np.int64), axis=0)
+        time_ = np.arange(frames)
+        dropped = whole[:, None] | (part[:, None] & (first[:, None] <= time_) & (time_ < last[:, None]))
+        rows.masked_fill_(torch.from_numpy(dropped)[:, None], UNCONDITIONED)
+
+
+def check_share(dataset: Dataset, training: Optimization, ranks: int) -> None:
+    """Raise UserError unless there are clips and every rank gets as many of each batch."""
+    if not len(dataset):
+        raise UserError(f"{dataset.folder} has no clips to train on; build it with more, for example CLIPS=400:80")
+    if training.batch % ranks:
+        raise UserError(f"training.batch = {training.batch} cannot be shared by {ranks} ranks; change one of them")
+
+
+class Batches:
+    """This rank's share of every global batch from step `start` on, made ahead by a thread.
+
+    Step s (1, 2, ...) takes positions (s - 1) * G .. s * G - 1, of which rank r of R takes the r-th of R equal parts.
+    A batch is valid until the next one is asked for.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        training: Optimization,
+        steps: Iterator[int],
+        rank: int = 0,
+        ranks: int = 1,
+        pinned: bool = False,
+    ) -> None:
+        self._waited = 0.0
+        share = training.batch // ranks
+        # promise: same-clips-crops-drop
+        within = np.arange(rank * share, (rank + 1) * share)
+        # One batch is with the consumer, DEPTH wait, one is being made.
+        makers = [Maker(dataset, training, share, pinned) for _ in range(DEPTH + 2)]
+        self._ready: queue.Queue[Batch | BaseException] = queue.Queue(DEPTH)
+        self._closing = threading.Event()
+
+        def work() -> None:
+            try:
+                for number, step in enumerate(steps):
+                    # promise: batches-continue-position-whatever
+                    positions = (step - 1) * training.batch + within
+                    if not self._put(makers[number % len(makers)].train(positions)):
+                        return
+                self._put(StopIteration())
+            except BaseException as error:  # handed to the consumer, which raises it
+                self._put(error)
+
+        self._thread = threading.Thread(target=work, name="batches", daemon=True)
+        self._thread.start()
+
+    def _put(self, item: Batch | BaseException) -> bool:
+        while not self._closing.is_set():
+            try:
+                self._ready.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Batch:
+        start = time.perf_counter()
+        item = self._ready.get()
+        self._waited += time.perf_counter() - start
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def take_waited(self) -> float:
+        """Seconds that the consumer has waited for batches since this was last asked."""
+        waited, self._waited = self._waited, 0.0
+        return waited
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.set()
+        self._thread.join()

@@ -1,0 +1,1 @@
+"""Embedders of the Frechet audio distance."""

@@ -1,0 +1,140 @@
+"""VGGish (Hershey et al., ICASSP 2017): the embedder of the published Frechet audio distances.
+
+Variants abound, and each moves the score. This one: 16 kHz by the resampler below, examples of 0.96 s that do not
+overlap, the 128 outputs of the last layer before its activation (Google's network has none there; the common PyTorch
+port adds a ReLU), neither PCA nor 8-bit codes. Weights are those of that port, in its layout. They come from
+`$PVT_VGGISH`, a file or an address, else from the cache folder, else from the port's release.
+"""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from data_specs.errors import UserError
+from data_specs.io.download import cache_folder, download
+from data_specs.io.files import file_sha256
+from training.evaluation.logmel import LogMel, Patches
+
+VARIABLE = "PVT_VGGISH"
+FILE = "vggish-10086976.pth"
+URL = f"https://github.com/harritaylor/torchvggish/releases/download/v0.1/{FILE}"
+SHA256 = "10086976"  # the first digits, which the publisher put into the file's name; the whole digest is not published
+SOURCE_RATE, RATE = 24_000, 16_000
+PATCHES = Patches(LogMel(RATE, 400, 160, 512, 64, 125.0, 7500.0, 0.01), length=96, hop=96)
+TAPS, CUTOFF_HZ, KAISER_BETA = 241, 8000.0, 7.86  # at 48 kHz: flat to 7.5 kHz, -80 dB from 8.5 kHz
+BATCH = 32  # examples a time: bounds memory
+
+
+def resample(audio: Tensor) -> Tensor:
+    """24 kHz [B, 1, N] -> 16 kHz [B, 1, ceil(2 N / 3)]: twice up, three times down, one windowed-sinc low-pass.
+
+    What folds back from above 8 kHz lands above 7.5 kHz, where VGGish has no mel band. Aligned: output sample k lies
+    at input sample 1.5 k.
+    """
+    stuffed = torch.zeros(*audio.shape[:-1], 2 * audio.shape[-1], device=audio.device, dtype=audio.dtype)
+    stuffed[..., ::2] = audio
+    kernel = torch.from_numpy(_low_pass()).to(audio)[None, None]
+    return nn.functional.conv1d(stuffed, kernel, stride=3, padding=TAPS // 2)
+
+
+def _low_pass() -> np.ndarray:
+    """Kaiser-windowed sinc at 48 kHz with gain 2, which makes up for the zeros in between; float64 [TAPS]."""
+    time = np.arange(TAPS) - TAPS // 2
+    cutoff = 2 * CUTOFF_HZ / (2 * SOURCE_RATE)
+    kernel = np.sinc(cutoff * time) * np.kaiser(TAPS, KAISER_BETA)
+    return 2 * kernel / kernel.sum()
+
+
+class Network(nn.Module):
+    """Six convolutions and three linear layers; parameter names are those of the port's file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 1
+        for block in ((64,), (128,), (256, 256), (512, 512)):
+            for width in block:
+                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
+                channels = width
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+        self.embeddings = nn.Sequential(
+            nn.Linear(6 * 4 * 512, 4096), nn.ReLU(), nn.Linear(4096, 4096), nn.ReLU(), nn.Linear(4096, 128)
+        )
+
+    def forward(self, examples: Tensor) -> Tensor:
+        """Log-mel examples [B, 96, 64] -> [B, 128]."""
+        maps = self.features(examples[:, None])
+        embedded: Tensor = self.embeddings(maps.permute(0, 2, 3, 1).flatten(1))  # channels last: TensorFlow's order
+        return embedded
+
+
+class Vggish:
+    """VGGish as an embedder of 24 kHz audio."""
+
+    name = "vggish"
+    sample_rate = SOURCE_RATE
+    dimension = 128
+
+    def __init__(self, network: Network, device: str | torch.device = "cpu") -> None:
+        self.device = torch.device(device)
+        self.network = network.to(self.device).eval().requires_grad_(False)
+
+    @classmethod
+    def load(cls, source: str | None = None, device: str | torch.device = "cpu") -> "Vggish":
+        """With weights from `source`, a file or an http(s) address; None means `$PVT_VGGISH` or the port's release.
+
+        Raises:
+            UserError: the weights cannot be had, or are not VGGish's.
+        """
+        return cls(_network(weights_file(source)), device)
+
+    @torch.inference_mode()
+    def embed(self, audio: Tensor) -> Tensor:
+        """float32 [B, 1, N] at 24 kHz -> [B, F, 128], one frame for each 0.96 s.
+
+        Raises:
+            UserError: shorter than 0.975 s.
+        """
+        examples = PATCHES(resample(audio.to(self.device)))
+        flat = examples.reshape(-1, *examples.shape[2:])
+        embedded = torch.cat([self.network(part) for part in flat.split(BATCH)])
+        return embedded.reshape(*examples.shape[:2], -1).cpu()
+
+
+def weights_file(source: str | None = None) -> Path:
+    """The file with the weights, fetched when it is not here (288 MB). A file the user names is taken as it is.
+
+    Raises:
+        UserError: it cannot be had; the sentence says how to give it.
+    """
+    source = source or os.environ.get(VARIABLE) or URL
+    if not source.startswith(("http://", "https://")):
+        path = Path(source).expanduser()
+        if path.is_file():
+            return path
+        raise UserError(f"VGGish's weights are not at {path}; set {VARIABLE} to the path or address of {FILE}")
+    path = cache_folder() / FILE
+    try:
+        return download(source, path, SHA256)
+    except UserError as error:
+        raise UserError(f"VGGish's weights are missing: {error}; or set {VARIABLE} to their path") from error
+
+
+def _network(path: Path) -> Network:
+    with torch.device("meta"):  # 72 M random numbers would be drawn for nothing
+        network = Network()
+    try:
+        # promise: nothing-runs-3
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), assign=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, TypeError, ValueError) as error:
+        digest = file_sha256(path)
+        raise UserError(
+            f"{path} does not hold VGGish's weights as {FILE} does (its SHA-256 begins with {digest[:8]}); "
+            "fetch that file again"
+        ) from error
+    return network.float()

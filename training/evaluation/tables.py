@@ -1,0 +1,250 @@
+"""Tables of evaluated runs: plain dictionaries in, JSON, Markdown and CSV out. Nothing is computed or read here.
+
+A row is what `evaluate.py` writes for a run. Values that are missing leave an empty cell; nothing is ever made up.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from training.evaluation.adherence import LOWER_IS_BETTER, MEASURES
+from training.evaluation.paper_results import SETTING_41, SETTING_42, TABLE_41, TABLE_42
+
+Row = Mapping[str, Any]
+EQUAL = 0.1  # budgets within ten per cent of each other count as equal
+EMPTY = "–"
+
+
+def value(row: Row, path: str) -> Any:
+    """`value(row, "fad.vggish.train.value")`: a nested value, None where any step is missing."""
+    here: Any = row
+    for key in path.split("."):
+        if not isinstance(here, Mapping) or key not in here:
+            return None
+        here = here[key]
+    return here
+
+
+def _number(digits: int) -> Callable[[Any], str]:
+    return lambda x: f"{x:.{digits}f}"
+
+
+def _millions(x: Any) -> str:
+    return f"{x / 1e6:.1f} M" if x >= 1e5 else f"{x:,}"
+
+
+def _count(x: Any) -> str:
+    return f"{x:,}".replace(",", " ")
+
+
+def duration(seconds: float) -> str:
+    """`75.7 h`, `1216.2 s`: in the units of the published tables."""
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.1f} s"
+
+
+def _time(x: Any) -> str:
+    mark = " (extrapolated)" if x.get("extrapolated") else ""
+    return duration(x["seconds"]) + mark
+
+
+def _score(x: Any) -> str:
+    if "missing" in x:
+        return "no weights"
+    return f"{x['value']:.2f}" + (" (!)" if x.get("warning") else "")
+
+
+def _infinity(x: Any) -> str:
+    return f"{x['value']:.2f} (R² {x['r2']:.2f})"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: heading, where its value lies in a row, and how a person reads it."""
+
+    heading: str
+    path: str
+    show: Callable[[Any], str] = str
+
+
+IDENTITY = (Column("run", "run"), Column("framework", "paradigm"), Column("data", "format"))
+BUDGET = (
+    Column("parameters", "parameters", _millions),
+    Column("batch", "batch"),
+    Column("training", "training_seconds", duration),
+)
+SPEED = (
+    Column("inference 8 x 4 s", "inference.8x4", _time),
+    Column("inference 64 x 8 s", "inference.64x8", _time),
+)
+DETAILS = (
+    Column("representation", "label"),
+    Column("steps", "steps", _count),
+    Column("clips seen", "clips", _count),
+    Column("device", "device"),
+    Column("peak memory in training", "peak_memory_mb", lambda x: f"{x:,.0f} MB"),
+    Column("network evaluations", "samples.evaluations", _count),
+    Column("clips judged", "samples.clips", _count),
+    Column("guidance", "samples.guidance"),
+    Column("left free", "samples.free", lambda names: ", ".join(names) or "nothing"),
+)
+
+
+def fad_columns(embedders: Sequence[str], splits: Sequence[str] = ("train", "valid")) -> tuple[Column, ...]:
+    """FAD against each split, the extrapolated one, and what the representation alone would score."""
+    columns: list[Column] = []
+    for name in embedders:
+        columns += [Column(f"FAD {name} / {split}", f"fad.{name}.{split}", _score) for split in splits]
+        columns.append(Column(f"FAD∞ {name}", f"fad.{name}.{splits[0]}.infinity", _infinity))
+        columns.append(Column(f"its ceiling {name}", f"ceiling.fad.{name}.{splits[0]}", _score))
+    return tuple(columns)
+
+
+def adherence_columns(of: str = "adherence") -> tuple[Column, ...]:
+    """One column for each measure; an arrow says where better is."""
+    arrow = {name: "↓" if name in LOWER_IS_BETTER else "↑" for name in MEASURES}
+    return tuple(Column(f"{name.replace('_', ' ')} {arrow[name]}", f"{of}.{name}", _number(3)) for name in MEASURES)
+
+
+def markdown(rows: Sequence[Row], columns: Sequence[Column]) -> str:
+    """A Markdown table; columns that are empty in every row are left out."""
+    used = [column for column in columns if any(value(row, column.path) is not None for row in rows)]
+    lines = [[column.heading for column in used], ["---"] * len(used)]
+    lines += [[_cell(row, column) for column in used] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _cell(row: Row, column: Column) -> str:
+    found = value(row, column.path)
+    return EMPTY if found is None else column.show(found).replace("|", "\\|").replace("\n", " ")
+
+
+def flat(row: Row, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, keys joined by dots; lists stay out, they are in the JSON."""
+    out: dict[str, Any] = {}
+    for key, held in row.items():
+        if isinstance(held, Mapping):
+            out |= flat(held, f"{prefix}{key}.")
+        elif not isinstance(held, list | tuple):
+            out[prefix + key] = held
+    return out
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """All plain values of all rows, one column for each key in the order of its first appearance."""
+    flattened = [flat(row) for row in rows]
+    keys = list(dict.fromkeys(key for row in flattened for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, keys, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flattened)
+    return text.getvalue()
+
+
+def beside_published(rows: Sequence[Row], published: Sequence[Row]) -> list[Row]:
+    """Each published row, followed by the runs of the same framework and data."""
+    out: list[Row] = []
+    for theirs in published:
+        out.append(theirs)
+        out += [row for row in rows if (row["paradigm"], row["format"]) == (theirs["paradigm"], theirs["format"])]
+    return out
+
+
+def equal_group(rows: Sequence[Row], path: str, tolerance: float = EQUAL) -> list[Row]:
+    """The largest set of rows whose values at `path` lie within `tolerance` of each other, in the order given."""
+    known = sorted((float(value(row, path)), number) for number, row in enumerate(rows) if value(row, path))
+    best: list[int] = []
+    for start, (least, _) in enumerate(known):
+        group = [number for held, number in known[start:] if held <= least * (1 + tolerance)]
+        best = group if len(group) > len(best) else best
+    return [rows[number] for number in sorted(best)]
+
+
+def equal_budgets(rows: Sequence[Row], embedders: Sequence[str]) -> str:
+    """The comparison the report promises: runs of equal size, of equally many clips, of equal time of training."""
+    columns = (
+        *IDENTITY,
+        *BUDGET,
+        Column("clips seen", "clips", _count),
+        *fad_columns(embedders, ("train",)),
+        *adherence_columns(),
+    )
+    budgets = (("parameters", "parameters"), ("clips seen", "clips"), ("seconds of training", "training_seconds"))
+    parts = []
+    for title, path in budgets:
+        group = equal_group(rows, path)
+        parts.append(f"### Equal {title} (within {EQUAL:.0%})\n")
+        if len(group) > 1:
+            parts.append(markdown(group, columns))
+        else:
+            parts.append(f"No two of these runs have equal {title}; evaluate snapshots that do.\n")
+    return "\n".join(parts)
+
+
+def embedders_of(rows: Sequence[Row]) -> list[str]:
+    """Names of all embedders in the rows, in the order of their first appearance."""
+    return list(dict.fromkeys(name for row in rows for name in row.get("fad", {})))
+
+
+def report(rows: Sequence[Row]) -> str:
+    """All tables as one Markdown text."""
+    names = embedders_of(rows)
+    scored = fad_columns(names)
+    names_of_anchors = {"ceiling": "real clips", "floor": "real clips, another's controls"}
+    anchors = [
+        {"run": name, "adherence": value(rows[0], f"anchors.{key}")}
+        for key, name in names_of_anchors.items()
+        if rows and value(rows[0], f"anchors.{key}")
+    ]
+    ceilings = [
+        {"run": f"real clips through {row['label']}", "adherence": row["ceiling"]["adherence"]}
+        for row in _first_of_each(rows, "label")
+        if value(row, "ceiling.adherence")
+    ]
+    published = (*IDENTITY, *BUDGET, *SPEED, *fad_columns(list(dict.fromkeys(["vggish", *names])), ("train",)))
+    parts = [
+        "# Evaluation\n",
+        "## Runs\n",
+        markdown(rows, (*IDENTITY, *DETAILS, *BUDGET, *SPEED)),
+        "## Frechet audio distance\n",
+        markdown(rows, (*IDENTITY, *scored)),
+        _notes(rows),
+        "## Control adherence\n",
+        markdown([*anchors, *ceilings, *rows], (Column("run", "run"), *IDENTITY[1:], *adherence_columns())),
+        "## Copies of training clips\n",
+        markdown(rows, (Column("run", "run"), *COPIES)),
+        f"## Beside table 4.1 ({SETTING_41})\n",
+        markdown(beside_published(rows, TABLE_41), published),
+        f"## Beside table 4.2 ({SETTING_42})\n",
+        markdown(beside_published(rows, TABLE_42), published),
+        "## At equal budgets\n",
+        equal_budgets(rows, names),
+    ]
+    return "\n".join(parts)
+
+
+COPIES = (
+    Column("nearer to train than to valid", "copies.nearer_to_train", _number(3)),
+    Column("real clips so", "copies.nearer_to_train_real", _number(3)),
+    Column("as near as copies", "copies.suspects", _count),
+)
+
+
+def _first_of_each(rows: Sequence[Row], key: str) -> list[Row]:
+    return list({row[key]: row for row in reversed(rows)}.values())[::-1]
+
+
+def _notes(rows: Sequence[Row]) -> str:
+    """Warnings and reasons for empty cells, each once."""
+    notes = []
+    for row in rows:
+        for name, scores in row.get("fad", {}).items():
+            if "missing" in scores:
+                notes.append(f"{name}: {scores['missing']}")
+            notes += [
+                f"(!) {name} / {split}: {held['warning']}"
+                for split, held in scores.items()
+                if isinstance(held, Mapping) and held.get("warning")
+            ]
+    return "".join(f"{note}\n\n" for note in dict.fromkeys(notes))

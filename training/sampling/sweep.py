@@ -1,0 +1,120 @@
+"""How sampling options move quality: every value of one option, the rest at their defaults, judged on the same clips.
+
+The report leaves stochastic sampling (S_churn) and the number of steps to future work; this is the table it asks for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from data_specs.errors import UserError
+from data_specs.io.files import write_bytes, write_json
+from data_specs.viz.figures import png, sweep_figure
+from training.evaluation.adherence import LOWER_IS_BETTER
+from training.evaluation.evaluate import check_instruments, generated, scores
+from training.evaluation.evaluator import Judge
+from training.model import Run
+from training.sampling.sampling import Settings
+
+STEPS = "steps"  # the option that Settings has a field of its own for
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One option and the values it takes."""
+
+    option: str
+    values: tuple[float, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> "Sweep":
+        """`s_churn=0,10,40` -> that option with those values.
+
+        Raises:
+            UserError: not of this form.
+        """
+        option, equals, written = text.partition("=")
+        try:
+            values = tuple(float(part) for part in written.split(","))
+        except ValueError:
+            values = ()
+        if not option or not equals or len(set(values)) < 2 or len(set(values)) < len(values):
+            raise UserError(f"{text!r} is no sweep; write an option and two or more values, such as s_churn=0,10,40")
+        return cls(option.strip().lower(), values)
+
+    def settings(self, value: float, base: Settings) -> Settings:
+        """`base` with the option at `value`.
+
+        Raises:
+            UserError: steps that are not whole.
+        """
+        if self.option == STEPS:
+            if value != int(value):
+                raise UserError(f"steps={value:g} is not a whole number; give one")
+            return replace(base, steps=int(value))
+        return replace(base, options={**base.options, self.option: value})
+
+
+def sweep(
+    run: Run, judge: Judge, sweeps: Sequence[Sweep], base: Settings, clips: int, path: Path
+) -> list[dict[str, Any]]:
+    """A row for each value of each option: evaluations of the network, FADs and adherence of `clips` clips.
+
+    Every row follows the same controls from the same noise.
+
+    Raises:
+        UserError: an option or value that the paradigm does not take, found before anything is computed.
+    """
+    check_instruments(run, judge, path)
+    planned = [(one, value, one.settings(value, base)) for one in sweeps for value in one.values]
+    evaluations = [run.paradigm.evaluations(settings.of(run)) for _, _, settings in planned]
+    rows = []
+    for (one, value, settings), count in zip(planned, evaluations, strict=True):
+        heard = judge.hear(generated(run, judge, settings, clips))
+        rows.append({"option": one.option, "value": value, "evaluations": count, **scores(heard, judge)})
+    return rows
+
+
+def flat(row: dict[str, Any]) -> dict[str, float]:
+    """The numbers of a row that are shown: FAD against train by each embedder that is there, and adherence."""
+    fads = {f"FAD {name}": split["train"].get("value") for name, split in row["fad"].items()}
+    found = {**fads, **row["adherence"]}
+    return {name: float(value) for name, value in found.items() if isinstance(value, (int, float))}
+
+
+def markdown(rows: Sequence[dict[str, Any]], clips: int) -> str:
+    """The rows as Markdown, a table for each option."""
+    parts = [f"# Sampling options\n\nEach value judged on the same {clips} clips, from the same noise.\n"]
+    for option in dict.fromkeys(row["option"] for row in rows):
+        mine = [row for row in rows if row["option"] == option]
+        names = list(flat(mine[0]))
+        parts.append(f"## {option}\n")
+        parts.append("| " + " | ".join([option, "evaluations", *names]) + " |")
+        parts.append("|" + "---:|" * (len(names) + 2))
+        for row in mine:
+            shown = flat(row)
+            cells = [f"{row['value']:g}", str(row["evaluations"]), *(_cell(shown.get(name)) for name in names)]
+            parts.append("| " + " | ".join(cells) + " |")
+        parts.append("")
+    return "\n".join(parts) + "\n"
+
+
+def write_sweep(rows: Sequence[dict[str, Any]], out: Path, clips: int) -> str:
+    """Write sweep.json, sweep.md and a figure for each option into `out`; returns the Markdown."""
+    text = markdown(rows, clips)
+    write_json(out / "sweep.json", list(rows))
+    write_bytes(out / "sweep.md", text.encode())
+    for option in dict.fromkeys(row["option"] for row in rows):
+        mine = sorted((row for row in rows if row["option"] == option), key=lambda row: float(row["value"]))
+        shown = [flat(row) for row in mine]
+        measures = {name: [one.get(name, float("nan")) for one in shown] for name in shown[0]}
+        lower = [name for name in measures if name.startswith("FAD") or name in LOWER_IS_BETTER]
+        better = {name: "lower is better" if name in lower else "higher is better" for name in measures}
+        figure = sweep_figure([row["value"] for row in mine], measures, option, better)
+        write_bytes(out / f"sweep-{option}.png", png(figure))
+    return text
+
+
+def _cell(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
