@@ -15,7 +15,7 @@ from data_specs.codecs.encodec_24khz import Encodec24kHz, untrained
 from data_specs.representations.cqt import Cqt
 from training.config import load_config
 from training.data.dataset import Dataset
-from training.data.loader import Maker
+from training.data.loader import BatchBuilder
 from training.diffusion_task import DiffusionTask
 from training.distributed import World
 from training.trainer import Trainer
@@ -89,7 +89,7 @@ def step_rows(
         World(0, 1, device),
     )
     objective = trainer.objective(data, print)  # type: ignore[arg-type]
-    batch = Maker(data, training, share).train(np.arange(share) % len(data))
+    batch = BatchBuilder(data, training, share).train(np.arange(share) % len(data))
 
     def step() -> None:
         losses = trainer.backward(objective, batch)

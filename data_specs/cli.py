@@ -29,7 +29,7 @@ def run(parser: argparse.ArgumentParser, argv: list[str] | None) -> int:
         return 0
 
 
-def whole_number(name: str, text: str, least: int = 1) -> int:
+def integer(name: str, text: str, least: int = 1) -> int:
     """The number that a variable called `name` was given as `text`.
 
     Raises:

@@ -18,7 +18,7 @@ from pydantic import Field
 from data_specs.controls import CONTROLS
 from data_specs.errors import UserError
 from data_specs.records import LARGEST_RECORD, REBUILD, RecordLayout
-from data_specs.spec import SPLITS, Spec, Strict, validated
+from data_specs.spec import SPLITS, Spec, StrictModel, parse_model
 
 FORMAT_VERSION = 1
 MANIFEST = "dataset.json"
@@ -87,7 +87,7 @@ def parse_shapes(text: str, where: str) -> tuple[Feature, ...]:
     return tuple(features)
 
 
-class Shard(Strict):
+class Shard(StrictModel):
     """One finished TFRecord file."""
 
     file: Annotated[str, Field(pattern=r"^(train|valid)/[A-Za-z0-9._-]+\.tfrecord$")]  # below the dataset's folder
@@ -96,7 +96,7 @@ class Shard(Strict):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-class Split(Strict):
+class Split(StrictModel):
     """The shards of one split, in order."""
 
     planned: Annotated[int, Field(ge=0)]  # positions of the plan; clips whose audio was at fault are not in `clips`
@@ -104,7 +104,7 @@ class Split(Strict):
     shards: tuple[Shard, ...]
 
 
-class DatasetInfo(Strict):
+class DatasetInfo(StrictModel):
     """`dataset.json`. No timestamps and no host names: the same dataset has the same bytes here too."""
 
     format_version: int
@@ -179,7 +179,7 @@ def load_manifest(folder: Path) -> DatasetInfo:
     # promise: readers-refuse-sentence
     if version != FORMAT_VERSION:
         raise UserError(f"{path} has format version {version!r:.20}, this program reads {FORMAT_VERSION}; update it")
-    info = validated(DatasetInfo, value, str(path))
+    info = parse_model(DatasetInfo, value, str(path))
     if set(info.splits) != set(SPLITS):
         raise UserError(f"{path} lists the splits {sorted(info.splits)}; expected train and valid")
     return info

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from data_specs.representations.base import Representation
 
 
-class Kind(NamedTuple):
+class FormatEntry(NamedTuple):
     """One format.
 
     Attributes:
@@ -51,13 +51,12 @@ def _disc(codec: str, codebooks: int) -> "Representation":
     return Codes(load_codec(codec), codebooks)
 
 
-KINDS: dict[str, Kind] = {
-    "audio": Kind(_audio, seconds=0.015),
-    "cqt": Kind(_cqt, seconds=0.05),
-    "encodec": Kind(_encodec, seconds=0.02, codec=True),
-    "disc": Kind(_disc, seconds=0.05, codec=True, codes=True),
+FORMATS: dict[str, FormatEntry] = {
+    "audio": FormatEntry(_audio, seconds=0.015),
+    "cqt": FormatEntry(_cqt, seconds=0.05),
+    "encodec": FormatEntry(_encodec, seconds=0.02, codec=True),
+    "disc": FormatEntry(_disc, seconds=0.05, codec=True, codes=True),
 }
-FORMATS = KINDS.keys()  # in the order in which they are built
 
 
 def check_format(name: str) -> None:

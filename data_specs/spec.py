@@ -14,7 +14,7 @@ import pydantic
 from pydantic import Field
 
 from data_specs.errors import UserError
-from data_specs.formats import FORMATS, KINDS, check_format
+from data_specs.formats import FORMATS, check_format
 
 SPLITS = ("train", "valid")
 SYNTH_BLOCK = 64  # samples: FluidSynth starts and ends notes on the blocks it computes
@@ -25,7 +25,7 @@ Pitch = Annotated[int, Field(ge=0, le=127)]
 M = TypeVar("M", bound=pydantic.BaseModel)
 
 
-class Strict(pydantic.BaseModel):
+class StrictModel(pydantic.BaseModel):
     """Immutable; an unknown key, an infinite number or a switch for a number is an error, never a silent default."""
 
     # promise: file-key-was-expected
@@ -43,7 +43,7 @@ class Strict(pydantic.BaseModel):
         return value
 
 
-class Clips(Strict):
+class Clips(StrictModel):
     """Number of clips per split."""
 
     train: Annotated[int, Field(ge=0)]
@@ -58,7 +58,7 @@ class Clips(Strict):
         return cls(train=int(train), valid=int(valid))
 
 
-class Source(Strict):
+class Source(StrictModel):
     """Where melodies come from and how many of them a song may give."""
 
     midi: str  # `tunes` (the melodies that come with the project), a folder or a tar.gz
@@ -67,7 +67,7 @@ class Source(Strict):
     key_shifts: tuple[Annotated[int, Field(ge=-24, le=24)], ...] = (0,)  # semitones, before the octave move
 
 
-class Limits(Strict):
+class Limits(StrictModel):
     """What one MIDI file may cost. The first four are deterministic, the last two a net."""
 
     file_bytes: Positive = 4_000_000
@@ -78,7 +78,7 @@ class Limits(Strict):
     memory_mb: Positive = 2_000
 
 
-class Clip(Strict):
+class Clip(StrictModel):
     """The window that is cut from a melody, and what makes it good enough."""
 
     seconds: Positive = 8
@@ -106,7 +106,7 @@ class Clip(Strict):
         return self
 
 
-class Instrument(Strict):
+class Instrument(StrictModel):
     """A General MIDI program, counted from 0."""
 
     name: str
@@ -114,7 +114,7 @@ class Instrument(Strict):
     bank: Annotated[int, Field(ge=0, le=16_383)] = 0
 
 
-class Modulation(Strict):
+class Modulation(StrictModel):
     """Sine that scales velocities: m(t) = 1 - depth (1 + sin(2 pi f t + phase)) / 2, f log-uniform."""
 
     depth: Share = 0.8
@@ -128,7 +128,7 @@ class Modulation(Strict):
         return self
 
 
-class Rendering(Strict):
+class Rendering(StrictModel):
     """How FluidSynth plays a clip."""
 
     soundfont: str  # `timgm6mb` (comes with pretty_midi) or the path of an .sf2 file
@@ -137,14 +137,14 @@ class Rendering(Strict):
     chorus: bool = False
 
 
-class Codec(Strict):
+class Codec(StrictModel):
     """The codec behind encodec and disc."""
 
     name: str  # `phaseless`, `pvt`, `encodec_24khz` or the path of a weights file
     codebooks: Annotated[int, Field(ge=1, le=32)] = 16
 
 
-class Format(Strict):
+class Format(StrictModel):
     """How one format is stored. Caps bound the clips taken from the front of the plan."""
 
     train: Annotated[int, Field(ge=0)] | None = None
@@ -154,7 +154,7 @@ class Format(Strict):
     chunk_clips: Positive  # clips computed at once: part of the bytes, since batches round differently
 
 
-class Spec(Strict):
+class Spec(StrictModel):
     """Everything that decides a dataset."""
 
     name: str
@@ -173,9 +173,9 @@ class Spec(Strict):
     @classmethod
     def _formats(cls, formats: dict[str, Format]) -> dict[str, Format]:
         for name, stored in formats.items():
-            if name not in KINDS:
+            if name not in FORMATS:
                 raise ValueError(f"there is no format {name!r:.40}; expected {', '.join(FORMATS)}")
-            if (stored.dtype == "int16") != KINDS[name].codes:
+            if (stored.dtype == "int16") != FORMATS[name].codes:
                 raise ValueError(f"formats.{name}.dtype cannot be {stored.dtype}; codes are int16, all else floats")
         return formats
 
@@ -227,7 +227,7 @@ class Spec(Strict):
         key: dict[str, Any] = {"format": name, "rendering": self.rendering.model_dump(mode="json"), "storage": stored}
         del key["rendering"]["soundfont"]  # its digest counts, not where it lies
         # promise: refused-name-key-nothing-4
-        if KINDS[name].codes:
+        if FORMATS[name].codes:
             key["codebooks"] = self.codec.codebooks
         return key
 
@@ -265,10 +265,10 @@ def load_spec(name: str = "sample") -> Spec:
         raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML ({error}); mend it or take a copy of a shipped spec") from error
-    return validated(Spec, values, str(path))
+    return parse_model(Spec, values, str(path))
 
 
-def validated(model: type[M], values: Any, where: str) -> M:
+def parse_model(model: type[M], values: Any, where: str) -> M:
     """`model` made of `values`; the first fault becomes one sentence that names file, key and what was expected."""
     try:
         return model.model_validate(values)

@@ -65,7 +65,7 @@ def _dataset(arguments: argparse.Namespace) -> int:
         print("nothing is submitted; DRY_RUN=1 without CLUSTER makes the plan")
         return 0
     from pipeline.build.build import Request, build
-    from pipeline.build.shards import Share
+    from pipeline.build.shards import ShardSubset
 
     return build(
         Request(
@@ -78,7 +78,7 @@ def _dataset(arguments: argparse.Namespace) -> int:
             force=arguments.force,
             accept_fewer=arguments.accept_fewer,
             accept_device=arguments.accept_device,
-            share=None if arguments.shards is None else Share.parse(arguments.shards),
+            share=None if arguments.shards is None else ShardSubset.parse(arguments.shards),
         )
     )
 

@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from training.data.dataset import Dataset
-    from training.model import load_run
+    from training.model import load_model
 
-__all__ = ["Dataset", "load_run"]
+    load_run = load_model
+__all__ = ["Dataset", "load_model", "load_run"]
 
-_HOMES = {"Dataset": "training.data.dataset", "load_run": "training.model"}
+_HOMES = {"Dataset": "training.data.dataset", "load_model": "training.model", "load_run": "training.model"}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from data_specs.cli import Parser, run, whole_number
+from data_specs.cli import Parser, integer, run
 from data_specs.errors import UserError
 from training.evaluation.commands import add_classifier, add_evaluate
 from training.sampling.commands import add_demo, add_sample, add_sweep
@@ -38,7 +38,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 def _train(arguments: argparse.Namespace) -> int:
     from training.launch import launch, launched
 
-    ranks = whole_number("GPUS", arguments.gpus)
+    ranks = integer("GPUS", arguments.gpus)
     if ranks > 1 and not launched():
         return launch(ranks, [sys.executable, "-m", "training", *sys.argv[1:]])
 
@@ -46,10 +46,10 @@ def _train(arguments: argparse.Namespace) -> int:
     from training.preview import listen
     from training.trainer import train
 
-    steps = None if arguments.steps is None else whole_number("STEPS", arguments.steps)
+    steps = None if arguments.steps is None else integer("STEPS", arguments.steps)
     config = load_config(arguments.config, arguments.paradigm, arguments.format, steps)
     if arguments.micro_batch is not None:
-        machine = config.machine.model_copy(update={"micro_batch": whole_number("MICRO_BATCH", arguments.micro_batch)})
+        machine = config.machine.model_copy(update={"micro_batch": integer("MICRO_BATCH", arguments.micro_batch)})
         config = config.model_copy(update={"machine": machine})
     folder = arguments.run or Path("runs") / f"{config.paradigm}-{config.format}-{config.name}"
     train(folder, arguments.data, config, arguments.device, listen)
@@ -104,7 +104,7 @@ def _toys(arguments: argparse.Namespace) -> int:
     from training import toys
 
     names = toys.NAMES if arguments.only is None else arguments.only.split(",")
-    toys.run(arguments.out, names, arguments.mnist, whole_number("SEED", arguments.seed, least=0))
+    toys.run(arguments.out, names, arguments.mnist, integer("SEED", arguments.seed, least=0))
     return 0
 
 

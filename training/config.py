@@ -16,7 +16,7 @@ from pydantic import Field
 
 from data_specs.errors import UserError
 from data_specs.formats import FORMATS
-from data_specs.spec import Positive, Share, Strict, validated
+from data_specs.spec import Positive, Share, StrictModel, parse_model
 
 CONFIGS = Path(__file__).parent / "configs"
 DEFAULT_FORMAT = "encodec"  # where a paradigm can be trained on it
@@ -32,7 +32,7 @@ NonNegative = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 
 
-class Optimization(Strict):
+class Optimization(StrictModel):
     """What decides the weights of any network. Every value is a function of step and position, never of time."""
 
     steps: Positive
@@ -57,7 +57,7 @@ class Training(Optimization):
     companding: PositiveFloat = 1.0  # power of the signed-power companding of scaled data; 1 for none
 
 
-class Machine(Strict):
+class Machine(StrictModel):
     """How the work is spread; changes nothing but rounding."""
 
     micro_batch: Positive | None = None  # clips a rank computes at once; None for its whole share
@@ -66,7 +66,7 @@ class Machine(Strict):
     timeout_minutes: PositiveFloat = 10.0  # after which a rank that waits for the others gives up
 
 
-class Logging(Strict):
+class Logging(StrictModel):
     """How often, in steps, a run says something. 0 for never."""
 
     log_every: Positive = 10
@@ -78,7 +78,7 @@ class Logging(Strict):
     keep_checkpoints: Positive = 2
 
 
-class RunConfig(Strict):
+class RunConfig(StrictModel):
     """What the loop asks of a config, whatever is trained."""
 
     name: str
@@ -97,7 +97,7 @@ class Config(RunConfig):
     network: dict[str, Any]
 
 
-class _File(Strict):
+class _File(StrictModel):
     """The tables of a config file before they are resolved."""
 
     training: dict[str, Any]
@@ -148,7 +148,7 @@ def load_config(name: str, paradigm: str, format_name: str | None = None, steps:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path} is not valid TOML ({error}); mend it or take a copy of a shipped config") from error
-    tables = validated(_File, values, str(path))
+    tables = parse_model(_File, values, str(path))
     _check_names(tables.network, FORMATS, f"{path}: network")
     _check_names(tables.diffusion, PARADIGMS, f"{path}: diffusion")
     if format_name not in tables.network:
@@ -159,10 +159,10 @@ def load_config(name: str, paradigm: str, format_name: str | None = None, steps:
         for f in FORMATS
     }
     for training, machine in resolved.values():
-        validated(Training, training, f"{path}: [training]")
-        validated(Machine, machine, f"{path}: [machine]")
+        parse_model(Training, training, f"{path}: [training]")
+        parse_model(Machine, machine, f"{path}: [machine]")
     for key, kind in PARADIGMS.items():
-        validated(kind.Config, tables.diffusion.get(key, {}), f"{path}: [diffusion.{key}]")
+        parse_model(kind.Config, tables.diffusion.get(key, {}), f"{path}: [diffusion.{key}]")
     for key, table in tables.network.items():
         network_config(table, f"{path}: [network.{key}]")
     training, machine = resolved[format_name]
@@ -176,7 +176,7 @@ def load_config(name: str, paradigm: str, format_name: str | None = None, steps:
         "diffusion": tables.diffusion.get(paradigm, {}),
         "network": tables.network[format_name],
     }
-    return validated(Config, config, str(path))
+    return parse_model(Config, config, str(path))
 
 
 def config_path(name: str, folder: Path = CONFIGS) -> Path:

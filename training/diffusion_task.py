@@ -12,16 +12,16 @@ from training.data.dataset import Dataset
 from training.data.loader import Batch
 from training.diffusion import LossModule, PerClipNoise
 from training.distributed import World
-from training.model import DataFacts, Run, build
+from training.model import DatasetMetadata, TrainedModel, build
 from training.task import Task
 
 
 class DiffusionTask(Task):
     """A backbone and a paradigm on the stored data of one format."""
 
-    def __init__(self, config: Config, facts: DataFacts) -> None:
+    def __init__(self, config: Config, facts: DatasetMetadata) -> None:
         self.config: Config = config
-        self.facts: DataFacts = facts
+        self.facts: DatasetMetadata = facts
         self.model = build(config, facts)
         self.network = self.model.network
 
@@ -32,7 +32,7 @@ class DiffusionTask(Task):
         Raises:
             UserError: the codec at hand is not the one that the data was made with.
         """
-        return cls(config, DataFacts.of(data.info, data.features))
+        return cls(config, DatasetMetadata.of(data.info, data.features))
 
     def objective(self, network: nn.Module) -> nn.Module:
         return LossModule(network, self.model.paradigm)
@@ -51,9 +51,9 @@ class DiffusionTask(Task):
         if self.model.paradigm.adaptive:
             clips = self.config.training.batch
             everyone = self._noise(range((step - 1) * clips, step * clips), "train", world)
-            self.model.paradigm.observe(everyone, world.gathered(losses))
+            self.model.paradigm.observe(everyone, world.all_gather(losses))
 
-    def snapshot(self, network: nn.Module, step: int, train_seconds: float) -> Run:
+    def snapshot(self, network: nn.Module, step: int, train_seconds: float) -> TrainedModel:
         return dataclasses.replace(self.model, network=network, step=step, train_seconds=train_seconds)
 
     def state(self) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class World:
         dist.all_reduce(tensor)
         return tensor.tolist()
 
-    def gathered(self, values: Tensor) -> Tensor:
+    def all_gather(self, values: Tensor) -> Tensor:
         """[B] of each rank -> [R * B] on every rank, in the order of the ranks."""
         if self.size == 1:
             return values
@@ -51,7 +51,7 @@ class World:
         dist.all_gather(parts, values)
         return torch.cat(parts)
 
-    def from_main(self, values: Tensor) -> Tensor:
+    def broadcast(self, values: Tensor) -> Tensor:
         """The main rank's values on every rank; the shape is the same on all."""
         if self.size > 1:
             dist.broadcast(values, 0)

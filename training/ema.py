@@ -17,7 +17,7 @@ def learning_rate(step: int, base: float, warmup_steps: int, decay_start: int) -
     return rate
 
 
-class Average:
+class EMA:
     """Exponential moving average (EMA) of a network's parameters: the weights that validation and sampling use.
 
     Early steps are forgotten faster: step s keeps the share min(decay, (1 + s) / (10 + s)) of the average.

@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from data_specs.errors import UserError
-from data_specs.io.files import write_bytes, writing
+from data_specs.io.files import disk_errors, write_bytes
 
 LOG_FILE = "log.jsonl"
 
@@ -99,7 +99,7 @@ class RunLog:
     ) -> None:
         if self._main:
             self._bar.close()
-            with writing(self._path):
+            with disk_errors(self._path):
                 self._board.close()
                 self._file.close()
 
@@ -107,7 +107,7 @@ class RunLog:
         """One line of log.jsonl; its numbers go to TensorBoard too."""
         if not self._main:
             return
-        with writing(self._path):
+        with disk_errors(self._path):
             self._file.write(_line({"step": step, **values}))
             self._file.flush()
             for name, value in values.items():
@@ -130,13 +130,13 @@ class RunLog:
     def sound(self, name: str, audio: Any, sample_rate: int, step: int) -> None:
         """Audio [1, N] for TensorBoard."""
         if self._main:
-            with writing(self._path):
+            with disk_errors(self._path):
                 self._board.add_audio(name, audio, step, sample_rate=sample_rate)
 
     def figure(self, name: str, image: Any, step: int) -> None:
         """An image, uint8 [H, W, 3], for TensorBoard."""
         if self._main:
-            with writing(self._path):
+            with disk_errors(self._path):
                 self._board.add_image(name, image, step, dataformats="HWC")
 
 

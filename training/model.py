@@ -1,4 +1,4 @@
-"""A trained model and everything it was made from: what `load_run` gives and what the training loop builds.
+"""A trained model and everything it was made from: what `load_model` gives and what the training loop builds.
 
 B clips, N control rows, T frames.
 """
@@ -20,7 +20,7 @@ from data_specs.errors import UserError
 from data_specs.io.files import value_digest
 from data_specs.representations import Representation, Scaling, Statistics, representation
 from data_specs.representations.latents import Codes
-from data_specs.spec import Strict, validated
+from data_specs.spec import StrictModel, parse_model
 from training import checkpoint
 from training.conditioning import ControlLayout
 from training.config import Config, RunConfig, differing_key
@@ -34,7 +34,7 @@ def content_digest(info: DatasetInfo) -> str:
     return value_digest([[shard.clips, shard.sha256] for shard in info.splits["train"].shards])
 
 
-class DataFacts(Strict):
+class DatasetMetadata(StrictModel):
     """What a model has to know of the dataset it was trained on, to be used without it."""
 
     digest: str  # of the content of the train split
@@ -57,7 +57,7 @@ class DataFacts(Strict):
     format_digest: str
 
     @classmethod
-    def of(cls, info: DatasetInfo, features: tuple[Feature, ...]) -> "DataFacts":
+    def of(cls, info: DatasetInfo, features: tuple[Feature, ...]) -> "DatasetMetadata":
         """The facts of a dataset.
 
         Raises:
@@ -94,7 +94,7 @@ class DataFacts(Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class TrainedModel:
     """A model ready to sample.
 
     Attributes:
@@ -109,7 +109,7 @@ class Run:
     network: nn.Module
     paradigm: Paradigm
     config: Config
-    data: DataFacts
+    data: DatasetMetadata
     step: int
     train_seconds: float
 
@@ -164,9 +164,9 @@ class Run:
         Raises:
             UserError: curves or options that do not fit.
         """
-        from training.sampling.sampling import Settings, sample
+        from training.sampling.sampling import SamplingConfig, sample
 
-        settings = Settings(steps, guidance, seed, options)
+        settings = SamplingConfig(steps, guidance, seed, options)
         return sample(self, as_curves(curves), seconds=seconds, n=n, settings=settings)
 
     def facts(self) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def matching_representation(format_name: str, codec: str, codebooks: int, digest
     return stored
 
 
-def build(config: Config, data: DataFacts) -> Run:
+def build(config: Config, data: DatasetMetadata) -> TrainedModel:
     """A model with fresh weights, a function of the config's seed; on the CPU, in train mode."""
     paradigm = build_paradigm(config.paradigm, config.diffusion, data.layout, classes=data.classes)
     with torch.random.fork_rng(devices=[]):
@@ -204,7 +204,7 @@ def build(config: Config, data: DataFacts) -> Run:
         network = build_network(
             config.network, data.shape, data.layout, classes=data.classes, vocabulary=paradigm.vocabulary
         )
-    return Run(network=network, paradigm=paradigm, config=config, data=data, step=0, train_seconds=0.0)
+    return TrainedModel(network=network, paradigm=paradigm, config=config, data=data, step=0, train_seconds=0.0)
 
 
 def check_continues(folder: Path, config: RunConfig, data_digest: str) -> None:
@@ -230,7 +230,7 @@ def check_continues(folder: Path, config: RunConfig, data_digest: str) -> None:
         raise UserError(f"{folder} holds another run: {difference}; choose another RUN, or give it the same config")
 
 
-def load_run(path: str | Path, device: str | torch.device = "cpu") -> Run:
+def load_model(path: str | Path, device: str | torch.device = "cpu") -> TrainedModel:
     """The newest model of a run folder, or the one in a snapshot file.
 
     Raises:
@@ -239,12 +239,17 @@ def load_run(path: str | Path, device: str | torch.device = "cpu") -> Run:
     snapshot = checkpoint.find_snapshot(Path(path))
     weights, facts = checkpoint.read_snapshot(snapshot)
     try:
-        config = validated(Config, facts["config"], f"{snapshot}: config")
-        data = validated(DataFacts, facts["data"], f"{snapshot}: data")
+        config = parse_model(Config, facts["config"], f"{snapshot}: config")
+        data = parse_model(DatasetMetadata, facts["data"], f"{snapshot}: data")
         step, seconds = int(facts["step"]), float(facts["train_seconds"])
         run = build(config, data)
         run.network.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{snapshot} does not fit this version of the project ({error}); train again") from error
     network = run.network.to(device).eval().requires_grad_(False)
-    return Run(network=network, paradigm=run.paradigm, config=config, data=data, step=step, train_seconds=seconds)
+    return TrainedModel(
+        network=network, paradigm=run.paradigm, config=config, data=data, step=step, train_seconds=seconds
+    )
+
+
+load_run = load_model  # the name before version 2

@@ -13,15 +13,15 @@ from torch import Tensor
 from data_specs.io.files import write_bytes
 from data_specs.viz.figures import Panel, panels_figure, png
 from training.data.dataset import Dataset
-from training.data.loader import Maker
+from training.data.loader import BatchBuilder
 from training.diffusion import PerClipNoise
 from training.log import RunLog
-from training.model import Run
+from training.model import TrainedModel
 from training.sampling.outputs import write_wav
-from training.sampling.sampling import Settings, affordable_steps
+from training.sampling.sampling import SamplingConfig, affordable_steps
 
 
-def listen(model: Run, valid_data: Dataset, log: RunLog, folder: Path) -> None:
+def listen(model: TrainedModel, valid_data: Dataset, log: RunLog, folder: Path) -> None:
     """Write sample-<i>.wav and sample-<i>.png for the first validation clips; the real clip stands beside the sample.
 
     Controls, crops and noise are the same each time, so progress can be heard.
@@ -35,7 +35,7 @@ def listen(model: Run, valid_data: Dataset, log: RunLog, folder: Path) -> None:
     clips = min(len(valid_data), model.config.logging.listen_clips)
     if not clips:
         return
-    real = Maker(valid_data, model.config.training, clips).valid(np.arange(clips))
+    real = BatchBuilder(valid_data, model.config.training, clips).valid(np.arange(clips))
     with torch.no_grad():
         sounds = model.representation.decode(sampled(model, real.data, real.controls, real.positions.tolist()))
         originals = model.representation.decode(real.data)
@@ -51,16 +51,16 @@ def listen(model: Run, valid_data: Dataset, log: RunLog, folder: Path) -> None:
         log.figure(f"sample/{index}", np.asarray(Image.open(io.BytesIO(picture))), model.step)
 
 
-def sampled(model: Run, data: Tensor, controls: Tensor, indices: list[int]) -> Tensor:
+def sampled(model: TrainedModel, data: Tensor, controls: Tensor, indices: list[int]) -> Tensor:
     """Samples of the shape of `data` [B, *shape] for `controls` [B, N, T], as stored data on the CPU."""
     device = next(model.network.parameters()).device
-    options = Settings(affordable_steps(model)).of(model)
+    options = SamplingConfig(affordable_steps(model)).of(model)
     noise = PerClipNoise(model.config.training.seed, indices, "listen", device)
     x = model.paradigm.sample(model.network, tuple(data.shape[1:]), controls.to(device), noise, options)
     return model.from_model(x).cpu()
 
 
-def _picture(sounds: dict[str, np.ndarray], controls: Tensor, model: Run) -> bytes:
+def _picture(sounds: dict[str, np.ndarray], controls: Tensor, model: TrainedModel) -> bytes:
     """Sounds side by side above the curves that both belong to, as PNG."""
     rows = {name: values[0].numpy() for name, values in model.data.layout.split(controls[None].cpu()).items()}
     arrays = {name: values[0] if len(values) == 1 else values for name, values in rows.items()}

@@ -10,12 +10,12 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from data_specs.spec import Strict
+from data_specs.spec import StrictModel
 from training.config import RunConfig
 from training.data.dataset import Dataset
 from training.data.loader import Batch
 from training.distributed import World
-from training.ema import Average
+from training.ema import EMA
 from training.log import RunLog
 
 
@@ -37,7 +37,7 @@ class Task(ABC):
 
     config: RunConfig
     network: nn.Module
-    facts: Strict
+    facts: StrictModel
 
     @abstractmethod
     def objective(self, network: nn.Module) -> nn.Module:
@@ -58,7 +58,7 @@ class Task(ABC):
     def snapshot(self, network: nn.Module, step: int, train_seconds: float) -> Snapshot:
         """What listeners and checkpoints get of the averaged `network`."""
 
-    def before_step(self, step: int, average: Average, train_data: Dataset, world: World) -> None:  # noqa: B027
+    def before_step(self, step: int, average: EMA, train_data: Dataset, world: World) -> None:  # noqa: B027
         """Prepare step 1, 2, ...: a function of the step and the weights, the same on every rank."""
 
     def observe(self, step: int, losses: Tensor, world: World) -> None:  # noqa: B027 (most tasks learn nothing)

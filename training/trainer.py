@@ -21,11 +21,11 @@ from training import checkpoint
 from training.compiling import compile_or_not
 from training.config import RunConfig
 from training.data.dataset import Dataset
-from training.data.loader import Batch, Batches, Maker, check_share
+from training.data.loader import Batch, BatchBuilder, PrefetchLoader, check_share
 from training.data.shuffle import seed_of
 from training.diffusion_task import DiffusionTask
 from training.distributed import World, world
-from training.ema import Average, learning_rate
+from training.ema import EMA, learning_rate
 from training.log import Meter, RunLog, due, peak_memory_mb
 from training.model import check_continues
 from training.stopping import StopRequest, stop_requests
@@ -83,7 +83,7 @@ class Trainer:
     def __init__(self, run: Path, task: Task, ranks: World) -> None:
         self.folder, self.task, self.config, self.ranks = run, task, task.config, ranks
         training, network = task.config.training, task.network.to(ranks.device).train()
-        self.average = Average(network, training.ema_decay)
+        self.average = EMA(network, training.ema_decay)
         self.optimizer = torch.optim.Adam(network.parameters(), betas=training.adam_betas, fused=ranks.gpu)
         self.meter = Meter()
         self.step = 0
@@ -134,7 +134,7 @@ class Trainer:
         listening = listen if self.ranks.main and every.listen_every else None
         if self.step == 0:
             self.validate(valid_data, log)
-        with Batches(train_data, training, steps, self.ranks.rank, self.ranks.size, self.ranks.gpu) as batches:
+        with PrefetchLoader(train_data, training, steps, self.ranks.rank, self.ranks.size, self.ranks.gpu) as batches:
             started = time.perf_counter()
             for batch in batches:
                 self.task.before_step(self.step + 1, self.average, train_data, self.ranks)
@@ -167,7 +167,7 @@ class Trainer:
         module = self.task.objective(self.task.network)
         if self.config.machine.compile:
             share = self.config.training.batch // self.ranks.size
-            batch = Maker(train_data, self.config.training, share).train(np.arange(share))
+            batch = BatchBuilder(train_data, self.config.training, share).train(np.arange(share))
             compile_or_not(self.task.network, lambda: self.backward(module, batch), log.say)
             self.optimizer.zero_grad()
         if self.ranks.size == 1:
@@ -228,7 +228,7 @@ class Trainer:
         if not clips or not self.config.logging.valid_every:
             return
         size = self.config.machine.micro_batch or self.config.training.batch // self.ranks.size
-        maker = Maker(valid_data, self.config.training, size)
+        maker = BatchBuilder(valid_data, self.config.training, size)
         objective = self.task.objective(self.average.network)
         mine = np.arange(self.ranks.rank, clips, self.ranks.size)
         parts = (maker.valid(mine[start : start + size]) for start in range(0, len(mine), size))

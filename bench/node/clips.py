@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.node.work import Call, Facts
 from data_specs.dataset import MANIFEST, folder_name
 from data_specs.errors import UserError
-from data_specs.formats import FORMATS, KINDS
+from data_specs.formats import FORMATS
 from data_specs.io.files import locked
 from data_specs.spec import SPLITS, Clips
 
@@ -126,7 +126,7 @@ def seconds_a_clip(name: str, facts: Facts) -> float:
     """As measured, or as the pipeline reckons where a call was killed between a build and its mark."""
     if facts["built"] and "seconds" in facts:
         return float(facts["seconds"] / facts["built"])
-    return KINDS[name].seconds / len(os.sched_getaffinity(0))
+    return FORMATS[name].seconds / len(os.sched_getaffinity(0))
 
 
 def _within(train: int, *bounds: Clips | None) -> Clips:

@@ -1,8 +1,8 @@
 """The encodec package's SEANet layers made ready for inference: the same function in less time.
 
 Weight norms are folded into the weights, activations run in place and reflections are copied as blocks. The decoder is
-used as it then is, the encoder on a GPU and for short clips; for others on a CPU `data_specs.codecs.tiled_encoder` goes on
-from here. B clips, C channels, L samples or frames of a layer.
+used as it then is, the encoder on a GPU and for short clips; for long clips on a CPU
+`data_specs.codecs.tiled_encoder` builds on these layers. B clips, C channels, L samples or frames of a layer.
 """
 
 import importlib

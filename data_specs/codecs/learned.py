@@ -10,7 +10,7 @@ from torch import Tensor
 
 from data_specs.codecs.fitted import StoredCodec
 from data_specs.codecs.networks import CodecNetwork, network_class
-from data_specs.spec import validated
+from data_specs.spec import parse_model
 
 PREFIX = "network."  # of the network's tensors in the weights file
 
@@ -32,7 +32,7 @@ class LearnedCodec(StoredCodec):
     def of(cls, tensors: dict[str, Tensor], metadata: dict[str, Any], digest: str = "") -> Self:
         chosen = network_class(metadata["network"])
         with torch.random.fork_rng(devices=[]):  # the weights it is born with are replaced
-            network = chosen.of(validated(chosen.Options, metadata["options"], "options of the network"))
+            network = chosen.of(parse_model(chosen.Options, metadata["options"], "options of the network"))
         network.load_state_dict({n[len(PREFIX) :]: value for n, value in tensors.items() if n.startswith(PREFIX)})
         return cls(network, tensors["codebooks"], metadata["name"], digest)
 

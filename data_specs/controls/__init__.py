@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_specs.controls.base import UNCONDITIONED, Control, Float32, played_notes
+from data_specs.controls.base import UNCONDITIONED, Control, Float32, frame_notes
 from data_specs.controls.chroma import CHROMA_STEPS, NOTES, Chroma
 from data_specs.controls.instruments import Instruments
 from data_specs.controls.velocity import MAX_VELOCITY, Velocity
@@ -50,8 +50,8 @@ class Controls:
 
 def control_arrays(notes: NDArray[Any], instrument: int, instruments: int, frames: int, hop: int) -> dict[str, Float32]:
     """Every feature of one clip by name, float32 [T] or [R, T]; arguments and errors as of `played_notes`."""
-    played = played_notes(notes, instrument, instruments, frames, hop)
-    return {name: np.asarray(control.of_played(played), np.float32) for name, control in CONTROLS.items()}
+    played = frame_notes(notes, instrument, instruments, frames, hop)
+    return {name: np.asarray(control.from_frames(played), np.float32) for name, control in CONTROLS.items()}
 
 
 def controls(notes: NDArray[Any], instrument: int, instruments: int, frames: int, hop: int) -> Controls:

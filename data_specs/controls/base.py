@@ -26,7 +26,7 @@ Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Played:
+class FrameNotes:
     """One clip, looked at once a frame.
 
     Attributes:
@@ -53,7 +53,7 @@ class Control(ABC):
     one_row: bool = True  # stored as [T], else as [R, T]
 
     @abstractmethod
-    def of_played(self, played: Played) -> NDArray[Any]:
+    def from_frames(self, played: FrameNotes) -> NDArray[Any]:
         """What the feature is in a clip, [T] or [R, T]."""
 
     @abstractmethod
@@ -111,7 +111,7 @@ class Control(ABC):
         return frames
 
 
-def played_notes(notes: NDArray[Any], instrument: int, instruments: int, frames: int, hop: int) -> Played:
+def frame_notes(notes: NDArray[Any], instrument: int, instruments: int, frames: int, hop: int) -> FrameNotes:
     """Notes of a clip as its frames see them.
 
     Args:
@@ -139,7 +139,7 @@ def played_notes(notes: NDArray[Any], instrument: int, instruments: int, frames:
     sounding[sounding] = samples[sounding] < offset[latest[sounding]]
     seen = np.zeros((2, frames), np.int64)
     seen[:, sounding] = pitch[latest[sounding]], velocity[latest[sounding]]
-    return Played(sounding, seen[0], seen[1], instrument, instruments)
+    return FrameNotes(sounding, seen[0], seen[1], instrument, instruments)
 
 
 def note_points(notes: Sequence[Sequence[int]], of_note: Callable[[int, int], Value], rest: Value) -> Points:

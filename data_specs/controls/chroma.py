@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_specs.controls.base import Control, Float32, Played, Points, Value, note_points, number, shortest, shown
+from data_specs.controls.base import Control, Float32, FrameNotes, Points, Value, note_points, number, shortest, shown
 from data_specs.errors import UserError
 
 CHROMA_STEPS = 11  # divides a pitch class 0..11
@@ -19,7 +19,7 @@ class Chroma(Control):
 
     name = "chroma"
 
-    def of_played(self, played: Played) -> NDArray[Any]:
+    def from_frames(self, played: FrameNotes) -> NDArray[Any]:
         # promise: frame-i-looks-sample-5
         return np.where(played.sounding, played.pitch % 12 / CHROMA_STEPS, 0)
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_specs.controls.base import UNCONDITIONED, Control, Float32, Interpolation, Played, Points, Value, shown
+from data_specs.controls.base import UNCONDITIONED, Control, Float32, FrameNotes, Interpolation, Points, Value, shown
 from data_specs.errors import UserError
 
 
@@ -17,7 +17,7 @@ class Instruments(Control):
     interpolations: tuple[Interpolation, ...] = ("step",)
     one_row = False
 
-    def of_played(self, played: Played) -> NDArray[Any]:
+    def from_frames(self, played: FrameNotes) -> NDArray[Any]:
         one_hot = np.zeros((played.instruments, len(played.sounding)))
         # promise: frame-i-looks-sample-4
         one_hot[played.instrument] = 1.0

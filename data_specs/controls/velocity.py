@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from data_specs.controls.base import (
     Control,
     Float32,
+    FrameNotes,
     Interpolation,
-    Played,
     Points,
     Value,
     note_points,
@@ -28,7 +28,7 @@ class Velocity(Control):
     name = "velocity"
     default: Interpolation = "linear"
 
-    def of_played(self, played: Played) -> NDArray[Any]:
+    def from_frames(self, played: FrameNotes) -> NDArray[Any]:
         return np.where(played.sounding, played.velocity / MAX_VELOCITY, 0)
 
     def faulty(self, arrays: Mapping[str, NDArray[Any]]) -> bool:

@@ -22,7 +22,7 @@ _CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """Turns the ways in which a disk refuses `path` into a UserError."""
     try:
         yield
@@ -52,7 +52,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """
     # promise: file-appears-whole-all
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{_TEMPORARY}")
-    with writing(path):
+    with disk_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(temporary, "wb") as file:
@@ -120,7 +120,7 @@ def locked(path: Path, what: str, *, shared: bool = False, wait: bool = False) -
     Raises:
         UserError: another process holds it, named by host and process id; or its folder is not writable.
     """
-    with writing(path):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "a+b")  # noqa: SIM115  (closed by the block below)
     with file:

@@ -1,6 +1,6 @@
 """Representations: how a format turns audio into arrays and back. `data_specs.formats` lists them."""
 
-from data_specs.formats import KINDS, check_format
+from data_specs.formats import FORMATS, check_format
 from data_specs.representations.base import Representation, Scaling, Statistics
 
 __all__ = ["Representation", "Scaling", "Statistics", "representation"]
@@ -13,4 +13,4 @@ def representation(name: str, codec: str = "pvt", codebooks: int = 16) -> Repres
         UserError: unknown format or codec, or weights that cannot be had.
     """
     check_format(name)
-    return KINDS[name].make(codec, codebooks)
+    return FORMATS[name].make(codec, codebooks)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from data_specs.dataset import CLIPS_TABLE, Feature, layout, load_manifest
 from data_specs.errors import UserError
-from data_specs.formats import FORMATS, KINDS
+from data_specs.formats import FORMATS
 from data_specs.io.files import file_sha256, move_aside, value_digest, write_json
 from data_specs.representations import Representation, representation
 from data_specs.spec import SPLITS, Spec
@@ -21,7 +21,7 @@ from pipeline.build import machine
 from pipeline.build.folder import BuildFolder
 from pipeline.build.indexing import ready_plan
 from pipeline.build.manifest import REJECTS, all_rejects, manifest, write_clips
-from pipeline.build.shards import Receipt, ShardTask, Share, features_of, shard_tasks
+from pipeline.build.shards import Receipt, ShardSubset, ShardTask, features_of, shard_tasks
 from pipeline.build.tasks import PLUGIN, ShardWorker, batching_share, build_shard, carefully, shard_machine
 from pipeline.cluster.cluster import Cluster
 from pipeline.cluster.workers import Workers
@@ -46,7 +46,7 @@ class Request:
     force: bool
     accept_fewer: bool
     accept_device: bool
-    share: Share | None
+    share: ShardSubset | None
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def _print_plan(plan: Plan, rejects: Rejects, jobs: Sequence[Job], waiting: Sequ
         if job not in waiting:
             print(f"{line}  stands in {job.folder.path}: nothing to do{_more_stand(job)}")
             continue
-        seconds = SECONDS_PER_CLIP_ENCODEC if "encodec_24khz" in job.stored.label else KINDS[job.stored.name].seconds
+        seconds = SECONDS_PER_CLIP_ENCODEC if "encodec_24khz" in job.stored.label else FORMATS[job.stored.name].seconds
         minutes = clips * seconds / workers / 60
         print(f"{line} {size / 1e9:8.2f} GB {len(job.tasks) + 4:>6} files, about {max(minutes, 0.1):.1f} min")
 
@@ -240,7 +240,7 @@ def _build_format(job: Job, cluster: Cluster, request: Request) -> None:
     """Build the missing shards of one format and finish its folder."""
     folder = job.folder
     folder.open(job.key)
-    gpu = KINDS[job.stored.name].codec and cluster.has_gpu()
+    gpu = FORMATS[job.stored.name].codec and cluster.has_gpu()
     kind = _machine_kind(cluster, gpu, request.accept_device)
     mine = [task for task in job.tasks if request.share is None or request.share.holds(task)]
     todo = folder.missing(mine, kind, request.accept_device)

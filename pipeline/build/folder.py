@@ -15,8 +15,8 @@ from data_specs.controls import CONTROLS
 from data_specs.dataset import MANIFEST, SHAPES, folder_name, shard_name
 from data_specs.errors import UserError
 from data_specs.io.files import file_sha256, locked, remove_temporaries, value_digest, write_bytes, write_json
-from data_specs.spec import SPLITS, validated
-from pipeline.build.shards import Receipt, ShardTask, Share
+from data_specs.spec import SPLITS, parse_model
+from pipeline.build.shards import Receipt, ShardSubset, ShardTask
 
 KEY = "key.json"
 
@@ -33,7 +33,7 @@ class BuildFolder:
         self.key_file = self.build / KEY
 
     @contextmanager
-    def held(self, share: Share | None = None) -> Iterator[None]:
+    def held(self, share: ShardSubset | None = None) -> Iterator[None]:
         """Hold the folder for a build: alone, or as one of the shares that may work at the same time.
 
         Raises:
@@ -112,7 +112,7 @@ class BuildFolder:
         """Receipts of shards whose file stands with the size it had, by (split, number)."""
         found = {}
         for path in sorted(self.build.glob("*-[0-9]*.json")):
-            receipt = validated(Receipt, _read_json(path), str(path))
+            receipt = parse_model(Receipt, _read_json(path), str(path))
             file = self._shard_file(receipt.split, receipt.number)
             if file is not None and file.stat().st_size == receipt.bytes:
                 found[receipt.split, receipt.number] = receipt

@@ -20,7 +20,7 @@ from data_specs.errors import UserError
 from data_specs.io.files import atomic_write
 from data_specs.records import RecordLayout
 from data_specs.representations import Representation, Statistics
-from data_specs.spec import Instrument, Spec, Strict
+from data_specs.spec import Instrument, Spec, StrictModel
 from pipeline.plan.plan import Plan, PlannedClip
 from pipeline.rejects import Rejected
 from pipeline.render.renderer import audio_fault, level
@@ -44,14 +44,14 @@ class ShardTask:
 
 
 @dataclass(frozen=True)
-class Share:
+class ShardSubset:
     """The shards k with k mod `of` = `number`, for several runs that build one dataset at the same time."""
 
     number: int
     of: int
 
     @classmethod
-    def parse(cls, text: str) -> "Share":
+    def parse(cls, text: str) -> "ShardSubset":
         """`"2/8"` -> share 2 of 8.
 
         Raises:
@@ -70,14 +70,14 @@ class Share:
         return f"{self.number}/{self.of}"
 
 
-class Fault(Strict):
+class Fault(StrictModel):
     """A clip left out of its shard because of its audio."""
 
     id: str
     reason: str
 
 
-class Receipt(Strict):
+class Receipt(StrictModel):
     """What is known of a finished shard; kept beside it until the dataset is complete, and for growing it."""
 
     split: str

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from data_specs.errors import UserError
 from data_specs.io.download import download
-from data_specs.io.files import file_sha256, writing
+from data_specs.io.files import disk_errors, file_sha256
 from pipeline.midi.archives import read_members
 from pipeline.midi.sources import is_midi_name, printable
 from pipeline.rejects import Rejects
@@ -57,7 +57,7 @@ def lakh(archive: Archive, out: Path, url: str | None) -> int:
     stood = path.is_file()
     if stood and (path.stat().st_size != archive.size or file_sha256(path) != archive.sha256):
         raise UserError(f"{path} is not the published file; move it away, or fetch to another folder with OUT=")
-    with writing(path):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     download(url or f"{PUBLISHED}/{archive.name}", path, archive.sha256, archive.size)
     print(

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_specs.controls import CONTROLS
-from data_specs.controls.base import Control, Float32, Played, Points, Value, note_points, number, shortest
+from data_specs.controls.base import Control, Float32, FrameNotes, Points, Value, note_points, number, shortest
 from data_specs.dataset import CLIPS_TABLE
-from data_specs.formats import KINDS, Kind
+from data_specs.formats import FORMATS, FormatEntry
 from data_specs.io.files import value_digest
 from data_specs.representations import Representation, representation
 from data_specs.spec import Spec
@@ -68,7 +68,7 @@ class Height(Control):
 
     name = "height"
 
-    def of_played(self, played: Played) -> NDArray[Any]:
+    def from_frames(self, played: FrameNotes) -> NDArray[Any]:
         return np.where(played.sounding, played.pitch / 127, 0)
 
     def faulty(self, arrays: Mapping[str, NDArray[Any]]) -> bool:
@@ -124,7 +124,7 @@ def sampled(run: Path, curves: dict[str, Any]) -> list[Path]:
 
 
 def test_another_representation_is_one_class_and_one_entry(small_spec, small_plan, monkeypatch, tmp_path):
-    monkeypatch.setitem(KINDS, "envelope", Kind(lambda codec, codebooks: Envelope(), seconds=0.01))
+    monkeypatch.setitem(FORMATS, "envelope", FormatEntry(lambda codec, codebooks: Envelope(), seconds=0.01))
     monkeypatch.setattr(ContinuousParadigm, "formats", (*ContinuousParadigm.formats, "envelope"))
     spec = small_spec.model_copy(update={"formats": {"envelope": small_spec.format("audio")}})
     built(spec, small_plan, representation("envelope"), tmp_path)

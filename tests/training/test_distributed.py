@@ -51,7 +51,7 @@ def test_alone():
     world = World(0, 1, torch.device("cpu"))
     assert world.total(1.5, 2.0) == [1.5, 2.0]
     assert world.main
-    assert torch.equal(world.gathered(torch.arange(3)), torch.arange(3))
+    assert torch.equal(world.all_gather(torch.arange(3)), torch.arange(3))
 
 
 PRINT = "import os; print(os.environ['RANK'], os.environ['WORLD_SIZE'], os.environ['MASTER_PORT'])"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.ema import Average, learning_rate
+from training.ema import EMA, learning_rate
 
 
 def test_the_rate_rises_stays_and_falls():
@@ -21,7 +21,7 @@ def test_the_rate_rises_stays_and_falls():
 
 def test_averages_follow_the_recursion():
     source = nn.Linear(3, 2)
-    average = Average(source, 0.9)
+    average = EMA(source, 0.9)
     expected = source.weight.detach().clone()
     for step in range(1, 200):
         with torch.no_grad():
@@ -37,7 +37,7 @@ def test_averages_follow_the_recursion():
 def test_early_steps_are_forgotten():
     source = nn.Linear(1, 1, bias=False)
     nn.init.constant_(source.weight, 100.0)
-    average = Average(source, 0.9999)
+    average = EMA(source, 0.9999)
     nn.init.constant_(source.weight, 1.0)
     for step in range(1, 201):
         average.update(step)

@@ -8,7 +8,7 @@ from PIL import Image
 from training.config import load_config
 from training.data.dataset import Dataset
 from training.log import RunLog
-from training.model import DataFacts, build
+from training.model import DatasetMetadata, build
 from training.preview import listen
 
 CONFIG = """
@@ -42,7 +42,7 @@ def test_sounds_and_figures(make_dataset, tmp_path, paradigm, format_name):
     path.write_text(CONFIG)
     folder, _ = make_dataset(tmp_path, format_name, {"train": 2, "valid": 2})
     data = Dataset(folder, "valid")
-    model = build(load_config(str(path), paradigm, format_name), DataFacts.of(data.info, data.features))
+    model = build(load_config(str(path), paradigm, format_name), DatasetMetadata.of(data.info, data.features))
     model.network.eval()
     for name in ("one", "two"):
         with RunLog(tmp_path, 0, 10, main=True) as log:

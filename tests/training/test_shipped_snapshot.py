@@ -8,7 +8,7 @@ import torch
 from scipy.stats import spearmanr
 
 from data_specs.io.files import file_sha256
-from training.model import Run, load_run
+from training.model import TrainedModel, load_model
 from training.networks import parameter_count
 from training.sampling.commands import SNAPSHOTS, run_paths
 
@@ -22,18 +22,18 @@ CLASSES = np.repeat([4, 7, 9, 0, 4, 2, 7, 0], 8)  # pitch class in each sixteent
 
 
 @pytest.fixture(scope="module")
-def run() -> Run:
-    return load_run(run_paths(None, None, None, "tiny")[0])
+def run() -> TrainedModel:
+    return load_model(run_paths(None, None, None, "tiny")[0])
 
 
 @pytest.fixture(scope="module")
-def audio(run: Run) -> np.ndarray:
+def audio(run: TrainedModel) -> np.ndarray:
     """Three samples of 4 s, [3, 96000]."""
     torch.set_num_threads(1)
     return run.sample(CURVES, seconds=4, n=3, seed=1)[:, 0].numpy()
 
 
-def test_one_file_and_its_card(run: Run) -> None:
+def test_one_file_and_its_card(run: TrainedModel) -> None:
     (file,) = SNAPSHOTS.glob("*.safetensors")
     assert file.stat().st_size <= 16e6
     card = file.with_suffix(".md").read_text(encoding="utf-8")
@@ -58,7 +58,7 @@ def test_pitch_follows_the_chroma_drawn(audio: np.ndarray) -> None:
     assert np.mean(np.abs(semitones[:, settled]) < 0.5) > 0.8
 
 
-def test_another_instrument_is_another_sound(run: Run, audio: np.ndarray) -> None:
+def test_another_instrument_is_another_sound(run: TrainedModel, audio: np.ndarray) -> None:
     """The same curves for a piano: its notes decay, a trumpet's do not."""
     piano = run.sample({**CURVES, "velocity": [[0, 0.7]], "instruments": "piano"}, seconds=4, n=3, seed=1)[:, 0].numpy()
     trumpet = run.sample({**CURVES, "velocity": [[0, 0.7]]}, seconds=4, n=3, seed=1)[:, 0].numpy()

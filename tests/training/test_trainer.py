@@ -15,7 +15,7 @@ from data_specs.errors import UserError
 from training.config import load_config
 from training.diffusion import EDM
 from training.log import read_log
-from training.model import load_run
+from training.model import load_model
 from training.trainer import Trainer, train
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +90,7 @@ def losses(run, key="loss"):
 
 
 def weights(run):
-    return load_run(run).network.state_dict()
+    return load_model(run).network.state_dict()
 
 
 def same_weights(a, b):
@@ -278,7 +278,7 @@ def test_too_many_in_a_row_end_the_run(encodec_data, config_file, tmp_path, monk
     for _ in range(2):  # continuing does not help
         with pytest.raises(UserError, match="not finite in 3 steps in a row, up to step 27"):
             train(tmp_path, encodec_data[0], config)
-    assert load_run(tmp_path).step == 20
+    assert load_model(tmp_path).step == 20
 
 
 def test_another_config_or_other_data_are_refused(whole, encodec_data, make_dataset, config_file, tmp_path):

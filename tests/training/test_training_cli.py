@@ -80,6 +80,6 @@ def test_the_public_names():
     import training
 
     assert training.Dataset.__name__ == "Dataset"
-    assert training.load_run.__module__ == "training.model"
+    assert training.load_model.__module__ == "training.model"
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         training.nothing  # noqa: B018

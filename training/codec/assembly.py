@@ -9,7 +9,7 @@ from data_specs.codecs import CODECS
 from data_specs.codecs.networks import network_class
 from data_specs.codecs.weights import FOLDER, codec_kind, read_weights
 from data_specs.errors import UserError
-from data_specs.spec import Strict, validated
+from data_specs.spec import StrictModel, parse_model
 from training import checkpoint
 from training.codec.config import CodecConfig
 from training.codec.discriminator import Discriminator
@@ -17,7 +17,7 @@ from training.codec.quantizer import TrainedQuantizer
 from training.codec.run import AudioFacts, CodecRun, TrainedCodec
 
 
-def build_codec(config: CodecConfig) -> tuple[TrainedCodec, Strict]:
+def build_codec(config: CodecConfig) -> tuple[TrainedCodec, StrictModel]:
     """The modules at step 0, a function of the config's seed and of the codec they begin as; the network's options.
 
     Raises:
@@ -46,13 +46,13 @@ def build_codec(config: CodecConfig) -> tuple[TrainedCodec, Strict]:
     return network, options
 
 
-def network_options(config: CodecConfig, inherited: dict[str, Any]) -> Strict:
+def network_options(config: CodecConfig, inherited: dict[str, Any]) -> StrictModel:
     """Options of the network: those in [network], and those that the codec it begins as decides."""
     own = {key: value for key, value in config.network.items() if key != "kind"}
-    return validated(_network(config).Options, {**own, **inherited}, f"{config.name}: [network]")
+    return parse_model(_network(config).Options, {**own, **inherited}, f"{config.name}: [network]")
 
 
-def modules(config: CodecConfig, options: Strict) -> TrainedCodec:
+def modules(config: CodecConfig, options: StrictModel) -> TrainedCodec:
     """Modules with fresh weights, a function of the config's seed, on the CPU."""
     quantizer, judge = config.quantizer, config.discriminator
     with torch.random.fork_rng(devices=[]):
@@ -74,9 +74,9 @@ def load_codec_run(path: Path) -> CodecRun:
     if "options" not in facts:
         raise UserError(f"{path} is not a run of `codec train`; name one that is")
     try:
-        config = validated(CodecConfig, facts["config"], f"{snapshot}: config")
-        data = validated(AudioFacts, facts["data"], f"{snapshot}: data")
-        options = validated(_network(config).Options, facts["options"], f"{snapshot}: options")
+        config = parse_model(CodecConfig, facts["config"], f"{snapshot}: config")
+        data = parse_model(AudioFacts, facts["data"], f"{snapshot}: data")
+        options = parse_model(_network(config).Options, facts["options"], f"{snapshot}: options")
         network = modules(config, options)
         network.load_state_dict(weights)
         step, seconds = int(facts["step"]), float(facts["train_seconds"])

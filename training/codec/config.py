@@ -8,7 +8,7 @@ from pydantic import Field
 
 from data_specs.codecs.networks import network_class
 from data_specs.errors import UserError
-from data_specs.spec import Positive, Share, Strict, validated
+from data_specs.spec import Positive, Share, StrictModel, parse_model
 from training.config import NonNegative, RunConfig, config_path
 
 Weight = Annotated[float, Field(ge=0)]
@@ -17,7 +17,7 @@ INHERITED = {"channels", "power", "size"}  # keys of [network] that a codec to b
 CONFIGS = Path(__file__).parent / "configs"
 
 
-class Quantizer(Strict):
+class Quantizer(StrictModel):
     """Residual codebooks and when they are used in training."""
 
     codebooks: Positive = 16
@@ -28,7 +28,7 @@ class Quantizer(Strict):
     iterations: Positive = 6
 
 
-class Loss(Strict):
+class Loss(StrictModel):
     """Weights of the sum, and the sizes of its parts."""
 
     stft: Weight = 0.0
@@ -44,7 +44,7 @@ class Loss(Strict):
     mel_bands: Positive = 80
 
 
-class Discriminating(Strict):
+class Discriminating(StrictModel):
     """The discriminator, where the loss has one."""
 
     windows: tuple[Window, ...] = Field(default=(1024, 512, 256), min_length=1)
@@ -81,7 +81,7 @@ def load_codec_config(name: str, steps: int | None = None) -> CodecConfig:
         raise UserError(f"{path} is not valid TOML ({error}); mend it or take a copy of a shipped config") from error
     if steps is not None and isinstance(values.get("training"), dict):
         values["training"]["steps"] = steps
-    config = validated(CodecConfig, {"machine": {}, "logging": {}, **values, "name": path.stem}, str(path))
+    config = parse_model(CodecConfig, {"machine": {}, "logging": {}, **values, "name": path.stem}, str(path))
     _check(config, str(path))
     return config
 
@@ -91,7 +91,7 @@ def _check(config: CodecConfig, where: str) -> None:
     kind, loss = config.network.get("kind"), config.loss
     network = network_class(kind)
     own = {key: value for key, value in config.network.items() if key != "kind"}
-    validated(network.Options, own, f"{where}: [network]")
+    parse_model(network.Options, own, f"{where}: [network]")
     if network.begins_as is None and (config.begin is not None or config.quantizer.start_step is None):
         raise UserError(f"{where}: {kind} begins as no codec; leave out begin and set quantizer.start_step")
     if network.begins_as is not None and config.begin is None:

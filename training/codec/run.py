@@ -16,13 +16,13 @@ from data_specs.codecs.networks.magnitudes import MagnitudeNetwork
 from data_specs.codecs.weights import write_weights
 from data_specs.errors import UserError
 from data_specs.io.files import file_sha256
-from data_specs.spec import Strict
+from data_specs.spec import StrictModel
 from training.codec.config import CodecConfig
 from training.codec.discriminator import Discriminator
 from training.codec.quantizer import Quantized, TrainedQuantizer
 
 
-class AudioFacts(Strict):
+class AudioFacts(StrictModel):
     """What a codec was trained on."""
 
     digest: str  # of the content of the train split
@@ -63,7 +63,7 @@ class CodecRun:
     """
 
     network: TrainedCodec
-    options: Strict
+    options: StrictModel
     config: CodecConfig
     data: AudioFacts
     step: int

@@ -15,10 +15,10 @@ from training.codec.losses import log_mel, magnitude_loss, mel_loss, stft_loss, 
 from training.codec.measures import measured
 from training.codec.run import AudioFacts, CodecRun, TrainedCodec
 from training.data.dataset import Dataset
-from training.data.loader import Batch, Maker
+from training.data.loader import Batch, BatchBuilder
 from training.data.shuffle import seed_of, uniform
 from training.distributed import World
-from training.ema import Average
+from training.ema import EMA
 from training.log import RunLog
 from training.model import content_digest
 from training.task import Task
@@ -65,11 +65,11 @@ class CodecTask(Task):
             return 0
         return 1 + int(count * quantizer.codebooks)
 
-    def before_step(self, step: int, average: Average, train_data: Dataset, world: World) -> None:
+    def before_step(self, step: int, average: EMA, train_data: Dataset, world: World) -> None:
         """k-means over the latents of the clips to come, before the first step that quantises."""
         if step != self.config.quantizer.start_step:
             return
-        codebooks = world.from_main(self._codebooks(step, train_data, world).to(world.device))
+        codebooks = world.broadcast(self._codebooks(step, train_data, world).to(world.device))
         for network in (self.network, average.network):
             assert isinstance(network, TrainedCodec)
             network.quantizer.begin(codebooks)
@@ -78,7 +78,7 @@ class CodecTask(Task):
         """Codebooks [K, M, D] fitted to latents of clips as they come from `step` on, on the CPU."""
         training, quantizer = self.config.training, self.config.quantizer
         clips = -(-quantizer.frames // train_data.crop_frames(training.seconds))
-        maker = Maker(train_data, training, training.batch)
+        maker = BatchBuilder(train_data, training, training.batch)
         positions = np.arange(clips) + (step - 1) * training.batch
         found = []
         with torch.no_grad():

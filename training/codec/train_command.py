@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_specs.cli import whole_number
+from data_specs.cli import integer
 from data_specs.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def train_command(arguments: argparse.Namespace) -> int:
     """
     if arguments.out is not None:
         _check_out(arguments.out)
-    ranks = whole_number("GPUS", arguments.gpus)
+    ranks = integer("GPUS", arguments.gpus)
     from training.launch import launch, launched
 
     if ranks > 1 and not launched():
@@ -73,7 +73,7 @@ def train_command(arguments: argparse.Namespace) -> int:
     from training.codec.task import CodecTask
     from training.trainer import train
 
-    steps = None if arguments.steps is None else whole_number("STEPS", arguments.steps)
+    steps = None if arguments.steps is None else integer("STEPS", arguments.steps)
     config = load_codec_config(arguments.config, steps)
     if (config.quantizer.start_step or 0) > config.training.steps:
         raise UserError(
@@ -81,7 +81,7 @@ def train_command(arguments: argparse.Namespace) -> int:
             f"{config.quantizer.start_step} of {config.name}; ask for as many steps or more"
         )
     if arguments.micro_batch is not None:
-        machine = config.machine.model_copy(update={"micro_batch": whole_number("MICRO_BATCH", arguments.micro_batch)})
+        machine = config.machine.model_copy(update={"micro_batch": integer("MICRO_BATCH", arguments.micro_batch)})
         config = config.model_copy(update={"machine": machine})
     run = arguments.run or Path("runs") / f"codec-{config.name}"
     stopped = train(run, arguments.data, config, arguments.device, listen, CodecTask.of)

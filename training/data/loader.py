@@ -49,7 +49,7 @@ def control_layout(dataset: Dataset) -> ControlLayout:
     return ControlLayout.from_shapes({f.name: f.shape for f in dataset.features if f.name != "data"})
 
 
-class Maker:
+class BatchBuilder:
     """Makes batches of one dataset in tensors that it uses again and again.
 
     Args:
@@ -114,7 +114,7 @@ def check_share(dataset: Dataset, training: Optimization, ranks: int) -> None:
         raise UserError(f"training.batch = {training.batch} cannot be shared by {ranks} ranks; change one of them")
 
 
-class Batches:
+class PrefetchLoader:
     """This rank's share of every global batch from step `start` on, made ahead by a thread.
 
     Step s (1, 2, ...) takes positions (s - 1) * G .. s * G - 1, of which rank r of R takes the r-th of R equal parts.
@@ -135,7 +135,7 @@ class Batches:
         # promise: same-clips-crops-drop
         within = np.arange(rank * share, (rank + 1) * share)
         # One batch is with the consumer, DEPTH wait, one is being made.
-        makers = [Maker(dataset, training, share, pinned) for _ in range(DEPTH + 2)]
+        makers = [BatchBuilder(dataset, training, share, pinned) for _ in range(DEPTH + 2)]
         self._ready: queue.Queue[Batch | BaseException] = queue.Queue(DEPTH)
         self._closing = threading.Event()
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from data_specs.errors import UserError
-from data_specs.spec import validated
+from data_specs.spec import parse_model
 from training.conditioning import ControlLayout
 from training.diffusion.base import LossModule, Paradigm
 from training.diffusion.ddpm import DDPM
@@ -33,4 +33,4 @@ def build_paradigm(
     if name not in PARADIGMS:
         raise UserError(f"PARADIGM={name} is not known; choose from {', '.join(PARADIGMS)}")
     paradigm = PARADIGMS[name]
-    return paradigm(validated(paradigm.Config, table, f"diffusion.{name}"), layout, classes)
+    return paradigm(parse_model(paradigm.Config, table, f"diffusion.{name}"), layout, classes)

@@ -7,13 +7,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from data_specs.spec import Strict, validated
+from data_specs.spec import StrictModel, parse_model
 from training.conditioning import ControlLayout
 from training.diffusion.guidance import Weights
 from training.diffusion.noise import Noise
 from training.diffusion.samplers import Callback
 
-S = TypeVar("S", bound=Strict)
+S = TypeVar("S", bound=StrictModel)
 MOST_STEPS = 10_000  # ten times what is published; more is a slip of the keyboard that would run for days
 TrainedSteps = Annotated[int, Field(gt=1, le=MOST_STEPS)]
 SamplerSteps = Annotated[int, Field(gt=0, le=MOST_STEPS)]
@@ -30,11 +30,11 @@ class Paradigm(ABC):
 
     name: ClassVar[str]
     formats: ClassVar[tuple[str, ...]]  # that it can be trained on
-    Config: ClassVar[type[Strict]]
-    Options: ClassVar[type[Strict]]  # of sampling
+    Config: ClassVar[type[StrictModel]]
+    Options: ClassVar[type[StrictModel]]  # of sampling
     adaptive: bool = False  # whether `observe` does anything
 
-    def __init__(self, config: Strict, layout: ControlLayout, classes: int | None = None) -> None:
+    def __init__(self, config: StrictModel, layout: ControlLayout, classes: int | None = None) -> None:
         self.layout = layout
 
     @property
@@ -65,7 +65,7 @@ class Paradigm(ABC):
         shape: tuple[int, ...],
         controls: Tensor | None,
         noise: Noise,
-        options: Strict | None = None,
+        options: StrictModel | None = None,
         guidance: Weights = 1.0,
         callback: Callback | None = None,
     ) -> Tensor:
@@ -82,7 +82,7 @@ class Paradigm(ABC):
         """
 
     @abstractmethod
-    def evaluations(self, options: Strict | None = None) -> int:
+    def evaluations(self, options: StrictModel | None = None) -> int:
         """Number of network evaluations that `sample` takes, without guidance."""
 
     def observe(self, noise: Noise, losses: Tensor) -> None:  # noqa: B027 (most paradigms learn nothing)
@@ -99,13 +99,13 @@ class Paradigm(ABC):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:  # noqa: B027
         """The inverse of `state_dict`."""
 
-    def options(self, values: dict[str, Any]) -> Strict:
+    def options(self, values: dict[str, Any]) -> StrictModel:
         """Validated sampling options.
 
         Raises:
             UserError: an option that is not known or out of range.
         """
-        return validated(self.Options, values, f"options of {self.name}")
+        return parse_model(self.Options, values, f"options of {self.name}")
 
 
 class LossModule(nn.Module):
@@ -121,7 +121,7 @@ class LossModule(nn.Module):
         return self.paradigm.loss(self.network, x0, controls, noise)
 
 
-def chosen(options: Strict | None, kind: type[S]) -> S:
+def chosen(options: StrictModel | None, kind: type[S]) -> S:
     """`options` if they are of `kind`, the defaults of `kind` if they are None; others are a programming error."""
     if options is None:
         return kind()

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from data_specs.spec import Strict
+from data_specs.spec import StrictModel
 from training.diffusion.base import Paradigm
 from training.diffusion.guidance import Guidance, Weights
 from training.diffusion.noise import Noise
@@ -18,7 +18,7 @@ from training.diffusion.samplers import Callback, Churn, Denoiser, sample_ancest
 Level = Annotated[float, Field(gt=0)]
 
 
-class SigmaOptions(Strict):
+class SigmaOptions(StrictModel):
     """Options common to all sigma samplers; the published values are the defaults of each paradigm's own class."""
 
     s_churn: Annotated[float, Field(ge=0)] = 0.0
@@ -54,7 +54,7 @@ class ContinuousParadigm(Paradigm):
         """Expected clean data of x = clean + sigma * noise: x [B, ...], sigma [B] -> float32 [B, ...]."""
 
     @abstractmethod
-    def levels(self, options: Strict | None) -> tuple[str, SigmaOptions, list[float], float]:
+    def levels(self, options: StrictModel | None) -> tuple[str, SigmaOptions, list[float], float]:
         """The sampler's name, its options, the decreasing noise levels and the standard deviation of the start."""
 
     def denoiser(self, network: nn.Module, controls: Tensor | None, guidance: Weights = 1.0) -> Denoiser:
@@ -72,7 +72,7 @@ class ContinuousParadigm(Paradigm):
         shape: tuple[int, ...],
         controls: Tensor | None,
         noise: Noise,
-        options: Strict | None = None,
+        options: StrictModel | None = None,
         guidance: Weights = 1.0,
         callback: Callback | None = None,
     ) -> Tensor:
@@ -84,7 +84,7 @@ class ContinuousParadigm(Paradigm):
                 denoiser = limited(denoiser, shared.limit * self.sigma_data)
             return SAMPLERS[sampler](denoiser, x, sigmas, noise, shared, callback)
 
-    def evaluations(self, options: Strict | None = None) -> int:
+    def evaluations(self, options: StrictModel | None = None) -> int:
         sampler, _, sigmas, _ = self.levels(options)
         return (2 if sampler == "heun" else 1) * (len(sigmas) - 1) - (1 if sampler == "heun" else 0)
 

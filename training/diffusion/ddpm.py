@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from data_specs.spec import Strict
+from data_specs.spec import StrictModel
 from training.conditioning import ControlLayout
 from training.diffusion.base import SamplerSteps, TrainedSteps, chosen, conditioning_of, mean_per_clip, per_clip
 from training.diffusion.continuous import ContinuousParadigm, Level, SigmaOptions
@@ -13,7 +13,7 @@ from training.diffusion.noise import Noise
 from training.diffusion.schedules import SCHEDULES, karras_sigmas, sigmas_of, strided_times, with_signal_left
 
 
-class DDPMConfig(Strict):
+class DDPMConfig(StrictModel):
     """Number of time steps T and the schedule of alphabar."""
 
     steps: TrainedSteps = 1000
@@ -59,7 +59,7 @@ class DDPM(ContinuousParadigm):
         x_t = (x0 + level * added) / (1 + level**2).sqrt()
         return mean_per_clip((self._predicted_noise(network, x_t, sigma, controls) - added) ** 2)
 
-    def levels(self, options: Strict | None) -> tuple[str, SigmaOptions, list[float], float]:
+    def levels(self, options: StrictModel | None) -> tuple[str, SigmaOptions, list[float], float]:
         asked = chosen(options, DDPMOptions)
         if asked.sampler in ("ancestral", "ddim"):
             sigmas = [float(self.sigmas[t]) for t in strided_times(self.config.steps, asked.steps)]

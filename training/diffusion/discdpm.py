@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from data_specs.errors import UserError
-from data_specs.spec import Strict
+from data_specs.spec import StrictModel
 from training.conditioning import ControlLayout
 from training.diffusion.base import Paradigm, SamplerSteps, TrainedSteps, chosen
 from training.diffusion.guidance import Guidance, Weights
@@ -24,7 +24,7 @@ from training.diffusion.times import TIMES
 from training.diffusion.transitions import TRANSITIONS, categorical
 
 
-class DiscDPMConfig(Strict):
+class DiscDPMConfig(StrictModel):
     """Time steps, schedule, corruption, and how the loss is estimated."""
 
     steps: TrainedSteps = 1000
@@ -35,7 +35,7 @@ class DiscDPMConfig(Strict):
     chunk_values: Annotated[int, Field(gt=0)] = 2**22  # logits that exist at once
 
 
-class DiscDPMOptions(Strict):
+class DiscDPMOptions(StrictModel):
     """Sampling: number of strides over the trained times; None takes every one."""
 
     steps: SamplerSteps | None = None
@@ -110,7 +110,7 @@ class DiscDPM(Paradigm):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.times.load_state_dict(state)
 
-    def evaluations(self, options: Strict | None = None) -> int:
+    def evaluations(self, options: StrictModel | None = None) -> int:
         return chosen(options, DiscDPMOptions).steps or self.config.steps
 
     def sample(
@@ -119,7 +119,7 @@ class DiscDPM(Paradigm):
         shape: tuple[int, ...],
         controls: Tensor | None,
         noise: Noise,
-        options: Strict | None = None,
+        options: StrictModel | None = None,
         guidance: Weights = 1.0,
         callback: Callback | None = None,
     ) -> Tensor:

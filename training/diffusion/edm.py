@@ -6,7 +6,7 @@ import pydantic
 import torch
 from torch import Tensor, nn
 
-from data_specs.spec import Strict
+from data_specs.spec import StrictModel
 from training.conditioning import ControlLayout
 from training.diffusion.base import SamplerSteps, chosen, conditioning_of, mean_per_clip, per_clip
 from training.diffusion.continuous import ContinuousParadigm, Level, SigmaOptions
@@ -14,7 +14,7 @@ from training.diffusion.noise import Noise
 from training.diffusion.schedules import karras_sigmas
 
 
-class EDMConfig(Strict):
+class EDMConfig(StrictModel):
     """Noise levels seen in training: ln(sigma) is normal (table 1)."""
 
     p_mean: float = -1.2
@@ -74,7 +74,7 @@ class EDM(ContinuousParadigm):
         denoised = self.denoise(network, noisy, sigma, controls)
         return loss_weight(sigma, self.sigma_data) * mean_per_clip((denoised - x0) ** 2)
 
-    def levels(self, options: Strict | None) -> tuple[str, SigmaOptions, list[float], float]:
+    def levels(self, options: StrictModel | None) -> tuple[str, SigmaOptions, list[float], float]:
         asked = chosen(options, EDMOptions)
         sigmas = karras_sigmas(asked.steps, asked.sigma_min, asked.sigma_max, asked.rho)
         return asked.sampler, asked, sigmas, asked.sigma_max

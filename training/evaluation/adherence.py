@@ -26,10 +26,10 @@ from torch import Tensor
 
 from data_specs.controls import Controls
 from data_specs.errors import UserError
-from training.evaluation.embedders.classifier import PATCHES, Hearing
-from training.evaluation.features import Heard, hear
+from training.evaluation.embedders.classifier import PATCHES, InstrumentClassifier
+from training.evaluation.features import FrameFeatures, hear
 from training.evaluation.pitch import HOP
-from training.evaluation.targets import NOBODY, Asked, asked
+from training.evaluation.targets import NOBODY, ControlTargets, asked
 from training.evaluation.velocity import VelocityScale, strikes
 
 MEASURES = ("chroma", "pitch", "velocity_rank", "velocity_error", "onsets", "silence", "instrument")
@@ -43,10 +43,10 @@ Ratios = dict[str, Ratio]
 
 
 @dataclass(frozen=True)
-class Listened:
+class ClipAnalysis:
     """Audio as the measures see it. It takes most of the time, so one analysis serves any controls."""
 
-    heard: Heard
+    heard: FrameFeatures
     instruments: NDArray[np.float32]  # [B, P, I], probabilities
     samples: int
 
@@ -54,14 +54,14 @@ class Listened:
         return len(self.heard.midi)
 
     @classmethod
-    def joined(cls, parts: Sequence["Listened"]) -> "Listened":
+    def joined(cls, parts: Sequence["ClipAnalysis"]) -> "ClipAnalysis":
         """Several batches of clips of one length as one."""
-        arrays = [[getattr(part.heard, field.name) for part in parts] for field in fields(Heard)]
+        arrays = [[getattr(part.heard, field.name) for part in parts] for field in fields(FrameFeatures)]
         instruments = np.concatenate([part.instruments for part in parts])
-        return cls(Heard(*map(np.concatenate, arrays)), instruments, parts[0].samples)
+        return cls(FrameFeatures(*map(np.concatenate, arrays)), instruments, parts[0].samples)
 
 
-def listen(audio: Tensor, classifier: Hearing) -> Listened:
+def listen(audio: Tensor, classifier: InstrumentClassifier) -> ClipAnalysis:
     """Analyse float32 [B, 1, N] at 24 kHz.
 
     Raises:
@@ -69,15 +69,15 @@ def listen(audio: Tensor, classifier: Hearing) -> Listened:
     """
     if not bool(audio.isfinite().all()):
         raise UserError("the audio is not finite; the model that made it may have diverged: listen to its samples")
-    return Listened(hear(audio), classifier.instrument_probabilities(audio).numpy(), audio.shape[-1])
+    return ClipAnalysis(hear(audio), classifier.instrument_probabilities(audio).numpy(), audio.shape[-1])
 
 
-def read_controls(controls: Sequence[Controls], frame_rate: Fraction, samples: int) -> list[Asked]:
+def read_controls(controls: Sequence[Controls], frame_rate: Fraction, samples: int) -> list[ControlTargets]:
     """What clips of `samples` at 24 kHz are asked for by controls at `frame_rate` frames a second."""
     return [asked(one, frame_rate, samples // HOP) for one in controls]
 
 
-def measure(listened: Listened, wanted: Sequence[Asked], scale: VelocityScale) -> list[Ratios]:
+def measure(listened: ClipAnalysis, wanted: Sequence[ControlTargets], scale: VelocityScale) -> list[Ratios]:
     """Every measure of every clip.
 
     Args:
@@ -98,7 +98,7 @@ def averages(ratios: Sequence[Ratios]) -> dict[str, float | None]:
 
 
 def anchors(
-    real: Listened, wanted: Sequence[Asked], scale: VelocityScale, seed: int
+    real: ClipAnalysis, wanted: Sequence[ControlTargets], scale: VelocityScale, seed: int
 ) -> dict[str, dict[str, float | None]]:
     """What the measures can reach: `ceiling`, real clips against their own controls, and `floor`, against another's.
 
@@ -112,7 +112,7 @@ def anchors(
     }
 
 
-def _clip(listened: Listened, number: int, wanted: Asked, scale: VelocityScale) -> Ratios:
+def _clip(listened: ClipAnalysis, number: int, wanted: ControlTargets, scale: VelocityScale) -> Ratios:
     heard = listened.heard
     tuned = wanted.settled & wanted.note & (wanted.pitch_class != NOBODY)
     distance = np.abs((heard.midi[number] - wanted.pitch_class + 6) % 12 - 6)
@@ -133,7 +133,7 @@ def _share(right: NDArray[np.bool_], of: NDArray[np.bool_]) -> Ratio:
     return float(right.sum()), float(of.sum())
 
 
-def _silence(silent: NDArray[np.bool_], wanted: Asked) -> Ratio:
+def _silence(silent: NDArray[np.bool_], wanted: ControlTargets) -> Ratio:
     """F-measure over frames; one is right when the other side has one within the tolerance."""
     found = silent & wanted.rests_known
     right = (found & _widened(wanted.rest)).sum() + (wanted.rest & _widened(found)).sum()
@@ -146,7 +146,7 @@ def _widened(frames: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.convolve(frames, reach, mode="same") > 0.5
 
 
-def _onsets(heard: Heard, number: int, wanted: Asked) -> Ratio:
+def _onsets(heard: FrameFeatures, number: int, wanted: ControlTargets) -> Ratio:
     found = heard.times()[heard.onset[number] & wanted.onsets_known]
     hits = matches(wanted.onsets, found, ONSET_TOLERANCE_S)
     return 2.0 * hits, float(len(wanted.onsets) + len(found))
@@ -169,7 +169,7 @@ def matches(one: NDArray[np.float64], other: NDArray[np.float64], tolerance: flo
     return hits
 
 
-def _velocity(heard: Heard, number: int, wanted: Asked, scale: VelocityScale) -> tuple[Ratio, Ratio]:
+def _velocity(heard: FrameFeatures, number: int, wanted: ControlTargets, scale: VelocityScale) -> tuple[Ratio, Ratio]:
     found = strikes(heard, number, wanted)
     read = scale.velocity(found.level_db, found.key, found.instrument)
     known = np.isfinite(read)
@@ -189,7 +189,7 @@ def _ranked_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) ->
     return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
 
 
-def _instrument(listened: Listened, number: int, wanted: Asked) -> Ratio:
+def _instrument(listened: ClipAnalysis, number: int, wanted: ControlTargets) -> Ratio:
     """Patches that hold a note, or all of them where nobody says whether there are notes."""
     half = PATCHES.length // 2
     middles = PATCHES.centres(listened.samples) // HOP

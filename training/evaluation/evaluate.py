@@ -19,13 +19,13 @@ from training.diffusion.guidance import Weights
 from training.evaluation import adherence
 from training.evaluation import tables as table
 from training.evaluation.embedders.classifier import WEIGHTS
-from training.evaluation.evaluator import Heard, Judge
-from training.evaluation.targets import Asked
+from training.evaluation.evaluator import ClipMetrics, Evaluator
+from training.evaluation.targets import ControlTargets
 from training.evaluation.timing import inference_times
 from training.log import read_log
-from training.model import Run, load_run
+from training.model import TrainedModel, load_model
 from training.networks import parameter_count
-from training.sampling.sampling import Settings, device_of, quick_steps, sample_controls, sample_count
+from training.sampling.sampling import SamplingConfig, device_of, quick_steps, sample_controls, sample_count
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
         UserError: a run that cannot be loaded, no PVT-audio, or lengths that do not fit.
     """
     names = run_names(paths)
-    runs = [load_run(path, options.device) for path in paths]
+    runs = [load_model(path, options.device) for path in paths]
     samples = [sample_count(run, options.seconds) for run in runs]
-    judge = Judge(
+    judge = Evaluator(
         options.data,
         samples[0],
         classifier=options.classifier,
@@ -109,7 +109,7 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
         label = run.representation.label
         if label not in ceilings:
             ceilings[label] = ceiling(run, judge, options.clips)
-        settings = Settings(quick_steps(run, options.sampler_steps), options.guidance, options.seed)
+        settings = SamplingConfig(quick_steps(run, options.sampler_steps), options.guidance, options.seed)
         heard = judge.hear(generated(run, judge, settings, options.clips, options.free))
         ids = [f"{number:05d}" for number in range(options.clips)]
         found.clips[name] = adherence.to_json(heard.ratios, ids)
@@ -126,7 +126,7 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
     return found
 
 
-def check_instruments(run: Run, judge: Judge, path: Path) -> None:
+def check_instruments(run: TrainedModel, judge: Evaluator, path: Path) -> None:
     """Refuse a model whose controls mean other instruments than the reference's."""
     theirs = judge.train.clips.info.spec.instrument_names
     if run.data.instruments != theirs:
@@ -137,8 +137,8 @@ def check_instruments(run: Run, judge: Judge, path: Path) -> None:
 
 
 def generated(
-    run: Run, judge: Judge, settings: Settings, clips: int, free: Sequence[str] = ()
-) -> Iterator[tuple[Tensor, list[Asked]]]:
+    run: TrainedModel, judge: Evaluator, settings: SamplingConfig, clips: int, free: Sequence[str] = ()
+) -> Iterator[tuple[Tensor, list[ControlTargets]]]:
     """Batches of generated clips [B, 1, N] beside what they were asked for, but for the features left `free`."""
     made = 0
     while made < clips:
@@ -155,7 +155,7 @@ def generated(
             made += count
 
 
-def run_controls(run: Run, batch: dict[str, Tensor], samples: int, hop: int) -> Tensor:
+def run_controls(run: TrainedModel, batch: dict[str, Tensor], samples: int, hop: int) -> Tensor:
     """A batch's controls, one every `hop` samples, on the frames of the run's format: float32 [B, R, T].
 
     Frame i of the run looks at sample i * its hop; the control in force there is the last one at or before it.
@@ -165,10 +165,10 @@ def run_controls(run: Run, batch: dict[str, Tensor], samples: int, hop: int) -> 
     return run.data.layout.stack({name: batch[name][..., at] for name in run.data.layout.names})
 
 
-def ceiling(run: Run, judge: Judge, clips: int) -> dict[str, Any]:
+def ceiling(run: TrainedModel, judge: Evaluator, clips: int) -> dict[str, Any]:
     """What a perfect model could reach: real valid clips through the run's representation and back."""
 
-    def through() -> Iterator[tuple[Tensor, list[Asked]]]:
+    def through() -> Iterator[tuple[Tensor, list[ControlTargets]]]:
         for batch in judge.valid.batches(clips):
             stored = run.representation.encode(batch["data"])
             yield run.representation.decode(stored).float().cpu()[..., : judge.samples], judge.valid.asked(batch)
@@ -177,7 +177,7 @@ def ceiling(run: Run, judge: Judge, clips: int) -> dict[str, Any]:
     return {"fad": judge.fad(heard.embeddings), "adherence": judge.adherence(heard.ratios)}
 
 
-def scores(heard: Heard, judge: Judge) -> dict[str, Any]:
+def scores(heard: ClipMetrics, judge: Evaluator) -> dict[str, Any]:
     """FADs, the check for copies and adherence of generated clips."""
     return {
         "fad": judge.fad(heard.embeddings),
@@ -186,7 +186,7 @@ def scores(heard: Heard, judge: Judge) -> dict[str, Any]:
     }
 
 
-def run_facts(name: str, path: Path, run: Run) -> dict[str, Any]:
+def run_facts(name: str, path: Path, run: TrainedModel) -> dict[str, Any]:
     """What a run is and what its training took."""
     batch = run.config.training.batch
     memory = [line["peak_memory_mb"] for line in training_log(path) if "peak_memory_mb" in line]

@@ -17,13 +17,13 @@ from torch import Tensor
 from data_specs.controls import CONTROLS, FEATURES, Controls
 from data_specs.errors import UserError
 from training.data.dataset import Dataset
-from training.evaluation.adherence import Listened, Ratios, anchors, averages, listen, measure, read_controls
+from training.evaluation.adherence import ClipAnalysis, Ratios, anchors, averages, listen, measure, read_controls
 from training.evaluation.embedders.classifier import WEIGHTS, PvtNet
 from training.evaluation.embedders.vggish import Vggish
 from training.evaluation.fad import Embedder, Gaussian, score, split_half
 from training.evaluation.memorization import find_copies
 from training.evaluation.pitch import SAMPLE_RATE
-from training.evaluation.targets import Asked
+from training.evaluation.targets import ControlTargets
 from training.evaluation.velocity import VelocityScale
 
 BATCH = 16  # clips read and judged at once
@@ -32,7 +32,7 @@ Embeddings = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Heard:
+class ClipMetrics:
     """What one pass over a set of clips gives: embeddings [B, F, D] of each embedder, and measures of each clip."""
 
     embeddings: Embeddings
@@ -60,14 +60,14 @@ class Real:
             cut = {name: batch[name][..., : self.frames] for name in CONTROLS}
             yield {"data": batch["data"][..., : self.samples].float(), **cut}
 
-    def asked(self, batch: Mapping[str, Tensor]) -> list[Asked]:
+    def asked(self, batch: Mapping[str, Tensor]) -> list[ControlTargets]:
         """What a batch's controls ask for."""
         rate = Fraction(SAMPLE_RATE, self.clips.info.hop)
         rows = zip(*(batch[name].numpy() for name in FEATURES), strict=True)
         return read_controls([Controls(*row) for row in rows], rate, self.samples)
 
 
-class Judge:
+class Evaluator:
     """References, classifier and velocity scale of one PVT-audio, for clips of one length.
 
     Args:
@@ -122,7 +122,7 @@ class Judge:
         self.scale = self._fit_scale()
         self.anchors = self._anchors(anchor_clips)
 
-    def hear(self, batches: Iterable[tuple[Tensor, list[Asked]]]) -> Heard:
+    def hear(self, batches: Iterable[tuple[Tensor, list[ControlTargets]]]) -> ClipMetrics:
         """Embed and measure clips [B, 1, N] batch by batch; nothing is kept but embeddings and measures."""
         parts: list[Embeddings] = []
         ratios: list[Ratios] = []
@@ -130,7 +130,7 @@ class Judge:
             listened = listen(audio, self.classifier)
             parts.append(self._embed(audio))
             ratios += measure(listened, wanted, self.scale)
-        return Heard(_joined(parts), ratios)
+        return ClipMetrics(_joined(parts), ratios)
 
     def fad(self, embeddings: Embeddings) -> dict[str, dict[str, Any]]:
         """FAD of clips against train and valid by every embedder, as plain values; reasons for those not there."""
@@ -188,21 +188,21 @@ class Judge:
         return _joined([self._embed(batch["data"]) for batch in real.batches()])
 
     def _fit_scale(self) -> VelocityScale:
-        parts: list[Listened] = []
-        wanted: list[Asked] = []
+        parts: list[ClipAnalysis] = []
+        wanted: list[ControlTargets] = []
         for batch in self.train.batches(SCALE_CLIPS):
             parts.append(listen(batch["data"], self.classifier))
             wanted += self.train.asked(batch)
         instruments = len(self.train.clips.info.spec.instruments)
-        return VelocityScale.fit(Listened.joined(parts).heard, wanted, instruments)
+        return VelocityScale.fit(ClipAnalysis.joined(parts).heard, wanted, instruments)
 
     def _anchors(self, most: int | None) -> dict[str, dict[str, float | None]]:
-        parts: list[Listened] = []
-        wanted: list[Asked] = []
+        parts: list[ClipAnalysis] = []
+        wanted: list[ControlTargets] = []
         for batch in self.valid.batches(most):
             parts.append(listen(batch["data"], self.classifier))
             wanted += self.valid.asked(batch)
-        return anchors(Listened.joined(parts), wanted, self.scale, self.seed)
+        return anchors(ClipAnalysis.joined(parts), wanted, self.scale, self.seed)
 
 
 def _joined(parts: list[Embeddings]) -> Embeddings:

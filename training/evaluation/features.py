@@ -28,7 +28,7 @@ CHUNK = 8  # clips at once: bounds memory
 
 
 @dataclass(frozen=True)
-class Heard:
+class FrameFeatures:
     """Of each clip and frame."""
 
     midi: NDArray[np.float32]  # [B, F], MIDI note number, fractional; meaningful where voiced
@@ -47,10 +47,10 @@ class Heard:
         return np.arange(self.frames, dtype=np.float64) * FRAME_S
 
 
-def hear(audio: Tensor) -> Heard:
+def hear(audio: Tensor) -> FrameFeatures:
     """Analyse float32 [B, 1, N] at 24 kHz; F = N // 240."""
     parts = [_hear(part.float().cpu()) for part in audio.split(CHUNK)]
-    return Heard(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    return FrameFeatures(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 @torch.inference_mode()

@@ -17,7 +17,7 @@ NOBODY = -1  # no pitch class, no instrument
 
 
 @dataclass(frozen=True)
-class Asked:
+class ControlTargets:
     """The controls of one clip, frame by frame; a frame can be a note, a rest, or neither where nothing is asked."""
 
     note: NDArray[np.bool_]  # [F]
@@ -36,7 +36,7 @@ class Asked:
 SETTLE_S = 0.025  # a pitch tracker's window looks across a change, and the last note still sounds
 
 
-def asked(controls: Controls, frame_rate: Fraction, frames: int) -> Asked:
+def asked(controls: Controls, frame_rate: Fraction, frames: int) -> ControlTargets:
     """Read controls [T] at `frame_rate` frames a second on `frames` heard frames.
 
     Args:
@@ -60,7 +60,7 @@ def asked(controls: Controls, frame_rate: Fraction, frames: int) -> Asked:
     seconds = np.maximum(0, times - 0.5) / rate  # the change lies between two frames
     change = struck | (np.diff(classes, prepend=classes[0]) != 0) | np.diff(sounding, prepend=sounding[0])
     instruments = np.asarray(controls.instruments, np.float64)
-    return Asked(
+    return ControlTargets(
         note=sounding[at],
         rest=resting[at],
         pitch_class=classes[at],

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluation.features import FRAME_S, Heard
-from training.evaluation.targets import NOBODY, Asked
+from training.evaluation.features import FRAME_S, FrameFeatures
+from training.evaluation.targets import NOBODY, ControlTargets
 
 REACH_S = 0.2  # a note's peak lies within this of its onset
 LOWEST_KEY, KEYS = 48, 25
@@ -30,7 +30,7 @@ class Strikes:
     instrument: NDArray[np.int64]  # [n], asked, -1 for none
 
 
-def strikes(heard: Heard, clip: int, wanted: Asked) -> Strikes:
+def strikes(heard: FrameFeatures, clip: int, wanted: ControlTargets) -> Strikes:
     """Peak level and key after each strike of clip number `clip`."""
     first = np.clip(np.round(wanted.strikes / FRAME_S).astype(int), 0, heard.frames - 1)
     end = np.minimum(wanted.strike_end, wanted.strikes + REACH_S)
@@ -57,7 +57,7 @@ class VelocityScale:
     keys: NDArray[np.float64]
 
     @classmethod
-    def fit(cls, heard: Heard, wanted: Sequence[Asked], instruments: int) -> "VelocityScale":
+    def fit(cls, heard: FrameFeatures, wanted: Sequence[ControlTargets], instruments: int) -> "VelocityScale":
         """The scale of real clips that were played as their controls ask."""
         every = [strikes(heard, clip, one) for clip, one in enumerate(wanted)]
         level, key, velocity, instrument = (

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from data_specs.errors import UserError
-from data_specs.spec import Strict, validated
+from data_specs.spec import StrictModel, parse_model
 from training.conditioning import ControlLayout
 from training.networks.cnn import CNN, CNNConfig
 from training.networks.mlp import MLP, MLPConfig
@@ -14,7 +14,7 @@ from training.networks.unet import UNet, UNetConfig, UNetExpandConfig
 
 __all__ = ["NETWORKS", "build_network", "parameter_count"]
 
-NETWORKS: dict[str, tuple[type[Strict], Callable[..., nn.Module]]] = {
+NETWORKS: dict[str, tuple[type[StrictModel], Callable[..., nn.Module]]] = {
     "unet": (UNetConfig, UNet),
     "unet_expand": (UNetExpandConfig, UNet),
     "mlp": (MLPConfig, MLP),
@@ -22,7 +22,7 @@ NETWORKS: dict[str, tuple[type[Strict], Callable[..., nn.Module]]] = {
 }
 
 
-def network_config(table: Mapping[str, Any], where: str = "network") -> tuple[str, Strict]:
+def network_config(table: Mapping[str, Any], where: str = "network") -> tuple[str, StrictModel]:
     """The kind and the validated config of a table `[network.<format>]`; `where` names it in messages.
 
     Raises:
@@ -32,7 +32,7 @@ def network_config(table: Mapping[str, Any], where: str = "network") -> tuple[st
     kind = keys.pop("kind", None)
     if kind not in NETWORKS:
         raise UserError(f"{where}: kind = {kind!r} is not known; choose from {', '.join(NETWORKS)}")
-    return kind, validated(NETWORKS[kind][0], keys, where)
+    return kind, parse_model(NETWORKS[kind][0], keys, where)
 
 
 def build_network(

@@ -6,12 +6,12 @@ import torch.nn.functional as nnf
 from pydantic import Field
 from torch import Tensor, nn
 
-from data_specs.spec import Strict
+from data_specs.spec import StrictModel
 from training.conditioning import ControlLayout
 from training.networks.layers import Block, NoiseEmbedding, Norm, convolution, zeroed
 
 
-class CNNConfig(Strict):
+class CNNConfig(StrictModel):
     """Number of blocks (two convolutions each), channels, and the size of the noise embedding."""
 
     blocks: Annotated[int, Field(gt=0)] = 4

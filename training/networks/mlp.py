@@ -7,12 +7,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from data_specs.spec import Strict
+from data_specs.spec import StrictModel
 from training.conditioning import ControlLayout
 from training.networks.layers import fourier_features, fourier_frequencies, zeroed
 
 
-class MLPConfig(Strict):
+class MLPConfig(StrictModel):
     """Number of hidden layers, their width, and how many Fourier features of the noise scalar go in."""
 
     layers: Annotated[int, Field(gt=0)] = 4

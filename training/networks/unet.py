@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from data_specs.controls import UNCONDITIONED
 from data_specs.errors import UserError
-from data_specs.spec import Strict
+from data_specs.spec import StrictModel
 from training.conditioning import ControlLayout
 from training.networks.codes import ClassLogits, CodeEmbedding
 from training.networks.control import ControlBranch, build_branches
@@ -38,7 +38,7 @@ Positive = Annotated[int, Field(gt=0)]
 Factors = tuple[Annotated[float, Field(gt=0)], ...]
 
 
-class UNetConfig(Strict):
+class UNetConfig(StrictModel):
     """Shape of a U-Net. Channels are `channels` at full length, times one factor at each halving."""
 
     channels: Positive

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from data_specs.errors import UserError
 
 if TYPE_CHECKING:
-    from training.model import Run
-    from training.sampling.sampling import Settings
+    from training.model import TrainedModel
+    from training.sampling.sampling import SamplingConfig
 
 SNAPSHOTS = Path(__file__).parents[1] / "snapshots"  # what comes with the project
 CHURN = ("s_churn", "s_min", "s_max", "s_noise")
@@ -129,7 +129,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
-    from training.evaluation.evaluator import Judge
+    from training.evaluation.evaluator import Evaluator
     from training.sampling.sampling import sample_count
     from training.sampling.sweep import Sweep, sweep, write_sweep
 
@@ -140,24 +140,24 @@ def _sweep(arguments: argparse.Namespace) -> int:
         raise UserError("a sweep is of one run at a time; give one RUN")
     ((path, run),) = runs.values()
     settings = _settings(run, arguments)
-    judge = Judge(arguments.data, sample_count(run, _seconds(arguments)), anchor_clips=clips, seed=settings.seed)
+    judge = Evaluator(arguments.data, sample_count(run, _seconds(arguments)), anchor_clips=clips, seed=settings.seed)
     out = arguments.out or ((path if path.is_dir() else Path()) / "sweep")
     print(write_sweep(sweep(run, judge, sweeps, settings, clips, path), out, clips), end="")
     print(out)
     return 0
 
 
-def _runs(arguments: argparse.Namespace) -> "dict[str, tuple[Path, Run]]":
+def _runs(arguments: argparse.Namespace) -> "dict[str, tuple[Path, TrainedModel]]":
     """The models asked for, by a short name: their path, and the model on its device."""
     import torch
 
     from training.evaluation.evaluate import run_names
-    from training.model import load_run
+    from training.model import load_model
 
     paths = run_paths(arguments.run, arguments.paradigm, arguments.format, arguments.config)
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     names = run_names(paths)
-    return {name: (path, load_run(path, device)) for name, path in zip(names, paths, strict=True)}
+    return {name: (path, load_model(path, device)) for name, path in zip(names, paths, strict=True)}
 
 
 def run_paths(run: str | None, paradigm: str | None, format_name: str | None, config: str) -> list[Path]:
@@ -177,15 +177,15 @@ def run_paths(run: str | None, paradigm: str | None, format_name: str | None, co
     raise UserError("no model was named; give RUN=runs/..., or PARADIGM= of a run that you trained")
 
 
-def _settings(run: "Run", arguments: argparse.Namespace) -> "Settings":
-    from training.sampling.sampling import Settings, quick_steps
+def _settings(run: "TrainedModel", arguments: argparse.Namespace) -> "SamplingConfig":
+    from training.sampling.sampling import SamplingConfig, quick_steps
 
     asked = None if arguments.sampler_steps is None else _whole("SAMPLER_STEPS", arguments.sampler_steps)
     options: dict[str, Any] = {name: getattr(arguments, name) for name in CHURN if getattr(arguments, name) is not None}
     if arguments.sampler is not None:
         options["sampler"] = arguments.sampler
     seed = _whole("SEED", arguments.seed, least=0)
-    settings = Settings(quick_steps(run, asked), parse_guidance(arguments.guidance), seed, options)
+    settings = SamplingConfig(quick_steps(run, asked), parse_guidance(arguments.guidance), seed, options)
     if isinstance(settings.guidance, Mapping):
         for name in settings.guidance:
             run.data.layout.slice(name)

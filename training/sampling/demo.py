@@ -9,20 +9,20 @@ from data_specs.errors import UserError
 from data_specs.io.files import write_bytes
 from data_specs.viz.page import Markup, document, section, table
 from data_specs.viz.page.tracks import Track, card
-from training.model import Run
+from training.model import TrainedModel
 from training.networks import parameter_count
 from training.sampling.curve_sources import ControlSet
 from training.sampling.outputs import curve_arrays, fitted, real_audio, settings_text
-from training.sampling.sampling import Settings, control_rows, sample_controls, sample_count
+from training.sampling.sampling import SamplingConfig, control_rows, sample_controls, sample_count
 
 
 def demo(
-    runs: dict[str, Run],
+    runs: dict[str, TrainedModel],
     sets: Sequence[ControlSet],
     out: Path,
     *,
     seconds: float | None,
-    settings: dict[str, Settings],
+    settings: dict[str, SamplingConfig],
 ) -> Path:
     """Write the page; returns its path.
 
@@ -59,12 +59,12 @@ def demo(
     return out
 
 
-def _sampled(run: Run, sets: Sequence[ControlSet], samples: int, settings: Settings) -> Tensor:
+def _sampled(run: TrainedModel, sets: Sequence[ControlSet], samples: int, settings: SamplingConfig) -> Tensor:
     controls = control_rows(run, [fitted(one, samples) for one in sets], samples)
     return sample_controls(run, controls, samples, settings=settings, progress=True)
 
 
-def _models(runs: dict[str, Run], settings: dict[str, Settings]) -> Markup:
+def _models(runs: dict[str, TrainedModel], settings: dict[str, SamplingConfig]) -> Markup:
     head = ("model", "paradigm", "data", "parameters", "steps", "clips seen", "sampling")
     rows = [
         (
@@ -81,7 +81,9 @@ def _models(runs: dict[str, Run], settings: dict[str, Settings]) -> Markup:
     return table(head, rows, numbers=(3, 4, 5))
 
 
-def _row(one: ControlSet, number: int, runs: dict[str, Run], sounds: dict[str, Tensor], samples: int) -> Markup:
+def _row(
+    one: ControlSet, number: int, runs: dict[str, TrainedModel], sounds: dict[str, Tensor], samples: int
+) -> Markup:
     first = next(iter(runs.values()))
     arrays = curve_arrays(first, fitted(one, samples), samples)
     tracks = [Track(name, sounds[name][number, 0].numpy(), run.data.label) for name, run in runs.items()]

@@ -18,13 +18,13 @@ from data_specs.controls.curve_files import curves_value
 from data_specs.controls.curves import Curves
 from data_specs.io.files import atomic_write, write_bytes
 from data_specs.viz.figures import Panel, panels_figure, png
-from training.model import Run
+from training.model import TrainedModel
 from training.sampling.curve_sources import ControlSet
-from training.sampling.sampling import Settings, control_rows, sample, sample_controls, sample_count
+from training.sampling.sampling import SamplingConfig, control_rows, sample, sample_controls, sample_count
 
 
 def write_samples(
-    run: Run, chosen: ControlSet, folder: Path, *, seconds: float | None, n: int, settings: Settings
+    run: TrainedModel, chosen: ControlSet, folder: Path, *, seconds: float | None, n: int, settings: SamplingConfig
 ) -> list[Path]:
     """`n` samples that follow one set of controls, below `folder`/<name of the set>. Returns the WAV files.
 
@@ -50,7 +50,9 @@ def write_samples(
     return written
 
 
-def write_free_grid(run: Run, chosen: ControlSet, folder: Path, *, seconds: float | None, settings: Settings) -> Path:
+def write_free_grid(
+    run: TrainedModel, chosen: ControlSet, folder: Path, *, seconds: float | None, settings: SamplingConfig
+) -> Path:
     """One sample with all features, and one for each feature left free (report, fig. 4.3), all from the same noise.
 
     Returns the figure; the sounds lie beside it.
@@ -86,7 +88,7 @@ def real_audio(chosen: ControlSet, samples: int) -> Tensor | None:
     return torch.nn.functional.pad(real, (0, samples - len(real)))
 
 
-def curve_arrays(run: Run, curves: Curves, samples: int) -> Mapping[str, NDArray[np.float32]]:
+def curve_arrays(run: TrainedModel, curves: Curves, samples: int) -> Mapping[str, NDArray[np.float32]]:
     """Curves on the frames of the run's format."""
     return curves.arrays(run.data.instruments, samples, run.representation.frames(samples), run.data.hop)
 
@@ -100,7 +102,7 @@ def write_wav(path: Path, audio: Tensor, sample_rate: int) -> Path:
     return path
 
 
-def settings_text(run: Run, settings: Settings) -> str:
+def settings_text(run: TrainedModel, settings: SamplingConfig) -> str:
     """One line about how samples were made."""
     options: Any = settings.of(run)
     guidance = settings.guidance

@@ -14,7 +14,7 @@ from data_specs.controls.curves import RATE, Curves
 from data_specs.errors import UserError
 from training.diffusion import PerClipNoise
 from training.diffusion.guidance import Weights
-from training.model import Run
+from training.model import TrainedModel
 
 STREAM = "sample"  # of the random numbers, so that they are not those of training
 LARGEST_BATCH = {"cpu": 8, "cuda": 256}  # beyond this nothing gets faster
@@ -23,7 +23,7 @@ MEMORY_SHARE = 0.5  # of what is free; the rest is for what the estimate does no
 
 
 @dataclass(frozen=True)
-class Settings:
+class SamplingConfig:
     """How to sample.
 
     Attributes:
@@ -38,7 +38,7 @@ class Settings:
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
 
-    def of(self, run: Run) -> Any:
+    def of(self, run: TrainedModel) -> Any:
         """The paradigm's own options.
 
         Raises:
@@ -48,29 +48,29 @@ class Settings:
         return run.paradigm.options({**self.options, **steps})
 
 
-def quick_steps(run: Run, asked: int | None) -> int | None:
+def quick_steps(run: TrainedModel, asked: int | None) -> int | None:
     """Steps as asked; unasked on a CPU few where the published sampler takes many; else None, the published number."""
     return asked if asked is not None or device_of(run.network).type != "cpu" else affordable_steps(run)
 
 
-def affordable_steps(run: Run) -> int | None:
+def affordable_steps(run: TrainedModel) -> int | None:
     """QUICK_STEPS where the published sampler takes more than twice as many evaluations, else None."""
     return QUICK_STEPS if run.paradigm.evaluations() > 2 * QUICK_STEPS else None
 
 
 def sample(
-    run: Run,
+    run: TrainedModel,
     curves: Curves | Sequence[Curves],
     *,
     seconds: float | Fraction | None = None,
     n: int = 1,
-    settings: Settings | None = None,
+    settings: SamplingConfig | None = None,
     progress: bool = False,
 ) -> Tensor:
     """`n` clips that follow each of `curves`, float32 [len(curves) * n, 1, N] on the CPU, n of the first curves first.
 
     Args:
-        run: from `load_run`.
+        run: from `load_model`.
         curves: what to follow; one or several.
         seconds: length, a whole number of frames; None for that of the clips the model was trained on.
         progress: show a bar where standard error is a terminal.
@@ -84,7 +84,7 @@ def sample(
     return sample_controls(run, controls, samples, settings=settings, progress=progress)
 
 
-def sample_count(run: Run, seconds: float | Fraction | None) -> int:
+def sample_count(run: TrainedModel, seconds: float | Fraction | None) -> int:
     """Number of audio samples N of `seconds`.
 
     Raises:
@@ -103,7 +103,7 @@ def sample_count(run: Run, seconds: float | Fraction | None) -> int:
     return samples
 
 
-def control_rows(run: Run, curves: Sequence[Curves], samples: int) -> Tensor:
+def control_rows(run: TrainedModel, curves: Sequence[Curves], samples: int) -> Tensor:
     """Curves -> the controls of a batch as the networks take them, float32 [B, R, T]."""
     frames, hop = run.representation.frames(samples), run.data.hop
     arrays = [one.arrays(run.data.instruments, samples, frames, hop) for one in curves]
@@ -112,11 +112,11 @@ def control_rows(run: Run, curves: Sequence[Curves], samples: int) -> Tensor:
 
 
 def sample_controls(
-    run: Run,
+    run: TrainedModel,
     controls: Tensor,
     samples: int,
     *,
-    settings: Settings | None = None,
+    settings: SamplingConfig | None = None,
     indices: Sequence[int] | None = None,
     batch: int | None = None,
     progress: bool = False,
@@ -129,7 +129,7 @@ def sample_controls(
         indices: the number of each sample, which with the seed decides its noise; 0..B-1 for None.
         batch: clips at once; None for what fits into memory.
     """
-    settings = settings or Settings()
+    settings = settings or SamplingConfig()
     options = settings.of(run)
     indices = range(len(controls)) if indices is None else indices
     largest = batch or batch_size(run, controls, samples, settings)
@@ -154,11 +154,11 @@ Advance = Callable[[float], None]
 
 
 def _batch(
-    run: Run,
+    run: TrainedModel,
     controls: Tensor,
     indices: Sequence[int],
     samples: int,
-    settings: Settings,
+    settings: SamplingConfig,
     options: Any,
     advance: Advance,
 ) -> Tensor:
@@ -177,7 +177,7 @@ def _batch(
     return decoded.detach().float().cpu()
 
 
-def batch_size(run: Run, controls: Tensor, samples: int, settings: Settings) -> int:
+def batch_size(run: TrainedModel, controls: Tensor, samples: int, settings: SamplingConfig) -> int:
     """How many clips fit into the memory that is free now, from the sizes of what one clip's evaluation computes."""
     if len(controls) <= 1:
         return 1
@@ -188,7 +188,7 @@ def batch_size(run: Run, controls: Tensor, samples: int, settings: Settings) -> 
     return max(1, min(int(free * MEMORY_SHARE / need), LARGEST_BATCH.get(device.type, 8), len(controls)))
 
 
-def evaluation_bytes(run: Run, controls: Tensor, samples: int) -> int:
+def evaluation_bytes(run: TrainedModel, controls: Tensor, samples: int) -> int:
     """Bytes of all layers' outputs for one clip: more than are alive at any one time, so a bound on the safe side."""
     total = 0
 

@@ -13,9 +13,9 @@ from data_specs.io.files import write_bytes, write_json
 from data_specs.viz.figures import png, sweep_figure
 from training.evaluation.adherence import LOWER_IS_BETTER
 from training.evaluation.evaluate import check_instruments, generated, scores
-from training.evaluation.evaluator import Judge
-from training.model import Run
-from training.sampling.sampling import Settings
+from training.evaluation.evaluator import Evaluator
+from training.model import TrainedModel
+from training.sampling.sampling import SamplingConfig
 
 STEPS = "steps"  # the option that Settings has a field of its own for
 
@@ -43,7 +43,7 @@ class Sweep:
             raise UserError(f"{text!r} is no sweep; write an option and two or more values, such as s_churn=0,10,40")
         return cls(option.strip().lower(), values)
 
-    def settings(self, value: float, base: Settings) -> Settings:
+    def settings(self, value: float, base: SamplingConfig) -> SamplingConfig:
         """`base` with the option at `value`.
 
         Raises:
@@ -57,7 +57,7 @@ class Sweep:
 
 
 def sweep(
-    run: Run, judge: Judge, sweeps: Sequence[Sweep], base: Settings, clips: int, path: Path
+    run: TrainedModel, judge: Evaluator, sweeps: Sequence[Sweep], base: SamplingConfig, clips: int, path: Path
 ) -> list[dict[str, Any]]:
     """A row for each value of each option: evaluations of the network, FADs and adherence of `clips` clips.
 

@@ -11,10 +11,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from data_specs.spec import Positive, Strict
+from data_specs.spec import Positive, StrictModel
 
 
-class StackOptions(Strict):
+class StackOptions(StrictModel):
     """Size of a stack over frames."""
 
     width: Positive = 192
@@ -28,7 +28,7 @@ class CodecNetwork(nn.Module, ABC):
     """
 
     kind: ClassVar[str]
-    Options: ClassVar[type[Strict]]
+    Options: ClassVar[type[StrictModel]]
     phase: ClassVar[bool] = True  # whether `decode` decides the phase, so that a loss may compare waveforms
     one_scale: ClassVar[bool] = False  # as in `Codec`
     begins_as: ClassVar[str | None] = None  # the kind of closed-form codec that it begins as
@@ -37,7 +37,7 @@ class CodecNetwork(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def of(cls, options: Strict) -> Self:
+    def of(cls, options: StrictModel) -> Self:
         """The network with fresh weights, a function of torch's generator."""
 
     @abstractmethod

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from data_specs.codecs import mdct
 from data_specs.codecs.networks.base import CodecNetwork, FrameStack, StackOptions
 from data_specs.codecs.pvt import radial_power
-from data_specs.spec import Strict
+from data_specs.spec import StrictModel
 
 
 class LappedOptions(StackOptions):
@@ -41,7 +41,7 @@ class LappedNetwork(CodecNetwork):
         self.decoder = FrameStack(self.channels, hop, options)
 
     @classmethod
-    def of(cls, options: Strict) -> Self:
+    def of(cls, options: StrictModel) -> Self:
         assert isinstance(options, LappedOptions)
         return cls(options)
 

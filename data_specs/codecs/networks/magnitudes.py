@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from data_specs.codecs.networks.base import CodecNetwork, FrameStack, StackOptions
 from data_specs.codecs.phase import with_phase
 from data_specs.codecs.phaseless import ITERATIONS, compressed
-from data_specs.spec import Strict
+from data_specs.spec import StrictModel
 
 
 class MagnitudeOptions(StackOptions):
@@ -43,7 +43,7 @@ class MagnitudeNetwork(CodecNetwork):
         self.decoder = FrameStack(self.channels, bins, options)
 
     @classmethod
-    def of(cls, options: Strict) -> Self:
+    def of(cls, options: StrictModel) -> Self:
         assert isinstance(options, MagnitudeOptions)
         return cls(options)
 

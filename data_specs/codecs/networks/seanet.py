@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from data_specs.codecs.networks.base import CodecNetwork, ResidualUnit
-from data_specs.spec import Positive, Strict
+from data_specs.spec import Positive, StrictModel
 
 
-class SeanetOptions(Strict):
+class SeanetOptions(StrictModel):
     """Sizes. Layer i of the encoder has filters * 2^i channels."""
 
     filters: Positive = 8
@@ -51,7 +51,7 @@ class SeanetNetwork(CodecNetwork):
         self.encoder, self.decoder = nn.Sequential(*down), nn.Sequential(*reversed(up))
 
     @classmethod
-    def of(cls, options: Strict) -> Self:
+    def of(cls, options: StrictModel) -> Self:
         assert isinstance(options, SeanetOptions)
         return cls(options)
 

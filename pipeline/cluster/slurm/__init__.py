@@ -11,8 +11,8 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from data_specs.errors import UserError
-from data_specs.io.files import writing
-from data_specs.spec import Positive, Strict, validated
+from data_specs.io.files import disk_errors
+from data_specs.spec import Positive, StrictModel, parse_model
 from pipeline.cluster.workers import ENVIRONMENT, LOOPBACK, SETTINGS, Tls, Workers, connected
 
 FOLDER = Path(__file__).parent
@@ -23,7 +23,7 @@ EXPORTS = [f"export {name}={value}" for name, value in ENVIRONMENT.items()]
 Count = Annotated[int, Field(ge=0)]
 
 
-class Jobs(Strict):
+class Jobs(StrictModel):
     """Jobs of one kind; `workers` and `memory_gb` are of one job and one worker."""
 
     jobs: Count
@@ -32,7 +32,7 @@ class Jobs(Strict):
     directives: tuple[str, ...] = ()
 
 
-class TlsFiles(Strict):
+class TlsFiles(StrictModel):
     """PEM files for scheduler, workers and client alike."""
 
     ca: Path
@@ -40,7 +40,7 @@ class TlsFiles(Strict):
     key: Path
 
 
-class Slurm(Strict):
+class Slurm(StrictModel):
     """The settings of `default.toml`."""
 
     queue: str = ""
@@ -81,7 +81,7 @@ def load_settings(name: str) -> Slurm:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML ({error}); mend it or take a new copy of the default") from error
-    return validated(Slurm, values, str(path))
+    return parse_model(Slurm, values, str(path))
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class SlurmWorkers(Workers):
         arguments = ["--lifetime", f"{s.lifetime_minutes}m", "--lifetime-stagger", f"{s.stagger_minutes}m"]
         # promise: scheduler-workers-dashboard-listen
         arguments += ["--dashboard-address", f"{LOOPBACK}:0"]
-        with writing(Path(s.logs)):  # the folder is made here
+        with disk_errors(Path(s.logs)):  # the folder is made here
             return SLURMCluster(
                 queue=s.queue or None,
                 account=s.account or None,

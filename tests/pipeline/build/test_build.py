@@ -21,7 +21,7 @@ from data_specs.spec import Clips, Spec
 from pipeline.build.build import Request, _check_machine, build
 from pipeline.build.folder import BuildFolder
 from pipeline.build.manifest import write_clips
-from pipeline.build.shards import Receipt, Share, shard_tasks
+from pipeline.build.shards import Receipt, ShardSubset, shard_tasks
 from pipeline.cluster.workers import LocalWorkers, RemoteWorkers
 from pipeline.plan.plan import Plan
 from pipeline.render.renderer import soundfont_path
@@ -122,7 +122,7 @@ def test_an_archive_one_worker_and_another_order_give_the_same_bytes(
 
 
 def test_shares_and_a_last_call_give_the_same_bytes(request_for, built, small_spec, midi_folder, tmp_path):
-    for share in (Share(1, 2), Share(0, 2)):
+    for share in (ShardSubset(1, 2), ShardSubset(0, 2)):
         assert build(request_for(small_spec, midi_folder, tmp_path, formats=("disc",), share=share)) == 0
         assert not (tmp_path / "PVT-disc" / "dataset.json").exists()
     shards = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.tfrecord")}
@@ -232,7 +232,7 @@ def test_a_shard_whose_clips_are_all_at_fault_has_no_rows(built, small_spec, tmp
 
 def test_force_and_shares_exclude_each_other(request_for, small_spec, midi_folder, tmp_path):
     with pytest.raises(UserError, match="FORCE=1 would move aside what the other shares build"):
-        build(request_for(small_spec, midi_folder, tmp_path, force=True, share=Share(0, 2)))
+        build(request_for(small_spec, midi_folder, tmp_path, force=True, share=ShardSubset(0, 2)))
 
 
 def test_force_moves_aside_and_deletes_nothing(request_for, small_spec, midi_folder, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from data_specs.errors import UserError
 from pipeline.build.folder import BuildFolder
-from pipeline.build.shards import Receipt, Share, shard_tasks
+from pipeline.build.shards import Receipt, ShardSubset, shard_tasks
 
 KEY = {"format": "disc", "plan": {"seed": 0, "clip": {"seconds": 8}}, "soundfont": "a"}
 
@@ -137,10 +137,10 @@ def test_damaged_bookkeeping_is_one_sentence(folder):
 def test_a_folder_is_held_by_one_build_or_by_several_different_shares(folder):
     with folder.held(), pytest.raises(UserError, match=r"in use by process \d+ on "), folder.held():
         pass
-    with folder.held(), pytest.raises(UserError, match="in use"), folder.held(Share(0, 2)):
+    with folder.held(), pytest.raises(UserError, match="in use"), folder.held(ShardSubset(0, 2)):
         pass
-    with folder.held(Share(0, 2)), folder.held(Share(1, 2)):
-        with pytest.raises(UserError, match="share 1/2"), folder.held(Share(1, 2)):
+    with folder.held(ShardSubset(0, 2)), folder.held(ShardSubset(1, 2)):
+        with pytest.raises(UserError, match="share 1/2"), folder.held(ShardSubset(1, 2)):
             pass
         with pytest.raises(UserError, match="in use"), folder.held():
             pass
@@ -151,10 +151,10 @@ def test_a_folder_is_held_by_one_build_or_by_several_different_shares(folder):
 @pytest.mark.parametrize("text", ["", "1", "2/2", "-1/2", "a/b", "1/2/3", "0/0", "٣/4"])
 def test_a_share_is_i_of_n(text):
     with pytest.raises(UserError, match="SHARDS=0/8"):
-        Share.parse(text)
+        ShardSubset.parse(text)
 
 
 def test_shares_are_disjoint_and_complete():
     tasks = shard_tasks("disc", "train", 95, 10)
-    shares = [[task for task in tasks if Share.parse(f"{i}/3").holds(task)] for i in range(3)]
+    shares = [[task for task in tasks if ShardSubset.parse(f"{i}/3").holds(task)] for i in range(3)]
     assert sorted((task for share in shares for task in share), key=lambda task: task.number) == tasks

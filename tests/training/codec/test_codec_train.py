@@ -20,7 +20,7 @@ from training.codec.methods import METHODS
 from training.codec.task import CodecObjective, CodecTask
 from training.data.dataset import Dataset
 from training.log import read_log
-from training.model import load_run
+from training.model import load_model
 from training.trainer import Trainer, train
 
 ROOT = Path(__file__).parents[3]
@@ -57,7 +57,7 @@ mel_window = 512
 mel_bands = 20
 """
 WAVEFORM = "stft = 1.0\nmel = 1.0\nwaveform = 1.0"
-KINDS = {
+CODEC_KINDS = {
     "lapped": {"network": 'kind = "lapped"\nwidth = 8\nblocks = 1', "loss": WAVEFORM, "quantizer": ""},
     "magnitudes": {
         "network": 'kind = "magnitudes"\nwidth = 8\nblocks = 1',
@@ -98,7 +98,7 @@ def configs(data, tmp_path_factory):
         write(folder / f"{kind}.safetensors", tensors, method, kind)
         begin[network] = f'begin = "{folder / kind}.safetensors"'
     files = {}
-    for kind, parts in KINDS.items():
+    for kind, parts in CODEC_KINDS.items():
         files[kind] = folder / f"{kind}.toml"
         files[kind].write_text(CONFIG.format(**{"more": "", **parts}, begin=begin[kind]) + parts.get("more", ""))
     return files
@@ -138,7 +138,7 @@ def stop_at(monkeypatch, step):
     monkeypatch.setattr(Trainer, "update", stopping)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CODEC_KINDS)
 def test_log_checkpoints_sounds_and_a_codec(kind, whole):
     run = whole(kind)
     assert list(losses(run)) == list(range(1, 13))
@@ -170,7 +170,7 @@ def test_stopped_and_continued_is_bit_identical(kind, steps, whole, data, config
     assert (tmp_path / "codec.safetensors").read_bytes() == (whole(kind) / "codec.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CODEC_KINDS)
 def test_step_0_is_the_closed_form_and_gradients_reach_everything(kind, configs):
     config = load_codec_config(str(configs[kind]))
     network, _ = build_codec(config)
@@ -313,7 +313,7 @@ def test_other_configs_data_and_arguments_are_refused(whole, data, configs, tmp_
     assert "must end in .safetensors" in refused("export", run, "codec.pt")
     assert "there is no snapshot in" in refused("export", tmp_path, tmp_path / "a.safetensors")
     with pytest.raises(UserError, match="paradigm"):
-        load_run(run)
+        load_model(run)
 
 
 def test_a_run_of_a_diffusion_model_is_no_codecs(tmp_path, capsys):

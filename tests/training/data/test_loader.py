@@ -9,7 +9,7 @@ import torch
 from data_specs.errors import UserError
 from training.config import Training
 from training.data.dataset import Dataset
-from training.data.loader import Batches, Maker, check_share, control_layout, drop_controls
+from training.data.loader import BatchBuilder, PrefetchLoader, check_share, control_layout, drop_controls
 
 TRAINING = Training(steps=20, batch=6, seconds=2, seed=5)
 
@@ -24,11 +24,11 @@ def dataset(encodec_data):
 
 
 def test_two_ranks_share_what_one_takes(dataset):
-    with Batches(dataset, TRAINING, iter(range(1, 8))) as one:
+    with PrefetchLoader(dataset, TRAINING, iter(range(1, 8))) as one:
         whole = copies(one)
     halves = []
     for rank in (0, 1):
-        with Batches(dataset, TRAINING, iter(range(1, 8)), rank, 2) as part:
+        with PrefetchLoader(dataset, TRAINING, iter(range(1, 8)), rank, 2) as part:
             halves.append(copies(part))
     for step, (data, controls, positions) in enumerate(whole):
         assert positions.tolist() == list(range(6 * step, 6 * step + 6))
@@ -37,16 +37,16 @@ def test_two_ranks_share_what_one_takes(dataset):
 
 
 def test_a_continued_run_takes_the_same(dataset):
-    with Batches(dataset, TRAINING, iter(range(1, 10))) as all_:
+    with PrefetchLoader(dataset, TRAINING, iter(range(1, 10))) as all_:
         whole = copies(all_)
-    with Batches(dataset, TRAINING, iter(range(4, 10))) as rest:
+    with PrefetchLoader(dataset, TRAINING, iter(range(4, 10))) as rest:
         for (data, controls, _), (again, controls_again, _) in zip(whole[3:], copies(rest), strict=True):
             assert torch.equal(data, again)
             assert torch.equal(controls, controls_again)
 
 
 def test_crops_cut_data_and_controls_at_one_place_and_vary(dataset, encodec_data):
-    maker = Maker(dataset, TRAINING.model_copy(update={"control_dropout": 0.0}), 13)
+    maker = BatchBuilder(dataset, TRAINING.model_copy(update={"control_dropout": 0.0}), 13)
     starts = set()
     for pass_ in range(3):
         batch = maker.train(np.arange(pass_ * 13, pass_ * 13 + 13))
@@ -66,7 +66,7 @@ def test_crops_cut_data_and_controls_at_one_place_and_vary(dataset, encodec_data
 
 
 def test_valid_batches_stay_the_same_and_keep_their_controls(dataset):
-    maker = Maker(dataset, TRAINING, 4)
+    maker = BatchBuilder(dataset, TRAINING, 4)
     first = maker.valid(np.array([3, 1]))
     data, controls = first.data.clone(), first.controls.clone()
     assert (controls >= 0).all()
@@ -112,7 +112,10 @@ def test_a_fault_in_the_thread_reaches_the_loop(encodec_data, tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match=path.name), Batches(Dataset(folder), TRAINING, iter(range(1, 100))) as batches:
+    with (
+        pytest.raises(UserError, match=path.name),
+        PrefetchLoader(Dataset(folder), TRAINING, iter(range(1, 100))) as batches,
+    ):
         for _ in batches:
             pass
 
@@ -127,7 +130,7 @@ def test_batches_that_cannot_be_made(dataset, make_dataset, tmp_path):
 
 
 def test_no_thread_is_left(dataset):
-    with Batches(dataset, TRAINING, iter(range(1, 1000))) as batches:
+    with PrefetchLoader(dataset, TRAINING, iter(range(1, 1000))) as batches:
         next(batches)
         assert batches.take_waited() > 0
         assert batches.take_waited() == 0

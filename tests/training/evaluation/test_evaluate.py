@@ -15,9 +15,9 @@ from training.config import load_config
 from training.data.dataset import Dataset
 from training.evaluation.adherence import MEASURES
 from training.evaluation.evaluate import Options, evaluate, run_controls, run_names
-from training.evaluation.evaluator import Judge
+from training.evaluation.evaluator import Evaluator
 from training.evaluation.timing import inference_time
-from training.model import DataFacts, build, load_run
+from training.model import DatasetMetadata, build, load_model
 from training.sampling.sampling import sample_controls
 
 CONFIG = """
@@ -57,7 +57,7 @@ def snapshots(make_dataset, tmp_path_factory):
     paths = {}
     for paradigm, format_name in (("edm", "encodec"), ("discdpm", "disc"), ("ddpm", "cqt")):
         data = Dataset(make_dataset(folder, format_name, {"train": 2, "valid": 2})[0])
-        run = build(load_config(str(config), paradigm, format_name), DataFacts.of(data.info, data.features))
+        run = build(load_config(str(config), paradigm, format_name), DatasetMetadata.of(data.info, data.features))
         paths[format_name] = folder / format_name / "snapshot.safetensors"
         write_snapshot(paths[format_name], run.network.state_dict(), run.facts())
     return paths
@@ -163,8 +163,8 @@ def test_a_model_of_other_instruments_is_refused(pvt_audio, snapshots):
 
     from training.evaluation.evaluate import check_instruments
 
-    judge = Judge(pvt_audio, 48_000, anchor_clips=2)
-    run = load_run(snapshots["encodec"])
+    judge = Evaluator(pvt_audio, 48_000, anchor_clips=2)
+    run = load_model(snapshots["encodec"])
     check_instruments(run, judge, Path("run"))
     other = replace(run, data=run.data.model_copy(update={"instruments": ("organ", "violin", "trumpet")}))
     with pytest.raises(UserError, match="run was trained on organ, violin, trumpet"):
@@ -172,7 +172,7 @@ def test_a_model_of_other_instruments_is_refused(pvt_audio, snapshots):
 
 
 def test_controls_are_looked_up_at_each_frames_sample(snapshots):
-    run = load_run(snapshots["cqt"])
+    run = load_model(snapshots["cqt"])
     rng = np.random.default_rng(0)
     batch = {
         "velocity": torch.from_numpy(rng.random((2, 150), dtype=np.float32)),
@@ -188,7 +188,7 @@ def test_controls_are_looked_up_at_each_frames_sample(snapshots):
 
 def test_extrapolated_time_counts_evaluations_and_clips(snapshots, monkeypatch):
     """With a clock that ticks a second at each network evaluation, the reckoning is exact."""
-    run = load_run(snapshots["encodec"])
+    run = load_model(snapshots["encodec"])
     now = [0.0]
     run.network.register_forward_hook(lambda *call: now.__setitem__(0, now[0] + 1))
     monkeypatch.setattr("training.evaluation.timing.time.perf_counter", lambda: now[0])

@@ -166,10 +166,10 @@ def test_ways_of_control_combine_in_any_order(order: list[str]) -> None:
 
 
 def test_another_way_of_control_is_one_class_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from data_specs.spec import Strict
+    from data_specs.spec import StrictModel
     from training.networks import control
 
-    class LoudnessConfig(Strict):
+    class LoudnessConfig(StrictModel):
         gain: float = 1.0
 
     class Loudness(control.ControlBranch):
@@ -194,9 +194,9 @@ def test_another_way_of_control_is_one_class_and_one_line(monkeypatch: pytest.Mo
 
 
 def test_another_backbone_is_one_class_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from data_specs.spec import Strict
+    from data_specs.spec import StrictModel
 
-    class NothingConfig(Strict):
+    class NothingConfig(StrictModel):
         scale: float
 
     class Nothing(torch.nn.Module):

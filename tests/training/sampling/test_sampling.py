@@ -21,13 +21,13 @@ from training.conditioning import ControlLayout
 from training.config import load_config
 from training.data.dataset import Dataset
 from training.data.loader import control_layout
-from training.model import DataFacts, build, load_run
+from training.model import DatasetMetadata, build, load_model
 from training.networks import parameter_count
 from training.sampling.commands import parse_guidance, run_paths
 from training.sampling.curve_sources import control_sets, shipped_curves
 from training.sampling.outputs import write_free_grid, write_samples
 from training.sampling.sampling import (
-    Settings,
+    SamplingConfig,
     affordable_steps,
     batch_size,
     control_rows,
@@ -92,7 +92,7 @@ def snapshots(make_dataset, tmp_path_factory):
             folder.parent.mkdir(exist_ok=True)
             make_dataset(folder.parent, format_name, {"train": 2, "valid": 2}, shard_clips=2)
         data = Dataset(folder)
-        run = build(load_config(str(config_file), paradigm, format_name), DataFacts.of(data.info, data.features))
+        run = build(load_config(str(config_file), paradigm, format_name), DatasetMetadata.of(data.info, data.features))
         generator = torch.Generator().manual_seed(1)
         for weight in run.network.parameters():  # layers that begin at zero would hide the controls
             weight.data.add_(0.1 * torch.randn(weight.shape, generator=generator))
@@ -104,7 +104,7 @@ def snapshots(make_dataset, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(snapshots):
-    return load_run(snapshots["edm", "encodec"])
+    return load_model(snapshots["edm", "encodec"])
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_a_model_read_back_stacks_controls_as_it_did_in_training(run, data):
 
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 def test_every_paradigm_gives_audio_of_the_length_asked_for(snapshots, pair):
-    run = load_run(snapshots[pair])
+    run = load_model(snapshots[pair])
     audio = run.sample(CURVES, seconds=1, n=2, steps=2, seed=3)
     assert audio.shape == (2, 1, 24_000)
     assert audio.dtype == torch.float32
@@ -134,9 +134,9 @@ def test_every_paradigm_gives_audio_of_the_length_asked_for(snapshots, pair):
 
 @pytest.mark.parametrize("pair", PAIRS[:3], ids="-".join)
 def test_a_sample_equals_itself_in_any_batch(snapshots, pair):
-    run = load_run(snapshots[pair])
+    run = load_model(snapshots[pair])
     controls = control_rows(run, [CURVES], 24_000).repeat(5, 1, 1)
-    settings = Settings(steps=2, seed=7)
+    settings = SamplingConfig(steps=2, seed=7)
     whole = sample_controls(run, controls, 24_000, settings=settings, batch=5)
     for batch in (1, 2):
         parts = sample_controls(run, controls, 24_000, settings=settings, batch=batch)
@@ -153,7 +153,7 @@ def test_samples_follow_the_controls_they_were_given(run):
     controls = control_rows(run, [CURVES, CURVES.without("velocity"), CURVES], 24_000)
     assert controls.shape == (3, 5, 75)
     assert (controls[1, 0] == -1).all()
-    audio = sample_controls(run, controls, 24_000, settings=Settings(steps=2), indices=[0, 0, 0])
+    audio = sample_controls(run, controls, 24_000, settings=SamplingConfig(steps=2), indices=[0, 0, 0])
     assert (audio[0] - audio[2]).abs().max() < 1e-3
     assert (audio[0] - audio[1]).abs().max() > 1e-2
 
@@ -164,8 +164,8 @@ def test_a_loaded_model_counts_its_parameters(run):
 
 
 def test_several_curves_come_in_order_with_n_samples_each(run):
-    audio = sample(run, [CURVES, CURVES.without("chroma")], seconds=1, n=2, settings=Settings(steps=2))
-    first = sample(run, CURVES, seconds=1, n=2, settings=Settings(steps=2))
+    audio = sample(run, [CURVES, CURVES.without("chroma")], seconds=1, n=2, settings=SamplingConfig(steps=2))
+    first = sample(run, CURVES, seconds=1, n=2, settings=SamplingConfig(steps=2))
     assert audio.shape == (4, 1, 24_000)
     assert (audio[:2] - first).abs().max() < 1e-3
 
@@ -181,7 +181,7 @@ def test_seconds_are_whole_frames(run, snapshots):
     assert sample_count(run, None) == 192_000
     assert sample_count(run, 4) == 96_000
     assert sample_count(run, 301 / 75) == 301 * 320
-    cqt = load_run(snapshots["edm", "cqt"])
+    cqt = load_model(snapshots["edm", "cqt"])
     assert sample_count(cqt, 1 / 240 * 100) == 10_000
     for seconds in (0, 0.001, 1.005, -1):
         with pytest.raises(UserError, match=r"not a whole number of this model's frames, which last 320/24000 s"):
@@ -192,7 +192,7 @@ def test_options_and_curves_that_do_not_fit_are_refused_before_anything_is_compu
     with pytest.raises(UserError, match="s_chrun"):
         run.sample(CURVES, seconds=1, s_chrun=3)
     with pytest.raises(UserError, match="s_churn"):
-        load_run(snapshots["discdpm", "disc"]).sample(CURVES, seconds=1, s_churn=3)
+        load_model(snapshots["discdpm", "disc"]).sample(CURVES, seconds=1, s_churn=3)
     with pytest.raises(UserError, match="SECONDS="):
         run.sample({"version": 1, "velocity": [[0, 0.1], [8, 0.2]]}, seconds=4)
     with pytest.raises(UserError, match="'flute' is not known"):
@@ -211,20 +211,20 @@ def test_batches_are_sized_to_memory(run, monkeypatch):
     long = evaluation_bytes(run, control_rows(run, [CURVES], 96_000), 96_000)
     assert 3.5 * short < long < 4.5 * short
     monkeypatch.setattr("training.sampling.sampling._free_bytes", lambda: 7 * short)
-    assert batch_size(run, controls, 24_000, Settings()) == 3
-    assert batch_size(run, controls, 24_000, Settings(guidance=2.0)) == 1
+    assert batch_size(run, controls, 24_000, SamplingConfig()) == 3
+    assert batch_size(run, controls, 24_000, SamplingConfig(guidance=2.0)) == 1
     monkeypatch.setattr("training.sampling.sampling._free_bytes", lambda: 0)
-    assert batch_size(run, controls, 24_000, Settings()) == 1
+    assert batch_size(run, controls, 24_000, SamplingConfig()) == 1
 
 
 def test_slow_samplers_take_few_steps_where_none_were_asked_for(run, snapshots):
     assert affordable_steps(run) is None
-    assert affordable_steps(load_run(snapshots["ddpm", "encodec"])) == 50
+    assert affordable_steps(load_model(snapshots["ddpm", "encodec"])) == 50
 
 
 def test_files_of_a_set_hold_what_was_made(run, data, tmp_path):
     (chosen,) = control_sets(f"{data}:valid:1")
-    settings = Settings(steps=2, seed=5)
+    settings = SamplingConfig(steps=2, seed=5)
     files = write_samples(run, chosen, tmp_path, seconds=1, n=2, settings=settings)
     folder = tmp_path / chosen.name
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -248,10 +248,10 @@ def test_the_grid_frees_one_feature_at_a_time_from_one_noise(run, tmp_path):
     from training.sampling.curve_sources import ControlSet
 
     chosen = ControlSet("drawn", CURVES)
-    write_free_grid(run, chosen, tmp_path, seconds=1, settings=Settings(steps=2))
+    write_free_grid(run, chosen, tmp_path, seconds=1, settings=SamplingConfig(steps=2))
     sounds = {path.stem: soundfile.read(path, dtype="float32")[0] for path in (tmp_path / "drawn").glob("*.wav")}
     assert set(sounds) == {"0-all", "0-velocity-free", "0-chroma-free", "0-instruments-free"}
-    plain = sample(run, CURVES.without("chroma"), seconds=1, n=1, settings=Settings(steps=2))[0, 0].clamp(-1, 1)
+    plain = sample(run, CURVES.without("chroma"), seconds=1, n=1, settings=SamplingConfig(steps=2))[0, 0].clamp(-1, 1)
     assert np.abs(sounds["0-chroma-free"] - plain.numpy()).max() < 1e-3
     assert np.abs(sounds["0-chroma-free"] - sounds["0-all"]).max() > 1e-2
 
@@ -302,8 +302,8 @@ def test_guidance_and_sweeps_are_read():
             parse_guidance(text)
     churn = Sweep.parse("S_churn=0,10,40")
     assert (churn.option, churn.values) == ("s_churn", (0, 10, 40))
-    assert churn.settings(10, Settings(steps=3)).options == {"s_churn": 10}
-    assert Sweep.parse("steps=9,18").settings(9, Settings()).steps == 9
+    assert churn.settings(10, SamplingConfig(steps=3)).options == {"s_churn": 10}
+    assert Sweep.parse("steps=9,18").settings(9, SamplingConfig()).steps == 9
     for text in ("steps", "steps=9", "steps=9,9", "=1,2", "steps=a,b"):
         with pytest.raises(UserError, match="is no sweep"):
             Sweep.parse(text)
@@ -331,7 +331,7 @@ def test_sample_and_demo_commands(snapshots, data, tmp_path, capsys, monkeypatch
 
     assert main(["demo", "--run", f"{edm},{disc}", *common]) == 0
     page = (tmp_path / capsys.readouterr().out.strip()).read_text()
-    assert f'<td class="number">{parameter_count(load_run(edm).network) / 1e6:.2f} M</td>' in page
+    assert f'<td class="number">{parameter_count(load_model(edm).network) / 1e6:.2f} M</td>' in page
     assert page.count("<audio") == 2 * 2 + 1  # two runs on two sets of controls, one of them with its real clip
     assert "through encodec" in page
 
@@ -361,7 +361,7 @@ def test_names_of_runs_and_curves_are_text_on_the_page(snapshots, tmp_path, caps
 
 def test_controls_written_for_people_are_json(run, tmp_path):
     (chosen,) = control_sets("swell")
-    write_samples(run, chosen, tmp_path, seconds=8, n=1, settings=Settings(steps=1))
+    write_samples(run, chosen, tmp_path, seconds=8, n=1, settings=SamplingConfig(steps=1))
     value = json.loads((tmp_path / "swell" / "controls.json").read_text())
     assert value == json.loads(shipped_curves()["swell"].read_text())
     assert io.BytesIO((tmp_path / "swell" / "0-00.png").read_bytes()).read(4) == b"\x89PNG"

@@ -8,7 +8,7 @@ import torch
 
 from data_specs.errors import UserError
 from training.sampling import sweep as module
-from training.sampling.sampling import Settings
+from training.sampling.sampling import SamplingConfig
 from training.sampling.sweep import Sweep, markdown, sweep, write_sweep
 
 
@@ -33,7 +33,7 @@ def bench(monkeypatch):
         asked.append((settings, clips))
         yield torch.zeros(clips, 1, 10), settings
 
-    monkeypatch.setattr(Settings, "of", options_of)
+    monkeypatch.setattr(SamplingConfig, "of", options_of)
     monkeypatch.setattr(module, "generated", generated)
     monkeypatch.setattr(module, "check_instruments", lambda run, judge, path: None)
     monkeypatch.setattr(
@@ -54,7 +54,7 @@ def bench(monkeypatch):
 
 def test_each_value_is_judged_once_with_the_rest_unchanged(bench):
     run, judge, asked = bench
-    base = Settings(seed=4, guidance=2.0, options={"s_noise": 1.003})
+    base = SamplingConfig(seed=4, guidance=2.0, options={"s_noise": 1.003})
     rows = sweep(run, judge, [Sweep("s_churn", (0, 40)), Sweep("steps", (9, 36))], base, 5, "run")
     assert [(row["option"], row["value"], row["evaluations"]) for row in rows] == [
         ("s_churn", 0, 36),
@@ -73,15 +73,15 @@ def test_each_value_is_judged_once_with_the_rest_unchanged(bench):
 def test_a_value_that_does_not_fit_stops_before_anything_is_computed(bench):
     run, judge, asked = bench
     with pytest.raises(UserError, match="steps must be above 0"):
-        sweep(run, judge, [Sweep("s_churn", (0, 40)), Sweep("steps", (9, 0))], Settings(), 5, "run")
+        sweep(run, judge, [Sweep("s_churn", (0, 40)), Sweep("steps", (9, 0))], SamplingConfig(), 5, "run")
     assert not asked
     with pytest.raises(UserError, match=r"steps=1\.5 is not a whole number"):
-        sweep(run, judge, [Sweep("steps", (1.5, 2))], Settings(), 5, "run")
+        sweep(run, judge, [Sweep("steps", (1.5, 2))], SamplingConfig(), 5, "run")
 
 
 def test_tables_and_figures_hold_the_rows(bench, tmp_path):
     run, judge, _ = bench
-    rows = sweep(run, judge, [Sweep("s_churn", (0, 40)), Sweep("steps", (36, 9))], Settings(), 5, "run")
+    rows = sweep(run, judge, [Sweep("s_churn", (0, 40)), Sweep("steps", (36, 9))], SamplingConfig(), 5, "run")
     text = write_sweep(rows, tmp_path, 5)
     assert text == markdown(rows, 5)
     assert "| s_churn | evaluations | FAD pvt-net | chroma |" in text

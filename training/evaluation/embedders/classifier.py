@@ -71,7 +71,7 @@ class Network(nn.Module):
         return self.instrument(active), self.pitch_class(active), self.velocity_band(active), self.damage(active)
 
 
-class Hearing(Protocol):
+class InstrumentClassifier(Protocol):
     """What the adherence measures need from a classifier."""
 
     instruments: tuple[str, ...]

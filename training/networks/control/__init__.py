@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from data_specs.errors import UserError
-from data_specs.spec import validated
+from data_specs.spec import parse_model
 from training.conditioning import ControlLayout
 from training.networks.control.base import ControlBranch
 from training.networks.control.film import GlobalBranch
@@ -30,6 +30,6 @@ def build_branches(
         if name not in CONTROL_BRANCHES:
             raise UserError(f"network.controls.{name} is not known; choose from {', '.join(CONTROL_BRANCHES)}")
         branch = CONTROL_BRANCHES[name]
-        branches[name] = branch(validated(branch.Config, table, f"network.controls.{name}"), layout, widths)
+        branches[name] = branch(parse_model(branch.Config, table, f"network.controls.{name}"), layout, widths)
         widths = tuple(width + branches[name].extra_channels for width in widths)
     return nn.ModuleDict(branches)

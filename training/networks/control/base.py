@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from data_specs.spec import Strict
+from data_specs.spec import StrictModel
 from training.conditioning import ControlLayout
 
 
@@ -15,11 +15,11 @@ class ControlBranch(nn.Module, ABC):
     `encode` runs once per evaluation; `inject` runs at every level on the way down, before the level's blocks.
     """
 
-    Config: ClassVar[type[Strict]]
+    Config: ClassVar[type[StrictModel]]
     extra_channels: int  # that `inject` adds to a map
 
     @abstractmethod
-    def __init__(self, config: Strict, layout: ControlLayout, widths: tuple[int, ...]) -> None:
+    def __init__(self, config: StrictModel, layout: ControlLayout, widths: tuple[int, ...]) -> None:
         """`widths`: channels of the map at each level as `inject` meets it."""
         super().__init__()
 

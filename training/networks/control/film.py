@@ -6,13 +6,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from data_specs.spec import Strict
+from data_specs.spec import StrictModel
 from training.conditioning import ControlLayout
 from training.networks.control.base import ControlBranch
 from training.networks.layers import modulate, zeroed
 
 
-class GlobalConfig(Strict):
+class GlobalConfig(StrictModel):
     """Which features make the vector, and the hidden width of the MLPs."""
 
     features: Annotated[tuple[str, ...], Field(min_length=1)] = ("instruments",)

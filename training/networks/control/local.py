@@ -6,13 +6,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from data_specs.spec import Strict
+from data_specs.spec import StrictModel
 from training.conditioning import ControlLayout
 from training.networks.control.base import ControlBranch
 from training.networks.layers import Block, convolution
 
 
-class LocalConfig(Strict):
+class LocalConfig(StrictModel):
     """The number of control channels, the same at every level, and how finely values are told apart."""
 
     channels: Annotated[int, Field(gt=0)] = 128
