@@ -22,7 +22,8 @@ from pipeline.build.tasks import PLUGIN, ShardWorker, build_shard
 from pipeline.cluster.cluster import Cluster
 from pipeline.cluster.workers import LocalWorkers
 from pipeline.plan.plan import Plan
-from pipeline.render.renderer import Renderer, soundfont_path
+from pipeline.render.renderer import Renderer
+from pipeline.render.soundfont import soundfont_path
 
 PART = "dask"
 FORMAT = "encodec"

@@ -11,7 +11,8 @@ import numpy as np
 
 from data_specs.spec import Spec, load_spec
 from pipeline.plan.plan import Plan, PlannedClip
-from pipeline.render.renderer import Renderer, soundfont_path
+from pipeline.render.renderer import Renderer
+from pipeline.render.soundfont import soundfont_path
 
 ROOT = Path(__file__).parents[1]
 CLIPS = "256:32"  # of the datasets that readers and training are measured on

@@ -8,8 +8,9 @@ import numpy as np
 from bench.fixtures import Context, planned, renderer, spec
 from bench.table import Row, at_most, interleaved, over_limit, times_faster
 from pipeline.plan.plan import PlannedClip
-from pipeline.render.fluidsynth import fluid
-from pipeline.render.renderer import Renderer, soundfont_path
+from pipeline.render.fluidsynth import load_fluidsynth
+from pipeline.render.renderer import Renderer
+from pipeline.render.soundfont import soundfont_path
 
 PART = "render"
 CLIPS, REPEATS, PRETTY_REPEATS = 4, 31, 5
@@ -73,7 +74,7 @@ class Alone:
     """The library with nothing around it: one synthesiser, events and samples through its C functions."""
 
     def __init__(self) -> None:
-        self.call = fluid().call
+        self.call = load_fluidsynth().call
         settings = self.call["new_fluid_settings"]()
         self.call["fluid_settings_setnum"](settings, b"synth.sample-rate", float(spec().clip.sample_rate))
         self.call["fluid_settings_setnum"](settings, b"synth.gain", spec().rendering.gain)

@@ -27,7 +27,7 @@ from pipeline.cluster.cluster import Cluster
 from pipeline.cluster.workers import Workers
 from pipeline.plan.plan import Plan
 from pipeline.rejects import Rejects
-from pipeline.render.renderer import soundfont_path
+from pipeline.render.soundfont import soundfont_path
 
 MOST_FAULTS = 0.01  # share of clips whose audio may be at fault before the run stops
 SECONDS_PER_CLIP_ENCODEC = 0.5  # on one core, for the estimate that is printed before work starts

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -20,10 +20,10 @@ from data_specs.errors import UserError
 from data_specs.io.files import atomic_write
 from data_specs.records import RecordLayout
 from data_specs.representations import Representation, Statistics
-from data_specs.spec import Instrument, Spec, StrictModel
+from data_specs.spec import Spec, StrictModel
 from pipeline.plan.plan import Plan, PlannedClip
 from pipeline.rejects import Rejected
-from pipeline.render.renderer import audio_fault, level
+from pipeline.render.renderer import RendererProtocol, audio_fault, rms_dbfs
 
 
 @dataclass(frozen=True)
@@ -104,21 +104,17 @@ def shard_tasks(format_name: str, split: str, clips: int, shard_clips: int) -> l
     ]
 
 
-class Plays(Protocol):
-    """A Renderer, or something that renders like one and may raise Rejected."""
-
-    def render(self, notes: np.ndarray, instrument: Instrument, samples: int) -> np.ndarray:
-        """Audio of one clip, float32 [samples]."""
-
-    def close(self) -> None:
-        """Free what it holds."""
-
-
 class ShardBuilder:
     """What a worker keeps between shards: the plan, the SoundFont and the representation."""
 
     def __init__(
-        self, spec: Spec, plan: Plan, renderer: Plays, stored: Representation, machine: str, device: str = "cpu"
+        self,
+        spec: Spec,
+        plan: Plan,
+        renderer: RendererProtocol,
+        stored: Representation,
+        machine: str,
+        device: str = "cpu",
     ) -> None:
         self.spec = spec
         self.plan = plan
@@ -160,7 +156,7 @@ class ShardBuilder:
                     if not self.stored.discrete:
                         sums = self.stored.statistics(values[None])
                         statistics = sums if statistics is None else statistics + sums
-                    levels[clip.id] = round(level(sound), 2)
+                    levels[clip.id] = round(rms_dbfs(sound), 2)
                     record = self.layout.record(record_arrays(clip, values, self.features, self.stored.hop))
                     file.write(record.data)
                     digest.update(record.data)
@@ -196,7 +192,9 @@ def features_of(spec: Spec, stored: Representation) -> tuple[Feature, ...]:
     return clip_features(stored.shape(samples), dtype, stored.frames(samples), len(spec.instruments))
 
 
-def render_clips(renderer: Plays, planned: Sequence[PlannedClip], spec: Spec) -> tuple[np.ndarray, list[str | None]]:
+def render_clips(
+    renderer: RendererProtocol, planned: Sequence[PlannedClip], spec: Spec
+) -> tuple[np.ndarray, list[str | None]]:
     """Audio of planned clips, float32 [B, N], and what is wrong with each, None if nothing is.
 
     A clip at fault is silent: it is left out of the records, not of the batch.

@@ -10,7 +10,7 @@ from data_specs.spec import Spec
 from pipeline.build import machine
 from pipeline.build.shards import Receipt, ShardBuilder, ShardTask
 from pipeline.plan.plan import Plan
-from pipeline.render.isolated_renderer import CarefulRenderer
+from pipeline.render.isolated_renderer import IsolatedRenderer
 from pipeline.render.renderer import Renderer
 
 PLUGIN = "pvt-shards"
@@ -45,7 +45,7 @@ class ShardWorker(WorkerPlugin):
         """The worker's builder; a careful one plays every clip in a child process."""
         if careful not in self.builders:
             spec, device = self.spec, shard_device(self.gpu)
-            renderer = CarefulRenderer if careful else Renderer
+            renderer = IsolatedRenderer if careful else Renderer
             self.builders[careful] = ShardBuilder(
                 spec,
                 Plan.open(self.plan),

@@ -1,7 +1,7 @@
-"""The few FluidSynth calls the renderer needs, typed, through the library that pyfluidsynth has found.
+"""Typed bindings of the FluidSynth functions that rendering uses, on the library that pyfluidsynth locates.
 
-pyfluidsynth binds neither the sharing of a loaded SoundFont between synthesisers nor float output; both are bound
-here. FluidSynth API 2.x: https://www.fluidsynth.org/api/
+pyfluidsynth binds neither SoundFont sharing between synthesizers nor float output. FluidSynth API 2.x:
+https://www.fluidsynth.org/api/
 """
 
 import ctypes
@@ -39,43 +39,42 @@ _PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
 _INSTALL = "install it with `apt-get install libfluidsynth3` (Debian, Ubuntu) or `brew install fluid-synth` (macOS)"
 
 
-class Fluid(NamedTuple):
-    """FluidSynth's functions by their C names, and what it has logged last, oldest first."""
+class FluidSynth(NamedTuple):
+    """The bound library: functions by C name and the most recent log messages, oldest first."""
 
     call: dict[str, Callable[..., Any]]
     messages: deque[str]
-    callback: Any  # the library calls it as long as the process lives, so it must not be collected
+    callback: Any  # referenced here because the library calls it for the lifetime of the process
 
 
 @cache
-def fluid() -> Fluid:
-    """Load libfluidsynth once per process and divert its log from stderr into `messages`.
+def load_fluidsynth() -> FluidSynth:
+    """Load libfluidsynth once per process and redirect its log from stderr to `messages`.
 
     Raises:
-        UserError: pyfluidsynth, libfluidsynth or a function of its API is missing; says what to type.
+        UserError: pyfluidsynth, libfluidsynth or a function of its API is missing.
     """
-    return bound(_library())
+    return bind(_library())
 
 
 def library_version() -> str:
-    """Version of the loaded libfluidsynth, for example 2.3.1."""
-    version: bytes = fluid().call["fluid_version_str"]()
+    """Return the version of libfluidsynth, for example 2.3.1."""
+    version: bytes = load_fluidsynth().call["fluid_version_str"]()
     return version.decode()
 
 
-def bound(library: ctypes.CDLL) -> Fluid:
-    """The functions of `library` with argument and result types set.
+def bind(library: ctypes.CDLL) -> FluidSynth:
+    """Bind the functions of `library` with argument and result types.
 
     Raises:
-        UserError: the library lacks one, which means that it is older than FluidSynth 2.
+        UserError: a function is missing, which means that the library is older than FluidSynth 2.
     """
     call: dict[str, Callable[..., Any]] = {}
     for name, (result, arguments) in _PROTOTYPES.items():
-        prototype = ctypes.CFUNCTYPE(result, *arguments)
         try:
-            call[name] = prototype((name, library))
+            call[name] = ctypes.CFUNCTYPE(result, *arguments)((name, library))
         except AttributeError:
-            raise UserError(f"the installed libfluidsynth has no {name}, so it is older than 2.0; {_INSTALL}") from None
+            raise UserError(f"libfluidsynth must be 2.0 or later, got one without {name}; {_INSTALL}") from None
     messages: deque[str] = deque(maxlen=_KEPT_MESSAGES)
 
     def log(level: int, message: bytes | None, data: object) -> None:
@@ -84,7 +83,7 @@ def bound(library: ctypes.CDLL) -> Fluid:
     callback = _LogCallback(log)
     for level in _LOG_LEVELS:
         call["fluid_set_log_function"](level, callback, None)
-    return Fluid(call, messages, callback)
+    return FluidSynth(call, messages, callback)
 
 
 def _library() -> ctypes.CDLL:
@@ -93,13 +92,13 @@ def _library() -> ctypes.CDLL:
     except ModuleNotFoundError as error:
         if error.name != "fluidsynth":
             raise
-        raise UserError("pyfluidsynth is missing; type `pip install pyfluidsynth`") from None
+        raise UserError("pyfluidsynth is missing; run `pip install pyfluidsynth`") from None
     except (ImportError, OSError) as error:
         raise UserError(f"libfluidsynth cannot be loaded ({error}); {_INSTALL}") from error
     library = getattr(fluidsynth, "_fl", None)
     if not isinstance(library, ctypes.CDLL):
         raise UserError(
             "the package `fluidsynth` is not pyfluidsynth; "
-            "type `pip uninstall fluidsynth` and then `pip install --force-reinstall pyfluidsynth`"
+            "run `pip uninstall fluidsynth` and then `pip install --force-reinstall pyfluidsynth`"
         )
     return library

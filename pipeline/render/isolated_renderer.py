@@ -1,6 +1,6 @@
-"""Playing clips in a child process, for shards that killed their workers: a clip at which the child dies is named.
+"""Rendering in a child process, so that a clip that crashes the synthesizer is identified and rejected.
 
-The child renders with the same code, so what it does play has the same bits.
+The child runs the same code, so the audio has the same bits.
 """
 
 import json
@@ -13,34 +13,34 @@ from data_specs.spec import Instrument, Rendering
 from pipeline.render.renderer import Renderer
 from pipeline.sandbox import Sandbox
 
-TARGET = "pipeline.render.isolated_renderer:play"
-SECONDS = 60  # a clip takes a hundredth of one, loading a large SoundFont a few
+TARGET = "pipeline.render.isolated_renderer:render_packed"
+SECONDS = 60  # per call: a clip takes 10 ms, loading a large SoundFont a few seconds
 MEMORY_MB = 4_000
 
 
-class CarefulRenderer:
-    """Like Renderer, but a clip may hang, swell or crash: it is then rejected with that reason."""
+class IsolatedRenderer:
+    """Renderer in a sandbox: a clip that hangs, exhausts memory or crashes raises Rejected with that reason."""
 
     def __init__(self, soundfont: Path, rendering: Rendering, sample_rate: int) -> None:
         parameters = {"soundfont": str(soundfont), "rendering": rendering.model_dump_json(), "sample_rate": sample_rate}
         self._sandbox = Sandbox(TARGET, parameters, SECONDS, MEMORY_MB)
 
     def render(self, notes: np.ndarray, instrument: Instrument, samples: int) -> np.ndarray:
-        """Audio of one clip, float32 [samples], see Renderer.
+        """Render one clip, see Renderer.render.
 
         Raises:
-            Rejected: the child could not play it, twice.
+            Rejected: the child failed twice.
         """
         call = {"notes": notes.tolist(), "instrument": instrument.model_dump(mode="json"), "samples": samples}
         return np.frombuffer(self._sandbox.call(json.dumps(call).encode()), np.float32)
 
     def close(self) -> None:
-        """End the child."""
+        """Stop the child process."""
         self._sandbox.close()
 
 
-def play(content: bytes, soundfont: str, rendering: str, sample_rate: int) -> bytes:
-    """In the child: a call as JSON -> the samples' bytes."""
+def render_packed(content: bytes, soundfont: str, rendering: str, sample_rate: int) -> bytes:
+    """Render one call, given as JSON, in the child process; return the bytes of the samples."""
     call = json.loads(content)
     renderer = _renderer(soundfont, rendering, sample_rate)
     notes = np.array(call["notes"], np.int32).reshape(-1, 4)

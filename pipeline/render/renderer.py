@@ -1,77 +1,84 @@
-"""From integer notes to audio: FluidSynth, one fresh synthesiser a clip, so a clip never depends on those before it.
+"""Notes to audio with FluidSynth, one new synthesizer per clip.
 
-FluidSynth keeps state that no reset clears (effect delay lines, modulation phase, the place in its block), hence a
-clip's bits would depend on the worker's history. Loading a SoundFont is what is slow, so it is loaded once and shared.
+FluidSynth keeps state that no reset clears (effect delay lines, modulation phase, position in its block). A shared
+synthesizer would make the bits of a clip depend on the clips before it. Loading a SoundFont is the expensive part, so
+it is loaded once and shared between synthesizers.
 """
 
-import importlib.util
 import math
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 
 from data_specs.errors import UserError
-from data_specs.io.files import file_sha256
 from data_specs.spec import SYNTH_BLOCK, Instrument, Rendering
-from pipeline.render.fluidsynth import FAILED, fluid
+from pipeline.render.fluidsynth import FAILED, load_fluidsynth
 
-TIMGM6MB = "timgm6mb"
-SILENCE_PEAK = 10 ** (-60 / 20)  # -60 dBFS: below this nobody hears what the controls claim
+SILENCE_PEAK = 10 ** (-60 / 20)  # -60 dBFS
 CLIPPING_PEAK = 1.0  # full scale: beyond it neither a WAV file nor a codec keeps the waveform
 SILENCE, CLIPPING, NON_FINITE = "silence", "clipping", "non-finite"
 _CHANNEL = 0
 
 
+class RendererProtocol(Protocol):
+    """Interface of Renderer and IsolatedRenderer; `render` may raise Rejected."""
+
+    def render(self, notes: np.ndarray, instrument: Instrument, samples: int) -> np.ndarray:
+        """Return the audio of one clip, float32 [samples]."""
+
+    def close(self) -> None:
+        """Release all resources."""
+
+
 class Renderer:
-    """Plays notes with one SoundFont. Not thread-safe: one per worker. Use as a context manager, or `close` it."""
+    """Renders notes with one SoundFont. Not thread-safe: use one per worker, as a context manager or with `close`."""
 
     def __init__(self, soundfont: Path, rendering: Rendering, sample_rate: int) -> None:
-        """Load `soundfont` (a second for 150 MB) at `sample_rate` in Hz.
+        """Load `soundfont` (1 s for 150 MB) at `sample_rate` in Hz.
 
         Raises:
-            UserError: FluidSynth is missing or refuses the file.
+            UserError: FluidSynth is missing or cannot load the file.
         """
-        self._fluid = fluid()
+        self._fluidsynth = load_fluidsynth()
         self._soundfont = soundfont
         self._settings = self._call("new_fluid_settings")
         self._master = 0
         try:
-            self._set(rendering, sample_rate)
-            self._master = self._synth()
+            self._configure(rendering, sample_rate)
+            self._master = self._new_synth()
             self._font = self._load()
         except BaseException:
             self.close()
             raise
 
     def render(self, notes: np.ndarray, instrument: Instrument, samples: int) -> np.ndarray:
-        """Audio of one clip, float32 [samples], the mean of left and right.
+        """Return the audio of one clip, float32 [samples], the mean of left and right.
 
         Args:
             notes: integers [n, 4]: onset and offset in samples, multiples of 64 within 0..samples, MIDI pitch,
                 velocity 1..127. A note starts and is released at exactly these samples.
-            instrument: the program that plays all of them.
+            instrument: program that plays all notes.
             samples: length of the clip.
 
         Raises:
-            UserError: the SoundFont has no such program.
-            ValueError: the notes are not as described, or the renderer is closed.
+            UserError: the SoundFont lacks the program.
+            ValueError: invalid notes, or the renderer is closed.
         """
         if not self._settings:
-            raise ValueError("this renderer is closed; make another one")
+            raise ValueError("this renderer is closed; create another one")
         events = _events(notes, samples)
         left, right = np.empty(samples, np.float32), np.empty(samples, np.float32)
-        # Sharing: the clip's synthesiser must let go of the SoundFont before it is deleted, or it would free it.
         # promise: bits-same-fresh-synthesiser
-        synth = self._synth()
+        synth = self._new_synth()
         try:
             font_id = self._call("fluid_synth_add_sfont", synth, self._font)
             try:
                 self._select(synth, font_id, instrument)
                 self._play(synth, events, left, right)
-            finally:
+            finally:  # a deleted synthesizer would free the shared SoundFont
                 self._call("fluid_synth_remove_sfont", synth, self._font)
         finally:
             self._call("delete_fluid_synth", synth)
@@ -93,55 +100,54 @@ class Renderer:
         self.close()
 
     def _call(self, name: str, *arguments: object) -> int:
-        result: int = self._fluid.call[name](*arguments)
-        return result or 0  # a null pointer comes as None
+        return self._fluidsynth.call[name](*arguments) or 0  # a null pointer is None
 
-    def _synth(self) -> int:
+    def _new_synth(self) -> int:
         synth = self._call("new_fluid_synth", self._settings)
         if not synth:
-            raise UserError(f"FluidSynth cannot start a synthesiser ({self._reason()}); free memory and repeat")
+            raise UserError(f"FluidSynth cannot create a synthesizer ({self._reason()}); free memory and retry")
         return synth
 
     def _load(self) -> int:
-        self._fluid.messages.clear()
+        self._fluidsynth.messages.clear()
         font_id = self._call("fluid_synth_sfload", self._master, os.fsencode(self._soundfont), 1)
         if font_id == FAILED:
             raise UserError(
-                f"FluidSynth cannot load the SoundFont {self._soundfont} ({self._reason()}); give another one"
+                f"FluidSynth cannot load the SoundFont {self._soundfont} ({self._reason()}); choose another one"
             )
         return self._call("fluid_synth_get_sfont_by_id", self._master, font_id)
 
     def _reason(self) -> str:
-        return "; ".join(self._fluid.messages) or "no reason given"
+        return "; ".join(self._fluidsynth.messages) or "no reason given"
 
-    def _set(self, rendering: Rendering, sample_rate: int) -> None:
+    def _configure(self, rendering: Rendering, sample_rate: int) -> None:
         numbers = {"synth.sample-rate": float(sample_rate), "synth.gain": rendering.gain}
-        switches = {
+        integers = {
             "synth.reverb.active": int(rendering.reverb),
             "synth.chorus.active": int(rendering.chorus),
             "synth.dynamic-sample-loading": 0,  # a shared SoundFont must hold all its samples
-            "synth.min-note-length": 0,  # else short notes are lengthened to 10 ms
+            "synth.min-note-length": 0,  # otherwise short notes are lengthened to 10 ms
             "synth.cpu-cores": 1,
             "synth.threadsafe-api": 0,
             "synth.lock-memory": 0,  # containers limit locked memory, and FluidSynth warns for each sample
         }
         for name, number in numbers.items():
             if self._call("fluid_settings_setnum", self._settings, name.encode(), number) == FAILED:
-                raise UserError(f"FluidSynth does not accept {name} = {number}; correct the spec")
-        for name, switch in switches.items():
-            self._call("fluid_settings_setint", self._settings, name.encode(), switch)
+                raise UserError(f"{name} must be a value that FluidSynth accepts, got {number}; correct the spec")
+        for name, integer in integers.items():
+            self._call("fluid_settings_setint", self._settings, name.encode(), integer)
 
     def _select(self, synth: int, font_id: int, instrument: Instrument) -> None:
-        chosen = self._call("fluid_synth_program_select", synth, _CHANNEL, font_id, instrument.bank, instrument.program)
-        if chosen == FAILED:
+        bank, program = instrument.bank, instrument.program
+        if self._call("fluid_synth_program_select", synth, _CHANNEL, font_id, bank, program) == FAILED:
             raise UserError(
-                f"{self._soundfont.name} has no program {instrument.program} in bank {instrument.bank} "
-                f"for {instrument.name}; change the instrument or the SoundFont"
+                f"{self._soundfont.name} has no program {program} in bank {bank} for {instrument.name}; "
+                "change the instrument or the SoundFont"
             )
 
     def _play(self, synth: int, events: list[tuple[int, int, int]], left: np.ndarray, right: np.ndarray) -> None:
         noteon, noteoff, write = (
-            self._fluid.call[f"fluid_synth_{name}"] for name in ("noteon", "noteoff", "write_float")
+            self._fluidsynth.call[f"fluid_synth_{name}"] for name in ("noteon", "noteoff", "write_float")
         )
         left_at, right_at = left.ctypes.data, right.ctypes.data
         now = 0
@@ -156,7 +162,7 @@ class Renderer:
 
 
 def _events(notes: np.ndarray, samples: int) -> list[tuple[int, int, int]]:
-    """Sorted (sample, velocity, pitch), velocity 0 for a release, releases before the notes that start there."""
+    """Return sorted (sample, velocity, pitch): velocity 0 is a release, before the notes that start at that sample."""
     onset, offset, pitch, velocity = np.asarray(notes).reshape(-1, 4).T
     valid = (
         np.issubdtype(onset.dtype, np.integer)
@@ -172,43 +178,10 @@ def _events(notes: np.ndarray, samples: int) -> list[tuple[int, int, int]]:
     return sorted([*starts, *ends])
 
 
-def soundfont_path(name: str) -> Path:
-    """The file of a SoundFont: `timgm6mb` (6 MB, part of pretty_midi) or the path of an .sf2 or .sf3 file.
-
-    Raises:
-        UserError: no such file, or not a SoundFont.
-    """
-    path = _bundled() if name == TIMGM6MB else Path(name).expanduser()
-    if not path.is_file():
-        raise UserError(f"SOUNDFONT={name} is neither `{TIMGM6MB}` nor a file; check the path")
-    try:
-        with open(path, "rb") as file:
-            header = file.read(12)
-    except OSError as error:
-        raise UserError(f"SOUNDFONT={name} cannot be read ({error.strerror}); check its permissions") from None
-    if header[:4] != b"RIFF" or header[8:] != b"sfbk":
-        raise UserError(f"SOUNDFONT={name} is not a SoundFont (.sf2 or .sf3); give the path of one")
-    return path
-
-
-def _bundled() -> Path:
-    found = importlib.util.find_spec("pretty_midi")  # finds without importing, which would cost a second
-    if found is None or found.origin is None:
-        raise UserError(
-            f"SOUNDFONT={TIMGM6MB} comes with pretty_midi, which is missing; type `pip install pretty_midi`"
-        )
-    return Path(found.origin).with_name("TimGM6mb.sf2")
-
-
-def soundfont_digest(path: Path) -> str:
-    """SHA-256 of a SoundFont, hex."""
-    return file_sha256(path)
-
-
 def audio_fault(audio: np.ndarray) -> str | None:
-    """Why a rendered clip [N] cannot be used: `non-finite`, `silence` or `clipping`; None when it can.
+    """Return why a rendered clip [N] is unusable, or None.
 
-    Silence is a peak below -60 dBFS, clipping a peak above full scale.
+    `silence`: the peak is below -60 dBFS. `clipping`: the peak is above full scale. `non-finite`: NaN or infinity.
     """
     peak = float(np.max(np.abs(audio), initial=0.0))
     if not math.isfinite(peak):
@@ -220,7 +193,7 @@ def audio_fault(audio: np.ndarray) -> str | None:
     return None
 
 
-def level(audio: np.ndarray) -> float:
-    """Root mean square of a clip [N] in dB relative to full scale (a constant 1 is 0 dB); -inf for digital silence."""
+def rms_dbfs(audio: np.ndarray) -> float:
+    """Return the root mean square of audio [N] in dB; a constant 1 is 0 dB, digital silence -inf."""
     power = float(np.mean(np.square(audio, dtype=np.float64)))
     return 10 * math.log10(power) if power > 0 else -math.inf

@@ -46,7 +46,7 @@ def _fluidsynth() -> str:
 
 
 def _soundfont() -> str:
-    from pipeline.render.renderer import soundfont_path
+    from pipeline.render.soundfont import soundfont_path
 
     return str(soundfont_path("timgm6mb"))
 

@@ -11,12 +11,12 @@ from pipeline.cluster.workers import LocalWorkers
 from pipeline.plan.plan import Plan
 from tests.pipeline.made_songs import contents, song_bytes
 
-# Loaded by every worker, and by the child of a careful one.
+# Loaded by every worker, and by the child of an isolated renderer.
 PRELOAD = """
 import hashlib, os, signal
 from pipeline.build import indexing
-from pipeline.render import isolated_renderer as careful, renderer as render
-from pipeline.render.isolated_renderer import play
+from pipeline.render import isolated_renderer, renderer
+from pipeline.render.isolated_renderer import render_packed
 
 POISON = {poison!r}
 
@@ -27,9 +27,9 @@ def die_at(function, content):
         return function(first, second, *rest)
     return poisoned
 
-render.Renderer.render = die_at(render.Renderer.render, lambda self, notes: notes.tobytes())
+renderer.Renderer.render = die_at(renderer.Renderer.render, lambda self, notes: notes.tobytes())
 indexing.IndexWorker.read = die_at(indexing.IndexWorker.read, lambda self, content: content)
-careful.TARGET = "poison:play"
+isolated_renderer.TARGET = "poison:render_packed"
 """
 
 

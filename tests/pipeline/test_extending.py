@@ -22,7 +22,8 @@ from pipeline.build.manifest import manifest, write_clips
 from pipeline.build.shards import ShardBuilder, features_of, shard_tasks
 from pipeline.plan.plan import Plan
 from pipeline.rejects import Rejects
-from pipeline.render.renderer import Renderer, soundfont_path
+from pipeline.render.renderer import Renderer
+from pipeline.render.soundfont import soundfont_path
 from pipeline.tools.validate import validate
 from training.cli import main
 from training.data.dataset import Dataset

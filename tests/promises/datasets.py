@@ -116,7 +116,7 @@ CONTENT = (
         "floats decide an edge",
         "note times are integers on the synthesiser's blocks; the renderer refuses others",
         "pipeline/melody/test_melody.py::test_windows_are_as_defined "
-        "pipeline/render/test_render.py::test_notes_off_the_contract_are_refused",
+        "pipeline/render/test_render.py::test_invalid_notes_are_refused",
         mutation(
             "pipeline/melody/extraction.py",
             "return (units + block // 2 + TIE) // block * SYNTH_BLOCK",
@@ -146,7 +146,7 @@ CONTENT = (
     promise(
         "a clip is rendered after others, or alone",
         "its bits are the same: a fresh synthesiser a clip",
-        "pipeline/render/test_render.py::test_a_clip_is_the_same_alone_and_after_any_other",
+        "pipeline/render/test_render.py::test_clip_bits_are_independent_of_rendering_order",
         mutation(
             "pipeline/render/renderer.py",
             "synth = self._synth()\n        try:\n            font_id",

@@ -79,7 +79,8 @@ def test_names() -> None:
 def test_a_pitch_tracker_hears_the_chroma(program: int) -> None:
     import librosa
 
-    from pipeline.render.renderer import Renderer, soundfont_path
+    from pipeline.render.renderer import Renderer
+    from pipeline.render.soundfont import soundfont_path
 
     rng = np.random.default_rng(program)
     lengths = rng.integers(90, 260, 14) * 64

@@ -61,7 +61,8 @@ def band_passed(audio: Tensor, lowest: float = 150, highest: float = 8000) -> Te
 
 
 def rendered(program: int, samples: int = SAMPLES) -> Tensor:
-    from pipeline.render.renderer import Renderer, soundfont_path
+    from pipeline.render.renderer import Renderer
+    from pipeline.render.soundfont import soundfont_path
 
     rng = np.random.default_rng(program)
     edges = np.sort(rng.choice(np.arange(1, samples // 64), 21, replace=False)) * 64

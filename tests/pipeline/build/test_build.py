@@ -24,7 +24,7 @@ from pipeline.build.manifest import write_clips
 from pipeline.build.shards import Receipt, ShardSubset, shard_tasks
 from pipeline.cluster.workers import LocalWorkers, RemoteWorkers
 from pipeline.plan.plan import Plan
-from pipeline.render.renderer import soundfont_path
+from pipeline.render.soundfont import soundfont_path
 from pipeline.tools.validate import validate
 from tests.pipeline.made_songs import contents
 

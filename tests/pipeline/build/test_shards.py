@@ -11,7 +11,8 @@ from data_specs.dataset import layout
 from data_specs.records import read_records
 from data_specs.representations import Statistics, representation
 from pipeline.build.shards import ShardBuilder, encode_chunk, features_of, shard_tasks
-from pipeline.render.renderer import Renderer, soundfont_path
+from pipeline.render.renderer import Renderer
+from pipeline.render.soundfont import soundfont_path
 
 
 def records_of(path: Path) -> list[dict[str, bytes]]:

@@ -8,7 +8,8 @@ import torch
 
 from data_specs.controls import Controls, controls
 from data_specs.spec import load_spec
-from pipeline.render.renderer import Renderer, soundfont_path
+from pipeline.render.renderer import Renderer
+from pipeline.render.soundfont import soundfont_path
 from training.evaluation.embedders.classifier import PvtNet
 
 SAMPLES = 192_000
