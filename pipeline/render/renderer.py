@@ -81,6 +81,7 @@ class Renderer:
             finally:  # a deleted synthesizer would free the shared SoundFont
                 self._call("fluid_synth_remove_sfont", synth, self._font)
         finally:
+            # promise: bits-same-fresh-synthesiser-2
             self._call("delete_fluid_synth", synth)
         left += right
         left *= 0.5
