@@ -15,7 +15,7 @@ $(if $(unknown),$(error $(unknown) is not a variable of this Makefile; make help
 SHELL = /bin/bash
 .SHELLFLAGS = -eu -o pipefail -c
 .DEFAULT_GOAL = help
-.PHONY: help setup doctor dataset validate report lakh train sample sweep evaluate demo toys codec \
+.PHONY: help setup doctor dataset validate report controls lakh train sample sweep evaluate demo export toys codec \
   lint types test test-slow bench bench-full check
 
 python = $(VENV)/bin/python
@@ -27,7 +27,7 @@ option = $(if $($2),--$1 "$($2)")
 # A switch for each variable that is 1; 0 and empty are off, anything else is passed on to be refused.
 switch = $(if $(filter-out 0,$($2)),--$1$(if $(filter-out 1,$($2)),="$($2)"))
 # Build the sample dataset of a format, unless the user named DATA or it stands: $(call sample_data,audio)
-sample_data = $(if $(DATA),:,test -e data/PVT-$1/dataset.json || $(python) -m pipeline dataset --format $1)
+sample_data = $(if $(DATA),:,test -e data/PVT-$1/dataset.json || $(python) -m pvt dataset --format $1)
 # What names trained models and how they sample.
 which_run = $(call option,run,RUN) $(call option,paradigm,PARADIGM) $(call option,format,FORMAT) \
   $(call option,config,CONFIG) $(call option,device,DEVICE)
@@ -102,10 +102,10 @@ $(ready): pyproject.toml constraints.txt
 setup: $(ready)  ## make the environment: .venv with pinned packages, and libfluidsynth
 
 doctor: $(ready)  ## say what is found, what is missing and how to mend it
-	@$(python) -m pipeline doctor
+	@$(python) -m pvt doctor
 
 dataset: $(ready)  ## build a dataset: SPEC, FORMAT, MIDI, CLIPS, OUT, ...
-	@$(python) -m pipeline dataset $(call option,spec,SPEC) $(call option,format,FORMAT) $(call option,midi,MIDI) \
+	@$(python) -m pvt dataset $(call option,spec,SPEC) $(call option,format,FORMAT) $(call option,midi,MIDI) \
 	  $(call option,soundfont,SOUNDFONT) $(call option,codec,CODEC) $(call option,clips,CLIPS) \
 	  $(call option,seed,SEED) $(call option,out,OUT) $(call option,workers,WORKERS) \
 	  $(call option,scheduler,SCHEDULER) $(call option,tls-ca,TLS_CA) $(call option,tls-cert,TLS_CERT) \
@@ -115,49 +115,57 @@ dataset: $(ready)  ## build a dataset: SPEC, FORMAT, MIDI, CLIPS, OUT, ...
 	  $(call switch,accept-device,ACCEPT_DEVICE)
 
 lakh: $(ready)  ## download the Lakh MIDI dataset and check it: MATCHED, OUT, URL
-	@$(python) -m pipeline lakh $(call switch,matched,MATCHED) $(call option,out,OUT) $(call option,url,URL)
+	@$(python) -m pvt lakh $(call switch,matched,MATCHED) $(call option,out,OUT) $(call option,url,URL)
 
 validate: $(ready)  ## read a dataset again and check everything: DATA, FORMAT
-	@$(python) -m pipeline validate $(call option,data,DATA) $(call option,format,FORMAT)
+	@$(python) -m pvt validate $(call option,data,DATA) $(call option,format,FORMAT)
 
 report: $(ready)  ## a page that shows a dataset and lets it be heard: DATA, OUT
-	@$(python) -m pipeline report $(call option,data,DATA) $(call option,out,OUT)
+	@$(python) -m pvt report $(call option,data,DATA) $(call option,out,OUT)
 
 train: $(ready)  ## train a model, building the sample dataset if there is none: PARADIGM, FORMAT, CONFIG, STEPS, ...
 	@format=$$($(python) -m training format "$(PARADIGM)" $(FORMAT)) && \
 	  { $(call sample_data,$$format); } && \
-	  $(python) -m training train --paradigm "$(PARADIGM)" --format "$$format" $(call option,data,DATA) \
+	  $(python) -m pvt train --paradigm "$(PARADIGM)" --format "$$format" $(call option,data,DATA) \
 	  $(call option,config,CONFIG) $(call option,steps,STEPS) $(call option,run,RUN) $(call option,gpus,GPUS) \
 	  $(call option,device,DEVICE)
 
 sample: $(ready)  ## new clips that follow curves: CONTROLS or MIDI, RUN, CLIPS, SECONDS, GUIDANCE, ...
 	@controls="$(CONTROLS)"; if [ -n "$(MIDI)" ]; then \
 	  controls="$$(mktemp -d)/$$(basename "$(MIDI)").json"; \
-	  $(python) -m pipeline controls "$(MIDI)" --out "$$controls" $(call option,seconds,SECONDS); fi; \
-	  $(python) -m training sample $${controls:+--controls "$$controls"} $(which_run) $(how_to_sample) \
+	  $(python) -m pvt controls "$(MIDI)" --out "$$controls" $(call option,seconds,SECONDS); fi; \
+	  $(python) -m pvt sample $${controls:+--controls "$$controls"} $(which_run) $(how_to_sample) \
 	  $(call option,clips,CLIPS) $(call option,out,OUT)
+
+controls: $(ready)  ## convert the melody of a MIDI file to a curve file: MIDI, OUT, SECONDS
+	@test -n "$(MIDI)" || { echo "error: controls needs MIDI=, for example MIDI=song.mid" >&2; exit 2; }
+	@$(python) -m pvt controls "$(MIDI)" $(call option,out,OUT) $(call option,seconds,SECONDS)
 
 sweep: $(ready)  ## how sampling options move quality: RUN, VARY, CLIPS
 	@$(call sample_data,audio)
-	@$(python) -m training sweep $(which_run) $(how_to_sample) $(call option,data,DATA) $(call option,vary,VARY) \
+	@$(python) -m pvt sweep $(which_run) $(how_to_sample) $(call option,data,DATA) $(call option,vary,VARY) \
 	  $(call option,clips,CLIPS) $(call option,out,OUT)
 
 evaluate: $(ready)  ## distance to real audio, how curves are followed, time, size: RUN, CLIPS, PRESET
 	@$(call sample_data,audio)
-	@$(python) -m training evaluate $(which_run) $(how_to_sample) $(call option,data,DATA) \
+	@$(python) -m pvt evaluate $(which_run) $(how_to_sample) $(call option,data,DATA) \
 	  $(call option,preset,PRESET) $(call option,clips,CLIPS) $(call option,free,FREE) \
 	  $(call option,vggish,VGGISH) $(call option,out,OUT)
 
 demo: $(ready)  ## a page with the samples of several runs side by side: RUN, CONTROLS
 	@$(call sample_data,audio)
-	@$(python) -m training demo $(which_run) $(how_to_sample) $(call option,controls,CONTROLS) $(call option,out,OUT)
+	@$(python) -m pvt demo $(which_run) $(how_to_sample) $(call option,controls,CONTROLS) $(call option,out,OUT)
+
+export: $(ready)  ## write the weights of a run to one small file: RUN, OUT
+	@test -n "$(RUN)" || { echo "error: export needs RUN=, for example RUN=runs/edm-encodec-tiny" >&2; exit 2; }
+	@$(python) -m pvt export "$(RUN)" "$(or $(OUT),model.safetensors)"
 
 toys: $(ready)  ## the report's first experiments: swiss roll, digits, small codes
-	@$(python) -m training toys $(call option,out,OUT)
+	@$(python) -m pvt toys $(call option,out,OUT)
 
 codec: $(ready)  ## fit a codec of your own on PVT-audio: DATA, OUT
 	@$(call sample_data,audio)
-	@$(python) -m training codec fit $(call option,data,DATA) --out "$(or $(OUT),codec.safetensors)"
+	@$(python) -m pvt codec fit $(call option,data,DATA) --out "$(or $(OUT),codec.safetensors)"
 
 lint: $(ready)  ## ruff
 	$(python) -m ruff check .

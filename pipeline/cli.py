@@ -16,9 +16,9 @@ DEFAULT_OUT = "data"
 DEFAULT_FORMAT = "encodec"
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, prog: str = "python -m pipeline") -> int:
     """Run `python -m pipeline ...`; returns the exit status."""
-    parser = Parser(prog="python -m pipeline", description="From MIDI to shards of sound with exact controls.")
+    parser = Parser(prog=prog, description="From MIDI to shards of sound with exact controls.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_dataset(commands.add_parser("dataset", help="build a dataset"))
     _add_validate(commands.add_parser("validate", help="read a dataset again and check everything"))

@@ -11,9 +11,9 @@ from training.evaluation.commands import add_classifier, add_evaluate
 from training.sampling.commands import add_demo, add_sample, add_sweep
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, prog: str = "python -m training") -> int:
     """Run `python -m training ...`; returns the exit status."""
-    parser = Parser(prog="python -m training", description="From shards to diffusion models.")
+    parser = Parser(prog=prog, description="From shards to diffusion models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (summary, add) in COMMANDS.items():
         add(commands.add_parser(name, help=summary))

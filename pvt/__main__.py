@@ -1,0 +1,5 @@
+"""`python -m pvt`."""
+
+from pvt.cli import main
+
+raise SystemExit(main())

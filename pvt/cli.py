@@ -1,0 +1,47 @@
+"""Console script `pvt`: one verb for each task, passed to the command line of the package that implements it."""
+
+import sys
+from importlib import import_module
+
+from data_specs import __version__
+
+# Verb: package and summary; the package is imported when its verb is used, so that --help is fast.
+VERBS: dict[str, tuple[str, str]] = {
+    "dataset": ("pipeline", "build a dataset from MIDI files"),
+    "validate": ("pipeline", "verify checksums, shapes and values of a dataset"),
+    "report": ("pipeline", "write an HTML page about a dataset: counts, histograms, sounds"),
+    "controls": ("pipeline", "convert the melody of a MIDI file to a curve file"),
+    "lakh": ("pipeline", "download and verify the Lakh MIDI dataset"),
+    "doctor": ("pipeline", "check the installation"),
+    "train": ("training", "train a diffusion model on a dataset"),
+    "sample": ("training", "generate clips that follow curves"),
+    "sweep": ("training", "measure the effect of sampling options on quality"),
+    "evaluate": ("training", "measure FAD, control adherence, speed and size of models"),
+    "demo": ("training", "write an HTML page that compares samples of several models"),
+    "export": ("training", "write the weights of a run to one small file"),
+    "toys": ("training", "run the toy experiments: swiss roll, digits, small codes"),
+    "codec": ("training", "fit or train a codec"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `pvt VERB ...`; returns the exit status."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if arguments else 2
+    verb = arguments[0]
+    if verb == "--version":
+        print(__version__)
+        return 0
+    if verb not in VERBS:
+        print(f"error: {verb!r} is not a verb of pvt; choose from {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    status: int = import_module(f"{VERBS[verb][0]}.cli").main(arguments, prog="pvt")
+    return status
+
+
+def usage() -> str:
+    """Text of `pvt --help`."""
+    lines = [f"  {verb:10}{summary}" for verb, (_, summary) in VERBS.items()]
+    return "\n".join(["usage: pvt VERB [OPTIONS]", "", *lines, "", "`pvt VERB --help` lists the options of a verb."])
