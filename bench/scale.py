@@ -20,7 +20,7 @@ FACTORS = (1, 4, 16)
 def rows(context: Context) -> list[Row]:
     """Seconds a clip between 4x and 16x beside those between 1x and 4x, so that start-up falls out; largest memory."""
     planned = plan(context.scratch)  # index and plan are not measured
-    train, valid = (planned.count(split) // FACTORS[-1] for split in SPLITS)
+    train, valid = (planned.counts[split] // FACTORS[-1] for split in SPLITS)
     sizes = [Clips(train=factor * train, valid=factor * valid) for factor in FACTORS]
     seconds, memory = zip(*(built(context.scratch, size) for size in sizes), strict=True)
     clips = [size.train + size.valid for size in sizes]

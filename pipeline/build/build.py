@@ -144,7 +144,7 @@ def _job(request: Request, plan: Plan, rejects: Rejects, stored: Representation,
         for task in shard_tasks(
             name,
             split,
-            min(max(spec.clips_of(name, split), standing.get(split, 0)), plan.count(split)),
+            min(max(spec.clips_of(name, split), standing.get(split, 0)), plan.counts[split]),
             spec.format(name).shard_clips,
         )
     ]
@@ -169,7 +169,7 @@ def _check_siblings(request: Request, key: dict[str, Any]) -> None:
 def _check_enough(request: Request, jobs: Sequence[Job]) -> None:
     for job in jobs:
         for split in SPLITS:
-            asked, found = request.spec.clips_of(job.stored.name, split), job.plan.count(split)
+            asked, found = request.spec.clips_of(job.stored.name, split), job.plan.counts[split]
             # promise: run-stops-counts-unless
             if found < asked and not request.accept_fewer:
                 write_json(request.index / REJECTS, job.rejects.to_json())
@@ -204,7 +204,7 @@ def _asked(job: Job) -> dict[str, int]:
 
 
 def _print_plan(plan: Plan, rejects: Rejects, jobs: Sequence[Job], waiting: Sequence[Job], workers: int) -> None:
-    counts = ", ".join(f"{plan.count(split)} {split}" for split in SPLITS)
+    counts = ", ".join(f"{plan.counts[split]} {split}" for split in SPLITS)
     print(f"plan {plan.digest[:12]}: {counts} clips possible; {rejects.total} files, tracks and windows left out")
     for job in jobs:
         asked = _asked(job)

@@ -1,143 +1,123 @@
-"""From the bytes of a MIDI file to a song, fast where the file is sound and around the damage where it is not.
+"""Reading a MIDI file into a song, by symusic if the file is well-formed, else by the tolerant reader.
 
-`plain_midi` takes sound files, `smf` the others. Which of the two has read a file does not show in the song.
-
-A key has one state: where notes of one pitch overlap in a track, each sounds up to the next beginning or end of a note
-of that pitch, as on a synthesiser. Notes that neither end nor are struck again are left out, and so are notes of no
-length.
+Both readers give the same song. A key has one state: where notes of one pitch overlap within a part, each sounds until
+the next start or end of a note of that pitch, as on a synthesizer. Notes that are neither ended nor struck again are
+dropped, and so are notes of no length.
 """
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.midi.smf import Layout, RawTrack, layout, read_track
-from pipeline.midi.song import NEVER, Notes, Song, Track
-from pipeline.midi.symusic_reader import read_plain
-from pipeline.midi.tempo import Clock, FrameClock, TempoMap
+from pipeline.midi import smf, symusic_reader
+from pipeline.midi.song import NEVER, RawSong, Song, Track
 from pipeline.rejects import Rejected
 
 if TYPE_CHECKING:
     from data_specs.spec import Limits
 
+_TICK_BITS, _PART_BITS = 36, 20
+
 
 def read_song(content: bytes, limits: "Limits") -> Song:
-    """Read a MIDI file. The same bytes give the same song on every machine, and the same rejection.
+    """Read a MIDI file. Equal bytes give equal songs, or the same rejection, on every machine.
 
     Raises:
-        Rejected: it is no MIDI file, holds no notes, or is beyond a limit (bytes, events, notes, largest tick).
+        Rejected: not a MIDI file, no notes, or beyond a limit (bytes, events, notes, largest tick).
     """
     check_size(content, limits)
-    plan = layout(content)
-    if not plan.tracks:
-        raise Rejected("no tracks", "a header without track chunks")
-    return _read_fast(content, plan, limits) or _read_around_damage(content, plan, limits)
+    index = smf.index_chunks(content)
+    raw = symusic_reader.read_notes(content, index, limits) or smf.read_notes(content, index, limits)
+    return sounding_song(raw, limits)
 
 
 def check_size(content: bytes, limits: "Limits") -> None:
-    """Raise Rejected if the file is larger than a MIDI file may be."""
+    """Raise Rejected if the file exceeds the limit on its size."""
     if len(content) > limits.file_bytes:
         raise Rejected("file too large", f"{len(content)} bytes, at most {limits.file_bytes}")
 
 
-def _read_fast(content: bytes, plan: Layout, limits: "Limits") -> Song | None:
-    tracks = read_plain(content, plan, limits)
-    return None if tracks is None else _song(tracks, limits, ())
+def sounding_song(raw: RawSong, limits: "Limits") -> Song:
+    """Let the notes of each part sound, sort them and convert ticks to seconds.
 
-
-def _read_around_damage(content: bytes, plan: Layout, limits: "Limits") -> Song:
-    mended = set(plan.mended)
-    left = limits.events
-    raw = []
-    for begin, end in plan.tracks:
-        raw.append(read_track(content[begin:end], left, mended))
-        left -= raw[-1].events
-    clocks = _clocks(plan, raw)
-    tracks = [(notes, clock) for track, clock in zip(raw, clocks, strict=True) for notes in _instruments(track)]
-    return _song(tracks, limits, tuple(sorted(mended)))
-
-
-def _clocks(plan: Layout, tracks: list[RawTrack]) -> list[Clock]:
-    """The clock of each track: one for all, but in format 2, where every track is a piece of its own."""
-    if plan.tick_s is not None:
-        return [FrameClock(plan.tick_s)] * len(tracks)
-    if plan.format == 2:
-        return [TempoMap(track.tempos, plan.ticks_per_quarter) for track in tracks]
-    return [TempoMap([tempo for track in tracks for tempo in track.tempos], plan.ticks_per_quarter)] * len(tracks)
-
-
-def _instruments(track: RawTrack) -> list[Notes]:
-    """The notes of a track chunk by (channel, program), in this order."""
-    if not track.notes:
-        return []
-    notes = np.array(track.notes, dtype=np.int64)
-    owner = notes[:, 2] * 128 + notes[:, 3]
-    parts = []
-    for key in np.unique(owner).tolist():
-        start, end, _, _, pitch, velocity = notes[owner == key].T
-        parts.append(Notes(key % 128, key // 128 == 9, track.name, start, end, pitch, velocity))
-    return parts
-
-
-def _song(tracks: list[tuple[Notes, Clock]], limits: "Limits", mended: tuple[str, ...]) -> Song:
-    """Let the notes sound, convert to seconds; check what the limits say about notes."""
-    kept = [(_sounding(notes), clock) for notes, clock in tracks]
-    kept = [(notes, clock) for notes, clock in kept if len(notes.pitch)]
-    count = sum(len(notes.pitch) for notes, _ in kept)
+    Raises:
+        Rejected: no notes, or beyond a limit on notes or ticks.
+    """
+    raw = _until_next_edge(raw)
+    count = len(raw.part)
     if not count:
         raise Rejected("no notes", "no track has a note that begins and ends")
     # promise: rejected-size-first-same
     if count > limits.notes:
         raise Rejected("too many notes", f"{count}, at most {limits.notes}")
-    largest = max(int(notes.end_tick.max()) for notes, _ in kept)
+    largest = int(raw.end_tick.max())
     if largest > limits.largest_tick:
         raise Rejected("ticks too large", f"a note ends at tick {largest}, at most {limits.largest_tick}")
-    made = tuple(_track(index, notes, clock) for index, (notes, clock) in enumerate(kept))
-    return Song(made, max(float(track.end_s.max()) for track in made), mended)
+    start_s, end_s = _seconds(raw, raw.start_tick), _seconds(raw, raw.end_tick)
+    pitch, velocity = raw.pitch.astype(np.int16), raw.velocity.astype(np.int16)
+    present, first = np.unique(raw.part, return_index=True)
+    tracks = []
+    for index, (part, start, stop) in enumerate(
+        zip(present.tolist(), first.tolist(), [*first[1:].tolist(), count], strict=True)
+    ):
+        rows = slice(start, stop)
+        about = raw.parts[part]
+        tracks.append(
+            Track(
+                index,
+                about.program,
+                about.is_drum,
+                about.name,
+                raw.start_tick[rows],
+                raw.end_tick[rows],
+                start_s[rows],
+                end_s[rows],
+                pitch[rows],
+                velocity[rows],
+            )
+        )
+    return Song(tuple(tracks), float(end_s.max()), raw.repaired)
 
 
-def _sounding(notes: Notes) -> Notes:
-    """Notes as they sound, sorted: each up to the next tick at which one of its pitch begins or ends.
-
-    Notes of no length count for nothing; those with no such tick are left out.
-    """
-    pitch, start, end = notes.pitch, notes.start_tick, notes.end_tick
+def _until_next_edge(raw: RawSong) -> RawSong:
+    """End each note at the next tick at which a note of its part and pitch starts or ends; sort by part and tick."""
+    part, start, end, pitch = raw.part, raw.start_tick, raw.end_tick, raw.pitch
+    if len(start) and max(int(start.max()), int(end.max())) >> _TICK_BITS or len(raw.parts) >> _PART_BITS:
+        raise Rejected("ticks too large", f"a note starts or ends beyond tick 2^{_TICK_BITS}")
     kept = start != end
-    base = np.int64(1) << 52  # above any tick, so that (pitch, tick) is one number
-    edges = np.concatenate([pitch[kept] * base + start[kept], (pitch * base + end)[kept & (end != NEVER)]])
+    key = (part << 7 | pitch) << _TICK_BITS  # (part, pitch, tick) as one number
+    edges = np.concatenate([(key + start)[kept], (key + end)[kept & (end != NEVER)]])
     edges.sort()
-    after = np.searchsorted(edges, pitch * base + start, side="right")
-    edges = np.append(edges, base * 128)
-    end = edges[after] - pitch * base
-    order = np.lexsort((notes.velocity, end, pitch, start))
-    order = order[(kept & (end < base))[order]]
-    return Notes(*notes[:3], start[order], end[order], pitch[order], notes.velocity[order])
-
-
-def _track(index: int, notes: Notes, clock: Clock) -> Track:
-    return Track(
-        index=index,
-        program=int(notes.program),
-        is_drum=bool(notes.is_drum),
-        name=notes.name,
-        start_tick=notes.start_tick,
-        end_tick=notes.end_tick,
-        start_s=clock(notes.start_tick),
-        end_s=clock(notes.end_tick),
-        pitch=notes.pitch.astype(np.int16),
-        velocity=notes.velocity.astype(np.int16),
+    after = np.searchsorted(edges, key + start, side="right")
+    end = np.append(edges, np.iinfo(np.int64).max)[after] - key
+    kept &= end >> _TICK_BITS == 0  # else the next edge is another key's
+    order = np.lexsort((end << 7 | raw.velocity, (part << _TICK_BITS | start) << 7 | pitch))
+    order = order[kept[order]]
+    return raw._replace(
+        part=part[order], start_tick=start[order], end_tick=end[order], pitch=pitch[order], velocity=raw.velocity[order]
     )
 
 
+def _seconds(raw: RawSong, ticks: np.ndarray) -> np.ndarray:
+    """Convert ticks [n] to seconds, float64 [n], by the clock of each note's part."""
+    if len(raw.clocks) == 1:
+        return raw.clocks[0](ticks)
+    clock_of = np.array([part.clock for part in raw.parts])[raw.part]
+    seconds = np.empty(len(ticks))
+    for row in np.unique(clock_of).tolist():
+        seconds[clock_of == row] = raw.clocks[row](ticks[clock_of == row])
+    return seconds
+
+
 def read_packed(content: bytes, limits: dict[str, Any]) -> bytes:
-    """`read_song` for a child process: limits as JSON, the song packed."""
+    """Read a song in a child process: limits as JSON, the song packed."""
     from data_specs.spec import Limits
 
     return read_song(content, Limits(**limits)).pack()
 
 
 class SandboxedReader:
-    """`read_song` in a child process that is replaced when a file makes it hang, swell or die."""
+    """`read_song` in a child process that is replaced if a file makes it hang, exhaust memory or crash."""
 
     def __init__(self, limits: "Limits") -> None:
         from pipeline.sandbox import Sandbox
@@ -154,14 +134,14 @@ class SandboxedReader:
         """Read a MIDI file.
 
         Raises:
-            Rejected: as `read_song`, or `timeout`, `memory` or `crash` where the net had to catch it, twice.
+            Rejected: as `read_song`, or `timeout`, `memory` or `crash` if the child failed twice.
         """
         check_size(content, self.limits)
         packed = self._sandbox.call(content)
         try:
             return Song.unpack(packed)
         except ValueError as error:
-            raise Rejected("crash", f"the reader's answer is {error}") from error
+            raise Rejected("crash", f"the child returned {error}") from error
 
     def close(self) -> None:
         """End the child process."""

@@ -1,27 +1,29 @@
-"""Standard MIDI Files, byte by byte, read around damage.
+"""Tolerant reading of Standard MIDI Files: damage is bypassed at the smallest cost in notes.
 
-This is the definition of what a file says; `midi` reads sound files by a compiled reader that gives the same
-notes. The rules, where the standard (MIDI Manufacturers Association, "Standard MIDI Files 1.0") or practice leaves a
-choice:
+This module defines what a file contains; `pipeline.midi.symusic_reader` gives the same notes for well-formed files.
+Conventions where the standard (MIDI Manufacturers Association, "Standard MIDI Files 1.0") or practice leaves a choice:
 
-- A note belongs to the track chunk, channel and program in force when it begins. Each note-off is paired with the
-  oldest note still waiting on its channel and pitch. How long notes of one pitch sound that overlap is not decided
-  here but in `pipeline.midi.reader`.
-- Running status outlives meta, system exclusive and real-time events; the other system messages end it. None but the
-  first two should be in a file: they are stepped over.
-- Damage costs as little as possible: a velocity above 127 is taken as 127, an event with a pitch above 127 is left
-  out, a track with no end, cut short or going astray keeps the notes before that place, and a chunk whose length leads
-  to no chunk ends where the next track begins.
+- A note belongs to the track chunk, channel and program in force at its start. A note-off ends the oldest open note of
+  its channel and pitch. `pipeline.midi.reader` decides how long overlapping notes of one pitch sound.
+- Running status continues after meta, system exclusive and real-time events; other system messages cancel it. Only the
+  first two belong in a file, the others are skipped.
+- A velocity above 127 is read as 127, an event with a pitch above 127 is skipped. A track that is cut short or invalid
+  from some point keeps the notes before it. A chunk whose length leads to no chunk ends where the next track begins.
 """
 
 import struct
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
-from pipeline.midi.song import NEVER
+import numpy as np
+
+from pipeline.midi.song import NEVER, FrameClock, Part, RawSong, TempoMap
 from pipeline.rejects import Rejected
+
+if TYPE_CHECKING:
+    from data_specs.spec import Limits
 
 _HEADER = struct.Struct(">4sIHHH")
 _CHUNK = struct.Struct(">4sI")
@@ -33,63 +35,47 @@ _SYSTEM_DATA = {0xF1: 1, 0xF2: 2, 0xF3: 1}
 _UNDEFINED = (0xF4, 0xF5, 0xF9, 0xFD)
 
 
-class RawNote(NamedTuple):
-    """A note with its own note-off's tick, or NEVER."""
-
-    start_tick: int
-    end_tick: int
-    channel: int
-    program: int
-    pitch: int
-    velocity: int
-
-
-@dataclass
-class RawTrack:
-    """One track chunk: `tempos` are (tick, microseconds a quarter note) in file order."""
-
-    notes: list[RawNote] = field(default_factory=list)
-    tempos: list[tuple[int, int]] = field(default_factory=list)
-    name: str = ""
-    events: int = 0
-
-
 @dataclass(frozen=True)
-class Layout:
-    """Where things are in a file. `tracks` are the (begin, end) of the track chunks' contents, at most as many as the
-    header announces; `tick_s` is the length of a tick in seconds where the division is SMPTE's, else None."""
+class SmfIndex:
+    """Header fields and chunk positions of a file.
+
+    `tracks` are (begin, end) of the contents of the track chunks, at most as many as the header announces. `tick_s` is
+    the length of a tick in seconds under an SMPTE division, else None.
+    """
 
     format: int
     ticks_per_quarter: int
     tick_s: Fraction | None
     tracks: tuple[tuple[int, int], ...]
-    mended: frozenset[str]
+    repaired: frozenset[str]
 
 
-def layout(content: bytes) -> Layout:
-    """The header and the chunks of a file.
+def index_chunks(content: bytes) -> SmfIndex:
+    """Locate the header and the track chunks of a file.
 
     Raises:
-        Rejected: it is empty, of another kind, or its division of time means nothing.
+        Rejected: the file is empty, of another type, has an invalid time division or no track chunk.
     """
     begin = _header_offset(content)
-    mended = {"header"} if begin else set()
+    repaired = {"header"} if begin else set()
     if len(content) < begin + _HEADER.size:
         raise Rejected("damaged header", f"the file ends after {len(content) - begin} bytes")
     _, length, form, announced, division = _HEADER.unpack_from(content, begin)
     if length != 6 or form > 2 or not announced:
-        mended.add("header")
+        repaired.add("header")
     quarter, tick_s = _division(division)
     position = begin + 8 + (length if 6 <= length <= 64 else 6)
     spans: list[tuple[int, int]] = []
     while len(spans) < (announced or 0xFFFF):
-        span, position, sound = _next_track(content, position)
-        if not sound:
-            mended.add("chunk length")
+        span, position, valid = _next_track(content, position)
+        if not valid:
+            repaired.add("chunk length")
         if span is None:  # fewer than announced: common, and nothing is lost
             break
         spans.append(span)
-    return Layout(form, quarter, tick_s, tuple(spans), frozenset(mended))
+    if not spans:
+        raise Rejected("no tracks", "a header without track chunks")
+    return SmfIndex(form, quarter, tick_s, tuple(spans), frozenset(repaired))
 
 
 def _header_offset(content: bytes) -> int:
@@ -108,7 +94,7 @@ def _header_offset(content: bytes) -> int:
 
 
 def _division(division: int) -> tuple[int, Fraction | None]:
-    """Ticks of a quarter note, or the seconds of a tick where the division counts SMPTE frames."""
+    """Return ticks per quarter note, or 0 and seconds per tick if the division counts SMPTE frames."""
     if not division & 0x8000:
         if not division:
             raise Rejected("division of time", "a quarter note of 0 ticks")
@@ -120,24 +106,24 @@ def _division(division: int) -> tuple[int, Fraction | None]:
 
 
 def _next_track(content: bytes, position: int) -> tuple[tuple[int, int] | None, int, bool]:
-    """The next track chunk's content, where to go on, and whether all lengths on the way made sense."""
-    sound = True
+    """Return the next track chunk's content, the position behind it and whether all chunk lengths were valid."""
+    valid = True
     while True:
         if not _is_chunk(content, position):
-            sound = sound and position >= len(content)
+            valid = valid and position >= len(content)
             position = content.find(b"MTrk", position)
             if position < 0 or len(content) < position + 8:
-                return None, len(content), sound
+                return None, len(content), valid
         tag, length = _CHUNK.unpack_from(content, position)
         begin, end = position + 8, position + 8 + length
         if not (end == len(content) or _is_chunk(content, end)):
-            # Either something trails the last track, or the length is wrong: then the next track's tag ends this one.
+            # Trailing bytes after the last track, or a wrong length: then the next track's tag ends this one.
             following = content.find(b"MTrk", begin)
             if end > len(content) or following >= 0:
-                sound = False
+                valid = False
                 end = following if following >= 0 else len(content)
         if tag == b"MTrk":
-            return (begin, end), end, sound
+            return (begin, end), end, valid
         position = end
 
 
@@ -146,61 +132,92 @@ def _is_chunk(content: bytes, position: int) -> bool:
     return len(content) >= position + 8 and tag.isalnum() and tag.isascii()
 
 
-def read_track(content: bytes, largest_events: int, mended: set[str]) -> RawTrack:
-    """Read the content of one track chunk; kinds of damage met on the way are added to `mended`.
+def read_notes(content: bytes, index: SmfIndex, limits: "Limits") -> RawSong:
+    """Read the notes of all tracks, bypassing damage.
 
     Raises:
-        Rejected: it has more than `largest_events` events.
+        Rejected: the file has more than `limits.events` events.
     """
-    track = RawTrack()
-    try:
-        _read_events(content, track, largest_events, mended)
-    except IndexError:
-        mended.add("track cut short")
-    return track
+    reader = _EventReader(limits.events, set(index.repaired))
+    for begin, end in index.tracks:
+        reader.read_track(content[begin:end])
+    columns = np.array(reader.notes, np.int64).reshape(-1, 7).T
+    chunk, channel, program, start, end_tick, pitch, velocity = columns
+    owners, part = np.unique((chunk * 16 + channel) * 128 + program, return_inverse=True)
+    clocks = _clocks(index, reader.tempos)
+    parts = [
+        Part(owner % 128, owner // 128 % 16 == 9, reader.names[owner // 2048], owner // 2048 if len(clocks) > 1 else 0)
+        for owner in owners.tolist()
+    ]
+    return RawSong(parts, clocks, part, start, end_tick, pitch, velocity, tuple(sorted(reader.repaired)))
 
 
-def _read_events(data: bytes, track: RawTrack, largest_events: int, mended: set[str]) -> None:
-    """Walk over the events up to the end of the track; IndexError where the data end within an event."""
-    position, tick, status, events = 0, 0, 0, 0
-    programs = [0] * 16
-    pending: dict[int, deque[list[int]]] = {}  # (channel, pitch) -> open notes, oldest first
-    begun: list[list[int]] = []  # notes in the order of their beginning
-    try:
+def _clocks(index: SmfIndex, tempos: list[list[tuple[int, int]]]) -> list[TempoMap | FrameClock]:
+    """Return the clock of all tracks, or in format 2, whose tracks are independent pieces, one for each track."""
+    if index.tick_s is not None:
+        return [FrameClock(index.tick_s)]
+    if index.format == 2:
+        return [TempoMap(of_track, index.ticks_per_quarter) for of_track in tempos]
+    return [TempoMap([tempo for of_track in tempos for tempo in of_track], index.ticks_per_quarter)]
+
+
+class _EventReader:
+    """Collects what the events of a file's tracks contain.
+
+    Attributes:
+        notes: [chunk, channel, program, start tick, end tick or NEVER, pitch, velocity] in the order of their starts.
+        names, tempos: track name and (tick, microseconds per quarter note) of each chunk.
+        repaired: kinds of damage found so far.
+    """
+
+    def __init__(self, most_events: int, repaired: set[str]) -> None:
+        self.events_left = most_events
+        self.most_events = most_events
+        self.repaired = repaired
+        self.notes: list[list[int]] = []
+        self.names: list[str] = []
+        self.tempos: list[list[tuple[int, int]]] = []
+
+    def read_track(self, data: bytes) -> None:
+        """Read the content of the next track chunk."""
+        self.names.append("")
+        self.tempos.append([])
+        try:
+            self._read_events(data)
+        except IndexError:
+            self.repaired.add("track cut short")
+
+    def _read_events(self, data: bytes) -> None:
+        """Read events up to the end of the track; IndexError if the data end within an event."""
+        chunk = len(self.names) - 1
+        position, tick, status = 0, 0, 0
+        programs = [0] * 16
+        pending: dict[int, deque[list[int]]] = {}  # (channel, pitch) -> open notes, oldest first
         while position < len(data):
             byte = data[position]
-            if byte < 0x80:  # most delta times; a call for each would cost a third of the time
+            if byte < 0x80:  # most delta times; calling variable_length for each would cost a third of the time
                 tick += byte
                 position += 1
             else:
                 delta, position = variable_length(data, position)
                 tick += delta
             byte = data[position]
-            events += 1
-            if events > largest_events:
-                raise Rejected("too many events", f"more than {largest_events}")
-            if byte == 0xFF:
-                kind = data[position + 1]
-                if kind == 0x2F:
-                    return
-                length, position = variable_length(data, position + 2)
-                if position + length > len(data):
-                    raise IndexError
-                if kind == 0x51 and length >= 3:
-                    track.tempos.append((tick, int.from_bytes(data[position : position + 3])))
-                elif kind == 0x03:
-                    track.name = _text(data[position : position + length])
-                position += length
-                continue
-            if byte in (0xF0, 0xF7):
-                length, position = variable_length(data, position + 1)
-                if position + length > len(data):
-                    raise IndexError
-                position += length
-                continue
-            if byte >= 0xF1:
+            self.events_left -= 1
+            if self.events_left < 0:
+                raise Rejected("too many events", f"more than {self.most_events}")
+            if byte >= 0xF0:
+                if byte in (0xF0, 0xF7, 0xFF):
+                    kind = data[position + 1] if byte == 0xFF else None
+                    if kind == 0x2F:
+                        return
+                    length, position = variable_length(data, position + (2 if byte == 0xFF else 1))
+                    if position + length > len(data):
+                        raise IndexError
+                    self._read_text_event(kind, tick, data[position : position + length])
+                    position += length
+                    continue
                 if byte in _UNDEFINED:
-                    mended.add("undefined status")
+                    self.repaired.add("undefined status")
                 position += 1 + _SYSTEM_DATA.get(byte, 0)
                 if byte < 0xF8:
                     status = 0
@@ -209,14 +226,14 @@ def _read_events(data: bytes, track: RawTrack, largest_events: int, mended: set[
                 status = byte
                 position += 1
             elif not status:
-                mended.add("event without status")
+                self.repaired.add("event without status")
                 return
             channel = status & 0x0F
             if status & 0xE0 == 0xC0:  # program change and channel pressure: one data byte
                 if status < 0xD0:
                     programs[channel] = min(data[position], 127)
                     if data[position] > 127:
-                        mended.add("data byte")
+                        self.repaired.add("data byte")
                 position += 1
                 continue
             pitch, velocity = data[position], data[position + 1]
@@ -224,25 +241,29 @@ def _read_events(data: bytes, track: RawTrack, largest_events: int, mended: set[
             if status >= 0xA0:
                 continue
             if velocity > 127:
-                mended.add("data byte")
+                self.repaired.add("data byte")
                 velocity = 127
             if pitch > 127:
-                mended.add("data byte")
+                self.repaired.add("data byte")
                 continue
             key = channel << 7 | pitch
             if status >= 0x90 and velocity:
-                note = [tick, NEVER, channel, programs[channel], pitch, velocity]
-                begun.append(note)
+                note = [chunk, channel, programs[channel], tick, NEVER, pitch, velocity]
+                self.notes.append(note)
                 pending.setdefault(key, deque()).append(note)
             elif waiting := pending.get(key):
-                waiting.popleft()[1] = tick
-    finally:
-        track.events = events
-        track.notes = [RawNote(*note) for note in begun]
+                waiting.popleft()[4] = tick
+
+    def _read_text_event(self, kind: int | None, tick: int, data: bytes) -> None:
+        """Read a meta event of `kind`, or a system exclusive event (None)."""
+        if kind == 0x51 and len(data) >= 3:
+            self.tempos[-1].append((tick, int.from_bytes(data[:3])))
+        elif kind == 0x03:
+            self.names[-1] = _text(data)
 
 
 def variable_length(data: bytes, position: int) -> tuple[int, int]:
-    """A variable-length quantity of at most four bytes, and the position behind it."""
+    """Return a variable-length quantity of at most four bytes and the position behind it."""
     byte = data[position]
     value = byte & 0x7F
     position += 1

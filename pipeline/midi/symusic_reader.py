@@ -1,9 +1,8 @@
-"""Sound MIDI files, read by symusic.
+"""Fast reading of well-formed MIDI files by symusic.
 
-A compiled reader in half a millisecond, but one that misreads what is unusual: its ticks wrap at 32 bits, it takes an
-F7 event for a single byte and a system event for a running status, it reads past the end of a short tempo event, and
-it drops notes without a note-off. So it is given only files that follow the standard's grammar to the letter, and its
-answer is taken only where nothing is lost in it. There it says what `pipeline.midi.smf` would have said.
+symusic wraps ticks at 32 bits, takes an F7 event for a single byte and a system event for a running status, reads past
+the end of a short tempo event and drops notes without a note-off. Therefore it only receives files that follow the
+standard's grammar to the letter, and only complete results are used: `pipeline.midi.smf` gives the same notes.
 """
 
 import re
@@ -12,21 +11,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.midi.smf import Layout, variable_length
-from pipeline.midi.song import NEVER, Notes
-from pipeline.midi.tempo import Clock, TempoMap
+from pipeline.midi.smf import SmfIndex, variable_length
+from pipeline.midi.song import Part, RawSong, TempoMap
 
 if TYPE_CHECKING:
     from data_specs.spec import Limits
 
 _SMALLEST_EVENT = 2  # bytes: a delta time and a data byte under running status
-# symusic drops notes without a note-off unseen. So each track is given note-offs behind its end, so late that no note
-# of its own can end there: empty text events at the largest delta times, then note-offs, and one tick on, once more.
-_LATE_TICKS, _LATE = 4 * (2**28 - 1), 3 * b"\xff\xff\xff\x7f\xff\x01\x00" + b"\xff\xff\xff\x7f"
+# Every track gets note-offs behind its end: a note that ends there has no note-off of its own.
+_LATE_TICK, _LATE = 4 * (2**28 - 1), 3 * b"\xff\xff\xff\x7f\xff\x01\x00" + b"\xff\xff\xff\x7f"
 _NOTE_OFFS = tuple(bytes([0x80 | channel]) + b"\x00".join(bytes([p, 0]) for p in range(128)) for channel in range(16))
-_ROUNDS = 3  # as many notes of one key may be found to have no end before the file is left to the other reader
 _END_OF_TRACK = b"\x00\xff\x2f\x00"
-# A sound track by the grammar of the standard: delta times of at most four bytes, channel events with their runs.
+# The standard's grammar: delta times of at most four bytes, channel events with their runs.
 _DELTA = rb"[\x80-\xff]{0,3}+[\x00-\x7f]"
 _CHANNEL_EVENTS = re.compile(
     rb"(?:%(delta)b[\x80-\xbf\xe0-\xef][\x00-\x7f]{2}(?:%(delta)b[\x00-\x7f]{2})*+"
@@ -35,20 +31,23 @@ _CHANNEL_EVENTS = re.compile(
 _OTHER_EVENT = re.compile(_DELTA + rb"(?:\xff([\x00-\x7f])|\xf0)")
 
 
-def read_plain(content: bytes, plan: Layout, limits: "Limits") -> list[tuple[Notes, Clock]] | None:
-    """The notes of each track as symusic reads them; None where it must not or will not read the file, or where
-    something would be lost: notes without a note-off, the order of tempo events, a name that is not UTF-8."""
-    plain = _plain_events(content, plan, limits)
-    if plain is None:
+def read_notes(content: bytes, index: SmfIndex, limits: "Limits") -> RawSong | None:
+    """Read the notes of a well-formed file.
+
+    Returns:
+        None if the file is unusual or damaged, or if the result would be incomplete: notes without a note-off, several
+        tempos at one tick, a track name that is not UTF-8.
+    """
+    tracks = _plain_tracks(content, index, limits)
+    if tracks is None:
         return None
     import symusic
 
-    file = _for_symusic(plain, plan)
     try:
-        score = symusic.Score.from_midi(file)
+        score = symusic.Score.from_midi(_with_late_note_offs(tracks, index))
     except MemoryError:
         raise
-    except Exception:  # it raises several types, none of its own
+    except Exception:  # symusic raises several types, none of its own
         return None
     if any("\ufffd" in track.name for track in score.tracks):  # not UTF-8
         return None
@@ -56,33 +55,27 @@ def read_plain(content: bytes, plan: Layout, limits: "Limits") -> list[tuple[Not
     events = np.stack([tempos["time"], tempos["mspq"]], axis=1).astype(np.int64)
     if ((np.diff(events[:, 0]) == 0) & (np.diff(events[:, 1]) != 0)).any():
         return None
-    clock = TempoMap(events, plan.ticks_per_quarter)
-    tracks: list[tuple[Notes, Clock]] = []
-    late_ticks: set[int] = set()
-    for track in score.tracks:
-        columns = {key: column.astype(np.int64) for key, column in track.notes.numpy().items()}
-        ends = columns["time"] + columns["duration"]
-        late = ends >= _LATE_TICKS
-        late_ticks.update(ends[late].tolist())
-        ends[late] = NEVER
-        notes = Notes(
-            track.program, track.is_drum, track.name, columns["time"], ends, columns["pitch"], columns["velocity"]
-        )
-        tracks.append((notes, clock))
-    if any(tick + 1 in late_ticks for tick in late_ticks):  # the last round found notes: there may be more
+    notes = [track.notes.numpy() for track in score.tracks]
+    start, length, pitch, velocity = (
+        np.concatenate([np.zeros(0, np.int64), *(columns[name] for columns in notes)])
+        for name in ("time", "duration", "pitch", "velocity")
+    )
+    if (start + length >= _LATE_TICK).any():
         return None
-    return tracks
+    part = np.repeat(np.arange(len(notes)), [len(columns["time"]) for columns in notes])
+    parts = [Part(track.program, track.is_drum, track.name, 0) for track in score.tracks]
+    clock = TempoMap(events, index.ticks_per_quarter)
+    return RawSong(parts, [clock], part, start, start + length, pitch, velocity)
 
 
-def _plain_events(content: bytes, plan: Layout, limits: "Limits") -> list[bytes] | None:
-    """The events of each track without its end, if symusic can be relied on: there is nothing odd in the file, and its
-    size alone keeps it within the limits. Else None."""
-    if plan.format > 1 or plan.tick_s is not None or plan.mended or limits.largest_tick >= _LATE_TICKS:
+def _plain_tracks(content: bytes, index: SmfIndex, limits: "Limits") -> list[bytes] | None:
+    """Return the events of each track without its end; None if the file is unusual or may exceed the limits."""
+    if index.format > 1 or index.tick_s is not None or index.repaired or limits.largest_tick >= _LATE_TICK:
         return None
-    if sum(end - begin for begin, end in plan.tracks) > _SMALLEST_EVENT * limits.events or not _ticks_fit(content):
+    if sum(end - begin for begin, end in index.tracks) > _SMALLEST_EVENT * limits.events or not _ticks_fit(content):
         return None
     tracks = []
-    for begin, end in plan.tracks:
+    for begin, end in index.tracks:
         stop = _end_of_events(content, begin, end)
         if stop is None:
             return None
@@ -91,9 +84,9 @@ def _plain_events(content: bytes, plan: Layout, limits: "Limits") -> list[bytes]
 
 
 def _ticks_fit(content: bytes) -> bool:
-    """Whether no tick can reach `_LATE_TICKS`, which leaves as many again before they wrap.
+    """Whether no tick can reach `_LATE_TICK`, which leaves as many again before they wrap.
 
-    The bound adds up all bytes below 128, each with the bytes above 127 before it, as if each ended a delta time.
+    The bound sums all bytes below 128, each with the bytes above 127 before it, as if each ended a delta time.
     """
     array = np.frombuffer(content, np.uint8)
     value = (array & 0x7F).astype(np.int64)
@@ -102,17 +95,16 @@ def _ticks_fit(content: bytes) -> bool:
     for shift in (1, 2, 3):
         ends = ends[1:] & high[:-shift]
         bound += int(value[:-shift][ends].sum()) << (7 * shift)
-    return bound < _LATE_TICKS
+    return bound < _LATE_TICK
 
 
 def _end_of_events(content: bytes, begin: int, end: int) -> int | None:
-    """Where the events of a track chunk end (the position of its end-of-track event), if they follow the standard's
-    grammar: no other system events than exclusive ones, no running status across these and meta events, tempos of three
-    bytes. Else None."""
+    """Return the position of a chunk's end-of-track event, or None if its events do not follow the standard's grammar:
+    no system events but exclusive ones, no running status across these and meta events, tempos of three bytes."""
     position = begin
     while True:
         channel_events = _CHANNEL_EVENTS.match(content, position, end)
-        assert channel_events  # it may be empty
+        assert channel_events  # matches the empty string
         position = channel_events.end()
         if position == end:
             return end
@@ -130,17 +122,12 @@ def _end_of_events(content: bytes, begin: int, end: int) -> int | None:
             return None
 
 
-def _for_symusic(tracks: list[bytes], plan: Layout) -> bytes:
-    """A file of these tracks, each with late note-offs for the channels that may have notes."""
-    chunks = [struct.pack(">4sIHHH", b"MThd", 6, plan.format, len(tracks), plan.ticks_per_quarter)]
+def _with_late_note_offs(tracks: list[bytes], index: SmfIndex) -> bytes:
+    """Return a file of these tracks with late note-offs for every channel that may have notes."""
+    chunks = [struct.pack(">4sIHHH", b"MThd", 6, index.format, len(tracks), index.ticks_per_quarter)]
     for events in tracks:
-        once = b"\x00".join(_NOTE_OFFS[channel] for channel in range(16) if 0x90 | channel in events)
-        late = _LATE + once + (b"\x00" + once) * (_ROUNDS - 1) + b"\x01" + once if once else b""
-        chunks += [
-            b"MTrk",
-            struct.pack(">I", len(events) + len(late) + len(_END_OF_TRACK)),
-            events,
-            late,
-            _END_OF_TRACK,
-        ]
+        note_offs = [_NOTE_OFFS[channel] for channel in range(16) if 0x90 | channel in events]
+        late = _LATE + b"\x00".join(note_offs) if note_offs else b""
+        body = events + late + _END_OF_TRACK
+        chunks += [b"MTrk", struct.pack(">I", len(body)), body]
     return b"".join(chunks)

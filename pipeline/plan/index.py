@@ -1,29 +1,32 @@
-"""The index: every candidate window of a batch of MIDI files, with its notes, in one parquet file.
+"""The index: candidate windows of MIDI files with their notes, in parquet files called parts.
 
-A part is named by a digest of what it was made of (file contents and names, the spec's `clip` and `limits`, the version
-below), so one that stands need not be made again, and nothing after it opens a MIDI file. Which batch a file came in
-never matters to the plan: what is counted is kept song by song, and a song that lies in two parts counts once.
+A part is named by a digest of its inputs: file contents and names, the spec's `clip` and `limits`, and INDEX_VERSION.
+An existing part is reused, and nothing after the index opens a MIDI file. Rejections are counted per song and a song
+in several parts counts once, so the plan does not depend on how files were batched.
 
-Columns, one row a window, sorted by digest, track and tick: `song` (row of the song table in the file's metadata),
+Columns, one row per window, sorted by digest, track and tick: `song` (row of the song table in the file's metadata),
 `track`, `start_tick`, `fingerprint`, `repeat`, `fits` (bit c: may be shifted by c semitones), `notes` (int32 [n * 4]).
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from data_specs.errors import UserError
 from data_specs.io.files import atomic_write, value_digest
 from data_specs.spec import Clip, Spec
-from pipeline.melody.extraction import Fault, Window, melodies, windows
 from pipeline.melody.hashing import fingerprint, repeat_key
 from pipeline.melody.transposition import fitting_keys
-from pipeline.rejects import Rejected
+from pipeline.melody.windows import Window, song_windows
+from pipeline.rejects import Rejected, Rejects
 
 if TYPE_CHECKING:
     from pipeline.midi.song import Song
@@ -45,7 +48,7 @@ SCHEMA = pa.schema(
 
 @dataclass(slots=True)
 class IndexedSong:
-    """A file's entry in the song table: what it gave, and `rejects[reason] = [count, first example]`."""
+    """A file's entry in the song table; `rejects[reason]` is [count, first example]."""
 
     digest: str
     name: str
@@ -54,13 +57,13 @@ class IndexedSong:
     rejects: dict[str, list[Any]] = field(default_factory=dict)
 
     def reject(self, reason: str, where: str) -> None:
-        """Count one more under `reason`."""
+        """Count one rejection under `reason`."""
         self.rejects.setdefault(reason, [0, where])[0] += 1
 
 
 @dataclass(frozen=True)
 class IndexPart:
-    """A part that stands on disk, and its song table sorted by digest."""
+    """A part on disk and its song table, sorted by digest."""
 
     path: Path
     songs: tuple[IndexedSong, ...]
@@ -74,12 +77,12 @@ class IndexPart:
 def index_part(
     files: Iterable[tuple[str, bytes]], spec: Spec, folder: Path, reader: Callable[[bytes], "Song"]
 ) -> IndexPart:
-    """Write the candidate windows of `files`, or find that they stand.
+    """Write the candidate windows of `files`, or reuse an existing part.
 
     Args:
         files: (name, content), in any order. Files of equal content count once, under the first name in sorted order.
-        folder: where parts lie, OUT/index.
-        reader: content -> Song, raises Rejected for a file that gives none.
+        folder: the folder of parts, OUT/index.
+        reader: returns the song in a file's content or raises Rejected.
     """
     contents: dict[str, bytes] = {}
     names: dict[str, list[str]] = {}
@@ -89,8 +92,8 @@ def index_part(
         names.setdefault(digest, []).append(name)
     key = _part_key(spec, names)
     path = folder / f"part-{key[:32]}.parquet"
-    if (standing := read_part(path, key)) is not None:
-        return standing
+    if (existing := read_part(path, key)) is not None:
+        return existing
     songs: list[IndexedSong] = []
     found: list[list[Window]] = []
     for digest in sorted(contents):
@@ -109,15 +112,15 @@ def _part_key(spec: Spec, names: dict[str, list[str]]) -> str:
 
 
 def _song_windows(song: IndexedSong, content: bytes, clip: Clip, reader: Callable[[bytes], "Song"]) -> list[Window]:
-    """The windows of one file; what is left out is counted in `song`."""
+    """Return the windows of one file; rejections are counted in `song`."""
     try:
         read = reader(content)
     except Rejected as rejected:
         # promise: counted-under-named-reason
         song.reject(rejected.reason, rejected.detail)
         return []
-    found, faults = song_windows(read, clip)
-    for reason, where in faults:
+    found, rejections = song_windows(read, clip)
+    for reason, where in rejections:
         song.reject(reason, where)
     if not found:
         song.reject("no melody", f"{len(read.tracks)} tracks")
@@ -125,19 +128,8 @@ def _song_windows(song: IndexedSong, content: bytes, clip: Clip, reader: Callabl
     return found
 
 
-def song_windows(song: "Song", clip: Clip) -> tuple[list[Window], list[Fault]]:
-    """The candidate windows of a song in the order of track and tick, and all that was left out with its reason."""
-    lines, faults = melodies(song, clip)
-    found: list[Window] = []
-    for melody in lines:
-        good, bad = windows(melody, clip)
-        found += good
-        faults += bad
-    return sorted(found, key=lambda window: (window.track, window.start_tick)), faults
-
-
 def _table(found: Sequence[Sequence[Window]], clip: Clip) -> pa.Table:
-    """The rows of all windows, `found[song]` being those of one song."""
+    """Return the rows of all windows; `found[song]` are those of one song."""
     rows = [(song, window) for song, of_song in enumerate(found) for window in of_song]
     columns = [
         [song for song, _ in rows],
@@ -153,31 +145,121 @@ def _table(found: Sequence[Sequence[Window]], clip: Clip) -> pa.Table:
 
 def _write(path: Path, key: str, songs: Sequence[IndexedSong], table: pa.Table) -> None:
     entries = [asdict(song) for song in songs]
-    about = {"version": INDEX_VERSION, "key": key, "songs": entries, "check": value_digest(entries)}
-    table = table.replace_schema_metadata({METADATA_KEY: json.dumps(about, sort_keys=True)})
+    metadata = {"version": INDEX_VERSION, "key": key, "songs": entries, "check": value_digest(entries)}
+    table = table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
     with atomic_write(path) as file:
         pq.write_table(table, file, compression="zstd", write_page_checksum=True)
 
 
 def read_part(path: Path, key: str | None = None) -> IndexPart | None:
-    """The part at `path`; None if it is missing, damaged, of another version or (when given) of another key.
+    """Open the part at `path`; None if it is missing, damaged, of another version or (if given) of another key.
 
-    With `key`, all rows are read and their checksums compared: the caller can still make the part anew.
+    With `key`, all rows are read and their checksums compared: the caller is still able to rebuild the part.
     """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            about = json.loads(file.schema_arrow.metadata[METADATA_KEY])
-            songs = tuple(IndexedSong(**song) for song in about["songs"])
-            if about["version"] != INDEX_VERSION or not file.schema_arrow.equals(SCHEMA):
+            metadata = json.loads(file.schema_arrow.metadata[METADATA_KEY])
+            songs = tuple(IndexedSong(**song) for song in metadata["songs"])
+            if metadata["version"] != INDEX_VERSION or not file.schema_arrow.equals(SCHEMA):
                 return None
-            if about["check"] != value_digest(about["songs"]) or file.metadata.num_rows != sum(
+            if metadata["check"] != value_digest(metadata["songs"]) or file.metadata.num_rows != sum(
                 s.windows for s in songs
             ):
                 return None
             if key is not None:
-                if about["key"] != key:
+                if metadata["key"] != key:
                     return None
                 file.read()
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
-        return None  # whatever a damaged file raises, the answer is to make the part again
+        return None  # any error of a damaged file: rebuild the part
     return IndexPart(path, songs)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Windows of one part: `first` is the number of the first among all windows, `song` [n] rows of Candidates.songs."""
+
+    part: int
+    first: int
+    rows: NDArray[np.int64]
+    song: NDArray[np.int32]
+    columns: dict[str, NDArray[Any]]
+
+    @property
+    def window(self) -> slice:
+        """Numbers of the windows among all windows."""
+        return slice(self.first, self.first + len(self.rows))
+
+
+class SourceSong(NamedTuple):
+    """A song with candidate windows."""
+
+    digest: str
+    name: str
+
+
+class Candidates:
+    """The candidate windows of all parts, read by part and by column; a song in several parts is taken from one."""
+
+    def __init__(self, parts: Iterable[Path]) -> None:
+        self.paths = sorted(parts)
+        self._lookup: list[NDArray[np.int32]] = []  # per part: row in its song table -> row in `songs`, or -1
+        found: dict[str, tuple[IndexedSong, int, int]] = {}
+        for number, path in enumerate(self.paths):
+            part = read_part(path)
+            if part is None:
+                raise UserError(f"{path} is not a readable index part; delete it and repeat the command to rebuild it")
+            self._lookup.append(np.full(len(part.songs), -1, np.int32))
+            for row, song in enumerate(part.songs):
+                here = (song, number, row)
+                found[song.digest] = _merged(found[song.digest], here) if song.digest in found else here
+        self.rejects = Rejects()
+        self.songs: list[SourceSong] = []
+        self.windows = 0
+        for digest in sorted(found):
+            song, number, row = found[digest]
+            self._count_rejects(song)
+            if song.windows:
+                self._lookup[number][row] = len(self.songs)
+                self.songs.append(SourceSong(digest, song.name))
+                self.windows += song.windows
+
+    def _count_rejects(self, song: IndexedSong) -> None:
+        for reason, (count, where) in song.rejects.items():
+            self.rejects.add(reason, f"{song.name}: {where}" if where else song.name, count)
+        if song.copies > 1:
+            self.rejects.add("duplicate file", song.name, song.copies - 1)
+
+    def song_rows(self, part: int, rows: NDArray[np.integer]) -> NDArray[np.int32]:
+        """Map rows of a part's song table to rows of `songs`, -1 for a song without windows or taken from another part."""
+        return np.asarray(self._lookup[part][rows])
+
+    def blocks(self, *columns: str) -> Iterator[Block]:
+        """Iterate over the windows by part, with the given columns, in a fixed order."""
+        first = 0
+        for number, path in enumerate(self.paths):
+            table = read_columns(path, ["song", *columns])
+            song = self.song_rows(number, table["song"].to_numpy())
+            rows = np.flatnonzero(song >= 0)
+            block = Block(number, first, rows, song[rows], {name: table[name].to_numpy()[rows] for name in columns})
+            first += len(rows)
+            yield block
+
+
+def _merged(one: tuple[IndexedSong, int, int], other: tuple[IndexedSong, int, int]) -> tuple[IndexedSong, int, int]:
+    """Merge two entries of equal content; if reading timed out for one of them, the other is used."""
+    best = max(one, other, key=lambda entry: entry[0].windows)
+    name, copies = min(one[0].name, other[0].name), one[0].copies + other[0].copies
+    return replace(best[0], name=name, copies=copies), best[1], best[2]
+
+
+def read_columns(path: Path, columns: list[str]) -> pa.Table:
+    """Read columns of an index part and compare checksums.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    try:
+        return pq.read_table(path, columns=columns, use_threads=False, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} is missing or damaged ({error}); delete it and repeat the command to rebuild it") from error

@@ -1,8 +1,8 @@
-"""The one plan of a dataset: every clip it may have, in one order per split, stored whole.
+"""The plan: every clip a dataset may have, in one order per split.
 
-Formats take prefixes of it. A plan is a folder with `train.parquet`, `valid.parquet` (one row a clip: a window's notes
-as the song has them, and where they are from) and `plan.json`, which comes last. The clip at position p is played by
-instrument p mod (number of instruments): every prefix has equal shares.
+Formats take prefixes of it. A plan is a folder of `train.parquet`, `valid.parquet` (one row per clip: origin and notes
+of its window) and `plan.json`, which is written last. The clip at position p is played by instrument p mod (number of
+instruments), so instruments have equal shares in every prefix.
 """
 
 import json
@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 
 from data_specs.errors import UserError
 from data_specs.spec import SPLITS, Clip, Instrument, Modulation
-from pipeline.melody.extraction import Notes
 from pipeline.melody.hashing import clip_id
-from pipeline.melody.transposition import modulation, perform, with_modulation
+from pipeline.melody.transposition import modulation, transpose, with_modulation
+from pipeline.melody.windows import Notes
 
 PLAN_VERSION = 1
 SCHEMA = pa.schema(
@@ -37,7 +37,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class PlannedClip:
-    """One performance, the same for every format.
+    """One performance, shared by all formats.
 
     `notes` is int32 [n, 4]: onset, offset (samples at 24 kHz, multiples of 64), pitch, velocity as played.
     `instrument` is an index into the spec's instruments.
@@ -49,17 +49,17 @@ class PlannedClip:
     origin: dict[str, Any]
 
     def record(self) -> dict[str, Any]:
-        """The columns of clips.parquet that the plan decides."""
+        """Return the columns of clips.parquet that the plan decides."""
         return {"id": self.id, **self.origin}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan that stands in `path`. Small, and travels to workers by pickling; rows are read when asked for."""
+    """A finished plan in the folder `path`. Small enough to pickle to workers; rows are read on demand."""
 
     path: Path
     digest: str
-    counts: dict[str, int]  # clips that each split may have at most
+    counts: dict[str, int]  # planned clips of each split
     rejects: dict[str, Any]  # of the index and of the plan, Rejects.to_json
     sources: int  # songs with at least one candidate window
     seed: int
@@ -69,16 +69,16 @@ class Plan:
 
     @classmethod
     def open(cls, path: Path) -> "Plan":
-        """The plan in the folder `path`.
+        """Open the plan in the folder `path`.
 
         Raises:
-            UserError: there is none, or it is unreadable or of another version.
+            UserError: it is missing, unreadable or of another version.
         """
         try:
             about = json.loads((path / "plan.json").read_text(encoding="utf-8"))
             if about["version"] != PLAN_VERSION:
                 raise UserError(
-                    f"{path} is a plan of version {about['version']}, this program reads {PLAN_VERSION}; "
+                    f"{path} must be a plan of version {PLAN_VERSION}, got {about['version']}; "
                     "delete that folder and repeat the command that made it"
                 )
             return cls(
@@ -97,19 +97,15 @@ class Plan:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}/plan.json cannot be read ({error!r}); delete that folder and repeat") from error
 
-    def count(self, split: str) -> int:
-        """Number of clips that `split` may have at most."""
-        return self.counts[split]
-
     def clips(self, split: str, start: int, stop: int) -> list[PlannedClip]:
-        """The clips at positions `start` to `stop` (exclusive) of `split`.
+        """Return the clips at positions `start` to `stop` (exclusive) of `split`.
 
         Raises:
             IndexError: the plan has fewer.
             UserError: the file is damaged.
         """
-        if not 0 <= start <= stop <= self.count(split):
-            raise IndexError(f"{split} has {self.count(split)} planned clips, asked for {start} to {stop}")
+        if not 0 <= start <= stop <= self.counts[split]:
+            raise IndexError(f"{split} has {self.counts[split]} planned clips, asked for {start} to {stop}")
         if start == stop:
             return []
         return [self._clip(start + i, row) for i, row in enumerate(self._rows(split, start, stop))]
@@ -135,7 +131,7 @@ class Plan:
         name = self.instruments[instrument].name
         identity = clip_id(row["digest"], row["track"], row["start_tick"], row["key_shift"], name)
         shape = modulation(self.modulation, self.seed, identity)
-        notes, octave, folded = perform(row["notes"], row["key_shift"], self.clip)
+        notes, octave, folded = transpose(row["notes"], row["key_shift"], self.clip)
         origin = {
             "source": row["source"],
             "source_digest": row["digest"],

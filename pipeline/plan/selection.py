@@ -1,38 +1,39 @@
-"""Which of all candidate windows become clips, and in which order: functions of arrays, one element or row a window.
+"""Selection and order of clips: functions of arrays, one element or row per window.
 
-The order is drawn from hashes of content and place. Cuts (windows known from train, repeats, a song's cap) are made on
-all candidates before any clip is taken, so the plan is the same however many clips are asked for.
+The order is drawn from hashes of content and position. Windows known from train, repeats and the cap per song are
+decided on all candidates, so the plan does not depend on the number of clips asked for.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.melody.hashing import UInt64, combine
+from data_specs.hashing import UInt64
+from pipeline.melody.hashing import combine
 
 Bool = NDArray[np.bool_]
 Int64 = NDArray[np.int64]
 
 
 class KnownFingerprints:
-    """Which fingerprints of valid windows occur in train too: 9 bytes for each different one of valid."""
+    """Fingerprints of valid windows and whether each occurs in train: 9 bytes per distinct fingerprint."""
 
     def __init__(self, valid: UInt64) -> None:
         self.values = np.unique(valid)
         self.known = np.zeros(len(self.values), np.bool_)
 
-    def note_train(self, fingerprints: UInt64) -> None:
+    def add_train(self, fingerprints: UInt64) -> None:
         """Mark those that occur among `fingerprints` of train windows."""
         self.known[self._rows(fingerprints)[1]] = True
 
     def is_known(self, fingerprints: UInt64) -> Bool:
-        """Which of these occur in train, bool [n], for fingerprints of valid windows."""
+        """Return which fingerprints of valid windows occur in train, bool [n]."""
         present, rows = self._rows(fingerprints)
         result = np.zeros(len(fingerprints), np.bool_)
         result[present] = self.known[rows]
         return result
 
     def _rows(self, fingerprints: UInt64) -> tuple[Bool, Int64]:
-        """Which fingerprints are among the values, and the rows of those that are."""
+        """Return which fingerprints are among the values, and their rows."""
         if not len(self.values):
             return np.zeros(len(fingerprints), np.bool_), np.zeros(0, np.int64)
         rows = np.minimum(np.searchsorted(self.values, fingerprints), len(self.values) - 1)
@@ -40,9 +41,9 @@ class KnownFingerprints:
         return present, rows[present]
 
 
-def repeated(keys: UInt64, words: UInt64) -> Bool:
-    """Which windows repeat one of the same key that has a smaller word, bool [n]: one of each key stays."""
-    order = np.lexsort((words, keys))
+def repeated(keys: UInt64, sort_keys: UInt64) -> Bool:
+    """Return which windows repeat one of equal key and smaller sort key, bool [n]: one window per key is kept."""
+    order = np.lexsort((sort_keys, keys))
     result = np.zeros(len(keys), np.bool_)
     # promise: song-gives-most-cap-2
     result[order[1:]] = keys[order[1:]] == keys[order[:-1]]
@@ -50,34 +51,34 @@ def repeated(keys: UInt64, words: UInt64) -> Bool:
 
 
 def variants(
-    words: UInt64, fits: NDArray[np.uint16], key_shifts: NDArray[np.int64]
+    sort_keys: UInt64, fits: NDArray[np.uint16], key_shifts: NDArray[np.int64]
 ) -> tuple[Int64, Int64, Int64, UInt64]:
-    """The (window, key shift) pairs that fit: window, index of the shift, turn and word of each.
+    """Return the fitting (window, key shift) pairs: window, index of the shift, variant rank and sort key of each.
 
-    `turn` counts a window's fitting shifts from 0 in an order of its own; a plan sorted by turn brings every window
-    once before any window comes again in another key. `word` orders the pairs of one turn.
+    The variant rank numbers a window's fitting shifts from 0 in random order. A plan sorted by rank takes every window
+    once before it takes any window in another key. The sort key orders the pairs of one rank.
     """
     allowed = (fits[:, None] >> (key_shifts % 12).astype(np.uint16)) & 1 == 1
-    pair_words = combine(words[:, None], key_shifts[None, :])
-    rank = np.lexsort((pair_words, ~allowed), axis=1)
-    turns = np.empty_like(rank)
-    np.put_along_axis(turns, rank, np.arange(len(key_shifts))[None, :], axis=1)
+    pair_keys = combine(sort_keys[:, None], key_shifts[None, :])
+    order = np.lexsort((pair_keys, ~allowed), axis=1)
+    ranks = np.empty_like(order)
+    np.put_along_axis(ranks, order, np.arange(len(key_shifts))[None, :], axis=1)
     window, shift = np.nonzero(allowed)
-    return window, shift, turns[window, shift], pair_words[window, shift]
+    return window, shift, ranks[window, shift], pair_keys[window, shift]
 
 
-def within_cap(songs: NDArray[np.integer], turns: Int64, words: UInt64, cap: int) -> Bool:
-    """Which pairs are among the first `cap` of their song in the order of (turn, word), bool [n]."""
-    order = np.lexsort((words, turns, songs))
+def within_cap(songs: NDArray[np.integer], ranks: Int64, sort_keys: UInt64, cap: int) -> Bool:
+    """Return which pairs are among the first `cap` of their song by (variant rank, sort key), bool [n]."""
+    order = np.lexsort((sort_keys, ranks, songs))
     sorted_songs = songs[order]
-    place = np.arange(len(order)) - np.searchsorted(sorted_songs, sorted_songs)
+    position = np.arange(len(order)) - np.searchsorted(sorted_songs, sorted_songs)
     result = np.empty(len(order), np.bool_)
     # promise: song-gives-most-cap
-    result[order] = place < cap
+    result[order] = position < cap
     return result
 
 
-def plan_order(turns: NDArray[np.integer], words: UInt64) -> Int64:
-    """The order of a split's clips: by turn, then by word."""
+def plan_order(ranks: NDArray[np.integer], sort_keys: UInt64) -> Int64:
+    """Return the order of a split's clips: by variant rank, then by sort key."""
     # promise: plan-everything-after-same
-    return np.lexsort((words, turns))
+    return np.lexsort((sort_keys, ranks))

@@ -11,7 +11,8 @@ from data_specs.controls.curves import MAX_SECONDS, RATE, Curves
 from data_specs.errors import UserError
 from data_specs.io.files import write_bytes
 from data_specs.spec import load_spec
-from pipeline.melody.extraction import UNITS, Melody, Notes, melodies
+from pipeline.melody.skyline import UNITS, Melody, melodies
+from pipeline.melody.windows import Notes
 from pipeline.midi.reader import SandboxedReader
 from pipeline.midi.song import Song
 from pipeline.rejects import Rejected

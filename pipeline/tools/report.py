@@ -167,7 +167,7 @@ def _yield(stored: Stored) -> str:
     kept = f"{stored.clips:,} of {planned:,} planned clips were stored"
     if plan is None:
         return f"{kept}. Files, tracks, windows and clips that gave nothing, by reason."
-    possible = sum(plan.count(split) for split in SPLITS)
+    possible = sum(plan.counts[split] for split in SPLITS)
     return (
         f"{plan.sources:,} songs with melodies give up to {possible:,} clips; {kept}. "
         f"Files, tracks, windows and clips that gave nothing, by reason."

@@ -11,21 +11,13 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-U64 = NDArray[np.uint64]
+from data_specs.hashing import GOLDEN_GAMMA, UInt64, splitmix64
+
 # promise: same-clips-crops-drop-2
 _ROUNDS = 8  # of the Feistel network; 4 suffice in theory for large domains, small ones need more
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-def _mixed(x: U64) -> U64:
-    """The finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): every input bit reaches every output bit."""
-    with np.errstate(over="ignore"):
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def hashed(*keys: int | str | NDArray[np.int64] | U64) -> U64:
+def hashed(*keys: int | str | NDArray[np.int64] | UInt64) -> UInt64:
     """64 random bits, uint64 [...], as a function of `keys`: integers, names, or arrays of integers that broadcast."""
     state = np.zeros((), dtype=np.uint64)
     with np.errstate(over="ignore"):
@@ -34,11 +26,11 @@ def hashed(*keys: int | str | NDArray[np.int64] | U64) -> U64:
                 key = zlib.crc32(key.encode())
             if isinstance(key, int):
                 key = key & 0xFFFFFFFFFFFFFFFF
-            state = _mixed((state + _GOLDEN) ^ _mixed(np.asarray(key).astype(np.uint64) + _GOLDEN))
+            state = splitmix64((state + GOLDEN_GAMMA) ^ splitmix64(np.asarray(key).astype(np.uint64) + GOLDEN_GAMMA))
     return state
 
 
-def uniform(*keys: int | str | NDArray[np.int64] | U64) -> NDArray[np.float64]:
+def uniform(*keys: int | str | NDArray[np.int64] | UInt64) -> NDArray[np.float64]:
     """Numbers in [0, 1), float64 [...], as a function of `keys` (see `hashed`)."""
     return (hashed(*keys) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
@@ -48,7 +40,7 @@ def seed_of(*keys: int | str) -> int:
     return int(hashed(*keys) >> np.uint64(1))
 
 
-def permuted(index: NDArray[np.int64], n: int, key: U64) -> NDArray[np.int64]:
+def permuted(index: NDArray[np.int64], n: int, key: UInt64) -> NDArray[np.int64]:
     """Where a random permutation of 0..n-1 sends each of `index` [N]; `key` (scalar or [N]) chooses the permutation.
 
     A balanced Feistel network (Luby and Rackoff, 1988) permutes the next power of four; values that fall outside

@@ -5,15 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_specs.hashing import splitmix64
 from data_specs.spec import Clip
 from data_specs.spec import Modulation as ModulationSpec
-from pipeline.melody.hashing import clip_id, combine, fingerprint, is_valid, mix, repeat_key, song_words
+from pipeline.melody.hashing import clip_id, combine, fingerprint, is_valid, repeat_key, song_keys
 from pipeline.melody.transposition import (
     fitting_keys,
     folded_into_range,
     modulation,
     octave_move,
-    perform,
+    transpose,
     with_modulation,
 )
 
@@ -61,7 +62,7 @@ def test_folding_moves_notes_outside_by_the_fewest_octaves(pitches: list[int], l
 def test_fitting_keys_agree_with_what_is_performed(pitches: list[int], share: float, shift: int) -> None:
     clip = Clip(max_folded=share)
     notes = window(pitches)
-    played, octave, folded = perform(notes, shift, clip)
+    played, octave, folded = transpose(notes, shift, clip)
     assert bool(fitting_keys(notes, clip) >> shift % 12 & 1) == (folded <= share * len(pitches))
     assert folded == min(fewest_outside([pitch + shift for pitch in pitches], clip).values())
     assert octave % 12 == 0
@@ -154,7 +155,7 @@ def test_mix_is_splitmix64() -> None:
     step, state, outputs = 0x9E3779B97F4A7C15, 1234567, []
     for _ in range(3):
         state = (state + step) % 2**64
-        outputs.append(int(mix(np.array([state], np.uint64))[0]))
+        outputs.append(int(splitmix64(np.array([state], np.uint64))[0]))
     assert outputs == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 
@@ -167,7 +168,7 @@ def test_combine_is_elementwise_and_depends_on_order() -> None:
 
 
 def test_share_of_songs_in_valid() -> None:
-    words = song_words([f"{i * 7919:064x}"[::-1] for i in range(1, 20_001)])
+    words = song_keys([f"{i * 7919:064x}"[::-1] for i in range(1, 20_001)])
     for share in (0.0, 1 / 6, 0.5, 1.0):
         assert is_valid(words, share).mean() == pytest.approx(share, abs=0.012)
     assert (is_valid(words, 0.1) <= is_valid(words, 0.2)).all()

@@ -11,8 +11,8 @@ import numpy as np
 import pretty_midi
 
 from data_specs.spec import Limits
-from pipeline.midi import reader as midi
-from pipeline.midi.smf import layout
+from pipeline.midi import smf, symusic_reader
+from pipeline.midi.reader import sounding_song
 from pipeline.midi.song import Song
 from pipeline.rejects import Rejected
 
@@ -112,7 +112,7 @@ def intervals(song: Song) -> list[tuple[int, int, int]]:
 
 
 def assert_same(a: Song, b: Song) -> None:
-    assert (a.end_s, a.mended, len(a.tracks)) == (b.end_s, b.mended, len(b.tracks))
+    assert (a.end_s, a.repaired, len(a.tracks)) == (b.end_s, b.repaired, len(b.tracks))
     for x, y in zip(a.tracks, b.tracks, strict=True):
         assert (x.index, x.program, x.is_drum, x.name) == (y.index, y.program, y.is_drum, y.name)
         for key in ("start_tick", "end_tick", "start_s", "end_s", "pitch", "velocity"):
@@ -121,16 +121,13 @@ def assert_same(a: Song, b: Song) -> None:
 
 
 def both_ways(content: bytes) -> tuple[Song | tuple | None, Song | tuple]:
-    """What the fast reader says (None where it is not asked or refuses) and what the lenient one says."""
+    """Results of the fast reader (None if it does not take the file) and of the tolerant one; rejections as tuples."""
 
-    def outcome(reader) -> Song | tuple | None:
+    def outcome(read) -> Song | tuple | None:
         try:
-            return reader(content, plan, LIMITS)
+            raw = read(content, smf.index_chunks(content), LIMITS)
+            return None if raw is None else sounding_song(raw, LIMITS)
         except Rejected as rejected:
             return rejected.args
 
-    try:
-        plan = layout(content)
-    except Rejected as rejected:
-        return None, rejected.args
-    return outcome(midi._read_fast), outcome(midi._read_around_damage)
+    return outcome(symusic_reader.read_notes), outcome(smf.read_notes)

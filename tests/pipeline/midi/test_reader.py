@@ -27,7 +27,7 @@ C4 = (0, 480, 60)
 
 
 @pytest.mark.parametrize(
-    ("content", "notes", "mended"),
+    ("content", "notes", "repaired"),
     [
         pytest.param(raw_file(chunk(b"\x00\xff\x59\x02\x0c\x07" + NOTE + END)), [C4], (), id="key signature"),
         pytest.param(raw_file(chunk(b"\x00\x90\x3c\xc8\x83\x60\x80\x3c\x00")), [C4], ("data byte",), id="velocity"),
@@ -67,7 +67,7 @@ C4 = (0, 480, 60)
         ),
     ],
 )
-def test_damage_costs_as_little_as_possible(content, notes, mended):
+def test_damage_costs_as_little_as_possible(content, notes, repaired):
     """Two tracks with one note each where `notes` is None, or the note twice in a row."""
     song = read_song(content, LIMITS)
     found = intervals(song)
@@ -76,7 +76,7 @@ def test_damage_costs_as_little_as_possible(content, notes, mended):
         assert found[0] == C4
     else:
         assert found == notes
-    assert song.mended == mended
+    assert song.repaired == repaired
     fast, lenient = both_ways(content)
     if fast is not None:
         assert_same(fast, lenient)

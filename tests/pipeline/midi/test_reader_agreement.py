@@ -138,17 +138,13 @@ def test_fluidsynth_silences_a_key_struck_twice_at_the_first_note_off():
     assert released < held / 100
 
 
-@pytest.mark.parametrize("missing", [1, 3, 4, 40])
+@pytest.mark.parametrize("missing", [1, 3, 40])
 def test_missing_note_offs_do_not_shift_the_rest(missing):
     song = [on(10 * n, 60) for n in range(missing + 1)] + [off(960, 60)]
     song += [event for n in range(3, 9) for event in (on(480 * n, 60), off(480 * n + 240, 60))]
     fast, lenient = both_ways(file_bytes([song]))
     assert isinstance(lenient, Song)
-    if missing > 3:  # symusic pairs and drops, and is asked for no more than it can tell
-        assert fast is None
-    else:
-        assert isinstance(fast, Song)
-        assert_same(fast, lenient)
+    assert fast is None  # symusic drops the notes without a note-off
     before = [(10 * n, 10 * n + 10, 60) for n in range(missing)] + [(10 * missing, 960, 60)]
     assert intervals(lenient) == before + [(480 * n, 480 * n + 240, 60) for n in range(3, 9)]
 

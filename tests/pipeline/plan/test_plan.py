@@ -12,13 +12,14 @@ import pytest
 import pipeline.plan.planning as planning
 from data_specs.errors import UserError
 from data_specs.spec import SPLITS, Spec, load_spec
-from pipeline.melody.extraction import Window
-from pipeline.melody.hashing import clip_id, combine, fingerprint, is_valid, repeat_key, song_words, window_words
-from pipeline.melody.transposition import modulation, perform, with_modulation
+from pipeline.melody.windows import Window
+from pipeline.melody.hashing import clip_id, combine, fingerprint, is_valid, repeat_key, song_keys, window_keys
+from pipeline.melody.transposition import modulation, transpose, with_modulation
 from pipeline.midi.reader import read_song
 from pipeline.midi.song import Song
 from pipeline.midi.sources import iter_files
-from pipeline.plan.index import index_part, song_windows
+from pipeline.melody.windows import song_windows
+from pipeline.plan.index import index_part
 from pipeline.plan.plan import Plan, PlannedClip
 from pipeline.plan.planning import make_plan
 from pipeline.rejects import Rejected, Rejects
@@ -68,7 +69,7 @@ def plan_of(folder: Path, spec: Spec = SPEC, files: list[tuple[str, bytes]] = FI
 
 
 def all_clips(plan: Plan) -> dict[str, list[PlannedClip]]:
-    return {split: plan.clips(split, 0, plan.count(split)) for split in SPLITS}
+    return {split: plan.clips(split, 0, plan.counts[split]) for split in SPLITS}
 
 
 def described(plan: Plan) -> dict[str, Any]:
@@ -85,14 +86,14 @@ def naive_plan(spec: Spec, files: list[tuple[str, bytes]]) -> tuple[dict[str, li
         counts["duplicate file"] += digest in contents
         contents[digest] = content
         names[digest] = min(name, names.get(digest, name))
-    sides = {d: bool(is_valid(song_words([d]), spec.source.valid_share)[0]) for d in contents}
+    sides = {d: bool(is_valid(song_keys([d]), spec.source.valid_share)[0]) for d in contents}
 
     def word(digest: str, window: Window) -> np.ndarray:
         place = (np.array([window.track]), np.array([window.start_tick]))
-        return window_words(spec.seed, song_words([digest]), *place)
+        return window_keys(spec.seed, song_keys([digest]), *place)
 
     def folded(window: Window, shift: int) -> int:
-        return perform(window.notes, shift, spec.clip)[2]
+        return transpose(window.notes, shift, spec.clip)[2]
 
     candidates = [(d, w) for d, content in contents.items() for w in song_windows(Song.unpack(content), spec.clip)[0]]
     in_train = {fingerprint(w.notes, spec.clip.min_notes) for d, w in candidates if not sides[d]}
@@ -128,7 +129,7 @@ def naive_plan(spec: Spec, files: list[tuple[str, bytes]]) -> tuple[dict[str, li
         for position, (_, _, digest, window, shift) in enumerate(ordered_pairs):
             instrument = spec.instruments[position % len(spec.instruments)].name
             identity = clip_id(digest, window.track, window.start_tick, shift, instrument)
-            notes = perform(window.notes, shift, spec.clip)[0]
+            notes = transpose(window.notes, shift, spec.clip)[0]
             notes = with_modulation(notes, modulation(spec.modulation, spec.seed, identity), 24_000)
             result[split].append((identity, notes.tolist()))
     return result, counts
@@ -139,7 +140,7 @@ def test_plan_follows_its_rules(tmp_path: Path) -> None:
     expected, counts = naive_plan(SPEC, FILES)
     found = {split: [(clip.id, clip.notes.tolist()) for clip in clips] for split, clips in all_clips(plan).items()}
     assert found == expected
-    assert min(plan.count(split) for split in SPLITS) > 20
+    assert min(plan.counts[split] for split in SPLITS) > 20
     assert {reason: plan.rejects[reason]["count"] for reason in counts if counts[reason]} == +counts
     assert min(counts.values()) > 0, "the collection must touch every rule"
 
@@ -172,10 +173,10 @@ def test_of_equal_files_the_first_name_counts(tmp_path: Path, names: tuple[str, 
 def test_slices_are_parts_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "ROW_GROUP", 7)
     plan = plan_of(tmp_path)
-    whole = [clip.id for clip in plan.clips("train", 0, plan.count("train"))]
-    for start, stop in ((0, 0), (0, 1), (6, 8), (7, 14), (13, 30), (plan.count("train") - 1, plan.count("train"))):
+    whole = [clip.id for clip in plan.clips("train", 0, plan.counts["train"])]
+    for start, stop in ((0, 0), (0, 1), (6, 8), (7, 14), (13, 30), (plan.counts["train"] - 1, plan.counts["train"])):
         assert [clip.id for clip in plan.clips("train", start, stop)] == whole[start:stop]
-    for start, stop in ((-1, 2), (0, plan.count("train") + 1), (3, 2)):
+    for start, stop in ((-1, 2), (0, plan.counts["train"] + 1), (3, 2)):
         with pytest.raises(IndexError):
             plan.clips("train", start, stop)
 
@@ -273,7 +274,7 @@ def test_a_plan_that_stands_is_taken_and_a_damaged_one_made_again(
     for place in range(40, len(good), len(good) // 12):
         rows.write_bytes(good[:place])
         with pytest.raises(UserError, match="damaged"):
-            plan.clips("train", 0, plan.count("train"))
+            plan.clips("train", 0, plan.counts["train"])
         rows.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
         assert described(plan_of(tmp_path)) == before
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_specs.spec import Clip
-from pipeline.melody.extraction import CHORD_SAMPLES, UNITS, Melody, melodies, window_fault, windows
+from pipeline.melody.skyline import CHORD_SAMPLES, UNITS, Melody, melodies
+from pipeline.melody.windows import rejection_reason, windows
 from tests.pipeline.made_songs import TICKS_A_SECOND, song, track, tune
 
 CLIP = Clip(min_notes=2, min_pitch_classes=1)
@@ -255,5 +256,5 @@ def test_ties_of_rounding_fall_the_same_way_everywhere() -> None:
 def test_windows_left_out_are_named(pitches: list[int], seconds: float, reason: str) -> None:
     clip = Clip()
     rows = [[round(i * seconds * 375) * 64, round((i + 1) * seconds * 375) * 64, p, 80] for i, p in enumerate(pitches)]
-    assert window_fault(np.array(rows, np.int32), clip) == reason
-    assert window_fault(np.array(rows, np.int32), Clip(min_notes=4, max_rest_share=0.8, min_pitch_classes=1)) is None
+    assert rejection_reason(np.array(rows, np.int32), clip) == reason
+    assert rejection_reason(np.array(rows, np.int32), Clip(min_notes=4, max_rest_share=0.8, min_pitch_classes=1)) is None

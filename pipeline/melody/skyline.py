@@ -1,0 +1,124 @@
+"""Melodies: from a track to one line of notes.
+
+A track may hold chords, moving notes below held ones, overlaps and ornaments. `skyline` keeps the top of a chord, the
+upper voice above what lies below it, and in legato playing every note from its start. The name is from Uitdenbogerd
+and Zobel, "Melodic matching techniques for large music databases", ACM Multimedia 1999. There the higher note always
+wins, which delays every falling legato note; the overlap rule here avoids that.
+
+Times within a melody are integers in units of 1/1000 sample.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_specs.spec import SYNTH_BLOCK, Clip
+
+if TYPE_CHECKING:
+    from pipeline.midi.song import Song, Track
+
+UNITS = 1000  # per sample
+CHORD_SAMPLES = 9 * SYNTH_BLOCK  # 24 ms: simultaneous notes that start within this time form a chord
+UNPITCHED_PROGRAMS = frozenset((113, *range(115, 128)))  # agogo; woodblock to gunshot: percussion and noise
+
+Int64 = NDArray[np.int64]
+Rejection = tuple[str, str]  # reason, location
+
+
+@dataclass(frozen=True)
+class Melody:
+    """One note at a time: `offset[i] <= onset[i + 1]`, in 1/1000 samples from the start of the song; arrays are [n]."""
+
+    track: int
+    tick: Int64
+    onset: Int64
+    offset: Int64
+    pitch: Int64
+    velocity: Int64
+
+
+def melodies(song: "Song", clip: Clip) -> tuple[list[Melody], list[Rejection]]:
+    """Return the melody of each pitched track, and the reason for each track without one."""
+    found: list[Melody] = []
+    rejections: list[Rejection] = []
+    for track in song.tracks:
+        where = f"track {track.index}"
+        if track.is_drum:
+            rejections.append(("drum track", where))
+        elif track.program in UNPITCHED_PROGRAMS:
+            rejections.append(("unpitched track", f"{where}, program {track.program}"))
+        else:
+            melody = _melody(track, clip)
+            if len(melody.onset) < clip.min_notes:
+                rejections.append(("track of few notes", where))
+            else:
+                found.append(melody)
+    return found, rejections
+
+
+def _melody(track: "Track", clip: Clip) -> Melody:
+    rate = clip.sample_rate * UNITS
+    onset = np.floor(track.start_s * rate + 0.5).astype(np.int64)
+    offset = np.floor(track.end_s * rate + 0.5).astype(np.int64)
+    # A missing note-off must not hide the rest of the track below one note.
+    offset = np.minimum(offset, onset + clip.samples * UNITS)
+    # Ornaments shorter than a control frame would only cut their neighbors.
+    audible = np.flatnonzero(offset - onset >= clip.min_note_samples * UNITS)
+    audible = audible[np.lexsort((-track.pitch[audible].astype(np.int64), onset[audible]))]
+    start, end = onset[audible], offset[audible]
+    chosen = audible
+    if (start[1:] < end[:-1]).any():  # else the track is monophonic
+        kept, ends = skyline(start.tolist(), end.tolist(), track.pitch[audible].tolist())
+        chosen, start, end = audible[kept], start[kept], np.array(ends, np.int64)
+    long_enough = end - start >= clip.min_note_samples * UNITS
+    chosen, start, end = chosen[long_enough], start[long_enough], end[long_enough]
+    return Melody(
+        track=track.index,
+        tick=np.asarray(track.start_tick, np.int64)[chosen],
+        onset=start,
+        offset=_close_short_rests(start, end, clip.min_rest_samples * UNITS),
+        pitch=track.pitch[chosen].astype(np.int64),
+        velocity=track.velocity[chosen].astype(np.int64),
+    )
+
+
+def skyline(onset: Sequence[int], offset: Sequence[int], pitch: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Return the indices of the notes of the upper line, and the end of each.
+
+    A note that starts while the last kept note still sounds
+
+    - follows it if the overlap is at most half of the shorter note (legato): the earlier note ends there;
+    - else belongs to its chord if both start within 24 ms: the higher note is kept;
+    - else replaces it if it is not lower, and is dropped if it is lower.
+
+    Args:
+        onset, offset, pitch: of all notes, in 1/1000 samples, sorted by onset and at one onset by falling pitch.
+    """
+    kept: list[int] = []
+    ends: list[int] = []
+    for i, (start, end) in enumerate(zip(onset, offset, strict=True)):
+        if kept and start < ends[-1]:
+            last = kept[-1]
+            shared = min(end, ends[-1]) - start
+            if 2 * shared > min(end - start, ends[-1] - onset[last]):
+                chord = start - onset[last] <= CHORD_SAMPLES * UNITS
+                if pitch[i] < pitch[last] or (chord and pitch[i] == pitch[last]):
+                    continue
+                if chord:
+                    kept[-1], ends[-1] = i, end
+                    continue
+            ends[-1] = start
+        kept.append(i)
+        ends.append(end)
+    return kept, ends
+
+
+def _close_short_rests(onset: Int64, offset: Int64, shortest: int) -> Int64:
+    """Extend notes to the next onset where the rest between is shorter than `shortest`: articulation, not a rest."""
+    closed = offset.copy()
+    rest = onset[1:] - offset[:-1]
+    closed[:-1] = np.where(rest < shortest, onset[1:], offset[:-1])
+    return closed

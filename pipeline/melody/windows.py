@@ -1,0 +1,116 @@
+"""Windows: stretches of a melody of one clip's length.
+
+A window rounds times to the synthesizer's blocks, counted from its own first note. A repeated phrase therefore gives
+the same notes wherever in the song it occurs.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_specs.spec import SYNTH_BLOCK, Clip
+from pipeline.melody.skyline import UNITS, Int64, Melody, Rejection, melodies
+
+if TYPE_CHECKING:
+    from pipeline.midi.song import Song
+
+TIE = 8  # units by which rounding prefers the later block: ties must not depend on float rounding in tempo maps
+
+ONSET, OFFSET, PITCH, VELOCITY = range(4)  # columns of a window's notes
+
+Notes = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of a melody of one clip's length.
+
+    `notes` is int32 [n, 4]: onset, offset (samples from the first onset, multiples of 64), pitch, velocity of the file.
+    `start_tick` is the tick of the first note and identifies the window within its track.
+    """
+
+    track: int
+    start_tick: int
+    notes: Notes
+
+
+def song_windows(song: "Song", clip: Clip) -> tuple[list[Window], list[Rejection]]:
+    """Return the candidate windows of a song by track and tick, and the reason for everything rejected."""
+    lines, rejections = melodies(song, clip)
+    found: list[Window] = []
+    for melody in lines:
+        accepted, rejected = windows(melody, clip)
+        found += accepted
+        rejections += rejected
+    return sorted(found, key=lambda window: (window.track, window.start_tick)), rejections
+
+
+def windows(melody: Melody, clip: Clip) -> tuple[list[Window], list[Rejection]]:
+    """Return the windows of a melody that are fit for a clip, and the reason for each of the others.
+
+    A window starts at a note. The next one starts at the first note at or after its end, so windows never overlap.
+    """
+    first = _window_starts(melody.onset.tolist(), clip.samples * UNITS)
+    notes, last = _window_notes(melody, first, clip)
+    found: list[Window] = []
+    rejections: list[Rejection] = []
+    for start, stop, tick in zip(first.tolist(), last.tolist(), melody.tick[first].tolist(), strict=True):
+        window = notes[start:stop]
+        if reason := rejection_reason(window, clip):
+            rejections.append((reason, f"track {melody.track}, tick {tick}"))
+        else:
+            found.append(Window(melody.track, tick, window))
+    return found, rejections
+
+
+def _window_starts(onset: Sequence[int], length: int) -> Int64:
+    """Return the rows of the first notes of windows of `length`."""
+    starts = []
+    start = 0
+    while start < len(onset):
+        starts.append(start)
+        start = bisect_left(onset, onset[start] + length, start)
+    return np.array(starts, np.int64)
+
+
+def _window_notes(melody: Melody, first: Int64, clip: Clip) -> tuple[Notes, Int64]:
+    """Round all notes to blocks counted from the start of their window and cut them at its end, int32 [n, 4].
+
+    Window i has the rows first[i] to last[i] (exclusive): the cut may drop its last note.
+    """
+    following = np.append(first[1:], len(melody.onset))
+    origin = np.repeat(melody.onset[first], following - first)
+    notes = np.empty((len(melody.onset), 4), np.int32)
+    notes[:, ONSET] = _to_blocks(melody.onset - origin)
+    notes[:, OFFSET] = np.minimum(_to_blocks(melody.offset - origin), clip.samples)
+    notes[:, PITCH], notes[:, VELOCITY] = melody.pitch, melody.velocity
+    # Rounding keeps lengths and rests of whole blocks, so only a cut can make a note, the last one, too short.
+    end = following - 1
+    last = following - (notes[end, OFFSET] - notes[end, ONSET] < clip.min_note_samples)
+    end = last[last > first] - 1
+    notes[end, OFFSET] = np.where(
+        clip.samples - notes[end, OFFSET] < clip.min_rest_samples, clip.samples, notes[end, OFFSET]
+    )
+    return notes, last
+
+
+def _to_blocks(units: Int64) -> Int64:
+    block = SYNTH_BLOCK * UNITS
+    # promise: note-times-integers-synthesiser
+    return (units + block // 2 + TIE) // block * SYNTH_BLOCK
+
+
+def rejection_reason(notes: Notes, clip: Clip) -> str | None:
+    """Return why a window cannot be a clip, or None if it can."""
+    if len(notes) < clip.min_notes:
+        return "window of few notes"
+    sounding = int((notes[:, OFFSET] - notes[:, ONSET]).sum())
+    if clip.samples - sounding > clip.max_rest_share * clip.samples:
+        return "window mostly rest"
+    if len(set((notes[:, PITCH] % 12).tolist())) < clip.min_pitch_classes:
+        return "window of few pitches"
+    return None
