@@ -16,10 +16,9 @@ from bench.fixtures import Context
 from bench.songs import songs
 from bench.table import Row, at_least
 from data_specs.spec import Limits
+from pipeline.midi import smf, symusic_reader
 from pipeline.midi.reader import SandboxedReader, read_song
-from pipeline.midi.smf import layout
 from pipeline.midi.sources import is_midi_name
-from pipeline.midi.symusic_reader import read_plain
 from pipeline.rejects import Rejected
 from pipeline.tunes import midi_files
 
@@ -92,7 +91,7 @@ def kilobytes(files: list[bytes]) -> str:
 def is_fast(content: bytes) -> bool:
     """Whether the fast reader takes the file, and the others can read it."""
     try:
-        taken = read_plain(content, layout(content), Limits()) is not None
+        taken = symusic_reader.read_notes(content, smf.index_chunks(content), Limits()) is not None
         read_pretty(content, quiet=False)
         read_mido(content, quiet=False)
         return taken

@@ -18,13 +18,12 @@ from tqdm import tqdm
 from data_specs.io.files import locked, remove_temporaries, write_json
 from data_specs.spec import Limits, Spec
 from pipeline.cluster.cluster import Cluster
-from pipeline.midi.song import Song
+from pipeline.midi.reader import SandboxedReader
 from pipeline.midi.sources import SourceFile, batches, iter_files
 from pipeline.plan.index import INDEX_VERSION, index_part
 from pipeline.plan.plan import Plan
 from pipeline.plan.planning import make_plan
 from pipeline.rejects import Rejected, Rejects
-from pipeline.sandbox import Sandbox
 
 FILES_PER_TASK = 200
 PLUGIN = "pvt-index"
@@ -128,28 +127,21 @@ def _recall(memory: Path) -> Indexed | None:
 
 
 class IndexWorker(WorkerPlugin):
-    """Gives a worker process the child that reads MIDI for it."""
+    """Gives a worker process the sandboxed MIDI reader."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.sandbox: Sandbox | None = None
+        self.reader: SandboxedReader | None = None
 
     def setup(self, worker: Any) -> None:
         """Called by Dask in the worker's process."""
-        limits = self.limits
-        parameters = {"limits": limits.model_dump()}
-        self.sandbox = Sandbox("pipeline.midi.reader:read_packed", parameters, limits.seconds, limits.memory_mb)
+        self.reader = SandboxedReader(self.limits)
 
     def teardown(self, worker: Any) -> None:
         """Called by Dask when the worker ends or the plugin is replaced."""
-        if self.sandbox is not None:
-            self.sandbox.close()
-            self.sandbox = None
-
-    def read(self, content: bytes) -> Song:
-        """The song in a MIDI file; raises Rejected."""
-        assert self.sandbox is not None
-        return Song.unpack(self.sandbox.call(content))
+        if self.reader is not None:
+            self.reader.close()
+            self.reader = None
 
 
 def index_files(spec: Spec, batch: Batch, folder: str) -> tuple[str, int, Rejects]:
@@ -163,6 +155,7 @@ def index_files(spec: Spec, batch: Batch, folder: str) -> tuple[str, int, Reject
         unread.add("crash", f"{batch.files[0].name}: worker after worker died at it")
         return "", 1, unread
     plugin: IndexWorker = get_worker().plugins[PLUGIN]
+    assert plugin.reader is not None
 
     def contents() -> Iterator[tuple[str, bytes]]:
         for file in batch.files:
@@ -171,5 +164,5 @@ def index_files(spec: Spec, batch: Batch, folder: str) -> tuple[str, int, Reject
             except Rejected as rejected:
                 unread.add_rejected(rejected, file.name)
 
-    part = index_part(contents(), spec, Path(folder), plugin.read)
+    part = index_part(contents(), spec, Path(folder), plugin.reader)
     return part.path.name, len(batch.files), unread

@@ -82,7 +82,7 @@ def sounding_song(raw: RawSong, limits: "Limits") -> Song:
 def _until_next_edge(raw: RawSong) -> RawSong:
     """End each note at the next tick at which a note of its part and pitch starts or ends; sort by part and tick."""
     part, start, end, pitch = raw.part, raw.start_tick, raw.end_tick, raw.pitch
-    if len(start) and max(int(start.max()), int(end.max())) >> _TICK_BITS or len(raw.parts) >> _PART_BITS:
+    if (len(start) and max(int(start.max()), int(end.max())) >> _TICK_BITS) or len(raw.parts) >> _PART_BITS:
         raise Rejected("ticks too large", f"a note starts or ends beyond tick 2^{_TICK_BITS}")
     kept = start != end
     key = (part << 7 | pitch) << _TICK_BITS  # (part, pitch, tick) as one number

@@ -177,7 +177,7 @@ def read_part(path: Path, key: str | None = None) -> IndexPart | None:
 
 @dataclass(frozen=True)
 class Block:
-    """Windows of one part: `first` is the number of the first among all windows, `song` [n] rows of Candidates.songs."""
+    """Windows of one part: `first` is the first one's number among all, `song` [n] are rows of `Candidates.songs`."""
 
     part: int
     first: int
@@ -231,7 +231,7 @@ class Candidates:
             self.rejects.add("duplicate file", song.name, song.copies - 1)
 
     def song_rows(self, part: int, rows: NDArray[np.integer]) -> NDArray[np.int32]:
-        """Map rows of a part's song table to rows of `songs`, -1 for a song without windows or taken from another part."""
+        """Map rows of a part's song table to rows of `songs`; -1 without windows, or if another part has the song."""
         return np.asarray(self._lookup[part][rows])
 
     def blocks(self, *columns: str) -> Iterator[Block]:
@@ -262,4 +262,6 @@ def read_columns(path: Path, columns: list[str]) -> pa.Table:
     try:
         return pq.read_table(path, columns=columns, use_threads=False, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path} is missing or damaged ({error}); delete it and repeat the command to rebuild it") from error
+        raise UserError(
+            f"{path} is missing or damaged ({error}); delete it and repeat the command to rebuild it"
+        ) from error

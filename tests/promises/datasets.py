@@ -101,7 +101,7 @@ CONTENT = (
     promise(
         "floats decide an edge",
         "note times are integers on the synthesiser's blocks; the renderer refuses others",
-        "pipeline/melody/test_extraction.py::test_windows_are_as_defined "
+        "pipeline/melody/test_windows.py::test_windows_are_as_defined "
         "pipeline/render/test_renderer.py::test_invalid_notes_are_refused",
         mutation("note-times-integers-synthesiser", constant(2, 1)),
         mutation("note-times-integers-synthesiser-2", keep_left("&")),

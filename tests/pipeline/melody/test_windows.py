@@ -257,4 +257,6 @@ def test_windows_left_out_are_named(pitches: list[int], seconds: float, reason: 
     clip = Clip()
     rows = [[round(i * seconds * 375) * 64, round((i + 1) * seconds * 375) * 64, p, 80] for i, p in enumerate(pitches)]
     assert rejection_reason(np.array(rows, np.int32), clip) == reason
-    assert rejection_reason(np.array(rows, np.int32), Clip(min_notes=4, max_rest_share=0.8, min_pitch_classes=1)) is None
+    assert (
+        rejection_reason(np.array(rows, np.int32), Clip(min_notes=4, max_rest_share=0.8, min_pitch_classes=1)) is None
+    )

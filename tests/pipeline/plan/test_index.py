@@ -10,8 +10,8 @@ import pipeline.plan.index as index
 from data_specs.spec import Spec, load_spec
 from pipeline.melody.hashing import fingerprint, repeat_key
 from pipeline.melody.transposition import fitting_keys
-from pipeline.midi.song import Song
 from pipeline.melody.windows import song_windows
+from pipeline.midi.song import Song
 from pipeline.plan.index import IndexPart, index_part, read_part
 from pipeline.rejects import Rejected
 from tests.pipeline.made_songs import random_song, song, track, tune

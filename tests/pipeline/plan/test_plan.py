@@ -12,13 +12,12 @@ import pytest
 import pipeline.plan.planning as planning
 from data_specs.errors import UserError
 from data_specs.spec import SPLITS, Spec, load_spec
-from pipeline.melody.windows import Window
 from pipeline.melody.hashing import clip_id, combine, fingerprint, is_valid, repeat_key, song_keys, window_keys
 from pipeline.melody.transposition import modulation, transpose, with_modulation
+from pipeline.melody.windows import Window, song_windows
 from pipeline.midi.reader import read_song
 from pipeline.midi.song import Song
 from pipeline.midi.sources import iter_files
-from pipeline.melody.windows import song_windows
 from pipeline.plan.index import index_part
 from pipeline.plan.plan import Plan, PlannedClip
 from pipeline.plan.planning import make_plan
@@ -292,7 +291,7 @@ def test_opening_what_is_no_plan_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         Plan.open(tmp_path)
     (tmp_path / "plan.json").write_text(json.dumps({"version": 99}))
-    with pytest.raises(UserError, match="version 99"):
+    with pytest.raises(UserError, match="version 1, got 99"):
         Plan.open(tmp_path)
 
 
