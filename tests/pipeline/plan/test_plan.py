@@ -327,7 +327,7 @@ def test_folder_and_archive_give_the_same_plan(tmp_path: Path) -> None:
     assert plans[0].rejects == plans[1].rejects
     assert plans[0].rejects["duplicate file"]["count"] == 1
     assert described(plans[0]) == described(plans[1])
-    assert plans[0].count("train") > 50
+    assert plans[0].counts["train"] > 50
 
 
 def test_a_missing_part_is_named(tmp_path: Path) -> None:
