@@ -1,7 +1,7 @@
-"""`python -m bench`: every figure that this project claims, measured beside its baseline.
+"""Benchmarks of the project beside baselines: `python -m bench`.
 
-Each part runs in a process of its own, so that threads, memory and failures of one are no concern of the next. A part
-that fails or takes too long becomes a row that says so. Writes results.json, results.md and results.svg.
+Each part runs in a process of its own, so that parts share neither threads nor memory. A part that fails or takes too
+long becomes a row with the reason. Writes results.json, results.md and results.svg.
 """
 
 import argparse
@@ -52,7 +52,7 @@ PACKAGES = (
 
 
 def main() -> int:
-    """The command line; the exit status is 1 if a part failed."""
+    """Run the command line; the exit status is 1 if a part failed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--full", action="store_true", help="more repeats, cost against size, a public U-Net")
     parser.add_argument("--only", metavar="PART,...", help=f"of {', '.join(PARTS)}")
@@ -70,12 +70,12 @@ def main() -> int:
     if unknown := [name for name in chosen if name not in PARTS]:
         parser.error(f"there is no part {', '.join(unknown)}; choose from {', '.join(PARTS)}")
     if arguments.midi is not None and not arguments.midi.is_dir():
-        parser.error(f"MIDI={arguments.midi} is not a folder; name one with MIDI files")
+        parser.error(f"MIDI= must be a folder of MIDI files, got {arguments.midi}")
     return measure(chosen, arguments)
 
 
 def measure(chosen: list[str], arguments: argparse.Namespace) -> int:
-    """Run the parts one after the other and write what they found."""
+    """Run the parts one after the other and write the results."""
     rows: list[Row] = []
     failed = False
     started, load = time.monotonic(), os.getloadavg()[0]
@@ -87,7 +87,7 @@ def measure(chosen: list[str], arguments: argparse.Namespace) -> int:
             rows += found
             failed |= bool(fault)
             for row in found:
-                print(f"  {row.figure}: {_said(row)}")
+                print(f"  {row.figure}: {_summary(row)}")
             print(f"  ({time.monotonic() - begun:.0f} s)", flush=True)
     about = {
         "command": "make bench-full" if arguments.full else "make bench",
@@ -106,7 +106,7 @@ def measure(chosen: list[str], arguments: argparse.Namespace) -> int:
 
 
 def run_part(name: str, scratch: Path, arguments: argparse.Namespace) -> tuple[list[Row], str]:
-    """The rows of a part, or one that says why there are none."""
+    """Rows of a part, or one row with the reason why there are none."""
     options = ["--part", name, "--scratch", str(scratch)]
     options += ["--full"] if arguments.full else []
     options += ["--midi", str(arguments.midi)] if arguments.midi else []
@@ -115,7 +115,7 @@ def run_part(name: str, scratch: Path, arguments: argparse.Namespace) -> tuple[l
         done = subprocess.run(
             [sys.executable, "-m", "bench", *options], cwd=ROOT, capture_output=True, text=True, timeout=most
         )
-        fault = (done.stderr.strip().splitlines() or ["it said nothing"])[-1] if done.returncode else ""
+        fault = (done.stderr.strip().splitlines() or ["no output"])[-1] if done.returncode else ""
     except subprocess.TimeoutExpired:
         fault = f"it took more than {most} s"
     if fault:
@@ -123,7 +123,7 @@ def run_part(name: str, scratch: Path, arguments: argparse.Namespace) -> tuple[l
     return [Row.from_json(value) for value in json.loads((scratch / f"{name}.json").read_text())], ""
 
 
-def _said(row: Row) -> str:
+def _summary(row: Row) -> str:
     from bench.page import number
 
     ratio = f", {number(row.ratio)} x {row.baseline}" if row.ratio is not None else ""
@@ -132,7 +132,7 @@ def _said(row: Row) -> str:
 
 
 def write(folder: Path, rows: list[Row], about: dict[str, Any]) -> None:
-    """results.json, results.md and results.svg."""
+    """Write results.json, results.md and results.svg."""
     import matplotlib
 
     from bench.page import markdown, plot

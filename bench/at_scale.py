@@ -1,8 +1,8 @@
-"""Many files through a scheduler whose workers keep dying: `python -m bench.at_scale MIDI --clips 4200:800 --out NEW`.
+"""Stress test with a scheduler whose workers are killed: `python -m bench.at_scale MIDI --clips 4200:800 --out NEW`.
 
 Builds the same dataset three times: through a scheduler and workers that are separate processes, one of them killed
-every 20 s; by local workers left alone; as three shares and a last call on the first run's index. Compares every byte,
-and prints time, rates and memory as JSON. Make the files with `python -m bench.corpus`.
+every 20 s; by undisturbed local workers; as three shares and a final run on the first index. Compares every byte and
+prints time, rates and memory as JSON. Make the files with `python -m bench.corpus`.
 """
 
 import argparse
@@ -47,13 +47,13 @@ def build(arguments: list[str], roles: Any = dict, site: DaskSite | None = None,
 
 
 def digests(out: Path) -> dict[str, str]:
-    """sha256 of every file of the datasets below `out`, what is kept for growing apart."""
+    """sha256 of every file of the datasets below `out`, without the state kept for growing."""
     files = [path for path in sorted(out.glob("PVT-*/**/*")) if path.is_file() and ".build" not in path.parts]
     return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.at_scale", description=__doc__)
     parser.add_argument("midi", type=Path)
     parser.add_argument("--clips", default="4200:800")
@@ -62,24 +62,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     midi, formats, clips = arguments.midi, arguments.format, arguments.clips
-    restless, quiet, shared = (arguments.out / name for name in ("restless", "quiet", "shared"))
-    restless.mkdir(parents=True)
+    disturbed, undisturbed, shared = (arguments.out / name for name in ("disturbed", "undisturbed", "shared"))
+    disturbed.mkdir(parents=True)
     rows: dict[str, Any] = {"files": sum(1 for _ in midi.rglob("*.mid")), "clips": clips, "format": formats}
-    with DaskSite(restless, arguments.workers) as site:
+    with DaskSite(disturbed, arguments.workers) as site:
 
         def roles() -> dict[str, list[int]]:
             return {"scheduler": [site.scheduler.pid], "worker": [worker.pid for worker in site.workers]}
 
         far = ["--scheduler", site.address]
-        rows["index"] = build(command(midi, formats, clips, restless, *far, "--dry-run"), roles, site)
-        rows["build"] = build(command(midi, formats, clips, restless, *far), roles, site, seed=1)
-    rows["quiet"] = build(command(midi, formats, clips, quiet))
-    rows["same_as_quiet"] = digests(restless) == digests(quiet)
-    index = ["--index", str(restless)]
+        rows["index"] = build(command(midi, formats, clips, disturbed, *far, "--dry-run"), roles, site)
+        rows["build"] = build(command(midi, formats, clips, disturbed, *far), roles, site, seed=1)
+    rows["undisturbed"] = build(command(midi, formats, clips, undisturbed))
+    rows["same_as_undisturbed"] = digests(disturbed) == digests(undisturbed)
+    index = ["--index", str(disturbed)]
     for share in ("2/3", "0/3", "1/3"):
         rows[f"share {share}"] = build(command(midi, formats, clips, shared, *index, "--shards", share))
     rows["last call"] = build(command(midi, formats, clips, shared, *index))
-    rows["shares_same"] = digests(shared) == digests(quiet)
+    rows["shares_same"] = digests(shared) == digests(undisturbed)
     rows["files_per_s"] = round(rows["files"] / rows["index"]["seconds"], 1)
     total = sum(map(int, clips.split(":")))
     rows["clips_per_s"] = round(total / rows["build"]["seconds"], 1)

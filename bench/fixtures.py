@@ -1,4 +1,4 @@
-"""What is measured on: clips and datasets of the sample spec, made once in a scratch folder that the parts share."""
+"""Clips and datasets of the sample spec, built once in a scratch folder that all parts share."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ SMALL = "64:16"  # of cqt, 26 times the size
 
 @dataclass(frozen=True)
 class Context:
-    """What every part of the benchmark is told."""
+    """Options shared by all parts."""
 
     scratch: Path
     midi: Path | None = None  # folder of MIDI files; None for composed ones
@@ -48,7 +48,7 @@ def planned(scratch: Path, count: int) -> list[PlannedClip]:
 
 
 def renderer() -> Renderer:
-    """Plays the sample's instruments."""
+    """Renderer of the sample's instruments."""
     return Renderer(soundfont_path(spec().rendering.soundfont), spec().rendering, spec().clip.sample_rate)
 
 

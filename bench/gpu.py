@@ -1,4 +1,4 @@
-"""What a GPU adds, where there is one: transforms beside those of the packages, training steps at published sizes."""
+"""GPU benchmarks: transforms beside those of other packages, training steps at published sizes."""
 
 import copy
 from collections.abc import Callable
@@ -31,7 +31,7 @@ OURS, NNAUDIO, PACKAGE = "this project", "nnAudio CQT1992v2", "EnCodec, its pack
 def rows(context: Context) -> list[Row]:
     """Milliseconds a clip, and steps of each `paper` config at the published batch with their peak memory."""
     if not torch.cuda.is_available():
-        return [Row(PART, "transforms and published sizes on a GPU", "ms", note="there is no CUDA device here")]
+        return [Row(PART, "transforms and published sizes on a GPU", "ms", note="no CUDA device")]
     device = torch.device("cuda")
     clips = torch.from_numpy(audio(context.scratch, 4)).repeat(CLIPS // 4, 1, 1).to(device)
     trained = [row for pair in TRAINED for row in step_rows(context, *pair, device)]

@@ -1,7 +1,7 @@
 """Reading MIDI files: this project, pretty_midi and mido, each on the same bytes in memory.
 
-The files are composed (`bench.songs`), or songs found by somebody (`MIDI=folder`). The project's own tunes, a twentieth
-of the size, stand beside them: there the start of a call counts for more than its events.
+The files are composed (`bench.songs`), or those of a folder (`MIDI=folder`). The project's tunes are measured too: at a
+twentieth of the size, the constant cost of a call outweighs that of its events.
 """
 
 import io
@@ -23,7 +23,7 @@ from pipeline.rejects import Rejected
 from pipeline.tunes import midi_files
 
 PART = "midi"
-FILES, ALL_FILES = 60, 100_000  # read in a quick and in a full run, evenly drawn from the folder
+FILES, ALL_FILES = 60, 100_000  # read in a quick and in a full run, evenly spaced from the folder
 REPEATS = 3
 OURS, SANDBOXED = "this project", "this project, in its child process"
 PRETTY, MIDO = "pretty_midi", "mido"
@@ -68,7 +68,7 @@ def rows(context: Context) -> list[Row]:
 
 
 def contents(folder: Path | None, most: int) -> list[bytes]:
-    """Up to `most` MIDI files, evenly drawn from a folder in the order of names, or as many composed ones as a quick
+    """Up to `most` MIDI files, evenly spaced from a folder in the order of names, or as many composed ones as a quick
     run reads."""
     if folder is None:
         return list(songs(FILES))
@@ -79,7 +79,7 @@ def contents(folder: Path | None, most: int) -> list[bytes]:
 
 
 def spread(files: list[bytes], most: int) -> list[bytes]:
-    """Up to `most` of the files, evenly drawn."""
+    """Up to `most` of the files, evenly spaced."""
     return files[:: max(1, len(files) // most)][:most]
 
 

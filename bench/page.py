@@ -1,4 +1,4 @@
-"""Results for people: a table in Markdown, and a plot of every budget on one scale."""
+"""Results as a Markdown table and a plot of all budgets on one scale."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -24,15 +24,15 @@ def number(value: float | None) -> str:
 
 
 def markdown(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
-    """The whole report."""
+    """Format the report."""
     lines = [
         "# Benchmark",
         "",
         f"`{about['command']}` on {about['date']}: {about['machine']}; {about['versions']}; "
         f"{about['seconds']:.0f} s in all, load {about['load']} on {about['cores']} cores.",
         "",
-        "Ways of doing one thing take turns on the same clips. A ratio is the median over pairs of neighbours in time, "
-        "so what else the machine does falls on both sides; *CPU* is the same ratio in processor seconds, which other "
+        "Alternatives run in turn on the same clips. A ratio is the median over pairs of neighbours in time, "
+        "so other load affects both sides; *CPU* is the same ratio in processor seconds, which other "
         "programs do not change. Written by `make bench`; every row is in `results.json`.",
         "",
         "![budgets](results.svg)",
@@ -67,7 +67,7 @@ def headroom(row: Row) -> float | None:
 
 
 def plot(rows: Sequence[Row], about: Mapping[str, Any]) -> "Figure":
-    """A bar for each ratio with a budget: how many times better than promised, on a logarithmic axis."""
+    """A bar for each ratio with a budget: ratio to the budget on a logarithmic axis."""
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, NullFormatter
@@ -101,6 +101,6 @@ def plot(rows: Sequence[Row], about: Mapping[str, Any]) -> "Figure":
         axis.set_axisbelow(True)
         axis.tick_params(left=False)
         axis.spines["left"].set_visible(False)
-        axis.set_xlabel("times better than promised; the label is the measured ratio and its budget")
+        axis.set_xlabel("ratio to the budget; labels: measured ratio and budget")
         axis.set_title(f"{about['machine']}, {about['date']}", fontsize=8, loc="left", color=FAINT)
     return figure

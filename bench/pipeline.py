@@ -1,4 +1,4 @@
-"""The whole pipeline, format by format: clips a second of the command, and where a worker's time goes."""
+"""Pipeline throughput by format: clips a second of the command, and time by stage in one worker."""
 
 import tempfile
 import time

@@ -1,4 +1,4 @@
-"""Processes seen from outside: processor time and memory of this one and of all that it started."""
+"""Processor time and memory of this process and its descendants."""
 
 import threading
 from collections.abc import Callable, Iterable

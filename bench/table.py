@@ -1,8 +1,8 @@
-"""What a measurement becomes: rows with a budget, taken from ways of doing one thing that take turns.
+"""Rows of results with budgets, and interleaved timing of alternatives.
 
-On a machine that others use too, a way measured at noon and another at one o'clock tell nothing. So the ways run in
-turn, each ratio is of neighbours in time, and the median of the ratios counts. Beside wall-clock seconds the processor
-seconds of this thread's process are kept: other programs do not change those.
+On a shared machine, measurements taken at different times are not comparable. So alternatives run in turn, each ratio
+is between neighbours in time, and the median of the ratios counts. Processor seconds of this process are recorded
+beside wall-clock seconds, since other programs do not change them.
 """
 
 import statistics
@@ -14,13 +14,13 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Budget:
-    """A promise about a row's ratio or, where there is none, about its figure."""
+    """Bound on a row's ratio or, without a ratio, on its figure."""
 
     sense: Literal["at least", "at most"]
     bound: float
 
     def holds(self, value: float) -> bool:
-        """Whether `value` keeps the promise."""
+        """Return whether `value` is within the bound."""
         return value >= self.bound if self.sense == "at least" else value <= self.bound
 
     def __str__(self) -> str:
@@ -28,12 +28,12 @@ class Budget:
 
 
 def at_least(bound: float) -> Budget:
-    """A ratio that must not be smaller."""
+    """Lower bound."""
     return Budget("at least", bound)
 
 
 def at_most(bound: float) -> Budget:
-    """A ratio that must not be larger."""
+    """Upper bound."""
     return Budget("at most", bound)
 
 
@@ -43,16 +43,16 @@ class Row:
 
     Attributes:
         part: of the benchmark.
-        figure: what is measured, with what decides it (threads, batch).
+        figure: what is measured, with its conditions (threads, batch).
         unit: of `ours` and `baseline_value`.
-        ours: this project's figure; None where it could not be had, and `note` says why.
-        baseline: what stands beside it; empty for figures that stand alone.
+        ours: this project's figure; None where it could not be measured, with the reason in `note`.
+        baseline: name of the baseline; empty without one.
         baseline_value: its figure.
-        ratio: what the budget is about, median of neighbours in time; `of` says which way round.
+        ratio: median ratio of neighbours in time, bounded by the budget; `of` names its direction.
         cpu_ratio: the same in processor time; None where several processes take part.
-        of: what is divided by what, in words.
-        budget: what was promised.
-        note: what a reader must know.
+        of: numerator and denominator in words.
+        budget: bound to keep.
+        note: remarks.
     """
 
     part: str
@@ -69,7 +69,7 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the budget is kept; None where there is none. A figure that is missing keeps no budget."""
+        """Whether the budget is kept; None where there is none. A missing figure misses its budget."""
         if self.budget is None:
             return None
         value = self.ours if self.ratio is None else self.ratio
@@ -89,13 +89,13 @@ class Row:
 
 @dataclass
 class Timings:
-    """Seconds per unit of work by way, one entry a round; entries of one round are neighbours in time."""
+    """Seconds per unit of work by way, one entry a round."""
 
     wall: dict[str, list[float]] = field(default_factory=dict)
     cpu: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, way: str, wall: float, cpu: float) -> None:
-        """One more round of `way`."""
+        """Add a round of `way`."""
         self.wall.setdefault(way, []).append(wall)
         self.cpu.setdefault(way, []).append(cpu)
 
@@ -145,14 +145,14 @@ def interleaved(
 def times_faster(
     part: str, figure: str, timings: Timings, ours: str, baseline: str, budget: Budget | None = None, *, note: str = ""
 ) -> Row:
-    """How many times faster than `baseline`; ways are named by `ours` and `baseline`, figures in milliseconds."""
+    """Speed-up over `baseline`; ways are named by `ours` and `baseline`, figures in milliseconds."""
     return _beside(part, figure, timings, ours, baseline, budget, note, slower=baseline)
 
 
 def over_limit(
     part: str, figure: str, timings: Timings, ours: str, limit: str, budget: Budget | None = None, *, note: str = ""
 ) -> Row:
-    """How many times as long as `limit`, which cannot be beaten; figures in milliseconds."""
+    """Multiple of the time of `limit`, a lower bound; figures in milliseconds."""
     return _beside(part, figure, timings, ours, limit, budget, note, slower=ours)
 
 

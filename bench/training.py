@@ -1,4 +1,4 @@
-"""Training steps: every pair of paradigm and format at the `tiny` config, by the command that users type."""
+"""Training steps: every pair of paradigm and format at the `tiny` config, run by the command line."""
 
 import re
 import statistics
@@ -50,7 +50,7 @@ def measured(scratch: Path, paradigm: str, format_name: str) -> list[Row]:
 
 
 def steps_alone(path: Path) -> Path:
-    """Writes the config without validation and listening, which are not steps."""
+    """Write the config without validation and previews, which are not steps."""
     text = config_path(CONFIG).read_text(encoding="utf-8")
     path.write_text(re.sub(r"^(valid_every|listen_every) = \d+", r"\1 = 0", text, flags=re.MULTILINE), encoding="utf-8")
     return path

@@ -1,8 +1,8 @@
 """A training step of the 1-D U-Net beside that of denoising-diffusion-pytorch, at equal parameters, batch and length.
 
-That package is installed into a folder of its own, without its dependencies: torchvision and torchaudio, which its
-other modules want, have no build that loads beside a CPU torch. Its 1-D network needs einops alone; `accelerate`,
-which only its trainer uses, is stood in for.
+The package is installed into a separate folder without its dependencies: torchvision and torchaudio, required by its
+other modules, have no build that loads beside a CPU torch. Its 1-D network needs einops only; `accelerate`, used by
+its trainer, is replaced by an empty module.
 """
 
 import importlib
@@ -82,9 +82,9 @@ def installed(folder: Path) -> Path:
 def public(folder: Path, parameters: int) -> nn.Module:
     """Their U-Net with the width that comes nearest to `parameters`."""
     sys.path.insert(0, str(folder))
-    stand_in = types.ModuleType("accelerate")
-    stand_in.Accelerator = object  # type: ignore[attr-defined]
-    sys.modules.setdefault("accelerate", stand_in)
+    substitute = types.ModuleType("accelerate")
+    substitute.Accelerator = object  # type: ignore[attr-defined]
+    sys.modules.setdefault("accelerate", substitute)
     package = types.ModuleType("denoising_diffusion_pytorch")  # its __init__ imports what cannot be loaded
     package.__path__ = [str(folder / "denoising_diffusion_pytorch")]
     sys.modules["denoising_diffusion_pytorch"] = package

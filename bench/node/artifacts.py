@@ -1,8 +1,8 @@
-"""What a call leaves in OUT: eight files at most, none over 16 MiB, since a node may give back no more.
+"""Files that a call writes to OUT: at most eight, none over 16 MB, since a node may return no more.
 
 summary.md                   the machine, rates, steps, a row for each model, what is missing
-results.tar.gz               summary.json, evaluation.md, .csv, every model's log and config, the commands' output
-page.html                    all models beside each other on the same curves
+results.tar.gz               summary.json, evaluation.md, .csv, logs and configs of the models, output of the commands
+page.html                    samples of all models on the same curves
 listen.zip                   WAV, PNG and controls of each model's samples
 <paradigm>-<format>.safetensors   a snapshot of each model, weights in float16
 """
@@ -23,12 +23,12 @@ from data_specs.io.files import atomic_write, write_bytes
 from training.evaluation.tables import BUDGET, IDENTITY, Column, adherence_columns, embedders_of, fad_columns, markdown
 
 MOST_BYTES = 16_000_000
-LOG_BYTES = 200_000  # of a command's output, its end
+LOG_BYTES = 200_000  # last part of a command's output
 SUMMARY_BYTES = 2_000_000  # kept free in results.tar.gz for summary.json and evaluation.md
 
 
-def hand_over(work: Path, out: Path, summary: Facts, models: Sequence[Model]) -> list[str]:
-    """Write everything that there is; returns what was left out, and why."""
+def write_artifacts(work: Path, out: Path, summary: Facts, models: Sequence[Model]) -> list[str]:
+    """Write all artifacts that exist; returns one sentence for each that was left out."""
     left_out = [*snapshots(work, out, models), *_page(work, out), *listen(work / "samples", out / "listen.zip")]
     results = out / "results.tar.gz"
     kept, too_much = fitting(logs(work), MOST_BYTES - SUMMARY_BYTES)
@@ -45,7 +45,7 @@ def hand_over(work: Path, out: Path, summary: Facts, models: Sequence[Model]) ->
 
 
 def snapshots(work: Path, out: Path, models: Sequence[Model]) -> list[str]:
-    """Each model's newest snapshot in half precision; returns those that are too large."""
+    """Write each model's newest snapshot in half precision; returns a sentence for each that is too large."""
     from training.checkpoint import find_snapshot, write_half
 
     left_out = []
@@ -60,7 +60,7 @@ def snapshots(work: Path, out: Path, models: Sequence[Model]) -> list[str]:
             continue
         if size > MOST_BYTES:
             file.unlink()
-            left_out.append(f"{file.name} has {size:,} bytes, the most is {MOST_BYTES:,}; it is in {run}")
+            left_out.append(f"{file.name} has {size:,} bytes, the limit is {MOST_BYTES:,}; it is in {run}")
     return left_out
 
 
@@ -70,19 +70,19 @@ def _page(work: Path, out: Path) -> list[str]:
         return []
     if page.stat().st_size > MOST_BYTES:
         (out / page.name).unlink(missing_ok=True)
-        return [f"page.html has {page.stat().st_size:,} bytes, the most is {MOST_BYTES:,}; it is in {work}"]
+        return [f"page.html has {page.stat().st_size:,} bytes, the limit is {MOST_BYTES:,}; it is in {work}"]
     write_bytes(out / page.name, page.read_bytes())
     return []
 
 
 def listen(samples: Path, out: Path) -> list[str]:
-    """Samples of all models as one zip, sounds before pictures; returns a sentence if not all of them fit."""
+    """Write the samples of all models to one zip, audio first; returns a sentence if not all of them fit."""
     paths = sorted(
         (path for path in samples.rglob("*") if path.is_file()), key=lambda path: (path.suffix == ".png", path)
     )
     if not paths:
         return []
-    # Sizes before compression, so that the file is smaller in the end.
+    # Sizes are before compression, so the file stays below the limit.
     kept, left_out = fitting({str(path.relative_to(samples)): path.read_bytes() for path in paths}, MOST_BYTES)
     with atomic_write(out) as raw, zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in kept.items():
@@ -93,7 +93,7 @@ def listen(samples: Path, out: Path) -> list[str]:
 
 
 def logs(work: Path) -> dict[str, bytes]:
-    """Marks, configs, manifests, tables and logs by their paths, what is small first."""
+    """Step records, configs, manifests, tables and logs by path, smallest first."""
     found = {}
     for pattern in ("marks/*.json", "logs/*.log", "runs/*/log.jsonl", "runs/*/config.json", "evaluation/*/*"):
         for path in work.glob(pattern):
@@ -105,7 +105,7 @@ def logs(work: Path) -> dict[str, bytes]:
 
 
 def fitting(files: dict[str, bytes], most: int) -> tuple[dict[str, bytes], list[str]]:
-    """The first of `files` that have at most `most` bytes together, and the names of the others."""
+    """Select files in order while their total is at most `most` bytes; also returns the names of the others."""
     kept: dict[str, bytes] = {}
     left_out = []
     for name, content in files.items():
@@ -118,7 +118,7 @@ def fitting(files: dict[str, bytes], most: int) -> tuple[dict[str, bytes], list[
 
 
 def pack(out: Path, files: dict[str, bytes]) -> None:
-    """A tar.gz of `files`."""
+    """Write `files` to a tar.gz."""
     with atomic_write(out) as raw, tarfile.open(fileobj=raw, mode="w:gz") as archive:
         for name, content in files.items():
             member = tarfile.TarInfo(name)

@@ -1,4 +1,4 @@
-"""Stage 2: one model of each kind, trained for equally many seconds, and how fast its steps were."""
+"""Stage 2: train each model for equally many seconds and measure the rate of steps."""
 
 import json
 import math
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.node.work import Call, Facts, OutOfTime
+from bench.node.work import Facts, OutOfTime, TimeBudget
 from data_specs.io.files import locked, write_bytes
 from training.config import config_path
 from training.log import LOG_FILE, read_log
 
-STEPS = 10**9  # in all: time ends a run, not their number
-EQUAL = 0.01  # a run this near to its seconds has had them
-# The parts of a config that cost time and decide no weight. Nothing is written, heard or validated for a person who
-# cannot look; a run that is killed loses at most the steps since its last checkpoint.
+STEPS = 10**9  # in total: runs end by time, not by number of steps
+EQUAL = 0.01  # relative tolerance of the seconds of a run
+# Parts of a config that cost time and do not affect weights: previews and validation are off.
+# A killed run loses at most the steps since its last checkpoint.
 LOGGING = {
     "cpu": {"log_every": 1, "valid_every": 0, "listen_every": 0, "checkpoint_every": 25, "keep_checkpoints": 1},
     "cuda": {"log_every": 10, "valid_every": 0, "listen_every": 0, "checkpoint_every": 250, "keep_checkpoints": 1},
@@ -32,7 +32,7 @@ class Model:
 
     @property
     def name(self) -> str:
-        """As tables and files call it."""
+        """Name in tables and files."""
         return f"{self.paradigm}-{self.format}"
 
 
@@ -40,7 +40,7 @@ MODELS = (Model("edm", "encodec"), Model("ddpm", "encodec"), Model("discdpm", "d
 
 
 def write_config(name: str, device: str, folder: Path) -> Path:
-    """A copy of a config, by name or path, whose logging costs no time. Returns its path; the name stays."""
+    """Copy a config, by name or path, with minimal logging; returns the path of the copy."""
     path = config_path(name)
     values = tomllib.loads(path.read_text(encoding="utf-8"))
     values["logging"] = {**values.get("logging", {}), **LOGGING[device]}
@@ -50,43 +50,45 @@ def write_config(name: str, device: str, folder: Path) -> Path:
 
 
 def toml(value: Any) -> str:
-    """A value in TOML: tables and lists on one line."""
+    """Format a value as TOML, tables and lists on one line."""
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {toml(held)}" for key, held in value.items()) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(map(toml, value)) + "]"
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    return json.dumps(value)  # strings, other numbers and truth are written alike
+    return json.dumps(value)  # strings, numbers and booleans as in JSON
 
 
-def train(call: Call, model: Model, config: Path, data: Path, seconds: float, extra: Sequence[str] = ()) -> None:
-    """Train a model until it has had `seconds`; a run that stands goes on, one that has had them is left alone.
+def train(
+    budget: TimeBudget, model: Model, config: Path, data: Path, seconds: float, extra: Sequence[str] = ()
+) -> None:
+    """Train a model for `seconds` in total; an unfinished run is resumed, a finished one is kept.
 
     Raises:
-        OutOfTime: the call ended first; the next goes on.
+        OutOfTime: the budget ended first; the next call resumes.
     """
-    run = call.work / "runs" / model.name
+    run = budget.work / "runs" / model.name
     log = run / LOG_FILE
     old = log.stat().st_ino if log.exists() else None
 
     def enough() -> bool:
-        # A trainer begins by writing the log anew; until then it may hold steps that were lost with their process.
+        # The trainer rewrites the log when it starts; until then the log may hold steps lost with their process.
         return log.exists() and log.stat().st_ino != old and logged_seconds(run) >= seconds
 
-    if had(run) < seconds * (1 - EQUAL):
-        with locked(run / ".lock", str(run), wait=True):  # of a trainer whose call was killed a moment ago
+    if trained_seconds(run) < seconds * (1 - EQUAL):
+        with locked(run / ".lock", str(run), wait=True):  # held by a trainer whose call was killed just before
             pass
-    if had(run) < seconds * (1 - EQUAL):
+    if trained_seconds(run) < seconds * (1 - EQUAL):
         kind = ["--paradigm", model.paradigm, "--format", model.format, "--config", str(config)]
         where = ["--data", str(data), "--run", str(run), "--steps", str(STEPS), *extra]
         command = ["-m", "training", "train", *kind, *where]
-        call.python(f"train-{model.name}", command, enough)
-    if had(run) < seconds * (1 - EQUAL):
+        budget.python(f"train-{model.name}", command, enough)
+    if trained_seconds(run) < seconds * (1 - EQUAL):
         raise OutOfTime
 
 
-def had(run: Path) -> float:
+def trained_seconds(run: Path) -> float:
     """Seconds of training behind the newest checkpoint."""
     facts = snapshot_facts(run)
     return float(facts["train_seconds"]) if facts else 0.0
@@ -106,11 +108,11 @@ def snapshot_facts(run: Path) -> Facts | None:
 
 
 def logged_seconds(run: Path) -> float:
-    """Seconds of training up to the last line of a run's log, which are those of its steps alone."""
+    """Seconds of training steps up to the last line of a run's log."""
     try:
         batch = json.loads((run / "config.json").read_bytes())["training"]["batch"]
         lines = read_log(run)
-    except (FileNotFoundError, ValueError):  # not there yet, or being written
+    except (FileNotFoundError, ValueError):  # missing, or being written
         return 0.0
     total, before = 0.0, 0
     for line in lines:
@@ -121,7 +123,7 @@ def logged_seconds(run: Path) -> float:
 
 
 def progress(run: Path) -> Facts:
-    """How far a run is, and how fast it went; empty before its first checkpoint."""
+    """Steps, rates and memory of a run; empty before its first checkpoint."""
     facts = snapshot_facts(run)
     if facts is None or not facts["train_seconds"]:
         return {}

@@ -1,4 +1,4 @@
-"""What a node must have. Said in one sentence before anything is begun, since such a node cannot install packages."""
+"""Requirements of a node, checked before anything starts, since such a node cannot install packages."""
 
 import importlib.util
 from collections.abc import Iterable
@@ -37,10 +37,10 @@ def missing(modules: dict[str, str]) -> list[str]:
 
 
 def check(render: bool) -> None:
-    """Refuse to begin without what training needs, and with `render` what the pipeline needs.
+    """Refuse to begin without what training needs, and with `render` what the pipeline requirements.
 
     Raises:
-        UserError: names everything that is missing, and what to do.
+        UserError: names every missing package and the remedy.
     """
     lacking = missing(TRAINING)
     for_rendering = missing(RENDERING) if render else []

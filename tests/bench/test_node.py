@@ -14,11 +14,9 @@ import pytest
 import torch
 
 from bench.node import __main__ as command
-from bench.node import artifacts as handover
-from bench.node import clips, models, stages
-from bench.node import requirements as needs
+from bench.node import artifacts, clips, models, requirements, stages
 from bench.node.models import MODELS
-from bench.node.work import Call, OutOfTime
+from bench.node.work import OutOfTime, TimeBudget
 from data_specs.errors import UserError
 from data_specs.formats import FORMATS
 from data_specs.spec import Clips
@@ -44,34 +42,34 @@ def cost(size, figure, of):
 
 
 def test_as_many_clips_as_time_allows():
-    size = clips.second_size(PROBE, STANDING, None, 100.0, 10**9, MANY)
+    size = clips.full_size(PROBE, STANDING, None, 100.0, 10**9, MANY)
     assert 0.97 * 85 < cost(size, "seconds", "built") <= 85  # a share of the time is kept back
     assert size["audio"] == size["cqt"] == size["disc"]
     assert size["cqt"].valid == size["cqt"].train // 8
 
 
 def test_the_disk_bounds_clips():
-    size = clips.second_size(PROBE, STANDING, None, 1e6, 10_000_000, MANY)
+    size = clips.full_size(PROBE, STANDING, None, 1e6, 10_000_000, MANY)
     assert 0.97 * 6_000_000 < cost(size, "bytes", "clips") <= 6_000_000
 
 
 def test_audio_is_only_a_reference():
-    size = clips.second_size(PROBE, STANDING, None, 5000.0, 10**12, MANY)
+    size = clips.full_size(PROBE, STANDING, None, 5000.0, 10**12, MANY)
     assert size["audio"].train == clips.MOST_AUDIO < size["cqt"].train
     assert 0.97 * 4250 < cost(size, "seconds", "built") <= 4250
 
 
 def test_melodies_and_the_user_bound_clips_and_nothing_shrinks():
     few = Clips(train=500, valid=30)
-    assert clips.second_size(PROBE, STANDING, None, 1e6, 10**12, few)["cqt"] == few
-    assert clips.second_size(PROBE, STANDING, Clips(train=90, valid=20), 1e6, 10**12, MANY)["disc"].train == 90
-    assert clips.second_size(PROBE, STANDING, None, 0.0, 10**12, MANY)["disc"] == Clips(train=80, valid=16)
-    assert clips.first_size(clips.Source(most=Clips(train=30, valid=4))) == Clips(train=30, valid=4)
+    assert clips.full_size(PROBE, STANDING, None, 1e6, 10**12, few)["cqt"] == few
+    assert clips.full_size(PROBE, STANDING, Clips(train=90, valid=20), 1e6, 10**12, MANY)["disc"].train == 90
+    assert clips.full_size(PROBE, STANDING, None, 0.0, 10**12, MANY)["disc"] == Clips(train=80, valid=16)
+    assert clips.probe_size(clips.ClipSource(most=Clips(train=30, valid=4))) == Clips(train=30, valid=4)
 
 
 def test_a_rate_that_was_lost_is_reckoned():
     lost = {**PROBE, "cqt": {"clips": 100, "built": 0, "bytes": 100 * 3400}}
-    size = clips.second_size(lost, STANDING, None, 100.0, 10**9, MANY)
+    size = clips.full_size(lost, STANDING, None, 100.0, 10**9, MANY)
     assert size["cqt"].train > STANDING.train
     assert clips.seconds_a_clip("cqt", lost["cqt"]) > 0
 
@@ -133,7 +131,7 @@ def finished(tmp_path):
 def test_eight_files_at_most_come_back_with_everything_in_them(tmp_path, finished):
     work, summary = finished
     out = tmp_path / "out"
-    assert handover.hand_over(work, out, summary, MODELS) == []
+    assert artifacts.write_artifacts(work, out, summary, MODELS) == []
     files = sorted(path.name for path in out.iterdir())
     assert files == sorted(
         ["summary.md", "results.tar.gz", "page.html", "listen.zip", *(f"{m.name}.safetensors" for m in MODELS)]
@@ -146,7 +144,7 @@ def test_eight_files_at_most_come_back_with_everything_in_them(tmp_path, finishe
         assert json.load(archive.extractfile("summary.json"))["training"]["edm-cqt"]["steps"] == 10
         log = archive.extractfile("logs/clips.log").read()
     assert {"evaluation.md", "runs/ddpm-encodec/log.jsonl"} <= set(names)
-    assert len(log) == handover.LOG_BYTES
+    assert len(log) == artifacts.LOG_BYTES
     assert log.endswith(b"the end\n")
     assert len(zipfile.ZipFile(out / "listen.zip").namelist()) == 12
     weights, facts = checkpoint.read_snapshot(out / "edm-cqt.safetensors")
@@ -154,13 +152,13 @@ def test_eight_files_at_most_come_back_with_everything_in_them(tmp_path, finishe
 
 
 def test_what_is_too_large_stays_and_is_named(tmp_path, finished, monkeypatch):
-    monkeypatch.setattr(handover, "MOST_BYTES", 3000)
-    monkeypatch.setattr(handover, "SUMMARY_BYTES", 1000)
+    monkeypatch.setattr(artifacts, "MOST_BYTES", 3000)
+    monkeypatch.setattr(artifacts, "SUMMARY_BYTES", 1000)
     work, summary = finished
     (work / "runs" / "edm-cqt" / "log.jsonl").write_text("{}\n" * 1000)
     (work / "page.html").write_bytes(b"x" * 4000)
     out = tmp_path / "out"
-    left = handover.hand_over(work, out, summary, MODELS)
+    left = artifacts.write_artifacts(work, out, summary, MODELS)
     assert sorted(path.name for path in out.iterdir()) == ["listen.zip", "results.tar.gz", "summary.md"]
     assert [sentence.split()[0] for sentence in left] == [
         *(f"{m.name}.safetensors" for m in MODELS), "page.html", "9", "runs/edm-cqt/log.jsonl,",
@@ -179,7 +177,7 @@ def test_an_empty_call_hands_over_what_it_knows(tmp_path):
         "machine": "unknown", "versions": "unknown", "state": "The time is up.", "config": "tiny",
         "seconds_by_call": [1.0], "clips": {}, "training": {}, "evaluation": {},
     }  # fmt: skip
-    assert handover.hand_over(tmp_path / "work", tmp_path / "out", summary, MODELS) == []
+    assert artifacts.write_artifacts(tmp_path / "work", tmp_path / "out", summary, MODELS) == []
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["results.tar.gz", "summary.md"]
 
 
@@ -187,30 +185,30 @@ def test_an_empty_call_hands_over_what_it_knows(tmp_path):
 
 
 def test_what_is_missing_is_said_in_one_sentence(monkeypatch, capsys, tmp_path):
-    monkeypatch.setitem(needs.RENDERING, "no_such_midi", "")
-    monkeypatch.setitem(needs.RENDERING, "no_such_dask", "no-such-dask")
+    monkeypatch.setitem(requirements.RENDERING, "no_such_midi", "")
+    monkeypatch.setitem(requirements.RENDERING, "no_such_dask", "no-such-dask")
     assert command.main(["--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: no_such_midi and no-such-dask are missing here, and rendering needs that; ")
     assert "--data FOLDER" in said
     assert said.count("\n") == 1
-    needs.check(render=False)
-    monkeypatch.setitem(needs.TRAINING, "no_such_torch", "")
+    requirements.check(render=False)
+    monkeypatch.setitem(requirements.TRAINING, "no_such_torch", "")
     with pytest.raises(UserError, match=r"^no_such_torch is missing here; "):
-        needs.check(render=False)
+        requirements.check(render=False)
 
 
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        (["--minutes", "soon"], "--minutes soon"),
-        (["--minutes", "0"], "--minutes 0"),
-        (["--share", "1:2"], "--share 1:2"),
-        (["--share", "1:2:0"], "--share 1:2:0"),
-        (["--clips", "many"], "CLIPS=many"),
-        (["--judge", "1"], "--judge 1"),
-        (["--sampler-steps", "2.5"], "--sampler-steps 2.5"),
-        (["--train-seconds", "-3"], "--train-seconds -3"),
+        (["--minutes", "soon"], "--minutes must be"),
+        (["--minutes", "0"], "got 0"),
+        (["--share", "1:2"], "got 1:2"),
+        (["--share", "1:2:0"], "got 1:2:0"),
+        (["--clips", "many"], "many"),
+        (["--judge", "1"], "--judge must be"),
+        (["--sampler-steps", "2.5"], "--sampler-steps must be"),
+        (["--train-seconds", "-3"], "--train-seconds must be"),
     ],
 )
 def test_bad_options_are_named(tmp_path, capsys, options, word):
@@ -224,7 +222,7 @@ def test_bad_options_are_named(tmp_path, capsys, options, word):
     [(None, 0, "Everything is done"), (OutOfTime(), 3, "goes on"), (UserError("no melody"), 2, "error: no melody")],
 )
 def test_every_call_hands_over_and_says_how_it_ended(tmp_path, monkeypatch, raised, status, word):
-    def stand_in(call, wishes, found):
+    def stand_in(budget, options, found):
         found["machine"] = "a GPU"
         if raised:
             raise raised
@@ -245,7 +243,7 @@ def test_two_calls_do_not_share_a_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         stages,
         "stages",
-        lambda call, wishes, found: statuses.append(command.main(["--out", str(tmp_path), "--data", str(tmp_path)])),
+        lambda budget, options, found: statuses.append(command.main(["--out", str(tmp_path), "--data", str(tmp_path)])),
     )
     assert command.main(["--out", str(tmp_path), "--data", str(tmp_path)]) == 0
     assert statuses == [2]
@@ -253,9 +251,9 @@ def test_two_calls_do_not_share_a_folder(tmp_path, monkeypatch, capsys):
 
 
 def test_a_signal_ends_the_time(tmp_path):
-    call = Call(tmp_path, 100)
-    command.ends(call)(signal.SIGTERM, None)
-    assert call.left() == 0
+    budget = TimeBudget(tmp_path, 100)
+    command.expire_on_signal(budget)(signal.SIGTERM, None)
+    assert budget.seconds_left() == 0
 
 
 def test_help_needs_no_heavy_import():

@@ -12,7 +12,7 @@ import pytest
 
 from bench.node import models
 from bench.node.models import MODELS, Model
-from bench.node.work import Call, OutOfTime
+from bench.node.work import OutOfTime, TimeBudget
 from data_specs.errors import UserError
 from training.config import differing_key, load_config
 
@@ -21,38 +21,38 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_step_is_done_once_and_again_when_something_else_is_asked(tmp_path):
     done = []
-    call = Call(tmp_path, 100)
+    budget = TimeBudget(tmp_path, 100)
     for inputs in ({"n": 1}, {"n": 1}, {"n": 2}):
-        call.once("step", inputs, lambda inputs=inputs: {"made": done.append(inputs)})
+        budget.run_step("step", inputs, lambda inputs=inputs: {"made": done.append(inputs)})
     assert done == [{"n": 1}, {"n": 2}]
-    assert Call(tmp_path, 100).done("step", {"n": 2})["wall_seconds"] >= 0
-    assert Call(tmp_path, 100).done("step", {"n": 1}) is None
+    assert TimeBudget(tmp_path, 100).done("step", {"n": 2})["wall_seconds"] >= 0
+    assert TimeBudget(tmp_path, 100).done("step", {"n": 1}) is None
 
 
 def test_a_step_that_fails_leaves_no_mark_and_none_begins_without_time(tmp_path):
-    call = Call(tmp_path, 100)
+    budget = TimeBudget(tmp_path, 100)
     with pytest.raises(ZeroDivisionError):
-        call.once("step", {}, lambda: {"never": 1 / 0})
-    assert call.mark("step") is None
-    call.end()
+        budget.run_step("step", {}, lambda: {"never": 1 / 0})
+    assert budget.step_record("step") is None
+    budget.expire()
     with pytest.raises(OutOfTime):
-        call.once("step", {}, dict)
+        budget.run_step("step", {}, dict)
     with pytest.raises(OutOfTime):
-        Call(tmp_path, 0).python("late", ["-c", "import time; time.sleep(60)"])
+        TimeBudget(tmp_path, 0).python("late", ["-c", "import time; time.sleep(60)"])
 
 
 def test_lines_come_with_the_time_they_were_seen_and_are_kept(tmp_path):
-    call = Call(tmp_path, 100)
-    seen = call.python("talk", ["-c", "import time; print('a'); time.sleep(0.6); print('b'); print('c', end='')"])
+    budget = TimeBudget(tmp_path, 100)
+    seen = budget.python("talk", ["-c", "import time; print('a'); time.sleep(0.6); print('b'); print('c', end='')"])
     assert [line for _, line in seen] == ["a", "b", "c"]
     assert 0.3 < seen[1][0] - seen[0][0] < 30
-    assert call.log("talk").read_text() == "a\nb\nc"
-    assert [line for _, line in call.python("talk", ["-c", "print('again')"])] == ["again"]
+    assert budget.log("talk").read_text() == "a\nb\nc"
+    assert [line for _, line in budget.python("talk", ["-c", "print('again')"])] == ["again"]
 
 
 def test_a_command_that_fails_is_named_with_its_own_sentence(tmp_path):
     with pytest.raises(UserError, match=r"python -m pipeline dataset failed: SPEC=nowhere is neither") as fault:
-        Call(tmp_path, 100).python("clips", ["-m", "pipeline", "dataset", "--spec", "nowhere"])
+        TimeBudget(tmp_path, 100).python("clips", ["-m", "pipeline", "dataset", "--spec", "nowhere"])
     assert "logs/clips.log" in str(fault.value)
 
 
@@ -80,25 +80,25 @@ def wait_for(condition, seconds=20.0):
 
 
 def test_at_the_deadline_a_command_is_asked_to_stop_and_its_children_are_ended(tmp_path):
-    call = Call(tmp_path, 2)
+    budget = TimeBudget(tmp_path, 2)
     with pytest.raises(OutOfTime):
-        call.python("long", ["-c", STUBBORN])
-    child, saved = call.log("long").read_text().split()
+        budget.python("long", ["-c", STUBBORN])
+    child, saved = budget.log("long").read_text().split()
     assert saved == "saved"
     wait_for(lambda: gone(int(child)))
 
 
 def test_a_command_that_is_enough_is_stopped_without_being_out_of_time(tmp_path):
-    call = Call(tmp_path, 100)
-    log = call.log("long")
-    seen = call.python("long", ["-c", STUBBORN], lambda: log.stat().st_size > 0)
+    budget = TimeBudget(tmp_path, 100)
+    log = budget.log("long")
+    seen = budget.python("long", ["-c", STUBBORN], lambda: log.stat().st_size > 0)
     assert seen[-1][1] == "saved"
 
 
 def test_a_command_dies_with_a_script_that_is_killed(tmp_path):
     script = (
-        "from pathlib import Path; from bench.node.work import Call; "
-        f"Call(Path({str(tmp_path)!r}), 99).python('long', ['-c', {STUBBORN!r}])"
+        "from pathlib import Path; from bench.node.work import TimeBudget; "
+        f"TimeBudget(Path({str(tmp_path)!r}), 99).python('long', ['-c', {STUBBORN!r}])"
     )
     log = tmp_path / "logs" / "long.log"
     process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
@@ -167,7 +167,7 @@ held = {{"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
 @pytest.fixture
 def trainer(tmp_path, monkeypatch):
     """Stands in for `python -m training train`; given a step, it dies there without saving."""
-    real, started = Call.python, []
+    real, started = TimeBudget.python, []
 
     def use(lose: int = -1) -> list[list[str]]:
         (tmp_path / "trainer.py").write_text(TRAINER.format(lose=lose))
@@ -178,17 +178,17 @@ def trainer(tmp_path, monkeypatch):
         started.append(arguments)
         return real(self, name, [str(tmp_path / "trainer.py"), *arguments[3:]], *rest)
 
-    monkeypatch.setattr(Call, "python", python)
+    monkeypatch.setattr(TimeBudget, "python", python)
     return use
 
 
 def test_a_model_is_trained_for_its_seconds_and_more_seconds_go_on(tmp_path, trainer):
     started = trainer()
-    call, model = Call(tmp_path, 100), Model("edm", "encodec")
+    budget, model = TimeBudget(tmp_path, 100), Model("edm", "encodec")
     run = tmp_path / "runs" / "edm-encodec"
 
     def train(seconds):
-        models.train(call, model, Path("c.toml"), Path("data"), seconds)
+        models.train(budget, model, Path("c.toml"), Path("data"), seconds)
         return models.progress(run)
 
     first = train(2.0)
@@ -207,17 +207,17 @@ def test_a_run_that_is_cut_keeps_its_steps_and_steps_that_were_lost_do_not_count
     trainer(lose=60)
     model, run = Model("edm", "cqt"), tmp_path / "runs" / "edm-cqt"
     with pytest.raises(UserError, match="failed"):
-        models.train(Call(tmp_path, 100), model, Path("c"), Path("d"), 50.0)
+        models.train(TimeBudget(tmp_path, 100), model, Path("c"), Path("d"), 50.0)
     assert models.logged_seconds(run) == pytest.approx(3.0)  # but nothing was saved
     assert models.progress(run) == {}
     trainer()
-    models.train(Call(tmp_path, 100), model, Path("c"), Path("d"), 2.9)
+    models.train(TimeBudget(tmp_path, 100), model, Path("c"), Path("d"), 2.9)
     steps = models.progress(run)["steps"]
     assert steps >= 58
     limit = models.logged_seconds(run) + 0.5
 
-    class Short(Call):
-        def left(self) -> float:
+    class Short(TimeBudget):
+        def seconds_left(self) -> float:
             return 100.0 if models.logged_seconds(run) < limit else 0.0
 
     with pytest.raises(OutOfTime):
