@@ -21,7 +21,7 @@ from data_specs.cli import MISUSED, Parser, run
 from data_specs.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.node.stages import Options
+    from bench.node.stages import NodeOptions
     from bench.node.work import Facts, TimeBudget
 
 SHARES = "25:40:35"
@@ -81,7 +81,7 @@ def node(arguments: argparse.Namespace) -> int:
                 signal.signal(number, handler)
 
 
-def run_call(budget: "TimeBudget", options: "Options", out: Path) -> int:
+def run_call(budget: "TimeBudget", options: "NodeOptions", out: Path) -> int:
     """Run the stages as far as time allows and write the artifacts; returns the exit status."""
     from bench.node.stages import end, stages
     from bench.node.work import OutOfTime
@@ -109,24 +109,24 @@ def expire_on_signal(budget: "TimeBudget") -> Callable[[int, FrameType | None], 
     return handle
 
 
-def parse_options(arguments: argparse.Namespace) -> "Options":
+def parse_options(arguments: argparse.Namespace) -> "NodeOptions":
     """The arguments, read.
 
     Raises:
         UserError: an option is invalid.
     """
-    from bench.node.clips import ClipSource
+    from bench.node.clips import RenderOptions
     from bench.node.models import MODELS
-    from bench.node.stages import Options
+    from bench.node.stages import NodeOptions
     from data_specs.spec import Clips
     from training.config import load_config
 
     for model in MODELS:  # refuse an unsuitable config before anything is rendered
         load_config(arguments.config, model.paradigm, model.format)
     most = None if arguments.clips is None else Clips.parse(arguments.clips)
-    return Options(
+    return NodeOptions(
         shares=parse_shares(arguments.share),
-        source=ClipSource(resolved(arguments.spec), resolved(arguments.midi), most),
+        source=RenderOptions(resolved(arguments.spec), resolved(arguments.midi), most),
         data=None if arguments.data is None else arguments.data.resolve(),
         config=arguments.config,
         train_seconds=None if arguments.train_seconds is None else positive("--train-seconds", arguments.train_seconds),

@@ -29,8 +29,8 @@ TIME_SHARE = 0.85  # of the time left after the probe, since a busy machine may 
 
 
 @dataclass(frozen=True)
-class ClipSource:
-    """Options of `python -m pipeline dataset`, and an upper limit of clips."""
+class RenderOptions:
+    """NodeOptions of `python -m pipeline dataset`, and an upper limit of clips."""
 
     spec: str = "sample"
     midi: str | None = None
@@ -57,7 +57,7 @@ def ready(folder: Path) -> Facts:
     return {name: {"clips": sum(_counts(folder / folder_name(name)).values())} for name in FORMATS}
 
 
-def build(budget: TimeBudget, source: ClipSource, seconds: float) -> Facts:
+def build(budget: TimeBudget, source: RenderOptions, seconds: float) -> Facts:
     """Build PVT-* below WORK/data; `seconds` is the limit of the stage, from now.
 
     Returns:
@@ -90,7 +90,7 @@ def build(budget: TimeBudget, source: ClipSource, seconds: float) -> Facts:
     return {name: found[name] for name in FORMATS}
 
 
-def probe_size(source: ClipSource) -> Clips:
+def probe_size(source: RenderOptions) -> Clips:
     """Clips of the probe build: one shard for each core, within the limit."""
     return _within(PROBE_CLIPS * len(os.sched_getaffinity(0)), source.most)
 
@@ -140,7 +140,7 @@ def _within(train: int, *bounds: Clips | None) -> Clips:
     return Clips(train=train, valid=valid)
 
 
-def _dataset(budget: TimeBudget, source: ClipSource, size: Mapping[str, Clips]) -> Facts:
+def _dataset(budget: TimeBudget, source: RenderOptions, size: Mapping[str, Clips]) -> Facts:
     """Build all formats, those of one size with one command; returns figures by format."""
     found: Facts = {}
     for clips in dict.fromkeys((size[name].train, size[name].valid) for name in FORMATS):
@@ -149,7 +149,7 @@ def _dataset(budget: TimeBudget, source: ClipSource, size: Mapping[str, Clips]) 
     return found
 
 
-def _command(budget: TimeBudget, source: ClipSource, formats: Sequence[str], clips: str) -> Facts:
+def _command(budget: TimeBudget, source: RenderOptions, formats: Sequence[str], clips: str) -> Facts:
     """Run `python -m pipeline dataset` once."""
     data = budget.work / "data"
     folders = {name: data / folder_name(name) for name in formats}

@@ -15,7 +15,7 @@ PAGE_CLIPS = 2  # real clips on the page, beside the shipped curves
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """Options of sampling and evaluation.
+    """NodeOptions of sampling and evaluation.
 
     Attributes:
         data: folder of PVT-audio.

@@ -25,8 +25,8 @@ MACHINE = (
 
 
 @dataclass(frozen=True)
-class Options:
-    """Options of the command.
+class NodeOptions:
+    """NodeOptions of the command.
 
     Attributes:
         shares: of the time: clips, training, results.
@@ -38,7 +38,7 @@ class Options:
     """
 
     shares: tuple[float, float, float]
-    source: clips.ClipSource
+    source: clips.RenderOptions
     data: Path | None
     config: str
     train_seconds: float | None
@@ -48,7 +48,7 @@ class Options:
     device: str | None
 
 
-def stages(budget: TimeBudget, options: Options, found: Facts) -> None:
+def stages(budget: TimeBudget, options: NodeOptions, found: Facts) -> None:
     """Run all stages; `found` is filled on the way, so that an interrupted call has results to report.
 
     Raises:
@@ -63,7 +63,7 @@ def stages(budget: TimeBudget, options: Options, found: Facts) -> None:
     _results(budget, options, found, data, device)
 
 
-def _clips(budget: TimeBudget, options: Options, found: Facts) -> Path:
+def _clips(budget: TimeBudget, options: NodeOptions, found: Facts) -> Path:
     """Build the datasets; returns their folder."""
     if options.data is not None:
         found["clips"] = clips.ready(options.data)
@@ -75,7 +75,7 @@ def _clips(budget: TimeBudget, options: Options, found: Facts) -> Path:
     return budget.work / "data"
 
 
-def _training(budget: TimeBudget, options: Options, found: Facts, data: Path, device: str) -> None:
+def _training(budget: TimeBudget, options: NodeOptions, found: Facts, data: Path, device: str) -> None:
     config = models.write_config(options.config, device, budget.work / "config")
     extra = [] if options.device is None else ["--device", options.device]
     seconds = (
@@ -91,14 +91,14 @@ def _training(budget: TimeBudget, options: Options, found: Facts, data: Path, de
         log(f"{model.name}: {said}, at most {far['peak_memory_mb']:,.0f} MB")
 
 
-def equal_seconds(budget: TimeBudget, options: Options) -> Facts:
+def equal_seconds(budget: TimeBudget, options: NodeOptions) -> Facts:
     """Seconds of training for each model: its share of the remaining time, less start-up."""
     share = options.shares[1] / (options.shares[1] + options.shares[2])
     each = share * (1 - STARTING_SHARE) * budget.seconds_left() / len(models.MODELS)
     return {"seconds": max(LEAST_SECONDS, math.floor(each))}
 
 
-def _results(budget: TimeBudget, options: Options, found: Facts, data: Path, device: str) -> None:
+def _results(budget: TimeBudget, options: NodeOptions, found: Facts, data: Path, device: str) -> None:
     evaluated = results.EVALUATED[device] if options.evaluated is None else options.evaluated
     how = results.SamplingOptions(data, evaluated, options.sampler_steps, device)
     vggish = vggish_file(options.vggish, budget.work)
@@ -123,7 +123,7 @@ def vggish_file(named: str | None, work: Path) -> str | None:
     return str(work / FILE)
 
 
-def end(budget: TimeBudget, options: Options, found: Facts, state: str, out: Path) -> None:
+def end(budget: TimeBudget, options: NodeOptions, found: Facts, state: str, out: Path) -> None:
     """Record the duration of the call and write the artifacts."""
     held = budget.step_record("calls") or {"seconds": []}
     spent = [*held["seconds"], round(time.monotonic() - budget.started, 1)]

@@ -21,14 +21,14 @@ ABOUT = {
 }
 
 
-def test_ways_take_turns_and_warm_up():
+def test_alternatives_are_interleaved_after_warm_up():
     calls = []
     timings = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b") or 4}, 3, warm_ups=1)
     assert calls == ["a", "b"] * 4
     assert len(timings.wall["a"]) == len(timings.cpu["b"]) == 3
 
 
-def test_seconds_are_of_a_unit_of_work():
+def test_seconds_are_per_unit_of_work():
     timings = interleaved({"slow": lambda: time.sleep(0.02) or 10}, 1, warm_ups=0)
     assert 0.002 <= timings.seconds("slow") < 0.02
     assert timings.rate("slow") == pytest.approx(1 / timings.seconds("slow"))
@@ -55,7 +55,7 @@ def test_ratios_are_medians_of_neighbours():
     assert limit.met is False
 
 
-def test_budgets_hold_for_ratios_for_figures_and_never_for_nothing():
+def test_budgets_apply_to_ratios_and_figures_and_fail_without_a_value():
     assert Row("p", "f", "clips", 0.0, budget=at_most(0)).met
     assert Row("p", "f", "clips", 1.0, budget=at_most(0)).met is False
     assert Row("p", "f", "clips", budget=at_least(1)).met is False
@@ -65,12 +65,12 @@ def test_budgets_hold_for_ratios_for_figures_and_never_for_nothing():
     assert headroom(Row("p", "f", "", 1.0, budget=at_most(1))) is None
 
 
-def test_rows_survive_json():
+def test_rows_round_trip_through_json():
     row = Row("p", "f", "ms", 1.0, "b", 2.0, 2.0, None, "baseline / ours", at_least(1.5), "n")
     assert Row.from_json(json.loads(json.dumps(row.to_json()))) == row
 
 
-def test_the_report_names_what_is_missed_and_what_could_not_be_measured(tmp_path):
+def test_report_lists_missed_budgets_and_unmeasured_rows(tmp_path):
     rows = [
         Row("p", "first", "ms", 1.0, "b", 20.0, 20.0, 19.0, "baseline / ours", at_least(10)),
         Row("p", "second", "ms", 1.0, "b", 2.0, 2.0, budget=at_least(10)),
@@ -88,7 +88,7 @@ def test_the_report_names_what_is_missed_and_what_could_not_be_measured(tmp_path
     assert [row["met"] for row in json.loads((tmp_path / "results.json").read_text())["rows"]] == [True, False, None]
 
 
-def test_a_part_that_fails_is_a_row_that_says_why(tmp_path, capsys):
+def test_failed_part_becomes_a_row_with_the_reason(tmp_path, capsys):
     arguments = argparse.Namespace(full=False, midi=tmp_path, out=tmp_path, only="midi")
     assert measure(["midi"], arguments) == 1
     (row,) = json.loads((tmp_path / "results.json").read_text())["rows"]
@@ -106,7 +106,7 @@ def test_numbers_have_three_digits(value, text):
     assert number(value) == text
 
 
-def test_the_stages_of_the_pipeline_are_there():
+def test_pipeline_stages_exist():
     from bench import pipeline
     from pipeline.build import shards
 

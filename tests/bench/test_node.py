@@ -1,4 +1,4 @@
-"""The script for a GPU node: how many clips, what is handed over, how a call ends; and once the whole of it."""
+"""Benchmark of a GPU node: number of clips, artifacts, outcomes of a call, and one complete run."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def cost(size, figure, of):
     return sum(more[name] * PROBE[name][figure] / PROBE[name][of] for name in FORMATS)
 
 
-def test_as_many_clips_as_time_allows():
+def test_clips_fill_the_time():
     size = clips.full_size(PROBE, STANDING, None, 100.0, 10**9, MANY)
     assert 0.97 * 85 < cost(size, "seconds", "built") <= 85  # a share of the time is kept back
     assert size["audio"] == size["cqt"] == size["disc"]
@@ -59,15 +59,15 @@ def test_audio_is_only_a_reference():
     assert 0.97 * 4250 < cost(size, "seconds", "built") <= 4250
 
 
-def test_melodies_and_the_user_bound_clips_and_nothing_shrinks():
+def test_melodies_and_option_bound_clips_and_nothing_shrinks():
     few = Clips(train=500, valid=30)
     assert clips.full_size(PROBE, STANDING, None, 1e6, 10**12, few)["cqt"] == few
     assert clips.full_size(PROBE, STANDING, Clips(train=90, valid=20), 1e6, 10**12, MANY)["disc"].train == 90
     assert clips.full_size(PROBE, STANDING, None, 0.0, 10**12, MANY)["disc"] == Clips(train=80, valid=16)
-    assert clips.probe_size(clips.ClipSource(most=Clips(train=30, valid=4))) == Clips(train=30, valid=4)
+    assert clips.probe_size(clips.RenderOptions(most=Clips(train=30, valid=4))) == Clips(train=30, valid=4)
 
 
-def test_a_rate_that_was_lost_is_reckoned():
+def test_missing_rate_is_estimated():
     lost = {**PROBE, "cqt": {"clips": 100, "built": 0, "bytes": 100 * 3400}}
     size = clips.full_size(lost, STANDING, None, 100.0, 10**9, MANY)
     assert size["cqt"].train > STANDING.train
@@ -82,7 +82,7 @@ def test_a_build_is_timed_from_the_line_before_it():
     assert clips.finished_after(seen, Path("/d/PVT-disc")) is None
 
 
-def test_ready_datasets_must_be_all_four(tmp_path):
+def test_existing_datasets_must_include_all_formats(tmp_path):
     for name in ("audio", "cqt"):
         folder = tmp_path / f"PVT-{name}"
         folder.mkdir()
@@ -128,7 +128,7 @@ def finished(tmp_path):
     return work, summary
 
 
-def test_eight_files_at_most_come_back_with_everything_in_them(tmp_path, finished):
+def test_artifacts_are_at_most_eight_complete_files(tmp_path, finished):
     work, summary = finished
     out = tmp_path / "out"
     assert artifacts.write_artifacts(work, out, summary, MODELS) == []
@@ -151,7 +151,7 @@ def test_eight_files_at_most_come_back_with_everything_in_them(tmp_path, finishe
     assert (weights["w"].dtype, facts["step"]) == (torch.float16, 10)
 
 
-def test_what_is_too_large_stays_and_is_named(tmp_path, finished, monkeypatch):
+def test_oversized_artifacts_are_omitted_and_named(tmp_path, finished, monkeypatch):
     monkeypatch.setattr(artifacts, "MOST_BYTES", 3000)
     monkeypatch.setattr(artifacts, "SUMMARY_BYTES", 1000)
     work, summary = finished
@@ -172,7 +172,7 @@ def test_what_is_too_large_stays_and_is_named(tmp_path, finished, monkeypatch):
     assert all(name.endswith(("wav", "json")) for name in zipfile.ZipFile(out / "listen.zip").namelist())
 
 
-def test_an_empty_call_hands_over_what_it_knows(tmp_path):
+def test_empty_call_writes_a_summary(tmp_path):
     summary = {
         "machine": "unknown", "versions": "unknown", "state": "The time is up.", "config": "tiny",
         "seconds_by_call": [1.0], "clips": {}, "training": {}, "evaluation": {},
@@ -184,7 +184,7 @@ def test_an_empty_call_hands_over_what_it_knows(tmp_path):
 # ---- the command
 
 
-def test_what_is_missing_is_said_in_one_sentence(monkeypatch, capsys, tmp_path):
+def test_missing_packages_are_named(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(requirements.RENDERING, "no_such_midi", "")
     monkeypatch.setitem(requirements.RENDERING, "no_such_dask", "no-such-dask")
     assert command.main(["--out", str(tmp_path / "out")]) == 2
@@ -219,15 +219,15 @@ def test_bad_options_are_named(tmp_path, capsys, options, word):
 
 @pytest.mark.parametrize(
     ("raised", "status", "word"),
-    [(None, 0, "Everything is done"), (OutOfTime(), 3, "goes on"), (UserError("no melody"), 2, "error: no melody")],
+    [(None, 0, "Everything is done"), (OutOfTime(), 3, "resume"), (UserError("no melody"), 2, "error: no melody")],
 )
-def test_every_call_hands_over_and_says_how_it_ended(tmp_path, monkeypatch, raised, status, word):
-    def stand_in(budget, options, found):
+def test_every_call_writes_artifacts_and_its_outcome(tmp_path, monkeypatch, raised, status, word):
+    def fake_stages(budget, options, found):
         found["machine"] = "a GPU"
         if raised:
             raise raised
 
-    monkeypatch.setattr(stages, "stages", stand_in)
+    monkeypatch.setattr(stages, "stages", fake_stages)
     before = signal.getsignal(signal.SIGTERM)
     for _ in range(2):
         assert command.main(["--out", str(tmp_path), "--data", str(tmp_path)]) == status
@@ -250,7 +250,7 @@ def test_two_calls_do_not_share_a_folder(tmp_path, monkeypatch, capsys):
     assert "is in use by process" in capsys.readouterr().err
 
 
-def test_a_signal_ends_the_time(tmp_path):
+def test_signal_expires_the_budget(tmp_path):
     budget = TimeBudget(tmp_path, 100)
     command.expire_on_signal(budget)(signal.SIGTERM, None)
     assert budget.seconds_left() == 0
@@ -268,7 +268,7 @@ def test_help_needs_no_heavy_import():
 
 
 @pytest.mark.slow
-def test_the_whole_of_it_in_two_calls_and_a_kill(tmp_path):
+def test_complete_run_in_two_calls_and_a_kill(tmp_path):
     """Real clips, training, samples and scores; the first call is killed, the last finds nothing to do."""
     options = ["--clips", "32:16", "--train-seconds", "5", "--judge", "2", "--sampler-steps", "2"]
     start = [sys.executable, "-m", "bench.node", "--out", str(tmp_path), "--minutes", "20", *options]

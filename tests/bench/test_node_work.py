@@ -1,4 +1,4 @@
-"""What the script for a GPU node runs: commands that are cut, steps that are done once, training for equal seconds."""
+"""Benchmark of a GPU node: interrupted commands, step records, training for equal seconds."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from training.config import differing_key, load_config
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_step_is_done_once_and_again_when_something_else_is_asked(tmp_path):
+def test_step_runs_once_per_inputs(tmp_path):
     done = []
     budget = TimeBudget(tmp_path, 100)
     for inputs in ({"n": 1}, {"n": 1}, {"n": 2}):
@@ -29,7 +29,7 @@ def test_a_step_is_done_once_and_again_when_something_else_is_asked(tmp_path):
     assert TimeBudget(tmp_path, 100).done("step", {"n": 1}) is None
 
 
-def test_a_step_that_fails_leaves_no_mark_and_none_begins_without_time(tmp_path):
+def test_failed_step_has_no_record_and_none_starts_without_time(tmp_path):
     budget = TimeBudget(tmp_path, 100)
     with pytest.raises(ZeroDivisionError):
         budget.run_step("step", {}, lambda: {"never": 1 / 0})
@@ -41,7 +41,7 @@ def test_a_step_that_fails_leaves_no_mark_and_none_begins_without_time(tmp_path)
         TimeBudget(tmp_path, 0).python("late", ["-c", "import time; time.sleep(60)"])
 
 
-def test_lines_come_with_the_time_they_were_seen_and_are_kept(tmp_path):
+def test_output_lines_are_timed_and_logged(tmp_path):
     budget = TimeBudget(tmp_path, 100)
     seen = budget.python("talk", ["-c", "import time; print('a'); time.sleep(0.6); print('b'); print('c', end='')"])
     assert [line for _, line in seen] == ["a", "b", "c"]
@@ -50,7 +50,7 @@ def test_lines_come_with_the_time_they_were_seen_and_are_kept(tmp_path):
     assert [line for _, line in budget.python("talk", ["-c", "print('again')"])] == ["again"]
 
 
-def test_a_command_that_fails_is_named_with_its_own_sentence(tmp_path):
+def test_failed_command_is_reported_with_its_last_line(tmp_path):
     with pytest.raises(UserError, match=r"python -m pipeline dataset failed: SPEC=nowhere is neither") as fault:
         TimeBudget(tmp_path, 100).python("clips", ["-m", "pipeline", "dataset", "--spec", "nowhere"])
     assert "logs/clips.log" in str(fault.value)
@@ -79,7 +79,7 @@ def wait_for(condition, seconds=20.0):
         time.sleep(0.05)
 
 
-def test_at_the_deadline_a_command_is_asked_to_stop_and_its_children_are_ended(tmp_path):
+def test_deadline_stops_a_command_and_its_children(tmp_path):
     budget = TimeBudget(tmp_path, 2)
     with pytest.raises(OutOfTime):
         budget.python("long", ["-c", STUBBORN])
@@ -88,14 +88,14 @@ def test_at_the_deadline_a_command_is_asked_to_stop_and_its_children_are_ended(t
     wait_for(lambda: gone(int(child)))
 
 
-def test_a_command_that_is_enough_is_stopped_without_being_out_of_time(tmp_path):
+def test_command_that_did_enough_is_stopped(tmp_path):
     budget = TimeBudget(tmp_path, 100)
     log = budget.log("long")
     seen = budget.python("long", ["-c", STUBBORN], lambda: log.stat().st_size > 0)
     assert seen[-1][1] == "saved"
 
 
-def test_a_command_dies_with_a_script_that_is_killed(tmp_path):
+def test_command_dies_with_a_killed_script(tmp_path):
     script = (
         "from pathlib import Path; from bench.node.work import TimeBudget; "
         f"TimeBudget(Path({str(tmp_path)!r}), 99).python('long', ['-c', {STUBBORN!r}])"
@@ -114,7 +114,7 @@ def test_a_command_dies_with_a_script_that_is_killed(tmp_path):
 
 @pytest.mark.parametrize("name", ["tiny", "paper", "best"])
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_the_config_is_the_named_one_but_for_logging(tmp_path, name, device):
+def test_config_is_copied_with_other_logging(tmp_path, name, device):
     copy = models.write_config(name, device, tmp_path)
     model = MODELS[0]
     mine, theirs = (load_config(one, model.paradigm, model.format) for one in (str(copy), name))
@@ -123,7 +123,7 @@ def test_the_config_is_the_named_one_but_for_logging(tmp_path, name, device):
     assert (mine.logging.valid_every, mine.logging.listen_every) == (0, 0)
 
 
-def test_toml_is_read_as_it_was_meant():
+def test_toml_round_trip():
     value = {"a": 'quo"te\\', "b": [1.5, 5e-4, 1e9], "c": {"d": True, "e": {"f": -3}}, "g": []}
     text = "".join(f"{key} = {models.toml(held)}\n" for key, held in value.items())
     assert tomllib.loads(text) == value
@@ -182,7 +182,7 @@ def trainer(tmp_path, monkeypatch):
     return use
 
 
-def test_a_model_is_trained_for_its_seconds_and_more_seconds_go_on(tmp_path, trainer):
+def test_model_trains_for_its_seconds_and_resumes_for_more(tmp_path, trainer):
     started = trainer()
     budget, model = TimeBudget(tmp_path, 100), Model("edm", "encodec")
     run = tmp_path / "runs" / "edm-encodec"
@@ -203,7 +203,7 @@ def test_a_model_is_trained_for_its_seconds_and_more_seconds_go_on(tmp_path, tra
     assert len(started) == 2
 
 
-def test_a_run_that_is_cut_keeps_its_steps_and_steps_that_were_lost_do_not_count(tmp_path, trainer):
+def test_interrupted_run_keeps_saved_steps_only(tmp_path, trainer):
     trainer(lose=60)
     model, run = Model("edm", "cqt"), tmp_path / "runs" / "edm-cqt"
     with pytest.raises(UserError, match="failed"):

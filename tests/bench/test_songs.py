@@ -17,7 +17,7 @@ def made():
     return list(songs(4))
 
 
-def test_sizes_are_of_songs_and_differ(made):
+def test_song_sizes_are_realistic_and_differ(made):
     assert all(0.8 * SMALLEST < len(content) < 1.2 * LARGEST for content in made)
     assert len({len(content) for content in made}) == len(made)
 
@@ -27,7 +27,7 @@ def test_a_song_is_a_function_of_seed_and_number(made):
     assert next(songs(1, seed=1)) != made[0]
 
 
-def test_both_readers_take_them_and_see_what_was_composed(made):
+def test_both_readers_return_the_composed_notes(made):
     for content in made:
         assert is_fast(content)
         read, parsed = read_song(content, Limits()), mido.MidiFile(file=io.BytesIO(content))
