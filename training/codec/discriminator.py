@@ -12,23 +12,23 @@ from torch.func import functional_call
 from torch.nn import functional
 
 
-class Judgement(NamedTuple):
-    """What the discriminators make of clips: logits of each scale, and the features on the way to them."""
+class DiscriminatorOutput(NamedTuple):
+    """Outputs of the discriminator: logits of each scale, and its hidden features."""
 
     logits: list[Tensor]  # [B, 1, F, K'] of each scale
     features: list[Tensor]
 
 
-class Adversarial(NamedTuple):
-    """Losses of each clip, [B]. The first two move the codec alone, the last the discriminator alone."""
+class AdversarialLosses(NamedTuple):
+    """Losses of each clip, [B]. The first two train the codec alone, the last the discriminator alone."""
 
-    deceiving: Tensor
-    features: Tensor
-    telling_apart: Tensor
+    generator_loss: Tensor
+    feature_matching: Tensor
+    discriminator_loss: Tensor
 
 
 class Scale(nn.Module):
-    """One window size."""
+    """Discriminator of one window size."""
 
     def __init__(self, size: int, filters: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Scale(nn.Module):
         self.last = nn.Conv2d(filters, 1, 3, padding=1)
 
     def forward(self, audio: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """[B, 1, N] -> logits and features."""
+        """Map [B, 1, N] to logits and features."""
         window = self.get_buffer("window")
         spectrum = torch.stft(audio[:, 0], self.size, self.size // 4, window=window, return_complex=True)
         x = torch.view_as_real(spectrum / window.sum().sqrt()).permute(0, 3, 2, 1)
@@ -60,31 +60,31 @@ class Discriminator(nn.Module):
         super().__init__()
         self.scales = nn.ModuleList(Scale(size, filters) for size in windows)
 
-    def forward(self, audio: Tensor) -> Judgement:
-        """[B, 1, N] -> logits and features of all scales."""
-        judged = [scale(audio) for scale in self.scales]
-        return Judgement([logits for logits, _ in judged], [x for _, features in judged for x in features])
+    def forward(self, audio: Tensor) -> DiscriminatorOutput:
+        """Map [B, 1, N] to logits and features of all scales."""
+        outputs = [scale(audio) for scale in self.scales]
+        return DiscriminatorOutput([logits for logits, _ in outputs], [x for _, features in outputs for x in features])
 
 
-def adversarial(discriminator: nn.Module, audio: Tensor, target: Tensor) -> Adversarial:
-    """Hinge losses and feature matching of decoded `audio` and `target` [B, 1, N] (ibid., eq. 2, 3 and text).
+def adversarial_losses(discriminator: nn.Module, audio: Tensor, target: Tensor) -> AdversarialLosses:
+    """Return hinge losses and feature matching of decoded `audio` and `target` [B, 1, N] (ibid., eq. 2 and 3).
 
-    The codec's losses pass through the discriminator's weights as constants, the discriminator's see the audio as one.
-    So one backward pass gives each its own gradient, and one optimizer that treats parameters apart, as Adam, serves.
+    The codec's losses take the discriminator's weights as constants, and the discriminator's loss takes the audio as
+    one. So one backward pass gives each its own gradient, and one optimizer serves both.
     """
     frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
-    made: Judgement = functional_call(discriminator, frozen, (audio,))
+    decoded: DiscriminatorOutput = functional_call(discriminator, frozen, (audio,))
     with torch.no_grad():
-        wanted: Judgement = discriminator(target)
-    deceiving = _mean([_per_clip(functional.relu(1 - logits)) for logits in made.logits])
-    apart = [
+        expected: DiscriminatorOutput = discriminator(target)
+    generator = _mean([_per_clip(functional.relu(1 - logits)) for logits in decoded.logits])
+    matching = [
         _per_clip((a - b).abs()) / _per_clip(b.abs()).clamp(min=1e-5)
-        for a, b in zip(made.features, wanted.features, strict=True)
+        for a, b in zip(decoded.features, expected.features, strict=True)
     ]
     real, fake = discriminator(target), discriminator(audio.detach())
-    telling = [_per_clip(functional.relu(1 - logits)) for logits in real.logits]
-    telling += [_per_clip(functional.relu(1 + logits)) for logits in fake.logits]
-    return Adversarial(deceiving, _mean(apart), 2 * _mean(telling))
+    discriminating = [_per_clip(functional.relu(1 - logits)) for logits in real.logits]
+    discriminating += [_per_clip(functional.relu(1 + logits)) for logits in fake.logits]
+    return AdversarialLosses(generator, _mean(matching), 2 * _mean(discriminating))
 
 
 def _per_clip(values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""k-means for residual codebooks (Lloyd 1982): entry 0 fixed at zero, no dead entries, the same result every time."""
+"""Deterministic k-means for residual codebooks (Lloyd 1982), with entry 0 fixed at zero and no dead entries."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ ROWS = 8192  # points compared at once: bounds memory at 32 MB, and a constant s
 
 
 def nearest(points: Tensor, entries: Tensor) -> tuple[Tensor, Tensor]:
-    """Index of the nearest entry and squared distance to it, int64 [M] and float32 [M].
+    """Return the index of the nearest entry and the squared distance to it, int64 [M] and float32 [M].
 
     `points` float32 [M, D], `entries` float32 [E, D].
     """
@@ -21,17 +21,17 @@ def nearest(points: Tensor, entries: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def codebook(points: Tensor, entries: int, iterations: int, generator: torch.Generator) -> Tensor:
-    """Entries float32 [E, D] for `points` float32 [M, D]; entry 0 is the zero vector, and none is without a point.
+    """Return entries float32 [E, D] for `points` float32 [M, D]; entry 0 is zero, and each other entry has a point.
 
-    Starts from points drawn in proportion to their length, which puts entries among loud frames, where errors weigh
-    most. After each step, entries with less than a fiftieth of an even share of the points start again at points
-    drawn in proportion to their squared distance, so that none dies.
+    Initial entries are points drawn in proportion to their norm, since errors of loud frames weigh most. After each
+    step, an entry with less than a fiftieth of its even share of the points is replaced by a point drawn in
+    proportion to its squared distance.
 
     Raises:
-        ValueError: fewer points than entries that differ from zero and from each other.
+        ValueError: fewer distinct non-zero points than entries.
     """
     centres = torch.zeros(entries, points.shape[1])
-    centres[1:] = points[_drawn(points.norm(dim=1), entries - 1, generator)]
+    centres[1:] = points[_draw(points.norm(dim=1), entries - 1, generator)]
     least = len(points) // (50 * entries)
     for step in range(iterations):
         index, distance = nearest(points, centres)
@@ -39,28 +39,28 @@ def codebook(points: Tensor, entries: int, iterations: int, generator: torch.Gen
         sums = torch.zeros_like(centres).index_add_(0, index, points)
         centres = sums / counts.clamp(min=1)[:, None]
         centres[0] = 0
-        # The last steps only settle: an entry that started again just before the end would stand on a single point.
+        # No replacements in the last steps: an entry replaced just before the end would have a single point.
         weak = (counts <= (least if step < iterations - 3 else 0)).nonzero()[:, 0]
         weak = weak[weak > 0]
         if len(weak):
-            centres[weak] = points[_drawn(distance, len(weak), generator)]
-    return _alive(points, centres, generator)
+            centres[weak] = points[_draw(distance, len(weak), generator)]
+    return _replace_dead(points, centres, generator)
 
 
-def _alive(points: Tensor, centres: Tensor, generator: torch.Generator) -> Tensor:
-    """Entries nearest to no point are moved onto the points that are served worst, until there are none."""
+def _replace_dead(points: Tensor, centres: Tensor, generator: torch.Generator) -> Tensor:
+    """Move entries nearest to no point onto points with large errors, until there are none."""
     for _ in range(100):
         index, distance = nearest(points, centres)
         dead = (torch.bincount(index, minlength=len(centres)) == 0).nonzero()[:, 0]
-        dead = dead[dead > 0]  # the zero entry serves silence, of which there may be none among the points
+        dead = dead[dead > 0]  # the zero entry is for silence, which may not occur among the points
         if not len(dead):
             return centres
-        centres[dead] = points[_drawn(distance, len(dead), generator)]
+        centres[dead] = points[_draw(distance, len(dead), generator)]
     raise ValueError(f"{len(points)} frames are too few or too alike for {len(centres)} entries; fit on more audio")
 
 
-def _drawn(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """`count` different indices, drawn in proportion to `weights` [M] (by exponential races, Efraimidis 2006)."""
+def _draw(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Draw `count` distinct indices in proportion to `weights` [M] (exponential races, Efraimidis 2006)."""
     if int((weights > 0).sum()) < count:
         raise ValueError(f"{int((weights > 0).sum())} frames are too few for {count} entries; fit on more audio")
     races = torch.empty(len(weights), dtype=torch.float64).exponential_(generator=generator)

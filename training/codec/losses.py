@@ -1,4 +1,4 @@
-"""What a codec is trained to make small. B clips, N samples, F frames, M mel bands; every loss is one number a clip."""
+"""Losses of codec training, one value for each clip. B clips, N samples, F frames, M mel bands."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -9,14 +9,14 @@ from torch import Tensor
 from training.evaluation.logmel import LogMel
 
 QUIET = 1e-5  # added to magnitudes before the logarithm
-FAINT = 1e-3  # of a clip's mean level: quieter ones, silence above all, weigh no more than this
+FAINT = 1e-3  # smallest mean level of a clip that a loss is divided by
 SAMPLE_RATE = 24_000
 
 
 def stft_loss(audio: Tensor, target: Tensor, windows: Sequence[int]) -> Tensor:
-    """Spectral convergence plus log magnitude distance, the mean over `windows` with hops of a quarter, [B].
+    """Return the mean over `windows` of spectral convergence plus log magnitude distance, [B].
 
-    Yamamoto et al. 2020, eq. 6 to 8. `audio` and `target` [B, 1, N].
+    Yamamoto et al. 2020, eq. 6 to 8; hops are a quarter of the window. `audio` and `target` [B, 1, N].
     """
     total = audio.new_zeros(len(audio))
     for size in windows:
@@ -29,33 +29,33 @@ def stft_loss(audio: Tensor, target: Tensor, windows: Sequence[int]) -> Tensor:
 
 
 def mel_loss(audio: Tensor, target: Tensor, window: int, bands: int) -> Tensor:
-    """Mean absolute distance of log-mel spectra with hops of a quarter window, [B]. `audio` and `target` [B, 1, N]."""
+    """Return the mean absolute difference of log-mel spectra, hop a quarter window, [B], of two [B, 1, N]."""
     return (log_mel(magnitudes(audio, window), bands) - log_mel(magnitudes(target, window), bands)).abs().mean((1, 2))
 
 
 def waveform_loss(audio: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference in units of the target's mean absolute value, [B]."""
+    """Return the mean absolute difference in units of the target's mean absolute value, [B]."""
     return (audio - target).abs().mean((1, 2)) / target.abs().mean((1, 2)).clamp(min=FAINT)
 
 
 def magnitude_loss(companded: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference of companded magnitudes [B, F, T] in units of the target's mean, [B]."""
+    """Return the mean absolute difference of companded magnitudes [B, F, T] in units of the target's mean, [B]."""
     return (companded - target).abs().mean((1, 2)) / target.abs().mean((1, 2)).clamp(min=FAINT)
 
 
 def magnitudes(audio: Tensor, size: int) -> Tensor:
-    """Of the Fourier transform of [B, 1, N] with a Hann window of `size`, hop a quarter of it: [B, size / 2 + 1, F]."""
+    """Return STFT magnitudes [B, size / 2 + 1, F] of [B, 1, N], Hann window of `size`, hop a quarter of it."""
     window = torch.hann_window(size, device=audio.device)
     spectrum = torch.stft(audio[:, 0].float(), size, size // 4, window=window, return_complex=True)
-    return (spectrum.real.square() + spectrum.imag.square() + 1e-14).sqrt()  # its gradient is finite at silence
+    return (spectrum.real.square() + spectrum.imag.square() + 1e-14).sqrt()  # finite gradient at silence
 
 
 def log_mel(spectrum: Tensor, bands: int) -> Tensor:
-    """Magnitudes [B, K, F] -> natural logarithms of mel bands, [B, M, F]."""
+    """Return natural logarithms of mel bands [B, M, F] of magnitudes [B, K, F]."""
     return ((mel_weights(2 * (spectrum.shape[1] - 1), bands).to(spectrum) @ spectrum) + QUIET).log()
 
 
 @lru_cache(maxsize=8)
 def mel_weights(size: int, bands: int) -> Tensor:
-    """Triangles on HTK's mel scale from 0 Hz to half the sample rate, float32 [M, size / 2 + 1]."""
+    """Return triangular filters on HTK's mel scale up to half the sample rate, float32 [M, size / 2 + 1]."""
     return LogMel(SAMPLE_RATE, size, size // 4, size, bands, 0.0, SAMPLE_RATE / 2, QUIET).weights.T.contiguous()

@@ -1,4 +1,4 @@
-"""How near decoded audio comes to the original: the two numbers of the codecs' cards. B clips, N samples."""
+"""Reconstruction errors of codecs. B clips, N samples."""
 
 from functools import lru_cache
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from data_specs.codecs import Codec
+from training.codec.fit import dataset_clips
 from training.data.dataset import Dataset
 
 SAMPLE_RATE, WINDOW, HOP, BANDS = 24_000, 1024, 256, 80
@@ -14,7 +15,7 @@ NOISE_BANDWIDTH = 1.5  # of a Hann window, in bins
 
 
 def si_sdr(audio: Tensor, target: Tensor) -> Tensor:
-    """Scale-invariant ratio of signal to distortion in dB (Le Roux et al. 2019, eq. 4), [B], of [B, 1, N]."""
+    """Return the scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019, eq. 4), [B], of [B, 1, N]."""
     audio, target = audio.flatten(1).double(), target.flatten(1).double()
     energy = target.square().sum(1, keepdim=True).clamp(min=FLOOR)
     projected = target * (audio * target).sum(1, keepdim=True) / energy
@@ -23,22 +24,19 @@ def si_sdr(audio: Tensor, target: Tensor) -> Tensor:
 
 
 def log_mel_distance(audio: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference of log-mel spectra in dB, [B], of [B, 1, N]: 80 bands, floor at -100 dB.
+    """Return the mean absolute difference of log-mel spectra in dB, [B], of [B, 1, N]: 80 bands, floor at -100 dB.
 
-    The spectrum is in units of a sine at full scale, whose power is spread over the window's noise bandwidth.
+    0 dB is a full-scale sine, whose power is spread over the noise bandwidth of the window.
     """
     return (_mel_db(audio) - _mel_db(target)).abs().mean((1, 2))
 
 
 @torch.no_grad()
-def measured(codec: Codec, clips: Dataset, count: int, with_codes: bool = True) -> dict[str, float]:
-    """Means over the first `count` clips of a PVT-audio split: from latents, and from all codebooks if asked."""
+def measure_codec(codec: Codec, clips: Dataset, count: int, with_codes: bool = True) -> dict[str, float]:
+    """Return means over the first `count` clips of PVT-audio, decoded from latents and, optionally, from codes."""
     sums: dict[str, float] = {}
     count = min(count, len(clips))
-    for index in range(count):
-        stored = clips[index]["data"]
-        assert isinstance(stored, Tensor)
-        audio = stored[None].float()
+    for audio in dataset_clips(clips, count):
         latents = codec.encode(audio)
         ways = {"latents": latents}
         if with_codes:

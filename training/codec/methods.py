@@ -1,4 +1,4 @@
-"""What is fitted for each kind of codec: the frames, their principal directions, and the file's tensors.
+"""Kinds of codecs in closed form: frames, principal directions and tensors of each.
 
 H hop, D latent channels, T frames, C coefficients of a frame before they are reduced to D.
 """
@@ -25,29 +25,29 @@ WINDOWS: dict[str, Callable[[], Tensor]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):
-    """A kind of codec with its options. The defaults made the shipped weights; their cards hold the comparisons."""
+    """A kind of codec with its options; the defaults are those of the shipped weights."""
 
     codec: ClassVar[type[FittedCodec]]
-    power: float = 0.35  # of the companding: 1 leaves values as they are, less narrows their range
+    power: float = 0.35  # exponent of the companding; 1 for none
     channels: int = 128
     codebooks: int = 16
     bins: int = 1024
-    frames: int = 262_144  # latents kept for k-means: 512 bytes each
+    frames: int = 262_144  # latents sampled for k-means, 512 bytes each
     iterations: int = 15
     seed: int = 0
 
     @abstractmethod
     def spectrum(self, audio: Tensor) -> Tensor:
-        """[1, 1, N] -> the frames whose second moments decide the directions, float32 [C, T]."""
+        """Return the frames [C, T] of [1, 1, N] whose second moments determine the directions, float32."""
 
     @abstractmethod
     def tensors(self, moments: Tensor) -> dict[str, Tensor]:
-        """Tensors of the codec but for its codebooks, from the frames' second moments, float64 [C, C]."""
+        """Return the codec's tensors, except codebooks, from the second moments of frames, float64 [C, C]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PvtMethod(Method):
-    """Lapped transform, a weight for each coefficient, principal directions."""
+    """MDCT, a weight for each coefficient, principal directions."""
 
     codec = PvtCodec
     window: str = "sine"
@@ -64,7 +64,7 @@ class PvtMethod(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class PhaselessMethod(Method):
-    """Magnitudes of a Fourier transform, companded, their principal directions with the strong ones held back."""
+    """Companded STFT magnitudes, and their principal directions scaled down by their strength."""
 
     codec = PhaselessCodec
     size: int = 1024  # samples of the window
@@ -83,13 +83,13 @@ METHODS: dict[str, type[Method]] = {"pvt": PvtMethod, "phaseless": PhaselessMeth
 
 
 def _weight(variance: Tensor, exponent: float) -> Tensor:
-    """Weights [C] of geometric mean 1 that flatten the mean spectrum by `exponent`; bins 80 dB down count as that."""
+    """Weights [C] of geometric mean 1 that flatten the mean spectrum by `exponent`, with a floor of -80 dB."""
     weight = variance.clamp(min=float(variance.max()) * 1e-8).pow(-exponent / 2)
     return weight / weight.log().mean().exp()
 
 
 def _principal(moments: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    """Orthonormal [C, D], the strongest directions first, the largest component of each positive; and their RMS [D]."""
+    """Orthonormal directions [C, D], strongest first, largest component positive, and their RMS [D]."""
     values, vectors = torch.linalg.eigh(moments)
     chosen = vectors.flip(1)[:, :channels]
     peaks = chosen.gather(0, chosen.abs().argmax(0, keepdim=True))

@@ -1,7 +1,4 @@
-"""What a codec in training sounds like: validation clips as they are, from latents and from codes, as WAV and figures.
-
-N samples.
-"""
+"""Write validation clips of a codec in training as WAV and figures: original, from latents, from codes."""
 
 from pathlib import Path
 
@@ -18,14 +15,14 @@ from training.sampling.outputs import write_wav
 
 
 @torch.no_grad()
-def listen(run: CodecRun, valid_data: Dataset, log: RunLog, folder: Path) -> None:
+def log_samples(run: CodecRun, valid_data: Dataset, log: RunLog, folder: Path) -> None:
     """Write original-<i>.wav, latents-<i>.wav, codes-<i>.wav and clip-<i>.png of the first validation clips.
 
     Args:
         run: with averaged weights.
         valid_data: of a PVT-audio dataset.
-        log: gets the audio for TensorBoard.
-        folder: made if need be.
+        log: receives the audio for TensorBoard.
+        folder: created where missing.
     """
     codec, rate = run.codec(), run.data.sample_rate
     for index in range(min(len(valid_data), run.config.logging.listen_clips)):
@@ -34,7 +31,7 @@ def listen(run: CodecRun, valid_data: Dataset, log: RunLog, folder: Path) -> Non
         assert isinstance(stored, Tensor)
         latents = codec.encode(stored[None].float())
         sounds = {"original": stored[0].float(), "latents": codec.decode(latents)[0, 0]}
-        if run.network.quantizer.started:
+        if run.network.quantizer.initialized:
             codes = codec.quantize(latents, codec.max_codebooks)
             sounds["codes"] = codec.decode(codec.dequantize(codes))[0, 0]
         for name, audio in sounds.items():
@@ -44,7 +41,7 @@ def listen(run: CodecRun, valid_data: Dataset, log: RunLog, folder: Path) -> Non
 
 
 def _picture(sounds: dict[str, Tensor], clip: Clip, data: Dataset, step: int) -> bytes:
-    """The sounds of one clip side by side, above its controls, as PNG."""
+    """Spectrograms of one clip side by side, above its controls, as PNG."""
     controls = {name: np.asarray(clip[name]) for name in ("velocity", "chroma", "instruments")}
     panels = [Panel(name, audio.clamp(-1, 1).numpy(), controls, data.info.hop) for name, audio in sounds.items()]
     return png(panels_figure(panels, data.info.spec.instrument_names, f"step {step}"))

@@ -1,7 +1,7 @@
-"""Residual vector quantisation that is trained (van den Oord et al. 2017; Zeghidour et al. 2021, algorithm 1).
+"""Trainable residual vector quantization (van den Oord et al. 2017; Zeghidour et al. 2021, algorithm 1).
 
-B clips, D latent channels, T frames, K codebooks of M entries. Entry 0 of every codebook is the zero vector and stays
-so: silence stays silent.
+B clips, D latent channels, T frames, K codebooks of M entries. Entry 0 of every codebook is fixed at zero, so that
+silence stays silent.
 """
 
 from typing import NamedTuple
@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 from training.codec.kmeans import nearest
 
-SMALLEST = 1e-8  # scale of a codebook: one without any content divides by this
+SMALLEST = 1e-8  # scale of a codebook of zeros
 
 
 class Quantized(NamedTuple):
-    """What quantisation gives.
+    """Result of quantization.
 
     Attributes:
-        latents: [B, D, T], their gradient that of the latents that came in (straight-through).
-        commitment: [B], mean squared distance to the chosen entries; its gradient moves the latents.
-        codebook: [B], the same number; its gradient moves the entries.
+        latents: [B, D, T], with the gradient of the input (straight-through).
+        commitment: [B], mean squared distance to the chosen entries, with gradients of the latents.
+        codebook: [B], the same value, with gradients of the entries.
     """
 
     latents: Tensor
@@ -29,7 +29,7 @@ class Quantized(NamedTuple):
 
 
 class TrainedQuantizer(nn.Module):
-    """Codebooks as parameters, each in units of its own root mean square: one learning rate fits coarse and fine."""
+    """Codebooks as parameters, each in units of its root mean square, so that one learning rate suits all."""
 
     def __init__(self, codebooks: int, bins: int, channels: int) -> None:
         super().__init__()
@@ -38,27 +38,27 @@ class TrainedQuantizer(nn.Module):
         self.register_buffer("ready", torch.zeros((), dtype=torch.bool))
 
     @torch.no_grad()
-    def begin(self, codebooks: Tensor) -> None:
-        """Start from `codebooks` float32 [K, M, D], whose entries 0 are zero."""
+    def initialize(self, codebooks: Tensor) -> None:
+        """Set the codebooks to float32 [K, M, D], whose entries 0 are zero."""
         scale = codebooks[:, 1:].square().mean((1, 2), keepdim=True).sqrt().clamp(min=SMALLEST)
         self.get_buffer("scale").copy_(scale)
         self.entries.copy_(codebooks[:, 1:] / scale)
         self.get_buffer("ready").fill_(True)
 
     @property
-    def started(self) -> bool:
-        """Whether there are codebooks yet."""
+    def initialized(self) -> bool:
+        """Whether codebooks have been set."""
         return bool(self.get_buffer("ready"))
 
     @property
     def codebooks(self) -> Tensor:
-        """[K, M, D]."""
+        """Codebooks [K, M, D]."""
         return nn.functional.pad(self.entries * self.get_buffer("scale"), (0, 0, 1, 0))
 
     def forward(self, latents: Tensor, count: int) -> Quantized:
-        """Quantise [B, D, T] by the first `count` codebooks; 0 leaves the latents as they are."""
+        """Quantize [B, D, T] by the first `count` codebooks; 0 returns the latents unchanged."""
         none = latents.new_zeros(len(latents))
-        if count == 0:  # ranks that share gradients need one of every parameter in every step
+        if count == 0:  # DistributedDataParallel needs a gradient of every parameter
             return Quantized(latents, none, none + 0.0 * self.entries.sum())
         residual, total = latents.transpose(1, 2), torch.zeros_like(latents)
         commitment, codebook = none, none + 0.0 * self.entries.sum()

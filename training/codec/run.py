@@ -1,4 +1,4 @@
-"""A codec in training: its modules, and what they are after some step.
+"""Modules of a codec in training, and their state after a step.
 
 B clips, N samples, D latent channels, T frames.
 """
@@ -22,8 +22,8 @@ from training.codec.discriminator import Discriminator
 from training.codec.quantizer import Quantized, TrainedQuantizer
 
 
-class AudioFacts(StrictModel):
-    """What a codec was trained on."""
+class AudioMetadata(StrictModel):
+    """Dataset that a codec is trained on."""
 
     digest: str  # of the content of the train split
     label: str
@@ -32,16 +32,16 @@ class AudioFacts(StrictModel):
 
 
 class TrainedCodec(nn.Module):
-    """Encoder, codebooks, decoder and, where the loss wants one, the discriminator: all that is trained."""
+    """Encoder, codebooks, decoder and, where the loss uses one, discriminator."""
 
     def __init__(self, codec: CodecNetwork, quantizer: TrainedQuantizer, discriminator: Discriminator | None) -> None:
         super().__init__()
         self.codec, self.quantizer, self.discriminator = codec, quantizer, discriminator
 
     def forward(self, audio: Tensor, codebooks: int) -> tuple[Tensor, Quantized]:
-        """[B, 1, N] -> decoded from latents that so many codebooks have quantised (0: none), and the latents.
+        """Return what is decoded from latents quantized by `codebooks` codebooks (0 for none), and the latents.
 
-        What is decoded is audio [B, 1, N], or companded magnitudes [B, F, T] where the network learns no phase.
+        Decoded are audio [B, 1, N], or companded magnitudes [B, F, T] by a `MagnitudeNetwork`.
         """
         quantized: Quantized = self.quantizer(self.codec.encode(audio), codebooks)
         if isinstance(self.codec, MagnitudeNetwork):
@@ -51,26 +51,26 @@ class TrainedCodec(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class CodecRun:
-    """A codec as it is after some step of training.
+    """A codec after a step of training.
 
     Attributes:
         network: with averaged weights.
         options: of the codec's network, resolved.
-        config: what it was trained with.
-        data: what it was trained on.
-        step: steps of training behind it.
-        train_seconds: wall-clock seconds those steps took.
+        config: of its training.
+        data: that it was trained on.
+        step: number of steps.
+        train_seconds: wall-clock time of the steps.
     """
 
     network: TrainedCodec
     options: StrictModel
     config: CodecConfig
-    data: AudioFacts
+    data: AudioMetadata
     step: int
     train_seconds: float
 
     def facts(self) -> dict[str, Any]:
-        """Everything but the weights as a JSON value, for the metadata of a snapshot."""
+        """Return everything except the weights as a JSON value, for the metadata of a snapshot."""
         return {
             "config": self.config.model_dump(mode="json"),
             "options": self.options.model_dump(mode="json"),
@@ -80,19 +80,19 @@ class CodecRun:
         }
 
     def codec(self) -> LearnedCodec:
-        """The codec on the CPU, with weights of its own."""
+        """Return the codec on the CPU, with a copy of the weights."""
         codebooks = self.network.quantizer.codebooks.detach().cpu().clone()
         return LearnedCodec(copy.deepcopy(self.network.codec).cpu(), codebooks, self.config.name)
 
     def write(self, path: Path, name: str, codebooks: Tensor | None = None) -> str:
-        """Write the codec as a weights file, with other codebooks [K, M, D] if given; returns the file's SHA-256.
+        """Write the codec as a weights file, with `codebooks` [K, M, D] if given; return the file's SHA-256.
 
         Raises:
-            UserError: training has not come as far as to have codebooks.
+            UserError: the codebooks are not fitted yet.
         """
-        if codebooks is None and not self.network.quantizer.started:
+        if codebooks is None and not self.network.quantizer.initialized:
             start = self.config.quantizer.start_step
-            raise UserError(f"after step {self.step} there are no codebooks yet; train to step {start} or further")
+            raise UserError(f"the codebooks are fitted before step {start}, got {self.step} steps; raise STEPS")
         own = self.network.quantizer.codebooks if codebooks is None else codebooks
         tensors = {f"{PREFIX}{key}": value.detach().cpu() for key, value in self.network.codec.state_dict().items()}
         described = {

@@ -1,4 +1,4 @@
-"""Training a codec, as the loop sees it. B clips, N samples, K codebooks."""
+"""Training task of a codec. B clips, N samples, K codebooks."""
 
 from typing import Any, Self
 
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from data_specs.codecs.networks.magnitudes import MagnitudeNetwork
 from training.codec.assembly import build_codec
 from training.codec.config import CodecConfig
-from training.codec.discriminator import adversarial
-from training.codec.fit import fitted_codebooks, sounding
+from training.codec.discriminator import adversarial_losses
+from training.codec.fit import fit_codebooks, non_silent
 from training.codec.losses import log_mel, magnitude_loss, mel_loss, stft_loss, waveform_loss
-from training.codec.measures import measured
-from training.codec.run import AudioFacts, CodecRun, TrainedCodec
+from training.codec.measures import measure_codec
+from training.codec.run import AudioMetadata, CodecRun, TrainedCodec
 from training.data.dataset import Dataset
 from training.data.loader import Batch, BatchBuilder
 from training.data.shuffle import seed_of, uniform
@@ -25,23 +25,23 @@ from training.task import Task
 
 
 class CodecTask(Task):
-    """Encoder, codebooks and decoder on a PVT-audio dataset."""
+    """Task of training encoder, codebooks and decoder on PVT-audio."""
 
-    def __init__(self, config: CodecConfig, facts: AudioFacts) -> None:
+    def __init__(self, config: CodecConfig, metadata: AudioMetadata) -> None:
         self.config: CodecConfig = config
-        self.facts: AudioFacts = facts
+        self.facts: AudioMetadata = metadata
         self.network: TrainedCodec
         self.network, self.options = build_codec(config)
 
     @classmethod
     def of(cls, config: CodecConfig, data: Dataset) -> Self:
-        """The task of a config on a dataset."""
+        """Return the task of a config on a dataset."""
         info = data.info
         rate = info.spec.clip.sample_rate
-        facts = AudioFacts(
+        metadata = AudioMetadata(
             digest=content_digest(info), label=info.spec.name, sample_rate=rate, clip_samples=info.clip_samples
         )
-        return cls(config, facts)
+        return cls(config, metadata)
 
     def objective(self, network: nn.Module) -> nn.Module:
         assert isinstance(network, TrainedCodec)
@@ -51,14 +51,14 @@ class CodecTask(Task):
         audio = batch.data.to(world.device, non_blocking=True).float()
         if stream == "train":
             step = int(batch.positions[0]) // self.config.training.batch + 1
-            judged = self.config.adversarial and step > self.config.discriminator.start_step
-            losses: Tensor = objective(audio, self.codebooks_at(step), judged)
+            discriminate = self.config.adversarial and step > self.config.discriminator.start_step
+            losses: Tensor = objective(audio, self.codebooks_at(step), discriminate)
             return losses
         assert isinstance(objective, CodecObjective)
         return objective.reconstruction(audio)
 
     def codebooks_at(self, step: int) -> int:
-        """How many codebooks step 1, 2, ... uses, drawn; 0 in steps on latents alone."""
+        """Draw the number of codebooks of step 1, 2, ...; 0 in steps without quantization."""
         quantizer, seed = self.config.quantizer, self.config.training.seed
         used, count = (float(uniform(seed, "quantized", what, step)) for what in ("used", "count"))
         if step < (quantizer.start_step or 1) or used >= quantizer.share:
@@ -66,28 +66,28 @@ class CodecTask(Task):
         return 1 + int(count * quantizer.codebooks)
 
     def before_step(self, step: int, average: EMA, train_data: Dataset, world: World) -> None:
-        """k-means over the latents of the clips to come, before the first step that quantises."""
+        """Fit codebooks to latents of the coming clips, before the first step that quantizes."""
         if step != self.config.quantizer.start_step:
             return
         codebooks = world.broadcast(self._codebooks(step, train_data, world).to(world.device))
         for network in (self.network, average.network):
             assert isinstance(network, TrainedCodec)
-            network.quantizer.begin(codebooks)
+            network.quantizer.initialize(codebooks)
 
     def _codebooks(self, step: int, train_data: Dataset, world: World) -> Tensor:
-        """Codebooks [K, M, D] fitted to latents of clips as they come from `step` on, on the CPU."""
+        """Codebooks [K, M, D] fitted on the CPU to latents of the clips from `step` on."""
         training, quantizer = self.config.training, self.config.quantizer
         clips = -(-quantizer.frames // train_data.crop_frames(training.seconds))
         maker = BatchBuilder(train_data, training, training.batch)
         positions = np.arange(clips) + (step - 1) * training.batch
-        found = []
+        parts = []
         with torch.no_grad():
             for start in range(0, clips, training.batch):
                 audio = maker.train(positions[start : start + training.batch]).data.to(world.device).float()
-                found.append(sounding(self.network.codec.encode(audio).cpu()))
-        latents = torch.cat(found)[: quantizer.frames]
+                parts.append(non_silent(self.network.codec.encode(audio).cpu()))
+        latents = torch.cat(parts)[: quantizer.frames]
         generator = torch.Generator().manual_seed(seed_of(training.seed, "k-means"))
-        return fitted_codebooks(latents, quantizer.codebooks, quantizer.bins, quantizer.iterations, generator)
+        return fit_codebooks(latents, quantizer.codebooks, quantizer.bins, quantizer.iterations, generator)
 
     def snapshot(self, network: nn.Module, step: int, train_seconds: float) -> CodecRun:
         assert isinstance(network, TrainedCodec)
@@ -101,23 +101,23 @@ class CodecTask(Task):
         )
 
     def measure(self, snapshot: Any, valid_data: Dataset, log: RunLog) -> None:
-        """SI-SDR and log-mel distance of whole validation clips, from latents and from all codebooks, into the log."""
+        """Log SI-SDR and log-mel distance of validation clips, from latents and from all codebooks."""
         assert isinstance(snapshot, CodecRun)
-        count, started = self.config.logging.valid_clips, snapshot.network.quantizer.started
-        values = measured(snapshot.codec(), valid_data, count, with_codes=started)
+        count, started = self.config.logging.valid_clips, snapshot.network.quantizer.initialized
+        values = measure_codec(snapshot.codec(), valid_data, count, with_codes=started)
         log.line(snapshot.step, train_seconds=snapshot.train_seconds, **values)
         log.say(f"step {snapshot.step}: " + ", ".join(f"{name} {value:.2f}" for name, value in values.items()))
 
 
 class CodecObjective(nn.Module):
-    """Network and loss as one module, so that DistributedDataParallel sees the whole computation in its forward."""
+    """Network and loss as one module, so that DistributedDataParallel wraps the whole computation."""
 
     def __init__(self, network: TrainedCodec, config: CodecConfig) -> None:
         super().__init__()
         self.network, self.config = network, config
 
-    def forward(self, audio: Tensor, codebooks: int, judged: bool) -> Tensor:
-        """Loss of each clip of `audio` [B, 1, N], float32 [B]; `judged`: with the discriminator and its own loss."""
+    def forward(self, audio: Tensor, codebooks: int, discriminate: bool) -> Tensor:
+        """Loss of each clip of `audio` [B, 1, N], float32 [B]; `discriminate` adds the adversarial losses."""
         loss = self.config.loss
         decoded, quantized = self.network(audio, codebooks)
         total = self.distance(decoded, audio)
@@ -125,19 +125,19 @@ class CodecObjective(nn.Module):
         discriminator = self.network.discriminator
         if discriminator is None:
             return total
-        if not judged:  # ranks that share gradients need one of every parameter in every step
+        if not discriminate:  # DistributedDataParallel needs a gradient of every parameter
             return total + 0.0 * sum(parameter.sum() for parameter in discriminator.parameters())
-        parts = adversarial(discriminator, decoded, audio)
-        total = total + loss.adversarial * parts.deceiving + loss.feature_matching * parts.features
-        return total + parts.telling_apart
+        parts = adversarial_losses(discriminator, decoded, audio)
+        total = total + loss.adversarial * parts.generator_loss + loss.feature_matching * parts.feature_matching
+        return total + parts.discriminator_loss
 
     def reconstruction(self, audio: Tensor) -> Tensor:
-        """Distance of each clip, [B]: the mean of that from latents and that from all codebooks, once there are any."""
-        counts = [0, self.config.quantizer.codebooks] if self.network.quantizer.started else [0]
+        """Distance of each clip, [B]: the mean of latents and, where fitted, all codebooks."""
+        counts = [0, self.config.quantizer.codebooks] if self.network.quantizer.initialized else [0]
         return torch.stack([self.distance(self.network(audio, count)[0], audio) for count in counts]).mean(0)
 
     def distance(self, decoded: Tensor, audio: Tensor) -> Tensor:
-        """The weighted distances of what was decoded to what it should be, [B]."""
+        """Weighted sum of the distances of `decoded` to its target, [B]."""
         loss, codec = self.config.loss, self.network.codec
         total = audio.new_zeros(len(audio))
         if isinstance(codec, MagnitudeNetwork):

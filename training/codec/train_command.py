@@ -1,9 +1,8 @@
-"""`python -m training codec train` and `codec export`: from a PVT-audio dataset to a learned codec's weights file."""
+"""`python -m training codec train` and `codec export`: train a codec and write its weights file."""
 
 import argparse
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,19 +19,18 @@ WEIGHTS = "codec.safetensors"
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `codec train`."""
+    """Add the arguments of `codec train`."""
     parser.description = (
-        "Trains an encoder, codebooks and a decoder on the train split of a PVT-audio dataset, with the loop of the "
-        "diffusion models; the same command continues a run that was stopped. The weights file that it writes at the "
-        "end is a codec: use it with CODEC=FILE."
+        "Train encoder, codebooks and decoder of a codec on the train split of PVT-audio. Rerun the same command to "
+        "resume. Use the weights file written at the end with CODEC=FILE."
     )
     add = parser.add_argument
     add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="parent folder or PVT-audio (data)")
     add("--config", default="frame", metavar="NAME", help="frame, magnitudes, seanet, or a .toml file (frame)")
     add("--run", type=Path, metavar="FOLDER", help="folder of the run (runs/codec-<config>)")
-    add("--steps", metavar="N", help="in all, not in addition (the config's)")
+    add("--steps", metavar="N", help="total number of steps (the config's)")
     add("--out", type=Path, metavar="FILE", help=f"weights file to write at the end (RUN/{WEIGHTS})")
-    add("--name", metavar="NAME", help="how tables show the codec (the config's name)")
+    add("--name", metavar="NAME", help="name of the codec in tables (the config's name)")
     add("--gpus", metavar="N", default="1", help="ranks on this machine, one device each (1)")
     add("--device", metavar="NAME", help="cpu or cuda (cuda where there is one)")
     add("--micro-batch", metavar="N", help="clips a rank computes at once (the config's)")
@@ -40,27 +38,27 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `codec export`."""
+    """Add the arguments of `codec export`."""
     parser.description = (
-        "Writes the newest averaged weights of a run as a codec. With --data, its codebooks are fitted anew to what "
-        "the encoder makes of that dataset by now, which takes minutes and costs nothing else."
+        "Write the newest averaged weights of a run as a codec. With --data, its codebooks are fitted again to the "
+        "latents of that dataset, in minutes."
     )
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="folder of a run of codec train")
     add("out", type=Path, metavar="FILE", help="weights file to write (.safetensors)")
-    add("--name", metavar="NAME", help="how tables show the codec (the config's name)")
-    add("--data", type=Path, metavar="FOLDER", help="fit the codebooks anew on the train split of this PVT-audio")
+    add("--name", metavar="NAME", help="name of the codec in tables (the config's name)")
+    add("--data", type=Path, metavar="FOLDER", help="fit the codebooks again on the train split of this PVT-audio")
     parser.set_defaults(command=export_command)
 
 
 def train_command(arguments: argparse.Namespace) -> int:
-    """Train, then write the weights file unless the run was stopped; returns the exit status.
+    """Train, then write the weights file unless the run was stopped; return the exit status.
 
     Raises:
-        UserError: data, config or run folder that do not fit.
+        UserError: invalid data, config or run folder.
     """
     if arguments.out is not None:
-        _check_out(arguments.out)
+        check_out(arguments.out)
     ranks = integer("GPUS", arguments.gpus)
     from training.launch import launch, launched
 
@@ -69,7 +67,7 @@ def train_command(arguments: argparse.Namespace) -> int:
 
     from training.codec.assembly import load_codec_run
     from training.codec.config import load_codec_config
-    from training.codec.preview import listen
+    from training.codec.preview import log_samples
     from training.codec.task import CodecTask
     from training.trainer import train
 
@@ -77,55 +75,49 @@ def train_command(arguments: argparse.Namespace) -> int:
     config = load_codec_config(arguments.config, steps)
     if (config.quantizer.start_step or 0) > config.training.steps:
         raise UserError(
-            f"{config.training.steps} steps end before codebooks are fitted, which is at quantizer.start_step = "
-            f"{config.quantizer.start_step} of {config.name}; ask for as many steps or more"
+            f"STEPS must be at least quantizer.start_step = {config.quantizer.start_step} of {config.name}, got "
+            f"{config.training.steps}; raise it"
         )
     if arguments.micro_batch is not None:
         machine = config.machine.model_copy(update={"micro_batch": integer("MICRO_BATCH", arguments.micro_batch)})
         config = config.model_copy(update={"machine": machine})
     run = arguments.run or Path("runs") / f"codec-{config.name}"
-    stopped = train(run, arguments.data, config, arguments.device, listen, CodecTask.of)
+    stopped = train(run, arguments.data, config, arguments.device, log_samples, CodecTask.of)
     if not stopped and _main_rank():
         _write(load_codec_run(run), arguments.out or run / WEIGHTS, arguments.name)
     return 0
 
 
 def export_command(arguments: argparse.Namespace) -> int:
-    """Write a weights file from a run; returns the exit status.
+    """Write the weights file of a run; return the exit status.
 
     Raises:
-        UserError: no such run, or no codebooks in it yet.
+        UserError: no such run, or its codebooks are not fitted yet.
     """
-    _check_out(arguments.out)
+    check_out(arguments.out)
     from training.codec.assembly import load_codec_run
 
     run = load_codec_run(arguments.run)
-    codebooks = None if arguments.data is None else _fitted(run, arguments.data)
+    codebooks = None if arguments.data is None else _refit(run, arguments.data)
     _write(run, arguments.out, arguments.name, codebooks)
     return 0
 
 
-def _fitted(run: "CodecRun", data: Path) -> "Tensor":
-    """Codebooks [K, M, D] for the latents that the averaged encoder makes of a dataset."""
+def _refit(run: "CodecRun", data: Path) -> "Tensor":
+    """Codebooks [K, M, D] fitted to the latents of a dataset by the averaged encoder."""
     import torch
 
-    from training.codec.fit import fitted_codebooks, sampled_latents
+    from training.codec.fit import dataset_clips, fit_codebooks, sampled_latents
     from training.data.dataset import Dataset
 
-    torch.set_num_threads(1)  # other numbers of threads round differently: the file would not repeat
+    torch.set_num_threads(1)  # results of several threads differ in the last bits
     dataset, quantizer = Dataset(data, "train", format_name="audio"), run.config.quantizer
-
-    def clips() -> Iterator["Tensor"]:
-        for index in range(len(dataset)):
-            audio = dataset[index]["data"]
-            assert isinstance(audio, torch.Tensor)
-            yield audio[None].float()
 
     generator = torch.Generator().manual_seed(run.config.training.seed)
     with torch.no_grad():
         share = FRAMES / max(1, len(dataset) * dataset.frames)
-        latents = sampled_latents(clips(), run.codec(), share, generator)
-    return fitted_codebooks(latents, quantizer.codebooks, quantizer.bins, ITERATIONS, generator)
+        latents = sampled_latents(dataset_clips(dataset, len(dataset)), run.codec(), share, generator)
+    return fit_codebooks(latents, quantizer.codebooks, quantizer.bins, ITERATIONS, generator)
 
 
 def _write(run: "CodecRun", out: Path, name: str | None, codebooks: "Tensor | None" = None) -> None:
@@ -133,9 +125,10 @@ def _write(run: "CodecRun", out: Path, name: str | None, codebooks: "Tensor | No
     print(f"{out}: {run.network.codec.kind} after {run.step} steps, sha256 {digest}")
 
 
-def _check_out(out: Path) -> None:
+def check_out(out: Path) -> None:
+    """Raise UserError for a name that does not end in .safetensors."""
     if out.suffix != ".safetensors":
-        raise UserError(f"OUT={out} must end in .safetensors, for example codec.safetensors")
+        raise UserError(f"OUT must end in .safetensors, got {out}")
 
 
 def _main_rank() -> bool:

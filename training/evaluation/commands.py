@@ -1,4 +1,4 @@
-"""The commands `evaluate` and `classifier train`: options, and calls into the modules that need heavy imports."""
+"""Commands `evaluate` and `classifier train`. Heavy imports stay inside the commands."""
 
 import argparse
 from pathlib import Path
@@ -10,18 +10,18 @@ from training.sampling.commands import add_runs, parse_guidance, run_paths
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training evaluate`."""
     parser.description = (
-        "Samples from trained runs and measures them: Frechet audio distance, control adherence, time and size; "
-        "writes JSON, Markdown and CSV. Needs PVT-audio."
+        "Sample from trained models and measure Frechet audio distance, control adherence, time and size. Writes JSON, "
+        "Markdown and CSV. Needs PVT-audio."
     )
     add_runs(parser)
     add = parser.add_argument
     add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="PVT-audio or the folder above it (data)")
     add("--preset", metavar="NAME", help="table41: 2000 clips of 4 s; table42: 20000 of 8 s (200 clips of 4 s)")
-    add("--clips", metavar="N", help="generated clips of each run (the preset's, else 200)")
+    add("--clips", metavar="N", help="generated clips of each model (the preset's, else 200)")
     add("--seconds", metavar="S", help="of each clip (the preset's)")
     add("--sampler-steps", metavar="N", help="(published; on a CPU at most 50)")
-    add("--guidance", metavar="W", default="1", help="one weight, or by feature: velocity=1.5,chroma=3 (1: none)")
-    add("--free", metavar="NAMES", default="", help="features that samples are told nothing of, comma-separated (none)")
+    add("--guidance", metavar="W", default="1", help="one weight, or by control: velocity=1.5,chroma=3 (1: none)")
+    add("--free", metavar="NAMES", default="", help="controls to leave unconditioned, comma-separated (none)")
     add("--seed", type=int, default=0, metavar="N", help="of noise, subsets and pairings (0)")
     add("--out", type=Path, metavar="FOLDER", help="(evaluation in the run; ./evaluation for several)")
     add("--classifier", type=Path, metavar="FILE", help="weights of the classifier (the shipped ones)")
@@ -36,7 +36,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from training.evaluation.evaluate import DEFAULT_CLIPS, DEFAULT_PRESET, PRESETS, Options, evaluate, write
 
     if arguments.preset is not None and arguments.preset not in PRESETS:
-        raise UserError(f"the preset {arguments.preset} is not known; choose from {', '.join(PRESETS)}")
+        raise UserError(f"PRESET must be one of {', '.join(PRESETS)}, got {arguments.preset}")
     preset = PRESETS[arguments.preset or DEFAULT_PRESET]
     clips = preset.clips if arguments.preset else DEFAULT_CLIPS
     paths = run_paths(arguments.run, arguments.paradigm, arguments.format, arguments.config)
@@ -49,7 +49,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         if arguments.sampler_steps is None
         else int(_positive("SAMPLER_STEPS", arguments.sampler_steps, whole=True)),
         guidance=parse_guidance(arguments.guidance),
-        free=tuple(name.strip() for name in arguments.free.split(",") if name.strip()),
+        unconditioned=tuple(name.strip() for name in arguments.free.split(",") if name.strip()),
         seed=arguments.seed,
         device=arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"),
         classifier=arguments.classifier or WEIGHTS,
@@ -57,19 +57,19 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     )
     out = arguments.out or (paths[0] / "evaluation" if len(paths) == 1 and paths[0].is_dir() else Path("evaluation"))
     print(write(evaluate(paths, options), out))
-    print(f"written to {out}: evaluation.md, evaluation.json, evaluation.csv, clips.json")
+    print(f"wrote evaluation.md, evaluation.json, evaluation.csv and clips.json to {out}")
     return 0
 
 
 def add_classifier(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training classifier`."""
-    parser.description = "Trains the classifier behind the instrument measure and the embedder pvt-net on PVT-audio."
+    parser.description = "Train the instrument classifier, which is also the embedder pvt-net, on PVT-audio."
     add = parser.add_argument
     add("verb", choices=["train"])
     add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="PVT-audio or the folder above it (data)")
     add("--out", type=Path, required=True, metavar="FILE", help="weights file to write (.safetensors)")
-    add("--steps", metavar="N", help="optimisation steps of 32 patches (900)")
-    add("--seed", type=int, default=0, metavar="N", help="of the first weights and the order (0)")
+    add("--steps", metavar="N", help="optimization steps of 32 patches (900)")
+    add("--seed", type=int, default=0, metavar="N", help="of the initial weights and the order (0)")
     parser.set_defaults(command=_classifier)
 
 

@@ -1,6 +1,6 @@
-"""Sound that is damaged by a known amount: what teaches the classifier's embedding to grade faults.
+"""Degradations of audio by a known amount, for training the classifier.
 
-Three kinds that every way of making sound has some of, none of them a codec's own. B clips, N samples.
+None of the three kinds is specific to a codec. B clips, N samples.
 """
 
 import numpy as np
@@ -9,37 +9,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 CLEAN_SHARE = 0.5  # of the clips
-RATIO_DB = (0.0, 60.0)  # signal to damage
-STEEPEST = 1.5  # of hiss: amplitude falls as frequency to the power -a, a drawn from 0 to this
+RATIO_DB = (0.0, 60.0)  # signal to degradation
+STEEPEST = 1.5  # largest exponent a of hiss, whose amplitude is proportional to frequency ** -a
 GATE_DB = (-50.0, -5.0)  # below the loudest bin of a frame
 FFT, HOP = 1024, 512
 
 
-def damaged(audio: Tensor, level: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Clips, some of them with damage of a kind and amount drawn for each.
+def degrade(audio: Tensor, level: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Return clips, some of them degraded by a kind and amount drawn for each.
 
     Args:
         audio: float32 [B, N].
-        level: root mean square, [B], that hiss is measured against: that of a longer stretch, so that rests hiss too.
-        rng: decides everything.
+        level: root mean square [B] of the whole clip, the reference of the ratio, so that rests are degraded too.
+        rng: of kinds, amounts and noise.
 
     Returns:
-        The clips, and `level` over the root mean square of the damage in dB, [B]; infinite for clips left clean.
+        The clips, and the ratio of `level` to the root mean square of the change in dB, [B]; infinite for clean clips.
     """
-    kinds = (hiss, grain, holes)
+    kinds = (hiss, multiplicative_noise, spectral_gate)
     kind = torch.from_numpy(rng.integers(len(kinds), size=len(audio)))
     kind[torch.from_numpy(rng.random(len(audio))) < CLEAN_SHARE] = -1
-    wanted_db = rng.uniform(*RATIO_DB, len(audio)).astype(np.float32)
+    ratio_db = rng.uniform(*RATIO_DB, len(audio)).astype(np.float32)
     out = audio.clone()
     for number, make in enumerate(kinds):
         chosen = kind == number
         if chosen.any():
-            out[chosen] = make(audio[chosen], level[chosen], torch.from_numpy(wanted_db)[chosen], rng)
+            out[chosen] = make(audio[chosen], level[chosen], torch.from_numpy(ratio_db)[chosen], rng)
     return out, 20 * torch.log10(level / (out - audio).square().mean(-1).sqrt())
 
 
 def hiss(audio: Tensor, level: Tensor, ratio_db: Tensor, rng: np.random.Generator) -> Tensor:
-    """Added noise of a random slope."""
+    """Add noise with a random spectral slope."""
     noise = torch.fft.rfft(_normal(rng, audio.shape))
     slope = torch.from_numpy(rng.uniform(0, STEEPEST, (len(audio), 1)).astype(np.float32))
     coloured = torch.fft.irfft(noise * torch.arange(1, noise.shape[-1] + 1) ** -slope, n=audio.shape[-1])
@@ -47,18 +47,18 @@ def hiss(audio: Tensor, level: Tensor, ratio_db: Tensor, rng: np.random.Generato
     return audio + gain[:, None] * coloured
 
 
-def grain(audio: Tensor, level: Tensor, ratio_db: Tensor, rng: np.random.Generator) -> Tensor:
-    """Noise that has the sound's own shape in time and frequency (after the modulated noise of ITU-T P.810).
+def multiplicative_noise(audio: Tensor, level: Tensor, ratio_db: Tensor, rng: np.random.Generator) -> Tensor:
+    """Multiply each bin of the spectrogram by 1 + noise (after the modulated noise of ITU-T P.810).
 
-    Frames overlap and their noises average, so there is up to 4 dB less of it than asked for.
+    Noise of overlapping frames averages, so the ratio is up to 4 dB above `ratio_db`.
     """
     spectrum = _spectrum(audio)
     noise = torch.complex(_normal(rng, spectrum.shape), _normal(rng, spectrum.shape)) / 2**0.5
     return _sound(spectrum * (1 + noise * 10 ** (-ratio_db / 20)[:, None, None]), audio.shape[-1])
 
 
-def holes(audio: Tensor, level: Tensor, ratio_db: Tensor, rng: np.random.Generator) -> Tensor:
-    """All that is weaker than a share of each frame's loudest bin is gone; how much, is drawn for itself."""
+def spectral_gate(audio: Tensor, level: Tensor, ratio_db: Tensor, rng: np.random.Generator) -> Tensor:
+    """Set bins below a random share of each frame's largest bin to zero; `ratio_db` is not used."""
     spectrum = _spectrum(audio)
     magnitude = spectrum.abs()
     gate = torch.from_numpy(10 ** (rng.uniform(*GATE_DB, (len(audio), 1, 1)) / 20)).float()

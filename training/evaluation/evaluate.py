@@ -1,7 +1,7 @@
-"""`make evaluate`: trained runs -> one row each, and the tables of them.
+"""Evaluate trained models: one row of FAD, adherence, time and size for each, and the tables of all rows.
 
-Generated clips follow the controls of the first valid clips of PVT-audio, again and again with other noise where more
-are asked for. B clips, N samples, T frames.
+Generated clips follow the controls of the valid clips of PVT-audio in order; where more are asked for, the controls
+repeat with other noise. B clips, N samples, T frames.
 """
 
 from collections.abc import Iterator, Sequence
@@ -43,16 +43,20 @@ DEFAULT_PRESET, DEFAULT_CLIPS = "table41", 200
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a user may choose.
+    """Options of an evaluation.
 
     Attributes:
         data: PVT-audio or the folder above it.
-        clips: generated clips of each run.
+        clips: generated clips of each model.
         seconds: of each clip.
         reference: largest number of training clips to compare with.
-        sampler_steps: None takes the published number, on a CPU a smaller one where that is large.
-        guidance: one weight, or one by feature.
-        free: features that the clips' controls say nothing of, to see whether the others are still followed.
+        sampler_steps: None for the published number, on a CPU a smaller one where that is large.
+        guidance: one weight, or one by control.
+        unconditioned: controls that samples are generated without; their adherence is measured all the same.
+        seed: of noise, subsets and pairings.
+        device: of the networks.
+        classifier: weights file of the classifier.
+        vggish: file or address of VGGish's weights.
     """
 
     data: Path
@@ -61,7 +65,7 @@ class Options:
     reference: int = PRESETS[DEFAULT_PRESET].reference
     sampler_steps: int | None = None
     guidance: Weights = 1.0
-    free: tuple[str, ...] = ()
+    unconditioned: tuple[str, ...] = ()
     seed: int = 0
     device: str = "cpu"
     classifier: Path = WEIGHTS
@@ -69,30 +73,30 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.clips < 2:
-            raise UserError(f"CLIPS={self.clips} cannot be judged; take 2 or more, better 200")
-        if unknown := [name for name in self.free if name not in CONTROLS]:
-            raise UserError(f"FREE names {', '.join(unknown)}; features that can be left free: {', '.join(CONTROLS)}")
+            raise UserError(f"CLIPS must be 2 or more, got {self.clips}; 200 give a usable score")
+        if unknown := [name for name in self.unconditioned if name not in CONTROLS]:
+            raise UserError(f"FREE must name controls among {', '.join(CONTROLS)}, got {', '.join(unknown)}")
 
 
 @dataclass
 class Evaluation:
-    """Rows and what they share."""
+    """Rows of an evaluation and their reference."""
 
     rows: list[dict[str, Any]]
-    clips: dict[str, list[dict[str, Any]]]  # of each run: measures of every generated clip
+    clips: dict[str, list[dict[str, Any]]]  # by model, measures of every generated clip
     reference: dict[str, Any]
 
 
 def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
-    """Evaluate runs (folders or snapshots) on the same clips by the same judge.
+    """Evaluate models (run folders or snapshots) on the same controls and references.
 
     Raises:
-        UserError: a run that cannot be loaded, no PVT-audio, or lengths that do not fit.
+        UserError: a model that cannot be loaded, no PVT-audio, or lengths that do not fit.
     """
     names = run_names(paths)
-    runs = [load_model(path, options.device) for path in paths]
-    samples = [sample_count(run, options.seconds) for run in runs]
-    judge = Evaluator(
+    models = [load_model(path, options.device) for path in paths]
+    samples = [sample_count(model, options.seconds) for model in models]
+    evaluator = Evaluator.prepare(
         options.data,
         samples[0],
         classifier=options.classifier,
@@ -102,113 +106,117 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
         seed=options.seed,
         device=options.device,
     )
-    found = Evaluation([], {}, judge.reference_facts())
+    result = Evaluation([], {}, evaluator.reference_facts())
     ceilings: dict[str, dict[str, Any]] = {}
-    for name, path, run in zip(names, paths, runs, strict=True):
-        check_instruments(run, judge, path)
-        label = run.representation.label
+    for name, path, model in zip(names, paths, models, strict=True):
+        check_instruments(model, evaluator, path)
+        label = model.representation.label
         if label not in ceilings:
-            ceilings[label] = ceiling(run, judge, options.clips)
-        settings = SamplingConfig(quick_steps(run, options.sampler_steps), options.guidance, options.seed)
-        heard = judge.hear(generated(run, judge, settings, options.clips, options.free))
+            ceilings[label] = ceiling(model, evaluator, options.clips)
+        settings = SamplingConfig(quick_steps(model, options.sampler_steps), options.guidance, options.seed)
+        metrics = evaluator.measure(generate(model, evaluator, settings, options.clips, options.unconditioned))
         ids = [f"{number:05d}" for number in range(options.clips)]
-        found.clips[name] = adherence.to_json(heard.ratios, ids)
-        row = {**run_facts(name, path, run), **scores(heard, judge), "ceiling": ceilings[label]}
+        result.clips[name] = adherence.to_json(metrics.ratios, ids)
+        row = {**describe_model(name, path, model), **scores(metrics, evaluator), "ceiling": ceilings[label]}
         row["samples"] = {
             "clips": options.clips,
             "seconds": options.seconds,
-            "evaluations": run.paradigm.evaluations(settings.of(run)),
+            "evaluations": model.paradigm.evaluations(settings.of(model)),
             "guidance": str(options.guidance),
-            "free": list(options.free),
+            "free": list(options.unconditioned),
             "seed": options.seed,
         }
-        found.rows.append({**row, "inference": inference_times(run), "anchors": judge.anchors})
-    return found
+        result.rows.append({**row, "inference": inference_times(model), "anchors": evaluator.anchors})
+    return result
 
 
-def check_instruments(run: TrainedModel, judge: Evaluator, path: Path) -> None:
-    """Refuse a model whose controls mean other instruments than the reference's."""
-    theirs = judge.train.clips.info.spec.instrument_names
-    if run.data.instruments != theirs:
+def check_instruments(model: TrainedModel, evaluator: Evaluator, path: Path) -> None:
+    """Raise UserError where a model's instruments are not those of the reference."""
+    expected = evaluator.train.clips.info.spec.instrument_names
+    if model.data.instruments != expected:
         raise UserError(
-            f"{path} was trained on {', '.join(run.data.instruments)}, {judge.train.clips.folder} has "
-            f"{', '.join(theirs)}; name the DATA it belongs to"
+            f"{path} must be trained on {', '.join(expected)} as {evaluator.train.clips.folder} is, got "
+            f"{', '.join(model.data.instruments)}; give the DATA of that model"
         )
 
 
-def generated(
-    run: TrainedModel, judge: Evaluator, settings: SamplingConfig, clips: int, free: Sequence[str] = ()
+def generate(
+    model: TrainedModel, evaluator: Evaluator, settings: SamplingConfig, clips: int, unconditioned: Sequence[str] = ()
 ) -> Iterator[tuple[Tensor, list[ControlTargets]]]:
-    """Batches of generated clips [B, 1, N] beside what they were asked for, but for the features left `free`."""
-    made = 0
-    while made < clips:
-        for batch in judge.valid.batches(clips - made):
+    """Yield batches of generated clips [B, 1, N] and their targets; those of `unconditioned` controls included.
+
+    Raises:
+        UserError: samples that are not finite.
+    """
+    done = 0
+    while done < clips:
+        for batch in evaluator.valid.batches(clips - done):
             count = len(batch["data"])
-            controls = run_controls(run, batch, judge.samples, judge.valid.clips.info.hop)
-            controls = run.data.layout.without(controls, free)
+            controls = model_controls(model, batch, evaluator.samples, evaluator.valid.clips.info.hop)
+            controls = model.data.layout.without(controls, unconditioned)
             audio = sample_controls(
-                run, controls, judge.samples, settings=settings, indices=range(made, made + count), progress=True
+                model, controls, evaluator.samples, settings=settings, indices=range(done, done + count), progress=True
             )
             if not bool(audio.isfinite().all()):
                 raise UserError("the model's samples are not finite; train longer or with a lower learning rate")
-            yield audio, judge.valid.asked(batch)
-            made += count
+            yield audio, evaluator.valid.targets(batch)
+            done += count
 
 
-def run_controls(run: TrainedModel, batch: dict[str, Tensor], samples: int, hop: int) -> Tensor:
-    """A batch's controls, one every `hop` samples, on the frames of the run's format: float32 [B, R, T].
+def model_controls(model: TrainedModel, batch: dict[str, Tensor], samples: int, hop: int) -> Tensor:
+    """Return a batch's controls, one every `hop` samples, on the frames of the model's format: float32 [B, R, T].
 
-    Frame i of the run looks at sample i * its hop; the control in force there is the last one at or before it.
+    Frame i of the model is at sample i times its hop; it takes the last control at or before that sample.
     """
-    frames = torch.arange(run.representation.frames(samples))
-    at = (frames * run.data.hop // hop).clamp(max=batch["velocity"].shape[-1] - 1)
-    return run.data.layout.stack({name: batch[name][..., at] for name in run.data.layout.names})
+    frames = torch.arange(model.representation.frames(samples))
+    at = (frames * model.data.hop // hop).clamp(max=batch["velocity"].shape[-1] - 1)
+    return model.data.layout.stack({name: batch[name][..., at] for name in model.data.layout.names})
 
 
-def ceiling(run: TrainedModel, judge: Evaluator, clips: int) -> dict[str, Any]:
-    """What a perfect model could reach: real valid clips through the run's representation and back."""
+def ceiling(model: TrainedModel, evaluator: Evaluator, clips: int) -> dict[str, Any]:
+    """Return the scores of real valid clips encoded and decoded by the model's representation."""
 
-    def through() -> Iterator[tuple[Tensor, list[ControlTargets]]]:
-        for batch in judge.valid.batches(clips):
-            stored = run.representation.encode(batch["data"])
-            yield run.representation.decode(stored).float().cpu()[..., : judge.samples], judge.valid.asked(batch)
+    def decoded() -> Iterator[tuple[Tensor, list[ControlTargets]]]:
+        for batch in evaluator.valid.batches(clips):
+            audio = model.representation.decode(model.representation.encode(batch["data"]))
+            yield audio.float().cpu()[..., : evaluator.samples], evaluator.valid.targets(batch)
 
-    heard = judge.hear(through())
-    return {"fad": judge.fad(heard.embeddings), "adherence": judge.adherence(heard.ratios)}
+    metrics = evaluator.measure(decoded())
+    return {"fad": evaluator.fad(metrics.embeddings), "adherence": adherence.average(metrics.ratios)}
 
 
-def scores(heard: ClipMetrics, judge: Evaluator) -> dict[str, Any]:
-    """FADs, the check for copies and adherence of generated clips."""
+def scores(metrics: ClipMetrics, evaluator: Evaluator) -> dict[str, Any]:
+    """Return FAD, memorization check and adherence of generated clips."""
     return {
-        "fad": judge.fad(heard.embeddings),
-        "copies": judge.copies(heard.embeddings),
-        "adherence": judge.adherence(heard.ratios),
+        "fad": evaluator.fad(metrics.embeddings),
+        "copies": evaluator.copies(metrics.embeddings),
+        "adherence": adherence.average(metrics.ratios),
     }
 
 
-def run_facts(name: str, path: Path, run: TrainedModel) -> dict[str, Any]:
-    """What a run is and what its training took."""
-    batch = run.config.training.batch
+def describe_model(name: str, path: Path, model: TrainedModel) -> dict[str, Any]:
+    """Return what a model is and the cost of its training."""
+    batch = model.config.training.batch
     memory = [line["peak_memory_mb"] for line in training_log(path) if "peak_memory_mb" in line]
     return {
         "run": name,
-        "paradigm": run.config.paradigm,
-        "format": run.config.format,
-        "label": run.representation.label,
-        "config": run.config.name,
-        "plan_digest": run.data.plan_digest,
-        "parameters": parameter_count(run.network),
+        "paradigm": model.config.paradigm,
+        "format": model.config.format,
+        "label": model.representation.label,
+        "config": model.config.name,
+        "plan_digest": model.data.plan_digest,
+        "parameters": parameter_count(model.network),
         "batch": batch,
-        "steps": run.step,
-        "clips": run.step * batch,
-        "training_seconds": run.train_seconds,
+        "steps": model.step,
+        "clips": model.step * batch,
+        "training_seconds": model.train_seconds,
         "peak_memory_mb": max(memory) if memory else None,
-        "device": str(device_of(run.network)),
+        "device": str(device_of(model.network)),
     }
 
 
 def training_log(path: Path) -> list[dict[str, Any]]:
-    """The log of the run that `path` is, or that the snapshot `path` lies in; empty where there is none."""
+    """Return the log of a run folder, or of the run that a snapshot belongs to; empty where there is none."""
     for folder in (path, *path.parents[:3]):
         if lines := read_log(folder):
             return lines
@@ -216,14 +224,14 @@ def training_log(path: Path) -> list[dict[str, Any]]:
 
 
 def run_names(paths: Sequence[Path]) -> list[str]:
-    """A short name for each run: its folder, with as many folders above it as tell all apart.
+    """Return a short name for each run: its folder, with as many parent folders as make the names unique.
 
     Raises:
         UserError: no run, or the same one twice.
     """
     resolved = [path.resolve() for path in paths]
     if not paths or len(set(resolved)) < len(resolved):
-        raise UserError("RUN names no run, or one of them twice; give run folders or snapshots, comma-separated")
+        raise UserError("RUN must name one or more run folders or snapshots, comma-separated, each once")
     for depth in range(1, max(len(path.parts) for path in resolved) + 1):
         names = ["/".join(path.parts[-depth:]) for path in resolved]
         if len(set(names)) == len(names):
@@ -231,11 +239,11 @@ def run_names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def write(found: Evaluation, out: Path) -> str:
+def write(evaluation: Evaluation, out: Path) -> str:
     """Write evaluation.json, .md, .csv and clips.json into `out`; returns the Markdown."""
-    text = table.report(found.rows)
-    write_json(out / "evaluation.json", {"reference": found.reference, "rows": found.rows})
-    write_json(out / "clips.json", found.clips)
-    write_bytes(out / "evaluation.csv", table.csv_text(found.rows).encode())
+    text = table.report(evaluation.rows)
+    write_json(out / "evaluation.json", {"reference": evaluation.reference, "rows": evaluation.rows})
+    write_json(out / "clips.json", evaluation.clips)
+    write_bytes(out / "evaluation.csv", table.csv_text(evaluation.rows).encode())
     write_bytes(out / "evaluation.md", text.encode())
     return text

@@ -1,11 +1,11 @@
-"""Frechet audio distance (Kilgour, Zuluaga, Roblek and Sharifi, Interspeech 2019) in three replaceable parts.
+"""Frechet audio distance (Kilgour, Zuluaga, Roblek and Sharifi, Interspeech 2019).
 
-An embedder turns audio into frames of embeddings, mergeable statistics reduce them to a Gaussian, and the distance
-compares two Gaussians. A score means nothing without its embedder, numbers of clips, seed and reference, hence
-`FadScore`. B clips, N samples, F frames a clip, D dimensions of an embedding; all statistics are float64.
+An embedder maps audio to frames of embeddings, mergeable statistics reduce them to a Gaussian, and the distance
+compares two Gaussians. Scores of different embedders, numbers of clips or references cannot be compared, so
+`FadScore` holds them all. B clips, N samples, F frames a clip, D dimensions; all statistics are float64.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -15,17 +15,17 @@ from torch import Tensor
 from data_specs.errors import UserError
 
 Array = NDArray[np.float64]
-FRAMES_PER_DIMENSION = 10  # fewer frames than this for each dimension make a covariance that is mostly noise
+FRAMES_PER_DIMENSION = 10  # with fewer frames for each dimension the covariance is mostly noise
 POINTS = 12  # subset sizes of the extrapolation
 DRAWS = 4  # subsets of each size
 SMALLEST_SUBSET = 0.2  # of the clips
 
 
 class Embedder(Protocol):
-    """Audio -> frames of embeddings."""
+    """Map audio to frames of embeddings."""
 
     name: str
-    sample_rate: int  # Hz, of the audio it takes
+    sample_rate: int  # Hz, of its input
     dimension: int  # D
 
     def embed(self, audio: Tensor) -> Tensor:
@@ -39,10 +39,10 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Count, mean and scatter of embeddings: what the distance needs, mergeable in any grouping.
+    """Count, mean and scatter matrix of embeddings, mergeable in any grouping.
 
-    Scatter is the sum of (x - mean)(x - mean)^T around the statistics' own mean. Sums of squares around zero would
-    lose as many digits as the mean is large against the spread; these do not.
+    The scatter is the sum of (x - mean)(x - mean)^T. Sums of squares around zero would lose precision where the mean
+    is large against the standard deviation.
     """
 
     count: int
@@ -51,14 +51,14 @@ class Gaussian:
 
     @classmethod
     def of(cls, frames: NDArray[Any]) -> Self:
-        """Statistics of embeddings [..., D] of any float dtype.
+        """Return the statistics of embeddings [..., D] of any float dtype.
 
         Raises:
             UserError: a value is not finite.
         """
         frames = np.asarray(frames, np.float64).reshape(-1, np.shape(frames)[-1])
         if not np.isfinite(frames).all():
-            raise UserError("an embedding is not finite; listen to the samples: the model may have diverged")
+            raise UserError("an embedding is not finite; the model may have diverged: check its samples")
         if not len(frames):
             return cls(0, np.zeros(frames.shape[1]), np.zeros((frames.shape[1],) * 2))
         mean = frames.mean(0)
@@ -66,7 +66,7 @@ class Gaussian:
         return cls(len(frames), mean, centred.T @ centred)
 
     def __add__(self, other: "Gaussian") -> "Gaussian":
-        """Statistics of both sets of frames together (Chan, Golub and LeVeque, 1979, eq. 2.1)."""
+        """Statistics of the union of both sets (Chan, Golub and LeVeque 1979, eq. 2.1)."""
         count = self.count + other.count
         if not count:
             return self
@@ -83,21 +83,21 @@ class Gaussian:
             UserError: fewer than two frames.
         """
         if self.count < 2:
-            raise UserError(f"a covariance needs at least 2 frames of embeddings, there are {self.count}; add clips")
+            raise UserError(f"a covariance needs 2 or more frames of embeddings, got {self.count}; raise CLIPS")
         return self.scatter / (self.count - 1)
 
 
 def _root(covariance: Array) -> Array:
-    """Symmetric square root; eigenvalues below zero are rounding, so they count as zero."""
+    """Symmetric square root; negative eigenvalues are rounding errors and count as zero."""
     values, vectors = np.linalg.eigh(covariance)
     return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
 
 
 def frechet_distance(one: Gaussian, other: Gaussian) -> float:
-    """Squared Frechet distance of two Gaussians (Dowson and Landau, 1982), never complex, singular or not.
+    """Return the squared Frechet distance of two Gaussians (Dowson and Landau 1982).
 
     |m1 - m2|^2 + tr(C1) + tr(C2) - 2 tr((C1^1/2 C2 C1^1/2)^1/2). The last matrix is symmetric, so its eigenvalues
-    are real; the usual form, a root of the product C1 C2, is not symmetric and turns complex by rounding.
+    are real. The root of C1 C2, which is not symmetric, can become complex by rounding.
     """
     first, second = one.covariance, other.covariance
     root = _root(first)
@@ -109,7 +109,7 @@ def frechet_distance(one: Gaussian, other: Gaussian) -> float:
 
 
 def split_half(embeddings: NDArray[Any], seed: int) -> float:
-    """Distance between two random halves of a set of clips [B, F, D]: what a perfect model of that size would score."""
+    """Return the distance between two random halves of clips [B, F, D]: the score of a perfect model of that size."""
     order = np.random.default_rng(seed).permutation(len(embeddings))
     half = len(order) // 2
     return frechet_distance(Gaussian.of(embeddings[order[:half]]), Gaussian.of(embeddings[order[half : 2 * half]]))
@@ -117,19 +117,19 @@ def split_half(embeddings: NDArray[Any], seed: int) -> float:
 
 @dataclass(frozen=True)
 class Extrapolation:
-    """Scores of subsets against 1/N, and the line through them."""
+    """Line through the scores of subsets over 1/N."""
 
     value: float  # at 1/N = 0
-    slope: float  # times clips
+    slope: float  # multiplied by the number of clips
     r2: float
     smallest: int  # clips of the smallest subset
 
 
 def fad_infinity(embeddings: NDArray[Any], reference: Gaussian, seed: int) -> Extrapolation | None:
-    """FAD extrapolated to infinitely many clips (Chong and Forsyth, CVPR 2020; Gui et al., ICASSP 2024).
+    """Return FAD extrapolated to infinitely many clips (Chong and Forsyth, CVPR 2020; Gui et al., ICASSP 2024).
 
-    The bias of the score is linear in 1/N to first order. Subsets of whole clips are drawn, since frames of one clip
-    resemble each other; their sizes are evenly spaced in 1/N; a line is fitted by least squares.
+    The bias of the score is linear in 1/N to first order. Subsets are of clips, since frames of one clip are
+    correlated; their sizes are evenly spaced in 1/N; a line is fitted by least squares.
 
     Args:
         embeddings: of the generated clips, [B, F, D].
@@ -137,7 +137,7 @@ def fad_infinity(embeddings: NDArray[Any], reference: Gaussian, seed: int) -> Ex
         seed: of the subsets.
 
     Returns:
-        None where the smallest subset would have fewer frames than dimensions: the bias is not linear there.
+        None where the smallest subset has too few frames for its dimensions: the bias is not linear there.
     """
     clips, frames, dimension = embeddings.shape
     smallest = max(round(clips * SMALLEST_SUBSET), -(-2 * dimension // frames))
@@ -153,13 +153,13 @@ def fad_infinity(embeddings: NDArray[Any], reference: Gaussian, seed: int) -> Ex
             scores.append(frechet_distance(Gaussian.of(subset), reference))
     x, y = np.array(inverse), np.array(scores)
     slope, value = np.polyfit(x, y, 1)
-    residual, spread = np.square(y - value - slope * x).sum(), np.square(y - y.mean()).sum()
-    return Extrapolation(float(value), float(slope), float(1 - residual / spread) if spread > 0 else 1.0, smallest)
+    residual, total = np.square(y - value - slope * x).sum(), np.square(y - y.mean()).sum()
+    return Extrapolation(float(value), float(slope), float(1 - residual / total) if total > 0 else 1.0, smallest)
 
 
 @dataclass(frozen=True)
 class FadScore:
-    """A score with all that is needed to read it."""
+    """FAD with its embedder, sizes and reference."""
 
     value: float
     embedder: str
@@ -171,23 +171,19 @@ class FadScore:
     infinity: Extrapolation | None
     warning: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
-
 
 def score(
     embedder: str, generated: NDArray[Any], real: Gaussian, reference: str, reference_clips: int, seed: int
 ) -> FadScore:
-    """FAD of generated clips, embeddings [B, F, D], against the statistics of `reference_clips` real clips."""
+    """Return the FAD of generated clips, embeddings [B, F, D], against statistics of `reference_clips` real clips."""
     clips, frames, dimension = generated.shape
     fewest = min(clips * frames, real.count)
     wanted = FRAMES_PER_DIMENSION * dimension
     warning = ""
     if fewest < wanted:
         warning = (
-            f"{fewest} frames for {dimension} dimensions; below {wanted} the score is mostly bias: "
-            "compare only scores with the same numbers of clips, or raise CLIPS"
+            f"{fewest} frames for {dimension} dimensions; below {wanted} frames the score is mostly bias: "
+            "compare only scores with equal numbers of clips, or raise CLIPS"
         )
     value = frechet_distance(Gaussian.of(generated), real)
     infinity = fad_infinity(generated, real, seed)

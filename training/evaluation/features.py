@@ -1,4 +1,4 @@
-"""What a listener finds in audio alone: pitch, loudness, silence and onsets, once every 10 ms.
+"""Frame features for adherence: pitch, level, silence and onsets of monophonic audio, every 10 ms.
 
 B clips, N samples at 24 kHz, F frames; frame i is centred on sample i * HOP.
 """
@@ -14,27 +14,27 @@ from training.evaluation.logmel import LogMel
 from training.evaluation.pitch import HOP, SAMPLE_RATE, track
 
 FRAME_S = HOP / SAMPLE_RATE
-LEVEL_WINDOW = 480  # samples: 20 ms, two periods of the lowest pitch and more
+LEVEL_WINDOW = 480  # samples: 20 ms, more than two periods of the lowest pitch
 LEVEL_FLOOR = 1e-6  # -120 dBFS
-SILENT_DB = -70.0  # dBFS: below quiet notes that have long been decaying
+SILENT_DB = -70.0  # dBFS: below quiet notes late in their decay
 RELEASE_DB_PER_S = 100.0  # faster than a held note decays, slower than a released one
 SLOPE_FRAMES = 4  # over which the decay is measured
 FLUX = LogMel(SAMPLE_RATE, 2048, HOP, 2048, 120, 100.0, 8000.0, 0.1)
 FLUX_LAG = 3  # frames
 FLUX_PEAK = 0.07  # above the local mean, in nepers a band
-PEAK_FRAMES, MEAN_FRAMES = 7, 31  # a peak is the largest within 30 ms and stands above the mean of 300 ms
-FLUX_DELAY = 1  # frames: the flux is largest a frame before the onset
+PEAK_FRAMES, MEAN_FRAMES = 7, 31  # a peak is the maximum of 70 ms and exceeds the mean of 310 ms
+FLUX_DELAY = 1  # frames: the flux peaks one frame before the onset
 CHUNK = 8  # clips at once: bounds memory
 
 
 @dataclass(frozen=True)
 class FrameFeatures:
-    """Of each clip and frame."""
+    """Features of each clip and frame."""
 
-    midi: NDArray[np.float32]  # [B, F], MIDI note number, fractional; meaningful where voiced
+    midi: NDArray[np.float32]  # [B, F], fractional MIDI note number; undefined where unvoiced
     voiced: NDArray[np.bool_]
     level_db: NDArray[np.float32]  # dBFS over 20 ms
-    silent: NDArray[np.bool_]  # quiet, or dying away as only a released note does
+    silent: NDArray[np.bool_]  # below `SILENT_DB`, or in a release
     onset: NDArray[np.bool_]
 
     @property
@@ -43,34 +43,34 @@ class FrameFeatures:
         return self.midi.shape[1]
 
     def times(self) -> NDArray[np.float64]:
-        """Middle of each frame in seconds, [F]."""
+        """Centre of each frame in seconds, [F]."""
         return np.arange(self.frames, dtype=np.float64) * FRAME_S
 
 
-def hear(audio: Tensor) -> FrameFeatures:
-    """Analyse float32 [B, 1, N] at 24 kHz; F = N // 240."""
-    parts = [_hear(part.float().cpu()) for part in audio.split(CHUNK)]
+def extract_features(audio: Tensor) -> FrameFeatures:
+    """Return the features of float32 [B, 1, N] at 24 kHz; F = N // 240."""
+    parts = [_extract(part.float().cpu()) for part in audio.split(CHUNK)]
     return FrameFeatures(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 @torch.inference_mode()
-def _hear(audio: Tensor) -> tuple[NDArray[np.generic], ...]:
+def _extract(audio: Tensor) -> tuple[NDArray[np.generic], ...]:
     pitch = track(audio)
-    level = levels(audio)
+    level = _levels(audio)
     tensors = (pitch.midi, pitch.voiced, level, _silent(level), _onsets(audio))
     return tuple(tensor.numpy() for tensor in tensors)
 
 
-def levels(audio: Tensor) -> Tensor:
+def _levels(audio: Tensor) -> Tensor:
     """Root mean square over 20 ms in dBFS, [B, F]."""
     framed = _centred(audio, LEVEL_WINDOW)[:, 0].unfold(-1, LEVEL_WINDOW, HOP)[:, : audio.shape[-1] // HOP]
     return 20 * torch.log10(framed.square().mean(-1).sqrt().clamp(min=LEVEL_FLOOR))
 
 
 def _silent(level: Tensor) -> Tensor:
-    """Below the threshold, or falling faster than a held note would: releases last longer than short rests."""
-    ahead = torch.nn.functional.pad(level, (SLOPE_FRAMES // 2, SLOPE_FRAMES // 2), mode="replicate")
-    slope = (ahead[:, SLOPE_FRAMES:] - ahead[:, :-SLOPE_FRAMES]) / (SLOPE_FRAMES * FRAME_S)
+    """Frames below the threshold or in a release: releases outlast short rests."""
+    padded = torch.nn.functional.pad(level, (SLOPE_FRAMES // 2, SLOPE_FRAMES // 2), mode="replicate")
+    slope = (padded[:, SLOPE_FRAMES:] - padded[:, :-SLOPE_FRAMES]) / (SLOPE_FRAMES * FRAME_S)
     return (level < SILENT_DB) | (slope < -RELEASE_DB_PER_S)
 
 
@@ -78,9 +78,9 @@ def _onsets(audio: Tensor) -> Tensor:
     """Peaks of the spectral flux, bool [B, F].
 
     The flux is the mean rise of the log-mel bands over 30 ms. Each band is compared with the loudest of its
-    neighbours earlier on, so vibrato is no onset (SuperFlux; Boeck and Widmer, DAFx 2013).
+    earlier neighbours, so that vibrato gives no onset (SuperFlux; Boeck and Widmer, DAFx 2013).
     """
-    # Silence before the clip, so that a note at its very start rises from something.
+    # Silence before the clip gives a note at its very start a rise.
     lead = torch.nn.functional.pad(_centred(audio, FLUX.window), (FLUX_LAG * HOP, 0))
     bands = FLUX(lead)[:, : FLUX_LAG + audio.shape[-1] // HOP]
     earlier = torch.nn.functional.max_pool1d(bands.flatten(0, 1)[:, None], 3, 1, 1)[:, 0].view_as(bands)

@@ -1,4 +1,4 @@
-"""Log-mel spectrogram: the front end of VGGish and of the classifier, with different numbers.
+"""Log-mel spectrograms: input of VGGish and of the classifier, and of codec losses.
 
 B clips, N samples, F frames, M mel bands, L frames of a patch, P patches.
 """
@@ -21,12 +21,12 @@ def hz_to_mel(frequency_hz: np.ndarray | float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class LogMel:
-    """log(mel bands of the magnitude spectrum + offset). Frame i covers samples i * hop .. i * hop + window."""
+    """log(mel bands of the magnitude spectrum + offset). Frame i covers samples i * hop to i * hop + window."""
 
     sample_rate: int  # Hz
     window: int  # samples, periodic Hann
     hop: int  # samples
-    fft: int  # samples; the windowed frame is padded with zeros up to it
+    fft: int  # samples; the windowed frame is zero-padded to it
     bands: int  # M
     lowest_hz: float
     highest_hz: float
@@ -34,7 +34,7 @@ class LogMel:
 
     @cached_property
     def weights(self) -> Tensor:
-        """Triangles [fft / 2 + 1, M] that are straight on the mel scale, peak 1; the constant bin weighs nothing."""
+        """Triangular filters [fft / 2 + 1, M], linear in mel, with peak 1; the weight of bin 0 is 0."""
         edges = np.linspace(hz_to_mel(self.lowest_hz), hz_to_mel(self.highest_hz), self.bands + 2)
         bins = hz_to_mel(np.arange(self.fft // 2 + 1) * self.sample_rate / self.fft)[:, None]
         rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
@@ -48,7 +48,7 @@ class LogMel:
         return torch.hann_window(self.window, periodic=True, dtype=torch.float64).float()
 
     def frames(self, samples: int) -> int:
-        """Number of whole frames F in `samples`; nothing is padded."""
+        """Number of complete frames F in `samples`, without padding."""
         return max(0, 1 + (samples - self.window) // self.hop)
 
     def __call__(self, audio: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class LogMel:
 
 @dataclass(frozen=True)
 class Patches:
-    """Whole stretches of a log-mel spectrogram, the inputs of a network."""
+    """Segments of a log-mel spectrogram, the inputs of a network."""
 
     spectrum: LogMel
     length: int  # frames L
@@ -80,11 +80,11 @@ class Patches:
             needed = ((self.length - 1) * self.spectrum.hop + self.spectrum.window) / self.spectrum.sample_rate
             held = audio.shape[-1] / self.spectrum.sample_rate
             raise UserError(
-                f"clips of {held:.3g} s are too short to be judged; {math.ceil(needed * 100) / 100} s is least"
+                f"clips must last {math.ceil(needed * 100) / 100} s or more, got {held:.3g} s; raise SECONDS"
             )
         return self.spectrum(audio).unfold(1, self.length, self.hop).transpose(-1, -2)
 
     def centres(self, samples: int) -> np.ndarray:
-        """Middle of each patch in samples, int64 [P]."""
-        whole = (self.length - 1) * self.spectrum.hop + self.spectrum.window
-        return np.arange(self.count(samples), dtype=np.int64) * (self.hop * self.spectrum.hop) + whole // 2
+        """Centre of each patch in samples, int64 [P]."""
+        span = (self.length - 1) * self.spectrum.hop + self.spectrum.window
+        return np.arange(self.count(samples), dtype=np.int64) * (self.hop * self.spectrum.hop) + span // 2

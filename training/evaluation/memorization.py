@@ -1,7 +1,7 @@
-"""Are generated clips copies of training clips? Nearest neighbours among embeddings. n, m clips, D numbers of one.
+"""Detect copies of training clips by nearest neighbours among embeddings.
 
-A clip is one vector: its frames in a row, each dimension divided by its spread over the training clips, so that a copy
-is near and another performance with the same statistics is not.
+A clip is one vector: its frames concatenated, each dimension divided by its standard deviation over the training clips.
+n, m clips, D numbers of each.
 """
 
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ LISTED = 10
 
 @dataclass(frozen=True)
 class Copies:
-    """What the neighbours say.
+    """Result of the nearest-neighbour search.
 
     Attributes:
-        nearer_to_train: share of generated clips that are nearer to train than to valid, both cut to the same size.
-        nearer_to_train_real: the same of the real valid clips, each compared with the others: what chance gives.
-        suspects: generated clips nearer to a training clip than any real valid clip is.
+        nearer_to_train: share of generated clips nearer to train than to valid, both subsampled to one size.
+        nearer_to_train_real: the same share of the valid clips, each compared with the others: the chance level.
+        suspects: number of generated clips nearer to a training clip than any valid clip is.
         nearest: the nearest pairs: index of the generated clip, index of the training clip, distance.
-        limit: smallest distance of a real valid clip to a training clip.
+        limit: smallest distance of a valid clip to a training clip.
     """
 
     nearer_to_train: float
@@ -34,7 +34,7 @@ class Copies:
 
 
 def nearest(one: NDArray[Any], other: NDArray[Any], same: bool = False) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Euclidean distance [n] of each vector of [n, D] to the nearest of [m, D], and which one; `same`: not itself."""
+    """Return distance and index [n] of the nearest of [m, D] to each of [n, D]; `same` excludes a vector itself."""
     best, which = np.empty(len(one)), np.empty(len(one), dtype=np.int64)
     norms = np.square(other).sum(1)
     for start in range(0, len(one), BLOCK):
@@ -49,13 +49,13 @@ def nearest(one: NDArray[Any], other: NDArray[Any], same: bool = False) -> tuple
 
 
 def find_copies(generated: NDArray[Any], train: NDArray[Any], valid: NDArray[Any], seed: int) -> Copies | None:
-    """Compare embeddings of clips, [n, F, D] each. None with fewer than two real clips on either side."""
+    """Compare embeddings of clips, [n, F, D] each; None with fewer than two real clips of either split."""
     if len(train) < 2 or len(valid) < 2 or not len(generated):
         return None
     flat = [np.asarray(x, np.float64).reshape(len(x), -1) for x in (generated, train, valid)]
-    spread = np.maximum(flat[1].std(0), 1e-9)
-    ours, train, valid = (x / spread for x in flat)
-    size = min(len(train), len(valid) - 1)  # a valid clip has one neighbour fewer, itself
+    scale = np.maximum(flat[1].std(0), 1e-9)
+    ours, train, valid = (x / scale for x in flat)
+    size = min(len(train), len(valid) - 1)  # a valid clip is no neighbour of itself
     rng = np.random.default_rng(seed)
     fewer = train[rng.choice(len(train), size, replace=False)]
     others = valid[rng.choice(len(valid), size, replace=False)]

@@ -1,4 +1,4 @@
-"""The report's own figures (section 4.3), the only place in the project that holds them."""
+"""Published results (section 4.3 of the report)."""
 
 from typing import Any
 

@@ -1,7 +1,4 @@
-"""Tables of evaluated runs: plain dictionaries in, JSON, Markdown and CSV out. Nothing is computed or read here.
-
-A row is what `evaluate.py` writes for a run. Values that are missing leave an empty cell; nothing is ever made up.
-"""
+"""Format the rows of `evaluate.py` as Markdown and CSV. A missing value is an empty cell."""
 
 import csv
 import io
@@ -13,12 +10,12 @@ from training.evaluation.adherence import LOWER_IS_BETTER, MEASURES
 from training.evaluation.paper_results import SETTING_41, SETTING_42, TABLE_41, TABLE_42
 
 Row = Mapping[str, Any]
-EQUAL = 0.1  # budgets within ten per cent of each other count as equal
+EQUAL = 0.1  # relative difference of budgets that count as equal
 EMPTY = "–"
 
 
 def value(row: Row, path: str) -> Any:
-    """`value(row, "fad.vggish.train.value")`: a nested value, None where any step is missing."""
+    """Return a nested value, as `value(row, "fad.vggish.train.value")`; None where any key is missing."""
     here: Any = row
     for key in path.split("."):
         if not isinstance(here, Mapping) or key not in here:
@@ -40,7 +37,7 @@ def _count(x: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`75.7 h`, `1216.2 s`: in the units of the published tables."""
+    """Format a duration in the units of the published tables: `75.7 h`, `1216.2 s`."""
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.1f} s"
 
 
@@ -61,7 +58,7 @@ def _infinity(x: Any) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """One column: heading, where its value lies in a row, and how a person reads it."""
+    """One column: heading, path of its value in a row, and format."""
 
     heading: str
     path: str
@@ -85,30 +82,30 @@ DETAILS = (
     Column("device", "device"),
     Column("peak memory in training", "peak_memory_mb", lambda x: f"{x:,.0f} MB"),
     Column("network evaluations", "samples.evaluations", _count),
-    Column("clips judged", "samples.clips", _count),
+    Column("clips generated", "samples.clips", _count),
     Column("guidance", "samples.guidance"),
-    Column("left free", "samples.free", lambda names: ", ".join(names) or "nothing"),
+    Column("unconditioned", "samples.free", lambda names: ", ".join(names) or "none"),
 )
 
 
 def fad_columns(embedders: Sequence[str], splits: Sequence[str] = ("train", "valid")) -> tuple[Column, ...]:
-    """FAD against each split, the extrapolated one, and what the representation alone would score."""
+    """Return columns of FAD against each split, extrapolated, and of the representation alone."""
     columns: list[Column] = []
     for name in embedders:
         columns += [Column(f"FAD {name} / {split}", f"fad.{name}.{split}", _score) for split in splits]
         columns.append(Column(f"FAD∞ {name}", f"fad.{name}.{splits[0]}.infinity", _infinity))
-        columns.append(Column(f"its ceiling {name}", f"ceiling.fad.{name}.{splits[0]}", _score))
+        columns.append(Column(f"codec alone {name}", f"ceiling.fad.{name}.{splits[0]}", _score))
     return tuple(columns)
 
 
 def adherence_columns(of: str = "adherence") -> tuple[Column, ...]:
-    """One column for each measure; an arrow says where better is."""
+    """Return one column for each measure; an arrow marks the better direction."""
     arrow = {name: "↓" if name in LOWER_IS_BETTER else "↑" for name in MEASURES}
     return tuple(Column(f"{name.replace('_', ' ')} {arrow[name]}", f"{of}.{name}", _number(3)) for name in MEASURES)
 
 
 def markdown(rows: Sequence[Row], columns: Sequence[Column]) -> str:
-    """A Markdown table; columns that are empty in every row are left out."""
+    """Return a Markdown table without the columns that are empty in every row."""
     used = [column for column in columns if any(value(row, column.path) is not None for row in rows)]
     lines = [[column.heading for column in used], ["---"] * len(used)]
     lines += [[_cell(row, column) for column in used] for row in rows]
@@ -121,7 +118,7 @@ def _cell(row: Row, column: Column) -> str:
 
 
 def flat(row: Row, prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, keys joined by dots; lists stay out, they are in the JSON."""
+    """Flatten nested dictionaries, keys joined by dots, without lists."""
     out: dict[str, Any] = {}
     for key, held in row.items():
         if isinstance(held, Mapping):
@@ -132,7 +129,7 @@ def flat(row: Row, prefix: str = "") -> dict[str, Any]:
 
 
 def csv_text(rows: Sequence[Row]) -> str:
-    """All plain values of all rows, one column for each key in the order of its first appearance."""
+    """Return all plain values of all rows, one column for each key in order of first appearance."""
     flattened = [flat(row) for row in rows]
     keys = list(dict.fromkeys(key for row in flattened for key in row))
     text = io.StringIO()
@@ -143,7 +140,7 @@ def csv_text(rows: Sequence[Row]) -> str:
 
 
 def beside_published(rows: Sequence[Row], published: Sequence[Row]) -> list[Row]:
-    """Each published row, followed by the runs of the same framework and data."""
+    """Return each published row, followed by the models of the same framework and data."""
     out: list[Row] = []
     for theirs in published:
         out.append(theirs)
@@ -152,7 +149,7 @@ def beside_published(rows: Sequence[Row], published: Sequence[Row]) -> list[Row]
 
 
 def equal_group(rows: Sequence[Row], path: str, tolerance: float = EQUAL) -> list[Row]:
-    """The largest set of rows whose values at `path` lie within `tolerance` of each other, in the order given."""
+    """Return the largest set of rows whose values at `path` differ by at most `tolerance`, in the given order."""
     known = sorted((float(value(row, path)), number) for number, row in enumerate(rows) if value(row, path))
     best: list[int] = []
     for start, (least, _) in enumerate(known):
@@ -162,7 +159,7 @@ def equal_group(rows: Sequence[Row], path: str, tolerance: float = EQUAL) -> lis
 
 
 def equal_budgets(rows: Sequence[Row], embedders: Sequence[str]) -> str:
-    """The comparison the report promises: runs of equal size, of equally many clips, of equal time of training."""
+    """Return the tables of models of equal size, equal number of clips and equal time of training."""
     columns = (
         *IDENTITY,
         *BUDGET,
@@ -178,20 +175,20 @@ def equal_budgets(rows: Sequence[Row], embedders: Sequence[str]) -> str:
         if len(group) > 1:
             parts.append(markdown(group, columns))
         else:
-            parts.append(f"No two of these runs have equal {title}; evaluate snapshots that do.\n")
+            parts.append(f"No two of these models have equal {title}.\n")
     return "\n".join(parts)
 
 
 def embedders_of(rows: Sequence[Row]) -> list[str]:
-    """Names of all embedders in the rows, in the order of their first appearance."""
+    """Return the names of all embedders in the rows, in order of first appearance."""
     return list(dict.fromkeys(name for row in rows for name in row.get("fad", {})))
 
 
 def report(rows: Sequence[Row]) -> str:
-    """All tables as one Markdown text."""
+    """Return all tables as one Markdown text."""
     names = embedders_of(rows)
     scored = fad_columns(names)
-    names_of_anchors = {"ceiling": "real clips", "floor": "real clips, another's controls"}
+    names_of_anchors = {"ceiling": "real clips", "floor": "real clips, other controls"}
     anchors = [
         {"run": name, "adherence": value(rows[0], f"anchors.{key}")}
         for key, name in names_of_anchors.items()
@@ -226,8 +223,8 @@ def report(rows: Sequence[Row]) -> str:
 
 COPIES = (
     Column("nearer to train than to valid", "copies.nearer_to_train", _number(3)),
-    Column("real clips so", "copies.nearer_to_train_real", _number(3)),
-    Column("as near as copies", "copies.suspects", _count),
+    Column("the same of real clips", "copies.nearer_to_train_real", _number(3)),
+    Column("suspected copies", "copies.suspects", _count),
 )
 
 
@@ -236,7 +233,7 @@ def _first_of_each(rows: Sequence[Row], key: str) -> list[Row]:
 
 
 def _notes(rows: Sequence[Row]) -> str:
-    """Warnings and reasons for empty cells, each once."""
+    """Return warnings and reasons for empty cells, each once."""
     notes = []
     for row in rows:
         for name, scores in row.get("fad", {}).items():

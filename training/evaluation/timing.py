@@ -1,4 +1,4 @@
-"""How long sampling takes: measured on a GPU; on a CPU, a few network evaluations measured and the rest reckoned."""
+"""Time of sampling: measured on a GPU, extrapolated from a few network evaluations on a CPU."""
 
 import time
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ PROBE_STEPS = 2
 
 @dataclass(frozen=True)
 class Inference:
-    """Time to make a batch of clips with the paradigm's published number of steps."""
+    """Time to sample a batch of clips with the paradigm's published number of steps."""
 
     seconds: float
     evaluations: int  # of the network, for one clip
@@ -25,46 +25,46 @@ class Inference:
     device: str
 
 
-def inference_times(run: TrainedModel) -> dict[str, dict[str, Any]]:
-    """Seconds for 8 clips of 4 s and 64 clips of 8 s, as plain values."""
-    return {name: asdict(inference_time(run, clips, seconds)) for name, (clips, seconds) in CASES.items()}
+def inference_times(model: TrainedModel) -> dict[str, dict[str, Any]]:
+    """Return the times for 8 clips of 4 s and 64 clips of 8 s, as plain values."""
+    return {name: asdict(inference_time(model, clips, seconds)) for name, (clips, seconds) in CASES.items()}
 
 
 @torch.inference_mode()
-def inference_time(run: TrainedModel, clips: int, seconds: int) -> Inference:
-    """Time to sample and decode `clips` clips of `seconds`."""
-    device = device_of(run.network)
-    samples = sample_count(run, seconds)
+def inference_time(model: TrainedModel, clips: int, seconds: int) -> Inference:
+    """Return the time to sample and decode `clips` clips of `seconds`."""
+    device = device_of(model.network)
+    samples = sample_count(model, seconds)
     batch = clips if device.type == "cuda" else min(clips, LARGEST_BATCH["cpu"])
-    controls = free_controls(run, clips if device.type == "cuda" else batch, samples)
-    evaluations = run.paradigm.evaluations()
+    controls = unconditioned_controls(model, clips if device.type == "cuda" else batch, samples)
+    evaluations = model.paradigm.evaluations()
     if device.type == "cuda":
-        _probe(run, controls, samples)
+        _probe(model, controls, samples)
         torch.cuda.synchronize(device)
         start = time.perf_counter()
-        sample_controls(run, controls, samples, settings=SamplingConfig())
+        sample_controls(model, controls, samples, settings=SamplingConfig())
         return Inference(time.perf_counter() - start, evaluations, False, torch.cuda.get_device_name(device))
-    sampling, decoding, probed = _probe(run, controls, samples)
+    sampling, decoding, probed = _probe(model, controls, samples)
     seconds_each = (sampling / probed * evaluations + decoding) / batch
     return Inference(seconds_each * clips, evaluations, True, f"CPU, {torch.get_num_threads()} threads")
 
 
-def free_controls(run: TrainedModel, clips: int, samples: int) -> Tensor:
-    """Controls that ask for nothing, [B, R, T]: they cost what any others cost."""
-    return torch.full((clips, run.data.layout.total, run.representation.frames(samples)), -1.0)
+def unconditioned_controls(model: TrainedModel, clips: int, samples: int) -> Tensor:
+    """Unconditioned controls [B, R, T]; their values do not change the time."""
+    return torch.full((clips, model.data.layout.total, model.representation.frames(samples)), -1.0)
 
 
-def _probe(run: TrainedModel, controls: Tensor, samples: int) -> tuple[float, float, int]:
-    """Seconds of a short trajectory, of decoding its end, and its number of network evaluations; warmed up."""
-    shape, device = run.representation.shape(samples), device_of(run.network)
+def _probe(model: TrainedModel, controls: Tensor, samples: int) -> tuple[float, float, int]:
+    """Seconds of a short trajectory and of decoding it, and its network evaluations, after a warm-up."""
+    shape, device = model.representation.shape(samples), device_of(model.network)
     controls = controls.to(device)
     for steps in (1, PROBE_STEPS):
-        options = run.paradigm.options({"steps": steps})
+        options = model.paradigm.options({"steps": steps})
         noise = PerClipNoise(0, list(range(len(controls))), STREAM, device)
         start = time.perf_counter()
-        x = run.paradigm.sample(run.network, shape, controls, noise, options)
-        middle = time.perf_counter()
-        stored = run.from_model(x)
-        run.representation.decode(stored.to(torch.int16) if run.scaling is None else stored)
+        x = model.paradigm.sample(model.network, shape, controls, noise, options)
+        sampled = time.perf_counter()
+        stored = model.from_model(x)
+        model.representation.decode(stored.to(torch.int16) if model.scaling is None else stored)
         end = time.perf_counter()
-    return middle - start, end - middle, run.paradigm.evaluations(options)
+    return sampled - start, end - sampled, model.paradigm.evaluations(options)

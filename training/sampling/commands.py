@@ -140,9 +140,11 @@ def _sweep(arguments: argparse.Namespace) -> int:
         raise UserError("a sweep is of one run at a time; give one RUN")
     ((path, run),) = runs.values()
     settings = _settings(run, arguments)
-    judge = Evaluator(arguments.data, sample_count(run, _seconds(arguments)), anchor_clips=clips, seed=settings.seed)
+    evaluator = Evaluator.prepare(
+        arguments.data, sample_count(run, _seconds(arguments)), anchor_clips=clips, seed=settings.seed
+    )
     out = arguments.out or ((path if path.is_dir() else Path()) / "sweep")
-    print(write_sweep(sweep(run, judge, sweeps, settings, clips, path), out, clips), end="")
+    print(write_sweep(sweep(run, evaluator, sweeps, settings, clips, path), out, clips), end="")
     print(out)
     return 0
 

@@ -12,7 +12,7 @@ from data_specs.errors import UserError
 from data_specs.io.files import write_bytes, write_json
 from data_specs.viz.figures import png, sweep_figure
 from training.evaluation.adherence import LOWER_IS_BETTER
-from training.evaluation.evaluate import check_instruments, generated, scores
+from training.evaluation.evaluate import check_instruments, generate, scores
 from training.evaluation.evaluator import Evaluator
 from training.model import TrainedModel
 from training.sampling.sampling import SamplingConfig
@@ -57,7 +57,7 @@ class Sweep:
 
 
 def sweep(
-    run: TrainedModel, judge: Evaluator, sweeps: Sequence[Sweep], base: SamplingConfig, clips: int, path: Path
+    run: TrainedModel, evaluator: Evaluator, sweeps: Sequence[Sweep], base: SamplingConfig, clips: int, path: Path
 ) -> list[dict[str, Any]]:
     """A row for each value of each option: evaluations of the network, FADs and adherence of `clips` clips.
 
@@ -66,13 +66,13 @@ def sweep(
     Raises:
         UserError: an option or value that the paradigm does not take, found before anything is computed.
     """
-    check_instruments(run, judge, path)
+    check_instruments(run, evaluator, path)
     planned = [(one, value, one.settings(value, base)) for one in sweeps for value in one.values]
     evaluations = [run.paradigm.evaluations(settings.of(run)) for _, _, settings in planned]
     rows = []
     for (one, value, settings), count in zip(planned, evaluations, strict=True):
-        heard = judge.hear(generated(run, judge, settings, clips))
-        rows.append({"option": one.option, "value": value, "evaluations": count, **scores(heard, judge)})
+        metrics = evaluator.measure(generate(run, evaluator, settings, clips))
+        rows.append({"option": one.option, "value": value, "evaluations": count, **scores(metrics, evaluator)})
     return rows
 
 

@@ -107,7 +107,7 @@ def test_weights_file_and_back(fitted: dict[str, Tensor], tmp_path: Path) -> Non
 
 
 def test_silence_cannot_be_fitted() -> None:
-    with pytest.raises(UserError, match="silent"):
+    with pytest.raises(UserError, match="only silence"):
         fit(lambda: iter([torch.zeros(1, 1, 3200)]), SMALL)
 
 

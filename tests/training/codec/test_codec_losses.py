@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.codec.discriminator import Discriminator, adversarial
+from training.codec.discriminator import Discriminator, adversarial_losses
 from training.codec.losses import log_mel, magnitude_loss, magnitudes, mel_loss, stft_loss, waveform_loss
 from training.codec.measures import log_mel_distance, si_sdr
 
@@ -99,28 +99,28 @@ def judge():
 
 def test_hinge_losses_are_their_formula(judge):
     made, real = clips(0), clips(1)
-    found = adversarial(judge, made, real)
+    found = adversarial_losses(judge, made, real)
     for index in range(2):
         logits = [judge(audio[index : index + 1]).logits for audio in (made, real)]
         logits = [[scale.detach() for scale in scales] for scales in logits]
         pairs = list(zip(*logits, strict=True))
         deceiving = np.mean([float(torch.relu(1 - fake).mean()) for fake, _ in pairs])
         telling = np.mean([float((torch.relu(1 + fake)).mean() + torch.relu(1 - true).mean()) for fake, true in pairs])
-        assert float(found.deceiving[index]) == pytest.approx(deceiving, rel=1e-4)
-        assert float(found.telling_apart[index]) == pytest.approx(telling, rel=1e-4)
-    assert not adversarial(judge, real, real).features.any()
-    assert (found.features > 0).all()
+        assert float(found.generator_loss[index]) == pytest.approx(deceiving, rel=1e-4)
+        assert float(found.discriminator_loss[index]) == pytest.approx(telling, rel=1e-4)
+    assert not adversarial_losses(judge, real, real).feature_matching.any()
+    assert (found.feature_matching > 0).all()
 
 
 def test_each_side_gets_its_own_gradient(judge):
     made = clips(0).requires_grad_()
-    found = adversarial(judge, made, clips(1))
-    (found.deceiving + found.features).sum().backward(retain_graph=True)
+    found = adversarial_losses(judge, made, clips(1))
+    (found.generator_loss + found.feature_matching).sum().backward(retain_graph=True)
     assert made.grad is not None
     assert made.grad.any()
     assert all(parameter.grad is None for parameter in judge.parameters())
     made.grad = None
-    found.telling_apart.sum().backward()
+    found.discriminator_loss.sum().backward()
     assert made.grad is None
     assert all(parameter.grad is not None for parameter in judge.parameters())
     assert all(layer.weight.grad.any() for scale in judge.scales for layer in scale.layers)

@@ -181,11 +181,11 @@ def test_step_0_is_the_closed_form_and_gradients_reach_everything(kind, configs)
         torch.testing.assert_close(
             codec.decode(closed.encode(audio)), closed.decode(closed.encode(audio)), atol=1e-4, rtol=1e-3
         )
-    if not network.quantizer.started:
+    if not network.quantizer.initialized:
         latents = network.codec.encode(audio).detach()
         books = float(latents.std()) * torch.randn(3, 16, network.codec.channels)
         books[:, 0] = 0
-        network.quantizer.begin(books)
+        network.quantizer.initialize(books)
     for parameter in network.parameters():  # the last layers begin at zero, which nothing gets past
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.1)
@@ -250,12 +250,13 @@ def test_kmeans_gives_the_first_codebooks(data, configs, tmp_path, monkeypatch):
     """Before step 5 the latents of clips to come are fitted, for the trained and the averaged network alike."""
     config = load_codec_config(str(configs["seanet"]), steps=4)
     train(tmp_path, data, config, "cpu", None, CodecTask.of)
-    with pytest.raises(UserError, match="after step 4 there are no codebooks yet; train to step 5 or further"):
+    with pytest.raises(UserError, match="fitted before step 5, got 4 steps"):
         load_codec_run(tmp_path).write(tmp_path / "early.safetensors", "early")
     seen = []
-    begin = type(load_codec_run(tmp_path).network.quantizer).begin
+    initialize = type(load_codec_run(tmp_path).network.quantizer).initialize
     monkeypatch.setattr(
-        "training.codec.quantizer.TrainedQuantizer.begin", lambda self, books: (seen.append(books), begin(self, books))
+        "training.codec.quantizer.TrainedQuantizer.initialize",
+        lambda self, books: (seen.append(books), initialize(self, books)),
     )
     train(tmp_path, data, load_codec_config(str(configs["seanet"]), steps=5), "cpu", None, CodecTask.of)
     assert len(seen) == 2
@@ -269,20 +270,20 @@ def test_kmeans_gives_the_first_codebooks(data, configs, tmp_path, monkeypatch):
     [
         ("lapped", ("kind = ", "sort = "), "choose from lapped, magnitudes, seanet"),
         ("lapped", ("width = 8", "width = 0"), r"\[network\]: width"),
-        ("lapped", ("width = 8", "power = 0.3"), "the codec that it begins as decides"),
+        ("lapped", ("width = 8", "power = 0.3"), "the initial codec determines it"),
         ("lapped", ("begin", "#"), 'set begin = "pvt"'),
-        ("lapped", ("pvt.safe", "phaseless.safe"), "of kind phaseless, this network continues pvt"),
+        ("lapped", ("pvt.safe", "phaseless.safe"), "must name a codec of kind pvt, got .* of kind phaseless"),
         ("lapped", ("pvt.safe", "nowhere.safe"), "there is no file"),
-        ("lapped", ("bins = 16", "bins = 32"), "asks for 3 of 32"),
-        ("lapped", ("waveform = 1.0", "magnitude = 1.0"), "for networks that find a phase"),
-        ("lapped", (WAVEFORM, ""), "asks for nothing"),
-        ("magnitudes", ("magnitude = 1.0", "waveform = 1.0"), "loss.waveform compares waveforms"),
-        ("magnitudes", ("magnitude = 1.0\nmel = 1.0", ""), "asks for nothing"),
+        ("lapped", ("bins = 16", "bins = 32"), "got 3 of 32"),
+        ("lapped", ("waveform = 1.0", "magnitude = 1.0"), "must be 0 for lapped"),
+        ("lapped", (WAVEFORM, ""), "must have a positive weight"),
+        ("magnitudes", ("magnitude = 1.0", "waveform = 1.0"), "loss.waveform must be 0 for magnitudes"),
+        ("magnitudes", ("magnitude = 1.0\nmel = 1.0", ""), "must have a positive weight"),
         ("seanet", ("start_step = 5", ""), "set quantizer.start_step"),
         ("seanet", ("frames = 200", "frames = 8"), "fit on more audio"),
         ("seanet", ("[training]", "[training]\ncontrol_dropout = 0.1"), "control_dropout"),
         ("seanet", ("seconds = 0.3", "seconds = 9"), "does not fit the clips"),
-        ("seanet", ("[loss]", "[los"), "not valid TOML"),
+        ("seanet", ("[loss]", "[los"), "must be valid TOML"),
     ],
 )
 def test_configs_that_do_not_fit_are_one_sentence(kind, change, sentence, data, configs, tmp_path, capsys):
@@ -307,7 +308,7 @@ def test_other_configs_data_and_arguments_are_refused(whole, data, configs, tmp_
     assert "must end in .safetensors" in refused("train", "--data", data, "--out", "codec.pt")
     assert "STEPS=0" in refused("train", "--data", data, "--config", configs["seanet"], "--steps", "0")
     early = refused("train", "--data", data, "--config", configs["seanet"], "--steps", "4", "--run", tmp_path / "run")
-    assert "4 steps end before codebooks are fitted, which is at quantizer.start_step = 5" in early
+    assert "STEPS must be at least quantizer.start_step = 5" in early
     assert not (tmp_path / "run").exists()
     assert "neither one of frame, magnitudes, seanet" in refused("train", "--data", data, "--config", "framed")
     assert "must end in .safetensors" in refused("export", run, "codec.pt")
@@ -321,7 +322,7 @@ def test_a_run_of_a_diffusion_model_is_no_codecs(tmp_path, capsys):
 
     write_snapshot(tmp_path / "model.safetensors", {"a": torch.zeros(1)}, {"config": {}})
     assert main(["codec", "export", str(tmp_path / "model.safetensors"), str(tmp_path / "a.safetensors")]) == 2
-    assert "is not a run of `codec train`" in capsys.readouterr().err
+    assert "must be a run of `codec train`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["frame", "magnitudes", "seanet"])

@@ -23,8 +23,8 @@ def latents():
 @pytest.fixture
 def quantizer():
     made = TrainedQuantizer(3, 16, 5)
-    assert not made.started
-    made.begin(books())
+    assert not made.initialized
+    made.initialize(books())
     return made
 
 
@@ -32,7 +32,7 @@ def quantizer():
 def test_it_quantises_as_the_codec_does(quantizer, count):
     codec = ResidualQuantizer(books())
     expected = codec.decode(codec.encode(latents().detach(), count))
-    assert quantizer.started
+    assert quantizer.initialized
     torch.testing.assert_close(quantizer.codebooks, books())
     torch.testing.assert_close(quantizer(latents(), count).latents, expected)
 

@@ -11,21 +11,27 @@ from scipy.stats import spearmanr
 from data_specs.controls import Controls
 from data_specs.errors import UserError
 from training.evaluation import adherence
-from training.evaluation.adherence import LOWER_IS_BETTER, MEASURES, anchors, averages, listen, measure, read_controls
-from training.evaluation.velocity import VelocityScale
+from training.evaluation.adherence import LOWER_IS_BETTER, MEASURES, analyze, anchors, average, measure
+from training.evaluation.pitch import HOP
+from training.evaluation.targets import control_targets
+from training.evaluation.velocity import VelocityScale, note_levels
 
 CODES = Fraction(75)
 
 
 @pytest.fixture(scope="module")
 def scale(other_clips, net):
-    heard = listen(other_clips.audio, net).heard
-    return VelocityScale.fit(heard, read_controls(other_clips.controls(), CODES, 192_000), 3)
+    features = analyze(other_clips.audio, net).features
+    return VelocityScale.fit(features, read_controls(other_clips.controls(), CODES, 192_000), 3)
 
 
 @pytest.fixture(scope="module")
-def listened(clips, net):
-    return listen(clips.audio, net)
+def analysis(clips, net):
+    return analyze(clips.audio, net)
+
+
+def read_controls(controls, frame_rate, samples):
+    return [control_targets(one, frame_rate, samples // HOP) for one in controls]
 
 
 def cut(controls, frames):
@@ -35,7 +41,7 @@ def cut(controls, frames):
 @pytest.mark.parametrize(("hop", "seconds"), [(320, 8), (100, 8), (320, 4), (320, 2)])
 def test_ceiling_and_floor_are_far_apart_for_every_measure(clips, net, scale, hop, seconds):
     samples = seconds * 24_000
-    real = listen(clips.audio[..., :samples], net)
+    real = analyze(clips.audio[..., :samples], net)
     wanted = read_controls(cut(clips.controls(hop), samples // hop), Fraction(24_000, hop), samples)
     found = anchors(real, wanted, scale, seed=0)
     for name in MEASURES:
@@ -50,7 +56,7 @@ def test_ceiling_and_floor_are_far_apart_for_every_measure(clips, net, scale, ho
 
 def test_silence_and_noise_follow_nothing(clips, net, scale):
     wanted = read_controls(clips.controls()[:6], CODES, 192_000)
-    silence = averages(measure(listen(torch.zeros(6, 1, 192_000), net), wanted, scale))
+    silence = average(measure(analyze(torch.zeros(6, 1, 192_000), net), wanted, scale))
     assert silence["chroma"] == 0
     assert silence["pitch"] is None  # nothing is voiced
     assert silence["onsets"] == 0
@@ -58,36 +64,36 @@ def test_silence_and_noise_follow_nothing(clips, net, scale):
     assert silence["velocity_error"] > 0.2
     assert silence["silence"] < 0.7
     noise = torch.from_numpy(np.random.default_rng(0).standard_normal((6, 1, 192_000))).float() * 0.05
-    found = averages(measure(listen(noise, net), wanted, scale))
+    found = average(measure(analyze(noise, net), wanted, scale))
     assert found["chroma"] < 0.1
     assert abs(found["velocity_rank"]) < 0.4
     assert found["silence"] < 0.1
 
 
-def test_each_measure_hears_its_own_fault(clips, net, scale, listened):
+def test_each_measure_hears_its_own_fault(clips, net, scale, analysis):
     """A fault made on purpose lowers its measure and leaves the others."""
     wanted = read_controls(clips.controls(), CODES, 192_000)
-    right = averages(measure(listened, wanted, scale))
-    quieter = averages(measure(listen(clips.audio * 0.25, net), wanted, scale))
+    right = average(measure(analysis, wanted, scale))
+    quieter = average(measure(analyze(clips.audio * 0.25, net), wanted, scale))
     assert quieter["velocity_error"] > right["velocity_error"] + 0.1
     assert quieter["velocity_rank"] == pytest.approx(right["velocity_rank"], abs=0.05)
     assert quieter["chroma"] == pytest.approx(right["chroma"], abs=0.03)
-    late = averages(measure(listen(torch.nn.functional.pad(clips.audio, (2400, 0))[..., :192_000], net), wanted, scale))
+    late = average(measure(analyze(torch.nn.functional.pad(clips.audio, (2400, 0))[..., :192_000], net), wanted, scale))
     assert late["onsets"] < right["onsets"] - 0.3  # by 100 ms
     assert late["instrument"] > 0.9
     other = [
         Controls(c.velocity, np.where(c.velocity > 0, (c.chroma * 11 + 2) % 12 / 11, 0), c.instruments)
         for c in clips.controls()
     ]
-    wrong = averages(measure(listened, read_controls(other, CODES, 192_000), scale))
+    wrong = average(measure(analysis, read_controls(other, CODES, 192_000), scale))
     assert wrong["chroma"] < 0.1
     assert wrong["pitch"] < 0.1
     assert wrong["silence"] == pytest.approx(right["silence"], abs=0.01)
 
 
-def test_free_features_leave_their_measures_out(clips, listened, scale):
+def test_free_features_leave_their_measures_out(clips, analysis, scale):
     free = [Controls(np.full_like(c.velocity, -1), c.chroma, c.instruments) for c in clips.controls()]
-    found = averages(measure(listened, read_controls(free, CODES, 192_000), scale))
+    found = average(measure(analysis, read_controls(free, CODES, 192_000), scale))
     assert {name for name in MEASURES if found[name] is None} == {
         "velocity_rank",
         "velocity_error",
@@ -96,7 +102,7 @@ def test_free_features_leave_their_measures_out(clips, listened, scale):
     }
     assert found["chroma"] > 0.85
     free = [Controls(c.velocity, c.chroma, np.full_like(c.instruments, -1)) for c in clips.controls()]
-    found = averages(measure(listened, read_controls(free, CODES, 192_000), scale))
+    found = average(measure(analysis, read_controls(free, CODES, 192_000), scale))
     assert {name for name in MEASURES if found[name] is None} == {"instrument"}
     assert found["velocity_rank"] > 0.8  # read on the mean of all scales
 
@@ -111,10 +117,10 @@ def test_an_instrument_that_changes_is_followed(clips, net, scale):
             for n in ("velocity", "chroma", "instruments")
         )
     )
-    listened = listen(audio, net)
-    assert averages(measure(listened, read_controls([joined], CODES, 192_000), scale))["instrument"] >= 7 / 8
+    analysis = analyze(audio, net)
+    assert average(measure(analysis, read_controls([joined], CODES, 192_000), scale))["instrument"] >= 7 / 8
     constant = Controls(joined.velocity, joined.chroma, np.repeat(first.instruments[:, :1], 600, 1))
-    assert averages(measure(listened, read_controls([constant], CODES, 192_000), scale))["instrument"] <= 5 / 8
+    assert average(measure(analysis, read_controls([constant], CODES, 192_000), scale))["instrument"] <= 5 / 8
 
 
 def test_silence_is_counted_within_three_frames():
@@ -134,10 +140,10 @@ def test_silence_is_counted_within_three_frames():
 
 def test_averages_weigh_clips_by_what_was_measured():
     blank = dict.fromkeys(MEASURES, (0.0, 0.0))
-    found = averages([{**blank, "chroma": (9.0, 10.0)}, {**blank, "chroma": (0.0, 90.0)}])
+    found = average([{**blank, "chroma": (9.0, 10.0)}, {**blank, "chroma": (0.0, 90.0)}])
     assert found["chroma"] == pytest.approx(0.09)
     assert found["onsets"] is None
-    assert averages([]) == dict.fromkeys(MEASURES)
+    assert average([]) == dict.fromkeys(MEASURES)
 
 
 @settings(deadline=None, max_examples=60)
@@ -156,15 +162,15 @@ def test_matching_is_as_large_as_any(one, other):
 def test_rank_correlation_is_spearmans_with_ties():
     rng = np.random.default_rng(0)
     one, other = rng.integers(0, 5, 30).astype(float), rng.standard_normal(30)
-    assert adherence._ranked_correlation(one, other) == pytest.approx(spearmanr(one, other).statistic)
+    assert adherence._rank_correlation(one, other) == pytest.approx(spearmanr(one, other).statistic)
 
 
-def test_scale_reads_velocities_of_clips_it_has_not_seen(clips, listened, scale):
-    from training.evaluation.velocity import strikes
-
+def test_scale_reads_velocities_of_clips_it_has_not_seen(clips, analysis, scale):
     wanted = read_controls(clips.controls(), CODES, 192_000)
     for instrument in range(3):
-        found = [strikes(listened.heard, i, w) for i, w in enumerate(wanted) if clips.instrument[i] == instrument]
+        found = [
+            note_levels(analysis.features, i, w) for i, w in enumerate(wanted) if clips.instrument[i] == instrument
+        ]
         read = np.concatenate([scale.velocity(f.level_db, f.key, f.instrument) for f in found])
         asked = np.concatenate([f.velocity for f in found])
         assert np.abs(read - asked).mean() < 0.06
@@ -173,9 +179,9 @@ def test_scale_reads_velocities_of_clips_it_has_not_seen(clips, listened, scale)
 
 def test_an_instrument_never_heard_has_no_scale(other_clips, net):
     piano = [i for i in range(12) if other_clips.instrument[i] == 0]
-    heard = listen(other_clips.audio[piano], net).heard
+    features = analyze(other_clips.audio[piano], net).features
     wanted = read_controls([other_clips.controls()[i] for i in piano], CODES, 192_000)
-    scale = VelocityScale.fit(heard, wanted, 3)
+    scale = VelocityScale.fit(features, wanted, 3)
     levels, keys = np.array([-20.0, -20.0]), np.array([3, 3])
     read = scale.velocity(levels, keys, np.array([0, 1]))
     assert np.isfinite(read[0])
@@ -184,11 +190,11 @@ def test_an_instrument_never_heard_has_no_scale(other_clips, net):
 
 def test_audio_that_is_not_finite_is_refused(net):
     with pytest.raises(UserError, match="not finite"):
-        listen(torch.full((1, 1, 48_000), float("nan")), net)
+        analyze(torch.full((1, 1, 48_000), float("nan")), net)
 
 
-def test_values_of_each_clip_stand_beside_its_id(clips, listened, scale):
-    ratios = measure(listened, read_controls(clips.controls(), CODES, 192_000), scale)
+def test_values_of_each_clip_stand_beside_its_id(clips, analysis, scale):
+    ratios = measure(analysis, read_controls(clips.controls(), CODES, 192_000), scale)
     values = adherence.to_json(ratios[:2], ["a", "b"])
     assert [one["id"] for one in values] == ["a", "b"]
     assert values[0]["chroma"] == ratios[0]["chroma"][0] / ratios[0]["chroma"][1]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.evaluation import degradations as damage
+from training.evaluation import degradations
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def audio():
 
 def test_half_is_left_clean_and_the_ratio_is_that_of_the_difference(audio):
     level = audio.square().mean(-1).sqrt()
-    found, ratio = damage.damaged(audio.repeat(4, 1), level.repeat(4), np.random.default_rng(0))
+    found, ratio = degradations.degrade(audio.repeat(4, 1), level.repeat(4), np.random.default_rng(0))
     clean = (found == audio.repeat(4, 1)).all(-1)
     assert torch.equal(clean, torch.isinf(ratio))
     assert 0.35 < clean.float().mean() < 0.65
@@ -23,7 +23,7 @@ def test_half_is_left_clean_and_the_ratio_is_that_of_the_difference(audio):
     torch.testing.assert_close(ratio, 20 * torch.log10(level.repeat(4) / error))
 
 
-@pytest.mark.parametrize("make", [damage.hiss, damage.grain])
+@pytest.mark.parametrize("make", [degradations.hiss, degradations.multiplicative_noise])
 @pytest.mark.parametrize("wanted", [10.0, 40.0])
 def test_noise_comes_in_the_amount_asked_for(audio, make, wanted):
     level = audio.square().mean(-1).sqrt()
@@ -36,7 +36,12 @@ def test_noise_comes_in_the_amount_asked_for(audio, make, wanted):
 def test_grain_is_where_the_sound_is(audio):
     half = audio.clone()
     half[:, 12_000:] = 0
-    error = damage.grain(half, half.square().mean(-1).sqrt(), torch.full((60,), 10.0), np.random.default_rng(0)) - half
+    error = (
+        degradations.multiplicative_noise(
+            half, half.square().mean(-1).sqrt(), torch.full((60,), 10.0), np.random.default_rng(0)
+        )
+        - half
+    )
     assert float(error[:, 13_100:].abs().max()) == 0
     assert float(error[:, :12_000].abs().max()) > 0
 
@@ -44,7 +49,7 @@ def test_grain_is_where_the_sound_is(audio):
 def test_holes_keep_the_strong_and_remove_the_weak(audio):
     time = torch.arange(24_000) / 24_000
     weak = audio + 1e-5 * torch.sin(2 * torch.pi * 9000 * time)
-    found = damage.holes(weak, weak.square().mean(-1).sqrt(), torch.zeros(60), np.random.default_rng(0))
+    found = degradations.spectral_gate(weak, weak.square().mean(-1).sqrt(), torch.zeros(60), np.random.default_rng(0))
     left = torch.fft.rfft(found[:, 4000:-4000])
     bins = left.shape[-1] * 2 - 2
     assert (left[:, round(9000 / 24_000 * bins)].abs() < 0.02).all()
@@ -53,5 +58,5 @@ def test_holes_keep_the_strong_and_remove_the_weak(audio):
 
 def test_the_same_generator_does_the_same_damage(audio):
     level = audio.square().mean(-1).sqrt()
-    one, other = (damage.damaged(audio, level, np.random.default_rng(5))[0] for _ in range(2))
+    one, other = (degradations.degrade(audio, level, np.random.default_rng(5))[0] for _ in range(2))
     assert torch.equal(one, other)

@@ -14,7 +14,7 @@ from training.cli import main as training
 from training.config import load_config
 from training.data.dataset import Dataset
 from training.evaluation.adherence import MEASURES
-from training.evaluation.evaluate import Options, evaluate, run_controls, run_names
+from training.evaluation.evaluate import Options, evaluate, model_controls, run_names
 from training.evaluation.evaluator import Evaluator
 from training.evaluation.timing import inference_time
 from training.model import DatasetMetadata, build, load_model
@@ -111,7 +111,7 @@ def test_features_left_free_are_not_told_and_still_judged(pvt_audio, snapshots, 
         return sample_controls(run, controls, samples, **rest)
 
     monkeypatch.setattr("training.evaluation.evaluate.sample_controls", remember)
-    options = Options(data=pvt_audio, clips=4, seconds=2, sampler_steps=1, free=("velocity", "chroma"))
+    options = Options(data=pvt_audio, clips=4, seconds=2, sampler_steps=1, unconditioned=("velocity", "chroma"))
     row = evaluate([snapshots["encodec"]], options).rows[0]
     assert told
     for features in told:
@@ -140,14 +140,14 @@ def test_the_command_writes_all_files(pvt_audio, snapshots, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["--clips", "1"], "CLIPS=1 cannot be judged"),
+        (["--clips", "1"], "CLIPS must be 2 or more, got 1"),
         (["--clips", "x"], "CLIPS=x is not a whole number"),
-        (["--preset", "table43"], "table43 is not known; choose from table41, table42"),
-        (["--seconds", "9"], "longer than the 8 s"),
+        (["--preset", "table43"], "PRESET must be one of table41, table42, got table43"),
+        (["--seconds", "9"], "SECONDS=9 must be at most 8"),
         (["--data", "/nowhere"], "there is no dataset at /nowhere"),
         (["--run", "/nowhere"], "there is no snapshot in /nowhere"),
         (["--classifier", "/nowhere"], "cannot be read"),
-        (["--free", "velocity,tempo"], "FREE names tempo; features that can be left free: velocity, chroma"),
+        (["--free", "velocity,tempo"], "FREE must name controls among velocity, chroma, instruments, got tempo"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(pvt_audio, snapshots, capsys, changes, message):
@@ -163,11 +163,11 @@ def test_a_model_of_other_instruments_is_refused(pvt_audio, snapshots):
 
     from training.evaluation.evaluate import check_instruments
 
-    judge = Evaluator(pvt_audio, 48_000, anchor_clips=2)
+    judge = Evaluator.prepare(pvt_audio, 48_000, anchor_clips=2)
     run = load_model(snapshots["encodec"])
     check_instruments(run, judge, Path("run"))
     other = replace(run, data=run.data.model_copy(update={"instruments": ("organ", "violin", "trumpet")}))
-    with pytest.raises(UserError, match="run was trained on organ, violin, trumpet"):
+    with pytest.raises(UserError, match=r"run must be trained on piano, violin, trumpet .* got organ"):
         check_instruments(other, judge, Path("run"))
 
 
@@ -179,7 +179,7 @@ def test_controls_are_looked_up_at_each_frames_sample(snapshots):
         "chroma": torch.from_numpy(rng.random((2, 150), dtype=np.float32)),
         "instruments": torch.from_numpy(rng.random((2, 3, 150), dtype=np.float32)),
     }
-    found = run.data.layout.split(run_controls(run, batch, 48_000, hop=320))
+    found = run.data.layout.split(model_controls(run, batch, 48_000, hop=320))
     for frame in range(481):
         at = min(frame * 100 // 320, 149)
         assert torch.equal(found["velocity"][:, 0, frame], batch["velocity"][:, at])
@@ -202,5 +202,5 @@ def test_names_tell_runs_apart(tmp_path):
     assert run_names([tmp_path / "a" / "run", tmp_path / "b" / "run"]) == ["a/run", "b/run"]
     assert run_names([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
     for wrong in ([], [tmp_path, tmp_path]):
-        with pytest.raises(UserError, match="RUN names"):
+        with pytest.raises(UserError, match="RUN must name"):
             run_names(wrong)

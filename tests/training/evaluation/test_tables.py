@@ -85,7 +85,7 @@ def test_equal_group_is_the_largest_within_the_tolerance():
 
 def test_equal_budgets_say_so_when_there_are_none():
     text = table.equal_budgets([row("a", seconds=100.0), row("b", seconds=300.0)], ["pvt-net"])
-    assert "No two of these runs have equal seconds of training" in text
+    assert "No two of these models have equal seconds of training" in text
     assert text.count("| a |") == 2
 
 
@@ -94,7 +94,7 @@ def test_report_marks_extrapolated_times_missing_weights_and_anchors():
     assert "12.3 s (extrapolated)" in text
     assert "no weights" in text
     assert "vggish: no file" in text
-    assert "| real clips, another's controls |" in text
+    assert "| real clips, other controls |" in text
     assert "0.970" in text
     assert "0.130" in text
     assert "5.00" in text

@@ -5,7 +5,7 @@ import pytest
 
 from data_specs.controls import Controls, controls
 from training.evaluation.features import FRAME_S
-from training.evaluation.targets import SETTLE_S, asked
+from training.evaluation.targets import STABLE_S, control_targets
 
 RATE = Fraction(75)
 ONE = np.ones((3, 600), np.float32) * np.array([[1], [0], [0]], np.float32)
@@ -13,7 +13,7 @@ ONE = np.ones((3, 600), np.float32) * np.array([[1], [0], [0]], np.float32)
 
 def drawn(velocity, chroma, instruments=ONE):
     as_array = [np.asarray(x, np.float32) for x in (velocity, chroma)]
-    return asked(Controls(*as_array, instruments), RATE, 800)
+    return control_targets(Controls(*as_array, instruments), RATE, 800)
 
 
 @pytest.mark.parametrize("hop", [320, 100])
@@ -21,7 +21,7 @@ def test_notes_of_real_controls_are_read_as_they_were_written(clips, hop):
     """The notes themselves are the reference: every note strikes, within a frame, with its velocity and pitch."""
     for notes, instrument in zip(clips.notes, clips.instrument, strict=True):
         frames = 192_000 // hop
-        found = asked(controls(notes, int(instrument), 3, frames, hop), Fraction(24_000, hop), 800)
+        found = control_targets(controls(notes, int(instrument), 3, frames, hop), Fraction(24_000, hop), 800)
         starts = notes[:, 0] / 24_000
         # Two notes of one pitch and velocity without a rest between them are one note in the curves.
         joined = (notes[1:, 2] % 12 == notes[:-1, 2] % 12) & (notes[1:, 3] == notes[:-1, 3])
@@ -30,7 +30,7 @@ def test_notes_of_real_controls_are_read_as_they_were_written(clips, hop):
         assert len(found.onsets) == len(starts)
         assert np.abs(found.onsets - starts).max() <= hop / 24_000
         kept = notes[np.concatenate([[True], ~joined])]
-        np.testing.assert_allclose(found.strike_velocity, kept[:, 3] / 127, atol=1e-6)
+        np.testing.assert_allclose(found.onset_velocity, kept[:, 3] / 127, atol=1e-6)
         assert (found.instrument == instrument).all()
         samples = np.arange(800) * 240
         for onset, offset, pitch, _ in notes:
@@ -49,8 +49,8 @@ def test_settled_frames_keep_away_from_changes_on_both_sides():
     edge = 299.5 / 75
     times = np.arange(800) * FRAME_S
     away = np.minimum(np.abs(times - edge), np.abs(times))  # the first note starts with the clip
-    assert found.settled[away > SETTLE_S + 1 / 75].all()
-    assert not found.settled[away < SETTLE_S - 1 / 75].any()
+    assert found.stable[away > STABLE_S + 1 / 75].all()
+    assert not found.stable[away < STABLE_S - 1 / 75].any()
 
 
 def test_a_drawn_ramp_strikes_once_and_a_step_strikes_again():
@@ -69,12 +69,12 @@ def test_a_free_feature_asks_for_nothing():
     assert not no_velocity.rest.any()
     assert no_velocity.note.any()
     assert not len(no_velocity.onsets)
-    assert not len(no_velocity.strikes)
+    assert not len(no_velocity.velocity_onsets)
 
     no_chroma = drawn(velocity, free)
     assert (no_chroma.pitch_class == -1).all()
     assert no_chroma.rest.any()
-    assert len(no_chroma.strikes) == 10
+    assert len(no_chroma.velocity_onsets) == 10
     assert not len(no_chroma.onsets)
 
     nothing = drawn(free, free, -ONE)

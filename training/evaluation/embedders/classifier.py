@@ -1,9 +1,8 @@
-"""A small network that hears which instrument plays, which pitch class, how loud and how clean; and it as an embedder.
+"""Classifier of instrument, pitch class, velocity and degradation of log-mel patches, and embedder `pvt-net`.
 
-Its penultimate layer is `pvt-net`, the embedder of the Frechet audio distance that needs no download and knows no
-codec: it was trained on rendered audio, and on the same with damage (`damage.py`). To tell how much there is, its
-embedding must grade faults instead of jumping at the first trace of one. B clips, N samples, P patches, L frames,
-M mel bands, I instruments.
+`pvt-net`, its penultimate layer, is the embedder of the Frechet audio distance that needs no download. It was trained
+on rendered audio without a codec, half of it degraded (`degradations.py`): to estimate the amount of degradation, the
+embedding must grade it. B clips, N samples, P patches, L frames, M mel bands, I instruments.
 """
 
 import json
@@ -21,23 +20,25 @@ from data_specs.io.files import write_bytes
 from training.evaluation.logmel import LogMel, Patches
 
 SAMPLE_RATE = 24_000
-# 85 ms windows tell neighbouring semitones apart through their overtones; patches of a second show attack and decay.
+# 85 ms windows resolve neighbouring semitones by their overtones; patches of one second hold attack and decay.
 PATCHES = Patches(LogMel(SAMPLE_RATE, 2048, 240, 2048, 128, 60.0, 10_000.0, 0.1), length=96, hop=96)
 DIMENSION = 64
 REST = CHROMA_STEPS + 1  # the class after the twelve pitch classes
 VELOCITY_BANDS = 4  # of equal width in velocity / 127; band 0 is a rest, so there is one class more
-DAMAGE_DB = (60.0, 40.0, 25.0, 15.0, 8.0)  # signal to damage between the classes; class 0 is clean
+DEGRADATION_DB = (60.0, 40.0, 25.0, 15.0, 8.0)  # signal to degradation between the classes; class 0 is clean
 WEIGHTS = Path(__file__).parent / "weights" / "pvt-net.safetensors"
-KEY = "pvt-audio classifier"  # the only metadata key: safetensors writes several in no fixed order
-BATCH = 64  # patches a time: bounds memory
-# Width, kernel, stride and pooling in time and frequency. Frequency is kept fine at first, for the sake of pitch.
+KEY = "pvt-audio classifier"  # the only metadata key, since safetensors writes several in no fixed order
+BATCH = 64  # patches at once: bounds memory
+# Width, kernel, stride and pooling in time and frequency; the first level does not pool frequency, for pitch.
 LEVELS = ((16, 5, 2, (2, 1)), (32, 3, 1, (2, 2)), (64, 3, 1, (2, 2)), (64, 3, 1, (1, 2)))
-# What weights must agree with to be of use.
-FACTS = json.loads(json.dumps({"version": 1, "patches": asdict(PATCHES), "levels": LEVELS, "damage_db": DAMAGE_DB}))
+# Metadata that weights must match. The key of the file is older than the name of the constant.
+FACTS = json.loads(
+    json.dumps({"version": 1, "patches": asdict(PATCHES), "levels": LEVELS, "damage_db": DEGRADATION_DB})
+)
 
 
 class Network(nn.Module):
-    """Log-mel patches -> embedding -> four heads."""
+    """Convolutions, an embedding and four heads."""
 
     def __init__(self, instruments: int) -> None:
         super().__init__()
@@ -58,31 +59,31 @@ class Network(nn.Module):
         self.instrument = nn.Linear(DIMENSION, instruments)
         self.pitch_class = nn.Linear(DIMENSION, REST + 1)
         self.velocity_band = nn.Linear(DIMENSION, VELOCITY_BANDS + 1)
-        self.damage = nn.Linear(DIMENSION, len(DAMAGE_DB) + 1)
+        self.damage = nn.Linear(DIMENSION, len(DEGRADATION_DB) + 1)
 
     def embed(self, patches: Tensor) -> Tensor:
-        """[B, L, M] -> [B, 64], before any activation, so that the embeddings are nearer to a Gaussian."""
+        """Map [B, L, M] to [B, 64], without activation, so that the embeddings are closer to a Gaussian."""
         embedded: Tensor = self.embedding(self.maps(patches[:, None]).flatten(1))
         return embedded
 
     def heads(self, embedded: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """[B, 64] -> logits of instrument [B, I], pitch class or rest [B, 13], velocity band [B, 5], damage [B, 6]."""
+        """Return logits of instrument [B, I], pitch class or rest [B, 13], velocity band [B, 5], degradation [B, 6]."""
         active = torch.relu(embedded)
         return self.instrument(active), self.pitch_class(active), self.velocity_band(active), self.damage(active)
 
 
 class InstrumentClassifier(Protocol):
-    """What the adherence measures need from a classifier."""
+    """Classifier as the adherence measures use it."""
 
     instruments: tuple[str, ...]
 
     def instrument_probabilities(self, audio: Tensor) -> Tensor:
-        """float32 [B, 1, N] at 24 kHz -> [B, P, I]."""
+        """Map float32 [B, 1, N] at 24 kHz to [B, P, I], summing to one over instruments."""
         ...
 
 
 class PvtNet:
-    """The trained network: an embedder and an instrument classifier of 24 kHz audio."""
+    """The trained network as embedder and instrument classifier of 24 kHz audio."""
 
     name = "pvt-net"
     sample_rate = SAMPLE_RATE
@@ -95,10 +96,10 @@ class PvtNet:
 
     @classmethod
     def load(cls, path: Path = WEIGHTS, device: str | torch.device = "cpu") -> "PvtNet":
-        """The shipped network, or one that `python -m training classifier train` wrote.
+        """Load the shipped network, or one that `python -m training classifier train` wrote.
 
         Raises:
-            UserError: missing, or not such a file.
+            UserError: the file is missing or of another kind.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -107,20 +108,22 @@ class PvtNet:
                 held = (file.metadata() or {}).get(KEY, "{}")
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         except (OSError, SafetensorError) as error:
-            raise UserError(f"the classifier's weights at {path} cannot be read ({error}); check the path") from error
+            raise UserError(
+                f"the classifier's weights at {path} cannot be read ({error}); check --classifier"
+            ) from error
         facts = json.loads(held)
         instruments = tuple(facts.pop("instruments", ()))
         if facts != FACTS or not instruments:
-            raise UserError(f"{path} does not hold a classifier of this version; train it again")
+            raise UserError(f"{path} must hold a classifier of this version; train it again")
         network = Network(len(instruments))
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
-            raise UserError(f"{path} is not a whole classifier; train it again") from error
+            raise UserError(f"{path} holds an incomplete classifier; train it again") from error
         return cls(network, instruments, device)
 
     def save(self, path: Path) -> None:
-        """Write the weights with all that is needed to use them; the same weights give the same bytes."""
+        """Write weights and metadata; the same weights give the same bytes."""
         from safetensors.torch import save
 
         metadata = {KEY: json.dumps({**FACTS, "instruments": self.instruments}, sort_keys=True)}
@@ -129,16 +132,16 @@ class PvtNet:
 
     @torch.inference_mode()
     def embed(self, audio: Tensor) -> Tensor:
-        """float32 [B, 1, N] -> [B, P, 64], one frame for each 0.96 s.
+        """Map float32 [B, 1, N] to [B, P, 64], one frame for each 0.96 s.
 
         Raises:
-            UserError: shorter than 1.04 s.
+            UserError: clips shorter than 1.04 s.
         """
         return torch.cat([self._embed(clip) for clip in audio.split(1)])
 
     @torch.inference_mode()
     def instrument_probabilities(self, audio: Tensor) -> Tensor:
-        """float32 [B, 1, N] -> [B, P, I], summing to one over instruments."""
+        """Map float32 [B, 1, N] to probabilities [B, P, I]."""
         embedded = self.embed(audio)
         return self.network.heads(embedded.to(self.device))[0].softmax(-1).cpu()
 

@@ -1,4 +1,4 @@
-"""Training and judging the classifier of `classifier.py` on PVT-audio. Everything is a function of the seed.
+"""Train and test the classifier of `classifier.py` on PVT-audio, as a function of the seed.
 
 B clips, N samples, T control frames, I instruments, P patches.
 """
@@ -16,19 +16,19 @@ from torch import Tensor, nn
 
 from data_specs.controls import CHROMA_STEPS
 from data_specs.errors import UserError
-from training.evaluation.degradations import damaged
-from training.evaluation.embedders.classifier import DAMAGE_DB, PATCHES, REST, VELOCITY_BANDS, Network, PvtNet
+from training.evaluation.degradations import degrade
+from training.evaluation.embedders.classifier import DEGRADATION_DB, PATCHES, REST, VELOCITY_BANDS, Network, PvtNet
 
 CLIPS_PER_STEP = 8
 PATCHES_PER_CLIP = 4
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 1e-2
 STEPS = 900
-JUDGED_CLIPS = 64  # read at a time
+TEST_CLIPS = 64  # at once: bounds memory
 
 
 class ClipSource(Protocol):
-    """PVT-audio, or anything that gives its arrays; `training.Dataset` is one."""
+    """Clips with the arrays of PVT-audio; `training.Dataset` is one."""
 
     def __len__(self) -> int: ...
 
@@ -39,15 +39,15 @@ class ClipSource(Protocol):
 
 @dataclass(frozen=True)
 class Labels:
-    """What is true at the middle of each patch, int64 [B, P] each."""
+    """Labels at the centre of each patch, int64 [B, P] each."""
 
     instrument: Tensor
-    pitch_class: Tensor  # 0..11, 12 in a rest
-    velocity_band: Tensor  # 0 in a rest, then 1..4
+    pitch_class: Tensor  # 0 to 11, 12 in a rest
+    velocity_band: Tensor  # 0 in a rest, else 1 to 4
 
 
 def labels(clips: dict[str, Tensor], centres: Tensor) -> Labels:
-    """Labels of patches whose middles lie at `centres`, samples, int64 [B, P]."""
+    """Return the labels of patches centred on samples `centres`, int64 [B, P]."""
     frames, samples = clips["velocity"].shape[-1], clips["data"].shape[-1]
     at = (centres * frames // samples).clamp(max=frames - 1)
     velocity = clips["velocity"].gather(1, at)
@@ -64,38 +64,36 @@ def train(
     seed: int = 0,
     progress: Callable[[int, float], None] = lambda step, loss: None,
 ) -> PvtNet:
-    """A classifier trained on `clips`, with their instruments' names.
-
-    `progress` is called after each step with its number and loss.
+    """Return a classifier trained on `clips`; `progress` is called after each step with its number and loss.
 
     Raises:
         UserError: no clips.
     """
     if not len(clips):
-        raise UserError("there are no clips to train the classifier on; build PVT-audio with make dataset FORMAT=audio")
+        raise UserError("PVT-audio has no clips to train the classifier on; build it with make dataset FORMAT=audio")
     torch.manual_seed(seed)
     network = Network(len(instruments)).train()
-    optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
-    for step, (patches, truth) in enumerate(_batches(clips, steps, seed)):
-        heads = zip(network.heads(network.embed(patches)), truth, strict=True)
+    optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
+    for step, (patches, target) in enumerate(_batches(clips, steps, seed)):
+        heads = zip(network.heads(network.embed(patches)), target, strict=True)
         loss = torch.stack([nn.functional.cross_entropy(logits, target) for logits, target in heads]).sum()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         progress(step, float(loss.detach()))
     return PvtNet(network, instruments)
 
 
 def _rate(step: int, steps: int) -> float:
-    """Share of the learning rate: five per cent of warm-up, then half a cosine."""
+    """Factor of the learning rate: warm-up over 5 % of the steps, then half a cosine."""
     warm = min(1.0, (step + 1) / max(1, 0.05 * steps))
     return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
 
 
 def _batches(clips: ClipSource, steps: int, seed: int) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
-    """Patches [B, L, M] from random places of random clips, half of them damaged, and the truth for each head."""
+    """Patches [B, L, M] from random positions of random clips, half of them degraded, and the label of each head."""
     spectrum = PATCHES.spectrum
     span = (PATCHES.length - 1) * spectrum.hop + spectrum.window
     for step in range(steps):
@@ -104,23 +102,23 @@ def _batches(clips: ClipSource, steps: int, seed: int) -> Iterator[tuple[Tensor,
         audio = batch["data"].float()
         starts = torch.from_numpy(rng.integers(audio.shape[-1] - span + 1, size=(len(audio), PATCHES_PER_CLIP)))
         cuts = audio[:, 0].unfold(-1, span, 1)[torch.arange(len(audio))[:, None], starts]
-        truth = labels(batch, starts + span // 2)
+        target = labels(batch, starts + span // 2)
         level = audio.square().mean((1, 2)).sqrt().repeat_interleave(PATCHES_PER_CLIP)
-        heard, ratio_db = damaged(cuts.flatten(0, 1), level, rng)
-        damage = (ratio_db[:, None] < torch.tensor(DAMAGE_DB)).sum(-1)
-        heads = (truth.instrument.flatten(), truth.pitch_class.flatten(), truth.velocity_band.flatten(), damage)
-        yield spectrum(heard[:, None]), heads
+        degraded, ratio_db = degrade(cuts.flatten(0, 1), level, rng)
+        degradation = (ratio_db[:, None] < torch.tensor(DEGRADATION_DB)).sum(-1)
+        heads = (target.instrument.flatten(), target.pitch_class.flatten(), target.velocity_band.flatten(), degradation)
+        yield spectrum(degraded[:, None]), heads
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Shares of right answers."""
+    """Accuracy of each head."""
 
-    instrument: float  # of clips, by the mean over their patches
+    instrument: float  # of clips, by the mean probability of their patches
     instrument_patches: float
     pitch_class: float  # of patches, rests included
     velocity_band: float
-    clean: float
+    clean: float  # of patches classified as not degraded
     clips: int
     patches: int
 
@@ -128,41 +126,43 @@ class Accuracy:
         return (
             f"on {self.clips} valid clips, instrument {self.instrument:.1%} of clips ({self.instrument_patches:.1%} of "
             f"patches), pitch class or rest {self.pitch_class:.1%}, velocity band {self.velocity_band:.1%}, "
-            f"heard as clean {self.clean:.1%}"
+            f"classified as clean {self.clean:.1%}"
         )
 
 
 @torch.inference_mode()
-def judge(net: PvtNet, clips: ClipSource) -> Accuracy:
-    """Accuracy on all of `clips`, on patches side by side from each clip's start."""
-    right, seen, heard = np.zeros(5), 0, 0
-    for first in range(0, len(clips), JUDGED_CLIPS):
-        batch = clips.gather(np.arange(first, min(first + JUDGED_CLIPS, len(clips))))
+def evaluate_classifier(net: PvtNet, clips: ClipSource) -> Accuracy:
+    """Return the accuracy on adjacent patches of all of `clips`."""
+    right, count, patches = np.zeros(5), 0, 0
+    for first in range(0, len(clips), TEST_CLIPS):
+        batch = clips.gather(np.arange(first, min(first + TEST_CLIPS, len(clips))))
         audio = batch["data"].float()
-        truth = labels(batch, torch.from_numpy(PATCHES.centres(audio.shape[-1])).expand(len(audio), -1))
-        instrument, pitch_class, band, damage = (x.cpu() for x in net.network.heads(net.embed(audio).to(net.device)))
-        whole = instrument.softmax(-1).mean(1).argmax(-1)
+        target = labels(batch, torch.from_numpy(PATCHES.centres(audio.shape[-1])).expand(len(audio), -1))
+        instrument, pitch_class, band, degradation = (
+            x.cpu() for x in net.network.heads(net.embed(audio).to(net.device))
+        )
+        of_clip = instrument.softmax(-1).mean(1).argmax(-1)
         right += [
-            (whole == batch["instruments"].mean(-1).argmax(-1)).sum().item(),
-            (instrument.argmax(-1) == truth.instrument).sum().item(),
-            (pitch_class.argmax(-1) == truth.pitch_class).sum().item(),
-            (band.argmax(-1) == truth.velocity_band).sum().item(),
-            (damage.argmax(-1) == 0).sum().item(),
+            (of_clip == batch["instruments"].mean(-1).argmax(-1)).sum().item(),
+            (instrument.argmax(-1) == target.instrument).sum().item(),
+            (pitch_class.argmax(-1) == target.pitch_class).sum().item(),
+            (band.argmax(-1) == target.velocity_band).sum().item(),
+            (degradation.argmax(-1) == 0).sum().item(),
         ]
-        seen, heard = seen + len(audio), heard + truth.instrument.numel()
-    whole_clips, patches, pitches, bands, clean = (right / np.maximum(1, [seen, *[heard] * 4])).tolist()
-    return Accuracy(whole_clips, patches, pitches, bands, clean, seen, heard)
+        count, patches = count + len(audio), patches + target.instrument.numel()
+    of_clips, of_patches, pitches, bands, clean = (right / np.maximum(1, [count, *[patches] * 4])).tolist()
+    return Accuracy(of_clips, of_patches, pitches, bands, clean, count, patches)
 
 
 def train_file(data: Path, out: Path, steps: int, seed: int) -> Accuracy:
-    """Train on the train split of PVT-audio, write the weights to `out`, and judge them on the valid split."""
+    """Train on the train split of PVT-audio, write the weights to `out`, and return the accuracy on the valid split."""
     from tqdm import trange
 
     from training.data.dataset import Dataset
 
     train_clips = Dataset(data, "train", format_name="audio")
     valid_clips = Dataset(data, "valid", format_name="audio")
-    torch.set_num_threads(1)  # a second thread would change the last bits of the weights
+    torch.set_num_threads(1)  # results of several threads differ in the last bits
     with trange(steps, unit="step", disable=None) as bar:
 
         def progress(step: int, loss: float) -> None:
@@ -171,4 +171,4 @@ def train_file(data: Path, out: Path, steps: int, seed: int) -> Accuracy:
 
         net = train(train_clips, train_clips.info.spec.instrument_names, steps, seed, progress)
     net.save(out)
-    return judge(net, valid_clips)
+    return evaluate_classifier(net, valid_clips)

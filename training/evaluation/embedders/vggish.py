@@ -1,9 +1,8 @@
 """VGGish (Hershey et al., ICASSP 2017): the embedder of the published Frechet audio distances.
 
-Variants abound, and each moves the score. This one: 16 kHz by the resampler below, examples of 0.96 s that do not
-overlap, the 128 outputs of the last layer before its activation (Google's network has none there; the common PyTorch
-port adds a ReLU), neither PCA nor 8-bit codes. Weights are those of that port, in its layout. They come from
-`$PVT_VGGISH`, a file or an address, else from the cache folder, else from the port's release.
+Variants of VGGish give different scores. This one resamples to 16 kHz, takes examples of 0.96 s without overlap, and
+returns the 128 outputs of the last layer without activation (the common PyTorch port adds a ReLU), PCA or
+quantization. It reads the weights of that port from `$PVT_VGGISH`, a file or an address, or from the cache folder.
 """
 
 import os
@@ -22,18 +21,18 @@ from training.evaluation.logmel import LogMel, Patches
 VARIABLE = "PVT_VGGISH"
 FILE = "vggish-10086976.pth"
 URL = f"https://github.com/harritaylor/torchvggish/releases/download/v0.1/{FILE}"
-SHA256 = "10086976"  # the first digits, which the publisher put into the file's name; the whole digest is not published
+SHA256 = "10086976"  # first digits, from the name of the file; the complete digest is not published
 SOURCE_RATE, RATE = 24_000, 16_000
 PATCHES = Patches(LogMel(RATE, 400, 160, 512, 64, 125.0, 7500.0, 0.01), length=96, hop=96)
 TAPS, CUTOFF_HZ, KAISER_BETA = 241, 8000.0, 7.86  # at 48 kHz: flat to 7.5 kHz, -80 dB from 8.5 kHz
-BATCH = 32  # examples a time: bounds memory
+BATCH = 32  # examples at once: bounds memory
 
 
 def resample(audio: Tensor) -> Tensor:
-    """24 kHz [B, 1, N] -> 16 kHz [B, 1, ceil(2 N / 3)]: twice up, three times down, one windowed-sinc low-pass.
+    """Resample 24 kHz [B, 1, N] to 16 kHz [B, 1, ceil(2 N / 3)] by a polyphase windowed-sinc filter.
 
-    What folds back from above 8 kHz lands above 7.5 kHz, where VGGish has no mel band. Aligned: output sample k lies
-    at input sample 1.5 k.
+    Aliases of components above 8 kHz fall above 7.5 kHz, where VGGish has no mel band. Output sample k is at input
+    sample 1.5 k.
     """
     stuffed = torch.zeros(*audio.shape[:-1], 2 * audio.shape[-1], device=audio.device, dtype=audio.dtype)
     stuffed[..., ::2] = audio
@@ -42,7 +41,7 @@ def resample(audio: Tensor) -> Tensor:
 
 
 def _low_pass() -> np.ndarray:
-    """Kaiser-windowed sinc at 48 kHz with gain 2, which makes up for the zeros in between; float64 [TAPS]."""
+    """Kaiser-windowed sinc at 48 kHz with gain 2, for the inserted zeros; float64 [TAPS]."""
     time = np.arange(TAPS) - TAPS // 2
     cutoff = 2 * CUTOFF_HZ / (2 * SOURCE_RATE)
     kernel = np.sinc(cutoff * time) * np.kaiser(TAPS, KAISER_BETA)
@@ -50,7 +49,7 @@ def _low_pass() -> np.ndarray:
 
 
 class Network(nn.Module):
-    """Six convolutions and three linear layers; parameter names are those of the port's file."""
+    """Six convolutions and three linear layers, with the parameter names of the port."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,9 +66,9 @@ class Network(nn.Module):
         )
 
     def forward(self, examples: Tensor) -> Tensor:
-        """Log-mel examples [B, 96, 64] -> [B, 128]."""
+        """Map log-mel examples [B, 96, 64] to [B, 128]."""
         maps = self.features(examples[:, None])
-        embedded: Tensor = self.embeddings(maps.permute(0, 2, 3, 1).flatten(1))  # channels last: TensorFlow's order
+        embedded: Tensor = self.embeddings(maps.permute(0, 2, 3, 1).flatten(1))  # channels last, as TensorFlow flattens
         return embedded
 
 
@@ -86,19 +85,19 @@ class Vggish:
 
     @classmethod
     def load(cls, source: str | None = None, device: str | torch.device = "cpu") -> "Vggish":
-        """With weights from `source`, a file or an http(s) address; None means `$PVT_VGGISH` or the port's release.
+        """Load weights from `source`, a file or an http(s) address; None for `$PVT_VGGISH` or the cache.
 
         Raises:
-            UserError: the weights cannot be had, or are not VGGish's.
+            UserError: the weights are missing, or of another network.
         """
         return cls(_network(weights_file(source)), device)
 
     @torch.inference_mode()
     def embed(self, audio: Tensor) -> Tensor:
-        """float32 [B, 1, N] at 24 kHz -> [B, F, 128], one frame for each 0.96 s.
+        """Map float32 [B, 1, N] at 24 kHz to [B, F, 128], one frame for each 0.96 s.
 
         Raises:
-            UserError: shorter than 0.975 s.
+            UserError: clips shorter than 0.975 s.
         """
         examples = PATCHES(resample(audio.to(self.device)))
         flat = examples.reshape(-1, *examples.shape[2:])
@@ -107,26 +106,26 @@ class Vggish:
 
 
 def weights_file(source: str | None = None) -> Path:
-    """The file with the weights, fetched when it is not here (288 MB). A file the user names is taken as it is.
+    """Return the file with the weights (288 MB); only an address given by the user is downloaded.
 
     Raises:
-        UserError: it cannot be had; the sentence says how to give it.
+        UserError: there is no such file.
     """
-    source = source or os.environ.get(VARIABLE) or URL
+    path = cache_folder() / FILE
+    source = source or os.environ.get(VARIABLE) or str(path)
     if not source.startswith(("http://", "https://")):
         path = Path(source).expanduser()
         if path.is_file():
             return path
-        raise UserError(f"VGGish's weights are not at {path}; set {VARIABLE} to the path or address of {FILE}")
-    path = cache_folder() / FILE
+        raise UserError(f"VGGish's weights are not at {path}; set {VARIABLE} to the path of {FILE}, or to {URL}")
     try:
         return download(source, path, SHA256)
     except UserError as error:
-        raise UserError(f"VGGish's weights are missing: {error}; or set {VARIABLE} to their path") from error
+        raise UserError(f"VGGish's weights cannot be fetched: {error}; set {VARIABLE} to their path") from error
 
 
 def _network(path: Path) -> Network:
-    with torch.device("meta"):  # 72 M random numbers would be drawn for nothing
+    with torch.device("meta"):  # skips the initialization of 72 M parameters
         network = Network()
     try:
         # promise: nothing-runs-3
@@ -134,7 +133,7 @@ def _network(path: Path) -> Network:
     except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, TypeError, ValueError) as error:
         digest = file_sha256(path)
         raise UserError(
-            f"{path} does not hold VGGish's weights as {FILE} does (its SHA-256 begins with {digest[:8]}); "
+            f"{path} must hold VGGish's weights as {FILE} does, got a file of SHA-256 {digest[:8]}...; "
             "fetch that file again"
         ) from error
     return network.float()
