@@ -1,4 +1,4 @@
-"""What was left out, and why: every file, window or clip that gives nothing is counted under a named reason."""
+"""Rejects: counts of files, tracks, windows and clips that are not used, by named reason."""
 
 from bisect import insort
 from collections import Counter
@@ -6,7 +6,7 @@ from typing import Any, Self
 
 
 class Rejected(Exception):
-    """One input is left out. `reason` is a short fixed name that is counted, `detail` says more about this input."""
+    """An input is rejected. `reason` is a short fixed name that is counted, `detail` describes this input."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)
@@ -18,10 +18,9 @@ class Rejected(Exception):
 
 
 class Rejects:
-    """Counts per reason, with the first few examples of each in alphabetical order.
+    """Counts by reason, with the alphabetically first examples of each.
 
-    Merging is associative and commutative, since counts add up and the examples kept are the smallest ones: whatever
-    the number of workers and the order in which they end, the result is the same.
+    Merging is associative and commutative, so results do not depend on the number or order of workers.
     """
 
     def __init__(self, examples_kept: int = 20) -> None:
@@ -30,16 +29,16 @@ class Rejects:
         self.examples: dict[str, list[str]] = {}
 
     def add(self, reason: str, example: str = "", count: int = 1) -> None:
-        """Count `count` inputs under `reason`; `example` names one of them."""
+        """Count inputs under `reason`; `example` names one of them."""
         self.counts[reason] += count
         self._keep(reason, example)
 
     def add_rejected(self, rejected: Rejected, name: str) -> None:
-        """Count the input called `name`, with the detail of its rejection."""
+        """Count the rejected input `name`, with the detail of its rejection."""
         self.add(rejected.reason, f"{name}: {rejected.detail}" if rejected.detail else name)
 
     def merge(self, other: "Rejects") -> None:
-        """Add what `other` counted."""
+        """Add the counts and examples of `other`."""
         self.counts.update(other.counts)
         for reason, examples in other.examples.items():
             for example in examples:
@@ -54,15 +53,13 @@ class Rejects:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Rejects) and self.to_json() == other.to_json()
 
-    __hash__ = None  # type: ignore[assignment]  # it changes
-
     @property
     def total(self) -> int:
-        """Number of inputs left out."""
+        """Number of rejected inputs."""
         return self.counts.total()
 
     def to_json(self) -> dict[str, Any]:
-        """`{reason: {"count": ..., "examples": [...]}}`, reasons in alphabetical order."""
+        """Return `{reason: {"count": ..., "examples": [...]}}`, reasons in alphabetical order."""
         return {
             reason: {"count": self.counts[reason], "examples": list(self.examples.get(reason, []))}
             for reason in sorted(self.counts)
@@ -70,7 +67,7 @@ class Rejects:
 
     @classmethod
     def from_json(cls, value: dict[str, Any], examples_kept: int = 20) -> Self:
-        """The counter that `to_json` was called on."""
+        """Restore a counter from `to_json`."""
         rejects = cls(examples_kept)
         for reason, entry in value.items():
             rejects.counts[reason] = int(entry["count"])

@@ -1,8 +1,8 @@
-"""A function of bytes run in a child process that may hang, swell or die without taking the caller along.
+"""Running a function of bytes in a child process, which may hang, exhaust memory or crash without harm to the caller.
 
-Native readers meet hostile files here. The child is a plain subprocess on a socket pair (daemonic workers may not use
-multiprocessing), kept from call to call and replaced when it had to be killed. What it sends is framed bytes and JSON;
-nothing is unpickled, so a child that a file has taken over can lie but not act.
+The child is a plain subprocess on a socket pair, because daemonic workers may not use multiprocessing. It serves many
+calls and is replaced after it had to be killed. Answers are framed bytes and JSON; nothing is unpickled, so a
+compromised child can return wrong data but not execute code in the caller.
 
     sandbox = Sandbox("pipeline.midi.reader:read_packed", {"limits": {...}}, seconds=20, memory_mb=2000)
     packed = sandbox.call(content)
@@ -33,12 +33,12 @@ from pipeline.rejects import Rejected
 _FRAME = struct.Struct("<cQ")  # kind, length
 _DONE, _REJECTED, _FAILED, _MEMORY, _READY = b"D", b"R", b"F", b"M", b"Y"
 _START_SECONDS = 120  # a cold disk and a busy machine
-_LARGEST_FRAME = 1 << 30  # bytes: a child that lies about a length must not fill our memory
+_LARGEST_FRAME = 1 << 30  # bytes: a false length must not exhaust the caller's memory
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
-class _NetHit(Exception):
-    """The child had to be given up: `timeout`, `memory` or `crash`."""
+class _ChildFailed(Exception):
+    """The child has to be replaced: `timeout`, `memory` or `crash`."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
@@ -47,11 +47,15 @@ class _NetHit(Exception):
 
 
 class Sandbox:
-    """Calls `target` ("module:function", taking bytes and keyword `parameters`, returning bytes) in a child process.
+    """Calls `target` in a child process.
 
-    `parameters` must be JSON. A call may take `seconds` of clock and the child `memory_mb` MiB of address space more
-    than it has after its imports. An input at which the child hangs, swells or dies is tried once more, alone in a
-    fresh child. One sandbox serves one thread at a time; others wait.
+    An input at which the child fails is retried once in a new child. One thread is served at a time; others wait.
+
+    Args:
+        target: "module:function", a function of bytes and keyword `parameters` that returns bytes.
+        parameters: JSON values.
+        seconds: wall-clock limit of a call.
+        memory_mb: limit in MiB on the growth of the child's address space after its imports.
     """
 
     def __init__(self, target: str, parameters: dict[str, Any], seconds: float, memory_mb: int) -> None:
@@ -64,25 +68,25 @@ class Sandbox:
         self._socket: socket.socket | None = None
 
     def call(self, content: bytes) -> bytes:
-        """The function's answer to `content`.
+        """Return the function's result for `content`.
 
         Raises:
-            Rejected: the function rejected the input, or it hit the net twice (`timeout`, `memory`, `crash`).
+            Rejected: the function rejected the input, or the child failed twice (`timeout`, `memory`, `crash`).
             UserError: the child process cannot be started.
         """
         with self._lock:
             try:
                 return self._attempt(content)
-            except _NetHit:
+            except _ChildFailed:
                 self._stop()
             try:
                 return self._attempt(content)
-            except _NetHit as hit:
+            except _ChildFailed as hit:
                 self._stop()
                 raise Rejected(hit.reason, hit.detail) from None
 
     def close(self) -> None:
-        """End the child; a later call starts another."""
+        """End the child; a later call starts a new one."""
         with self._lock:
             self._stop()
 
@@ -99,7 +103,7 @@ class Sandbox:
 
     @property
     def process_id(self) -> int | None:
-        """The child's process id, None while there is none."""
+        """Process id of the child, None if it is not running."""
         return self._process.pid if self._process else None
 
     def _attempt(self, content: bytes) -> bytes:
@@ -109,26 +113,26 @@ class Sandbox:
             _send(connection, _DONE, content, deadline)
             kind, answer = _receive(connection, deadline)
         except TimeoutError:
-            raise _NetHit("timeout", f"no answer in {self.seconds} s") from None
+            raise _ChildFailed("timeout", f"no answer in {self.seconds} s") from None
         except (EOFError, ConnectionError):
-            raise _NetHit("crash", self._last_words()) from None
-        except BaseException:  # an interrupt in mid-frame: the stream is of no more use
+            raise _ChildFailed("crash", self._exit_description()) from None
+        except BaseException:  # interrupted within a frame: the stream cannot be used again
             self._stop()
             raise
         if kind == _DONE:
             return answer
         if kind == _MEMORY:
-            raise _NetHit("memory", f"more than {self.memory_mb} MB")
+            raise _ChildFailed("memory", f"more than {self.memory_mb} MB")
         if kind == _REJECTED:
             raise Rejected(*_rejection(answer))
         if kind == _FAILED:
             raise Rejected("crash", answer.decode(errors="replace"))
-        raise _NetHit("crash", "an answer that makes no sense")
+        raise _ChildFailed("crash", "an invalid answer")
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         settings = json.dumps([self.target, self.parameters, self.seconds, self.memory_mb])
-        paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)  # the child imports what we would
+        paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)  # the child imports the same modules
         with theirs, tempfile.TemporaryFile() as stderr:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "pipeline.sandbox", str(theirs.fileno()), settings],
@@ -147,17 +151,17 @@ class Sandbox:
             if kind != _READY:
                 self._stop()
                 stderr.seek(0)
-                said = stderr.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
-                raise UserError(f"the process that runs {self.target} cannot start ({said[-1]}); run `make doctor`")
+                lines = stderr.read().decode(errors="replace").strip().splitlines() or ["no message"]
+                raise UserError(f"the process that runs {self.target} cannot start ({lines[-1]}); run `make doctor`")
         return ours
 
-    def _last_words(self) -> str:
-        """How the child ended."""
+    def _exit_description(self) -> str:
+        """Return how the child ended."""
         assert self._process is not None
         try:
             code = self._process.wait(timeout=0.5)
         except subprocess.TimeoutExpired:
-            return "the child lives but does not keep to the protocol"
+            return "the child violated the protocol"
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
     def _stop(self) -> None:
@@ -177,7 +181,7 @@ def _send(connection: socket.socket, kind: bytes, content: bytes, deadline: floa
 
 
 def _receive(connection: socket.socket, deadline: float | None) -> tuple[bytes, bytes]:
-    """The next frame; TimeoutError past the deadline, EOFError if the other side is gone."""
+    """Return the next frame; TimeoutError past the deadline, EOFError if the connection is closed."""
     kind, length = _FRAME.unpack(_receive_exactly(connection, _FRAME.size, deadline))
     if length > _LARGEST_FRAME:
         raise ConnectionError(f"a frame of {length} bytes")
@@ -200,7 +204,7 @@ def _rejection(answer: bytes) -> tuple[str, str]:
     try:
         reason, detail = json.loads(answer)
     except ValueError:
-        return "crash", "a rejection that makes no sense"
+        return "crash", "an invalid rejection"
     return str(reason), str(detail)
 
 
@@ -211,7 +215,7 @@ def _resolve(target: str) -> Callable[..., bytes]:
 
 
 def _limit_memory(megabytes: int) -> None:
-    """Bound the address space to what the process has now and `megabytes` more (Linux; elsewhere it has no effect)."""
+    """Limit further growth of the address space to `megabytes` (effective on Linux only)."""
     most = psutil.Process().memory_info().vms + megabytes * 2**20
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
@@ -230,13 +234,13 @@ def _answer(function: Callable[..., bytes], content: bytes, parameters: dict[str
 
 
 def serve(descriptor: int, settings: str) -> None:
-    """The child: answer frames until the caller goes away.
+    """Run the child: answer frames until the connection is closed.
 
-    An alarm ends it some time after the caller's patience, so that it cannot outlive a killed caller in a hung call.
+    An alarm ends a hung call some time after the caller's limit, in case the caller was killed.
     """
     target, parameters, seconds, memory_mb = json.loads(settings)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller decides; it ends us by closing the connection
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller ends the child by closing the connection
     connection = socket.socket(fileno=descriptor)
     function = _resolve(target)
     # promise: child-killed-file-tried

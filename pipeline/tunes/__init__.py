@@ -1,7 +1,4 @@
-"""The melodies that come with the project: public-domain tunes in ABC notation (see abc.py), turned into MIDI files.
-
-From there on they are sources like any other: `midi_files()` stands where reading a folder stands for other MIDI.
-"""
+"""Melodies of the sample dataset: public-domain tunes in ABC notation (see abc.py), converted to MIDI files."""
 
 import re
 import unicodedata
@@ -14,7 +11,7 @@ COLLECTIONS = ("folk", "dances", "hymns", "carols", "classical")
 
 
 def tunes() -> Iterator[tuple[str, Tune]]:
-    """(name, tune) of all tunes; a name is `collection/title_in_small_letters`."""
+    """Iterate over (name, tune); a name is `collection/title_in_lower_case`."""
     for collection in COLLECTIONS:
         text = resources.files(__package__).joinpath(f"{collection}.abc").read_text(encoding="utf-8")
         for tune in read_tunes(text):
@@ -22,7 +19,7 @@ def tunes() -> Iterator[tuple[str, Tune]]:
 
 
 def midi_files() -> Iterator[tuple[str, bytes]]:
-    """(name, content) of a MIDI file for every tune; the same bytes on every machine."""
+    """Iterate over (name, content) of a MIDI file for each tune; the bytes are equal on every machine."""
     from pipeline.tunes.playing import midi_bytes
 
     for name, tune in tunes():

@@ -1,19 +1,19 @@
-"""Reading tunes written in a subset of ABC notation (abcnotation.com), the usual plain text for melodies.
+"""Parser for a subset of ABC notation (abcnotation.com), a plain-text format for melodies.
 
-Any ABC program plays and engraves these files. What is read here:
+Supported:
 
     X:1                     a tune starts (its number)
     T:Ode to Joy            title
     C:Ludwig van Beethoven  composer, or `trad.`;  O: origin (place, year)
     M:4/4                   meter;  L:1/4 unit of length;  Q:1/4=112 beats a minute
     K:D                     key: a letter, # or b, and nothing (major), m or dor; it ends the head
-    %%verses 3              how often the whole tune is sung
+    %%verses 3              number of verses (repetitions of the whole tune)
     EEFG|GFED|              notes: C is middle C, c an octave above, C, below, c' above; ^ sharp, _ flat, = natural
     E>D D2 G/ z2 (3ABc E-E  > dotted pair, 2 twice and / half the unit, z rest, (3 three in the time of two, - tie
     |: ... |1 ... :|2 ... |]  repeats with endings
 
-Accidentals hold to the end of the bar. Bars are checked: one that is too short or too long is an error, except that an
-upbeat and the bar before it share one measure.
+Accidentals hold to the end of the bar. A bar of wrong length is an error, except that an upbeat and the bar before it
+share one measure.
 """
 
 import re
@@ -38,7 +38,7 @@ TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class Note:
-    """A sounding note: times in whole notes from the tune's start, `place` is where in its measure it starts."""
+    """A note: `start` and `length` in whole notes from the start of the tune, `place` is its start within its measure."""
 
     start: Fraction
     length: Fraction
@@ -48,7 +48,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Tune:
-    """A tune with its repeats and verses written out."""
+    """A tune with repeats and verses expanded."""
 
     title: str
     composer: str
@@ -69,10 +69,10 @@ class _Event:
 
 
 def read_tunes(text: str) -> Iterator[Tune]:
-    """The tunes of an ABC file, in order.
+    """Iterate over the tunes of an ABC file.
 
     Raises:
-        UserError: something is not in the subset, or a bar has the wrong length; names the tune.
+        UserError: unsupported notation or a bar of wrong length; the message names the tune.
     """
     for block in re.split(r"^X:.*$", text, flags=re.MULTILINE)[1:]:
         yield _read_tune(block)
@@ -94,20 +94,20 @@ def _read_tune(block: str) -> Tune:
     try:
         meter = tuple(int(part) for part in head["M"].split("/"))
         beat, tempo = head["Q"].split("=")
-        bars = _unrolled(_bars("\n".join(body), Fraction(head["L"]), _key(head["K"])))
+        bars = _expand_repeats(_bars("\n".join(body), Fraction(head["L"]), _key(head["K"])))
         notes = _timed(bars, verses, Fraction(*meter))
         return Tune(title, head["C"], head["O"], (meter[0], meter[1]), Fraction(beat), int(tempo), notes)
     except KeyError as error:
-        raise UserError(f"tune {title}: {error} is missing or not known") from error
+        raise UserError(f"tune {title}: {error} is missing or unknown") from error
     except ValueError as error:
         raise UserError(f"tune {title}: {error}") from error
 
 
 def _key(name: str) -> dict[str, int]:
-    """Semitones by which the key moves each letter."""
+    """Return the alteration in semitones of each letter under a key."""
     match = re.fullmatch(r"([A-G])([#b]?)(m|dor|)", name)
     if not match:
-        raise ValueError(f"the key {name} is not understood")
+        raise ValueError(f"the key {name} is not supported")
     fifths = FIFTHS[match[1]] + {"#": 7, "b": -7, "": 0}[match[2]] + MODES[match[3]]
     return dict.fromkeys(SHARPS[:fifths], 1) if fifths > 0 else dict.fromkeys(SHARPS[fifths:] if fifths else "", -1)
 
@@ -115,9 +115,9 @@ def _key(name: str) -> dict[str, int]:
 @dataclass
 class _Bar:
     events: list[_Event]
-    opens: bool = False  # a repeat starts here
-    closes: bool = False  # and ends after this bar
-    ending: int = 0  # 1 or 2: played in that pass only
+    opens: bool = False  # start of a repeat
+    closes: bool = False  # end of a repeat
+    ending: int = 0  # 1 or 2: first or second ending
 
 
 def _bars(body: str, unit: Fraction, key: dict[str, int]) -> list[_Bar]:
@@ -127,7 +127,7 @@ def _bars(body: str, unit: Fraction, key: dict[str, int]) -> list[_Bar]:
     while place < len(body):
         match = TOKEN.match(body, place)
         if match is None:
-            raise ValueError(f"{body[place : place + 8]!r} is not understood")
+            raise ValueError(f"{body[place : place + 8]!r} is not supported")
         place = match.end()
         bar = bars[-1]
         if sign := match["bar"]:
@@ -165,7 +165,7 @@ def _length(text: str) -> Fraction:
 
 
 def _pitch(match: re.Match[str], key: dict[str, int], altered: dict[tuple[str, str], int]) -> int | None:
-    """MIDI pitch, middle C is 60; None for a rest. An accidental is noted in `altered` for the rest of the bar."""
+    """Return the MIDI pitch (middle C is 60), None for a rest. An accidental is stored in `altered` for the bar."""
     letter, octave = match["letter"], match["octave"]
     if letter == "z":
         return None
@@ -176,8 +176,8 @@ def _pitch(match: re.Match[str], key: dict[str, int], altered: dict[tuple[str, s
     return 60 + SEMITONES[letter.upper()] + shift + 12 * octaves
 
 
-def _unrolled(bars: list[_Bar]) -> list[list[_Event]]:
-    """The bars in the order in which they sound."""
+def _expand_repeats(bars: list[_Bar]) -> list[list[_Event]]:
+    """Return the bars in playing order."""
     played: list[list[_Event]] = []
     opened = 0
     for i, bar in enumerate(bars):
@@ -191,12 +191,12 @@ def _unrolled(bars: list[_Bar]) -> list[list[_Event]]:
 
 
 def _timed(bars: list[list[_Event]], verses: int, measure: Fraction) -> tuple[tuple[Note, ...], ...]:
-    """The notes of each verse, tied ones joined; `bars` is one verse."""
+    """Return the notes of each verse, tied notes joined; `bars` is one verse."""
     upbeat = sum((event.length for event in bars[0]), Fraction(0)) % measure
     place = start = (-upbeat) % measure
     notes: list[list[Note]] = []
     now, joins = Fraction(0), False
-    for verse in range(max(verses, 2)):  # at least two, to check that the last bar leaves room for the upbeat
+    for verse in range(max(verses, 2)):  # at least two, to check the last bar against the upbeat
         notes.append([])
         for number, bar in enumerate(bars):
             for event in bar:
@@ -208,7 +208,7 @@ def _timed(bars: list[list[_Event]], verses: int, measure: Fraction) -> tuple[tu
                 joins = event.tied
                 now, place = now + event.length, place + event.length
             if place > measure or (place < measure and _is_full(bars, number, measure)):
-                raise ValueError(f"bar {number + 1} (repeats written out) has the wrong length")
+                raise ValueError(f"bar {number + 1} (repeats expanded) has the wrong length")
             place %= measure
         if place != start:
             raise ValueError("the last bar and the upbeat do not add up to a measure")
@@ -216,6 +216,6 @@ def _timed(bars: list[list[_Event]], verses: int, measure: Fraction) -> tuple[tu
 
 
 def _is_full(bars: list[list[_Event]], number: int, measure: Fraction) -> bool:
-    """Whether the bar must end a measure: one that is followed by an upbeat need not."""
+    """Whether the bar must end a measure, which it need not before an upbeat."""
     following = bars[(number + 1) % len(bars)]
     return sum((event.length for event in following), Fraction(0)) >= measure

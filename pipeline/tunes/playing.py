@@ -1,4 +1,4 @@
-"""A tune as a musician plays it: accents of the meter, phrases that swell, verses that differ, notes that breathe."""
+"""Performance of a tune: metrical accents, phrase dynamics, a level per verse, gaps before repeated notes."""
 
 import io
 from fractions import Fraction
@@ -10,12 +10,12 @@ from pipeline.tunes.abc import Note, Tune
 TICKS_PER_WHOLE = 1920
 VERSE_VELOCITY = (80, 66, 92)  # mezzoforte, piano, forte, in turn
 PHRASE_MEASURES = 4
-SWELL = 10  # velocity gained in the middle of a phrase
-BREATH = 60  # ticks by which a note is shorter before the same pitch, at most a third of it
+SWELL = 10  # increase of velocity towards the middle of a phrase
+BREATH = 60  # ticks cut from a note before one of equal pitch, at most a third of it
 
 
 def midi_bytes(tune: Tune) -> bytes:
-    """The tune as a MIDI file of one track."""
+    """Convert a tune to a MIDI file of one track."""
     file = mido.MidiFile(type=0, ticks_per_beat=TICKS_PER_WHOLE // 4)
     track = mido.MidiTrack([mido.MetaMessage("track_name", name=tune.title.encode("ascii", "replace").decode())])
     file.tracks.append(track)
@@ -33,7 +33,7 @@ def midi_bytes(tune: Tune) -> bytes:
 
 
 def _events(tune: Tune) -> list[tuple[int, int, int, int]]:
-    """(tick, 0 for off and 1 for on, pitch, velocity): sorted, offs come before ons."""
+    """Return (tick, 0 for off or 1 for on, pitch, velocity) of each event."""
     notes = [(verse, note) for verse, of_verse in enumerate(tune.verses) for note in of_verse]
     pitches_in_order = [note.pitch for _, note in notes]
     middle = sorted(pitches_in_order)[len(notes) // 2]
@@ -48,7 +48,7 @@ def _events(tune: Tune) -> list[tuple[int, int, int, int]]:
 
 
 def velocity(tune: Tune, verse: int, note: Note, middle: int) -> int:
-    """How hard the note is struck: the verse's level, the meter's accent, the phrase's swell, and higher is louder."""
+    """Return a note's velocity: sum of the verse's level, metrical accent, phrase dynamics and pitch height."""
     phrase = PHRASE_MEASURES * Fraction(*tune.meter)
     through = (note.start % phrase) / phrase
     swell = int(SWELL * (1 - abs(2 * through - 1)))
@@ -58,7 +58,7 @@ def velocity(tune: Tune, verse: int, note: Note, middle: int) -> int:
 
 
 def accent(meter: tuple[int, int], place: Fraction) -> int:
-    """What the place in the measure adds: most on the first beat, less on the other beats, nothing between them."""
+    """Return the metrical accent: strongest on the first beat, weaker on other beats, negative between beats."""
     beats, unit = meter
     compound = unit == 8 and beats % 3 == 0
     beat = Fraction(3 if compound else 1, unit)

@@ -153,9 +153,9 @@ def test_sample_has_clips_to_spare(tmp_path) -> None:
     spec = load_spec("sample")
     part = index_part(midi_files(), spec, tmp_path, lambda content: read_song(content, spec.limits))
     plan = make_plan(spec, [part.path], tmp_path)
-    assert plan.count("train") >= 1.5 * spec.clips.train
-    assert plan.count("valid") >= 1.5 * spec.clips.valid
-    clips = [clip for split in ("train", "valid") for clip in plan.clips(split, 0, plan.count(split))]
+    assert plan.counts["train"] >= 1.5 * spec.clips.train
+    assert plan.counts["valid"] >= 1.5 * spec.clips.valid
+    clips = [clip for split in ("train", "valid") for clip in plan.clips(split, 0, plan.counts[split])]
     performances = {(clip.instrument, clip.notes[:, :3].tobytes()) for clip in clips}
     assert len(performances) >= 1400
     assert len(performances) >= 0.99 * len(clips)

@@ -125,7 +125,7 @@ INPUT = (
         "resumed; a file that does not match its digest is removed and never used",
         "data_specs/io/test_download.py::test_cut_connection_is_continued_where_it_broke "
         "::test_wrong_content_is_refused_and_removed ::test_wrong_length_is_refused "
-        "pipeline/tools/test_lakh.py::test_a_download_that_breaks_is_continued_and_every_name_held_against_its_content "
+        "pipeline/tools/test_lakh.py::test_a_broken_download_is_resumed_and_every_name_compared_with_its_content "
         "::test_a_mirror_with_another_file_is_refused",
         mutation("continued-broke-match-digest", without(0, "or")),
         mutation("continued-broke-match-digest-2", drop()),

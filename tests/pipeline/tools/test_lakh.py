@@ -53,7 +53,7 @@ def mirror(archive, monkeypatch):
         def log_message(self, *arguments):
             pass
 
-    published = lakh.Archive("lmd_full.tar.gz", len(archive), hashlib.sha256(archive).hexdigest())
+    published = lakh.PublishedArchive("lmd_full.tar.gz", len(archive), hashlib.sha256(archive).hexdigest())
     monkeypatch.setattr(lakh, "FULL", published)
     monkeypatch.setattr("data_specs.io.download.PAUSE_S", 0)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
@@ -63,33 +63,33 @@ def mirror(archive, monkeypatch):
         server.shutdown()
 
 
-def test_a_download_that_breaks_is_continued_and_every_name_held_against_its_content(mirror, archive, tmp_path, capsys):
+def test_a_broken_download_is_resumed_and_every_name_compared_with_its_content(mirror, archive, tmp_path, capsys):
     url, requests = mirror
     assert main(["lakh", "--out", str(tmp_path), "--url", url]) == 0
     assert (tmp_path / "lmd_full.tar.gz").read_bytes() == archive
     assert requests == list(range(0, len(archive), CUT))  # each byte was asked for once
     printed = capsys.readouterr().out
-    assert "3 files hold what their names say; 1 are not named by digest" in printed
-    assert f"1 content is not what the name says, for example lmd_full/{'0' * 32}.mid" in printed
+    assert "3 files match the digest in their name; 1 are not named by digest" in printed
+    assert f"1 content does not match the name, for example lmd_full/{'0' * 32}.mid" in printed
     assert "1 not a MIDI file name, for example lmd_full/README" in printed
     assert f"MIDI={tmp_path / 'lmd_full.tar.gz'}" in printed
 
 
-def test_what_stands_is_not_fetched_again_and_another_file_not_overwritten(mirror, archive, tmp_path, capsys):
+def test_an_existing_file_is_neither_downloaded_again_nor_overwritten(mirror, archive, tmp_path, capsys):
     url, requests = mirror
     path = tmp_path / "lmd_full.tar.gz"
     path.write_bytes(archive)
     assert main(["lakh", "--out", str(tmp_path), "--url", url]) == 0
     path.write_bytes(b"my own")
     assert main(["lakh", "--out", str(tmp_path), "--url", url]) == 2
-    assert "is not the published file" in capsys.readouterr().err
+    assert "must be the published file" in capsys.readouterr().err
     assert path.read_bytes() == b"my own"
     assert requests == []
 
 
 def test_a_mirror_with_another_file_is_refused(mirror, tmp_path, monkeypatch, capsys):
     url, _ = mirror
-    wrong = lakh.Archive("lmd_full.tar.gz", lakh.FULL.size, "0" * 64)
+    wrong = lakh.PublishedArchive("lmd_full.tar.gz", lakh.FULL.size, "0" * 64)
     monkeypatch.setattr(lakh, "FULL", wrong)
     assert main(["lakh", "--out", str(tmp_path), "--url", url]) == 2
     assert "SHA-256" in capsys.readouterr().err
@@ -99,7 +99,7 @@ def test_a_mirror_with_another_file_is_refused(mirror, tmp_path, monkeypatch, ca
 def test_the_published_address_is_the_default(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(lakh, "download", lambda url, path, sha256, size: asked.append((url, path, sha256, size)))
-    monkeypatch.setattr(lakh, "check_members", lambda path: lakh.Checked(0, 0, lakh.Rejects()))
+    monkeypatch.setattr(lakh, "check_members", lambda path: lakh.MemberCounts(0, 0, lakh.Rejects()))
     assert main(["lakh", "--matched", "--out", str(tmp_path)]) == 0
     address = "http://hog.ee.columbia.edu/craffel/lmd/lmd_matched.tar.gz"
     assert asked == [(address, tmp_path / "lmd_matched.tar.gz", lakh.MATCHED.sha256, 1_407_072_670)]
