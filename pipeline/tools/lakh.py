@@ -17,7 +17,7 @@ from pipeline.midi.archives import read_members
 from pipeline.midi.sources import is_midi_name, printable
 from pipeline.rejects import Rejects
 
-PUBLISHED = "http://hog.ee.columbia.edu/craffel/lmd"  # address given by https://colinraffel.com/projects/lmd/; https is not offered
+PUBLISHED = "http://hog.ee.columbia.edu/craffel/lmd"  # named by colinraffel.com/projects/lmd; no https
 LARGEST = 1 << 28  # bytes of a member that is checked
 _MD5_NAME = re.compile(r"(?:.*/)?([0-9a-f]{32})\.mid", re.DOTALL)
 _EXAMPLES = 3
@@ -59,14 +59,12 @@ def lakh(archive: PublishedArchive, out: Path, url: str | None) -> int:
     existed = path.is_file()
     if existed and (path.stat().st_size != archive.size or file_sha256(path) != archive.sha256):
         raise UserError(
-            f"{path} must be the published file, got another one; move it away, or download to another folder with OUT="
+            f"{path} must be the published file, got another one; move it away, or choose another folder with OUT="
         )
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     download(url or f"{PUBLISHED}/{archive.name}", path, archive.sha256, archive.size)
-    print(
-        f"{path}: {'already downloaded' if existed else 'downloaded'}, {archive.size} bytes, SHA-256 {archive.sha256[:16]} as published"
-    )
+    print(f"{path}: {'exists' if existed else 'downloaded'}, {archive.size} bytes, SHA-256 {archive.sha256[:16]}")
     found = check_members(path)
     print(f"{found.matching} files match the digest in their name; {found.unnamed} are not named by digest")
     for reason, entry in found.rejects.to_json().items():

@@ -38,7 +38,7 @@ TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class Note:
-    """A note: `start` and `length` in whole notes from the start of the tune, `place` is its start within its measure."""
+    """A note: start in the tune, length, and `place`, its start in the measure, all in whole notes."""
 
     start: Fraction
     length: Fraction

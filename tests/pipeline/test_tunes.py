@@ -215,7 +215,7 @@ def test_lengths() -> None:
         ("CDEF|CDEFG|]", "wrong length"),
         ("CDEF|CDE|CDEF|]", "wrong length"),
         ("C|CDEF|CDEF|]", "add up"),
-        ("CDEH|]", "not understood"),
+        ("CDEH|]", "not supported"),
     ],
 )
 def test_mistakes_are_named(body: str, complaint: str) -> None:
