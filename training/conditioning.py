@@ -1,7 +1,6 @@
-"""Controls as the networks take them: one tensor [B, N, T], the features stacked in the order of a layout.
+"""Controls as one tensor [B, N, T]: the features stacked in the order of a `ControlLayout`.
 
-One tensor, not a dictionary, crosses into the networks: it crops, pads, batches for guidance and compiles as one.
-`ControlLayout` is the only place that knows which rows belong to which feature. B batch, T frames.
+One tensor instead of a dictionary is cropped, padded, batched for guidance and compiled as one. B batch, T frames.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,16 +16,16 @@ from data_specs.errors import UserError
 
 @dataclass(frozen=True)
 class ControlLayout:
-    """Names of the control features and their numbers of rows, in the order they are stacked."""
+    """Names and numbers of rows of the control features, in stacking order."""
 
     rows: tuple[tuple[str, int], ...]
 
     @classmethod
     def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]]) -> Self:
-        """From shapes of one clip's features as shapes.txt has them: `(T,)` is one row, `(N, T)` are N.
+        """Build a layout from the shapes in shapes.txt: `(T,)` is one row, `(N, T)` are N.
 
-        The order is that of `CONTROLS`, then of names, whatever the order of `shapes`: a model read from a snapshot,
-        whose JSON may list keys in any order, must stack as it did in training.
+        The order is that of `CONTROLS`, then alphabetical, independent of the order of `shapes`: JSON metadata of a
+        snapshot may list keys in any order.
         """
         order = list(CONTROLS)
         names = sorted(shapes, key=lambda name: (order.index(name) if name in order else len(order), name))
@@ -39,11 +38,11 @@ class ControlLayout:
 
     @property
     def total(self) -> int:
-        """Number of rows N of the stacked tensor."""
+        """Number of rows N."""
         return sum(count for _, count in self.rows)
 
     def slice(self, name: str) -> slice:
-        """The rows of feature `name`.
+        """Return the rows of feature `name`.
 
         Raises:
             UserError: no such feature.
@@ -56,10 +55,10 @@ class ControlLayout:
         raise UserError(f"there is no control feature {name!r}; choose from {', '.join(self.names)}")
 
     def stack(self, features: Mapping[str, Tensor]) -> Tensor:
-        """`{"velocity": [B, T], "instruments": [B, 3, T], ...}` -> float32 [B, N, T]; a feature left out is -1.
+        """Stack `{"velocity": [B, T], "instruments": [B, 3, T], ...}` as float32 [B, N, T]; missing features are -1.
 
         Raises:
-            UserError: a feature of another name, or none at all.
+            UserError: an unknown feature, or no feature.
         """
         for name in features:
             self.slice(name)
@@ -72,12 +71,12 @@ class ControlLayout:
         return stacked
 
     def split(self, controls: Tensor) -> dict[str, Tensor]:
-        """[B, N, T] -> each feature's rows, [B, n, T]."""
+        """Split [B, N, T] into the rows of each feature, [B, n, T]."""
         return {name: controls[:, self.slice(name)] for name in self.names}
 
     def without(self, controls: Tensor, names: Iterable[str]) -> Tensor:
-        """A copy of [B, N, T] in which the features `names` say nothing."""
-        free = controls.clone()
+        """Return a copy of [B, N, T] with the features `names` unconditioned."""
+        masked = controls.clone()
         for name in names:
-            free[:, self.slice(name)] = UNCONDITIONED
-        return free
+            masked[:, self.slice(name)] = UNCONDITIONED
+        return masked

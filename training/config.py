@@ -53,7 +53,7 @@ class Training(Optimization):
 
     control_dropout: Share = 0.3  # of each control feature of each clip: not conditioned at all
     span_dropout: Share = 0.0  # of the features that are left: not conditioned over a random span of time
-    precision: Literal["float32", "bf16"] = "bf16"  # of autocast on a GPU; a CPU computes in float32
+    precision: Literal["auto", "float32", "bf16"] = "auto"  # of the network; auto is bf16 on a GPU, float32 on a CPU
     companding: PositiveFloat = 1.0  # power of the signed-power companding of scaled data; 1 for none
 
 

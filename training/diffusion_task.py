@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Self
 
-import torch
 from torch import Tensor, nn
 
 from training.config import Config
@@ -13,6 +12,7 @@ from training.data.loader import Batch
 from training.diffusion import LossModule, PerClipNoise
 from training.distributed import World
 from training.model import DatasetMetadata, TrainedModel, build
+from training.networks.precision import set_precision
 from training.task import Task
 
 
@@ -35,15 +35,15 @@ class DiffusionTask(Task):
         return cls(config, DatasetMetadata.of(data.info, data.features))
 
     def objective(self, network: nn.Module) -> nn.Module:
+        precision, device = self.config.training.precision, next(network.parameters()).device
+        set_precision(network, ("bf16" if device.type == "cuda" else "float32") if precision == "auto" else precision)
         return LossModule(network, self.model.paradigm)
 
     def losses(self, objective: nn.Module, batch: Batch, stream: str, world: World) -> Tensor:
         x0 = self.model.to_model(batch.data.to(world.device, non_blocking=True))
         controls = batch.controls.to(world.device, non_blocking=True)
         noise = self._noise(batch.positions.tolist(), stream, world)
-        narrow = self.config.training.precision == "bf16" and world.gpu
-        with torch.autocast(world.device.type, torch.bfloat16, enabled=narrow):
-            losses: Tensor = objective(x0, controls, noise)
+        losses: Tensor = objective(x0, controls, noise)
         return losses
 
     def observe(self, step: int, losses: Tensor, world: World) -> None:

@@ -51,6 +51,7 @@ class Control(ABC):
     default: Interpolation = "step"  # of curves that do not say
     interpolations: tuple[Interpolation, ...] = ("linear", "step")
     one_row: bool = True  # stored as [T], else as [R, T]
+    resolution: ClassVar[int] = 12  # triangular functions that encode a row for a network
 
     @abstractmethod
     def from_frames(self, played: FrameNotes) -> NDArray[Any]:

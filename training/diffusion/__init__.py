@@ -1,4 +1,4 @@
-"""Diffusion paradigms by name. A paradigm is one file and one line here."""
+"""Diffusion paradigms by name. A paradigm is one file and one line in `PARADIGMS`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,10 +20,10 @@ PARADIGMS: dict[str, type[Paradigm]] = {"ddpm": DDPM, "edm": EDM, "discdpm": Dis
 def build_paradigm(
     name: str, table: Mapping[str, Any], layout: ControlLayout, *, classes: int | None = None
 ) -> Paradigm:
-    """The paradigm `name` with the keys of its table `[diffusion.<name>]`.
+    """Build the paradigm `name` from its table `[diffusion.<name>]`.
 
     Args:
-        table: keys of the paradigm's config; an empty one takes the published choices.
+        table: keys of the paradigm's config; empty for the published choices.
         layout: the control features.
         classes: number of classes of a code; None for continuous data.
 

@@ -1,4 +1,4 @@
-"""The one outward protocol of the paradigms, for training and for sampling. B batch, N control rows, T frames."""
+"""Interface of the paradigms, for training and for sampling. B batch, N control rows, T frames."""
 
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -14,13 +14,13 @@ from training.diffusion.noise import Noise
 from training.diffusion.samplers import Callback
 
 S = TypeVar("S", bound=StrictModel)
-MOST_STEPS = 10_000  # ten times what is published; more is a slip of the keyboard that would run for days
+MOST_STEPS = 10_000  # ten times the published number
 TrainedSteps = Annotated[int, Field(gt=1, le=MOST_STEPS)]
 SamplerSteps = Annotated[int, Field(gt=0, le=MOST_STEPS)]
 
 
 class Paradigm(ABC):
-    """A way to train and to sample. It holds a schedule and its config, never a network.
+    """A loss and a way to sample. It holds a schedule and its config, never a network.
 
     Args:
         config: the validated table `[diffusion.<name>]`.
@@ -29,32 +29,32 @@ class Paradigm(ABC):
     """
 
     name: ClassVar[str]
-    formats: ClassVar[tuple[str, ...]]  # that it can be trained on
+    formats: ClassVar[tuple[str, ...]]  # it can be trained on
     Config: ClassVar[type[StrictModel]]
     Options: ClassVar[type[StrictModel]]  # of sampling
-    adaptive: bool = False  # whether `observe` does anything
+    adaptive: bool = False  # whether `observe` has an effect
 
     def __init__(self, config: StrictModel, layout: ControlLayout, classes: int | None = None) -> None:
         self.layout = layout
 
     @property
     def sigma_data(self) -> float:
-        """Standard deviation that data should have when it comes here; codes have none and ignore it."""
+        """Standard deviation that continuous data must be scaled to."""
         return 1.0
 
     @property
     def vocabulary(self) -> int | None:
-        """Number of values of a code that networks take in; None for continuous data."""
+        """Number of input values of a code; None for continuous data."""
         return None
 
     @abstractmethod
     def loss(self, network: nn.Module, x0: Tensor, controls: Tensor | None, noise: Noise) -> Tensor:
-        """Training loss of each clip, float32 [B].
+        """Return the training loss of each clip, float32 [B].
 
         Args:
             network: a backbone, not wrapped (see `LossModule`).
-            x0: data as the network takes it: float [B, C, (F,) T] or int64 [B, K, T].
-            controls: [B, N, T], dropped features already -1.
+            x0: scaled data or codes: float [B, C, (F,) T] or int64 [B, K, T].
+            controls: [B, N, T], dropped features set to -1.
             noise: draws for these clips; the same draws give the same loss.
         """
 
@@ -69,47 +69,47 @@ class Paradigm(ABC):
         guidance: Weights = 1.0,
         callback: Callback | None = None,
     ) -> Tensor:
-        """New clips, [B, *shape] with B = noise.batch, as `loss` takes them; no gradient is kept.
+        """Sample clips [B, *shape], B = noise.batch, without gradients.
 
         Args:
-            network: a backbone; its mode (train, eval) is the caller's.
+            network: a backbone in the mode (train, eval) that the caller set.
             shape: of one clip, (C, T), (C, F, T) or (K, T).
-            controls: [B, N, T], -1 where a feature is free.
+            controls: [B, N, T], -1 where a feature is unconditioned.
             noise: draws, of which each clip uses its own.
-            options: an instance of `Options`; None takes the published defaults.
+            options: an instance of `Options`; None for the published defaults.
             guidance: one weight, or one by feature.
-            callback: called after each step with its number from 1, the number of steps and the state.
+            callback: called after each step.
         """
 
     @abstractmethod
     def evaluations(self, options: StrictModel | None = None) -> int:
-        """Number of network evaluations that `sample` takes, without guidance."""
+        """Return the number of network evaluations of `sample`, without guidance."""
 
-    def observe(self, noise: Noise, losses: Tensor) -> None:  # noqa: B027 (most paradigms learn nothing)
-        """Learn from the losses [B] that `loss` gave, in the order of the clips in the run.
+    def observe(self, noise: Noise, losses: Tensor) -> None:  # noqa: B027 (only adaptive paradigms need it)
+        """Update an adaptive paradigm with the losses [B] of `loss`, in the order of the clips in the run.
 
-        Only adaptive paradigms need it, once per step, with a fresh source of the same draws as `loss` had, for the
-        clips of all ranks: that keeps every rank's state the same.
+        Called once per step with a new source of the same draws, for the clips of all ranks, so that every rank has the
+        same state.
         """
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What `observe` has learned; empty where there is nothing."""
+        """Return the state that `observe` changes; empty for most paradigms."""
         return {}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:  # noqa: B027
-        """The inverse of `state_dict`."""
+        """Restore the state of `state_dict`."""
 
     def options(self, values: dict[str, Any]) -> StrictModel:
-        """Validated sampling options.
+        """Validate sampling options.
 
         Raises:
-            UserError: an option that is not known or out of range.
+            UserError: an option that is unknown or out of range.
         """
         return parse_model(self.Options, values, f"options of {self.name}")
 
 
 class LossModule(nn.Module):
-    """Network and loss as one module, so that DistributedDataParallel sees the whole computation in its forward."""
+    """Network and loss as one module, since DistributedDataParallel wraps one forward pass."""
 
     def __init__(self, network: nn.Module, paradigm: Paradigm) -> None:
         super().__init__()
@@ -117,29 +117,33 @@ class LossModule(nn.Module):
         self.paradigm = paradigm
 
     def forward(self, x0: Tensor, controls: Tensor | None, noise: Noise) -> Tensor:
-        """Loss of each clip, [B]."""
+        """Return the loss of each clip, [B]."""
         return self.paradigm.loss(self.network, x0, controls, noise)
 
 
-def chosen(options: StrictModel | None, kind: type[S]) -> S:
-    """`options` if they are of `kind`, the defaults of `kind` if they are None; others are a programming error."""
+def options_or_default(options: StrictModel | None, kind: type[S]) -> S:
+    """Return `options`, or the defaults of `kind` for None.
+
+    Raises:
+        TypeError: options of another kind.
+    """
     if options is None:
         return kind()
     if not isinstance(options, kind):
-        raise TypeError(f"options of type {type(options).__name__} were given where {kind.__name__} are needed")
+        raise TypeError(f"options must be {kind.__name__}, got {type(options).__name__}")
     return options
 
 
 def per_clip(values: Tensor, like: Tensor) -> Tensor:
-    """[B] -> [B, 1, ...] of the number of axes and the device of `like`."""
+    """Reshape [B] to [B, 1, ...] with the number of axes and on the device of `like`."""
     return values.to(like.device).view(-1, *(1,) * (like.ndim - 1))
 
 
 def mean_per_clip(values: Tensor) -> Tensor:
-    """[B, ...] -> float32 [B], the mean over everything else."""
+    """Return the mean of [B, ...] over all axes but the first, float32 [B]."""
     return values.float().flatten(1).mean(dim=1)
 
 
 def conditioning_of(sigma: Tensor) -> Tensor:
-    """c_noise = ln(sigma) / 4 (Karras et al. 2022, table 1), of order one for every noise level in use."""
+    """Return c_noise = ln(sigma) / 4 (Karras et al. 2022, table 1)."""
     return torch.log(sigma).float() / 4

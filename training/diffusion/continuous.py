@@ -1,68 +1,74 @@
-"""What paradigms over continuous data share: sampling through a denoiser, with guidance, by any sigma sampler."""
+"""Base of the paradigms over continuous data: sampling through a denoiser, with guidance, by any sampler."""
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import Annotated
 
 import torch
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from torch import Tensor, nn
 
 from data_specs.spec import StrictModel
 from training.diffusion.base import Paradigm
 from training.diffusion.guidance import Guidance, Weights
 from training.diffusion.noise import Noise
-from training.diffusion.samplers import Callback, Churn, Denoiser, sample_ancestral, sample_euler, sample_heun
+from training.diffusion.samplers import SAMPLERS, Callback, Churn, Denoiser
 
 Level = Annotated[float, Field(gt=0)]
 
 
 class SigmaOptions(StrictModel):
-    """Options common to all sigma samplers; the published values are the defaults of each paradigm's own class."""
+    """Options common to all samplers; each paradigm has its own defaults.
+
+    `rms_threshold` bounds the root mean square of denoised clips, in units of the data's standard deviation.
+    """
 
     s_churn: Annotated[float, Field(ge=0)] = 0.0
     s_min: Annotated[float, Field(ge=0)] = 0.0
     s_max: Annotated[float, Field(gt=0, allow_inf_nan=True)] = math.inf
     s_noise: Level = 1.0
     rho: Level = 7.0
-    limit: Level | None = None  # root mean square that an estimate of a clean clip may have, in units of the data's
+    rms_threshold: Level | None = Field(default=None, validation_alias=AliasChoices("rms_threshold", "limit"))
+    guidance_min: Annotated[float, Field(ge=0)] = 0.0  # sigma above which guidance is applied
+    guidance_max: Annotated[float, Field(gt=0, allow_inf_nan=True)] = math.inf  # sigma up to which it is
 
     @property
     def churn(self) -> Churn:
-        """The part that stochastic samplers read."""
+        """The options of stochastic samplers."""
         return Churn(self.s_churn, self.s_min, self.s_max, self.s_noise)
 
 
-Run = Callable[[Denoiser, Tensor, list[float], Noise, SigmaOptions, Callback | None], Tensor]
-
-SAMPLERS: dict[str, Run] = {
-    "heun": lambda d, x, s, noise, o, call: sample_heun(d, x, s, noise=noise, churn=o.churn, callback=call),
-    "euler": lambda d, x, s, noise, o, call: sample_euler(d, x, s, noise=noise, churn=o.churn, callback=call),
-    "ancestral": lambda d, x, s, noise, o, call: sample_ancestral(d, x, s, noise=noise, callback=call),
-    "ddim": lambda d, x, s, noise, o, call: sample_ancestral(d, x, s, noise=noise, eta=0.0, callback=call),
-}
-
-
 class ContinuousParadigm(Paradigm):
-    """A paradigm whose networks can be read as denoisers D(x, sigma)."""
+    """A paradigm whose networks are denoisers D(x, sigma) after preconditioning."""
 
     formats = ("cqt", "encodec")
 
     @abstractmethod
     def denoise(self, network: nn.Module, x: Tensor, sigma: Tensor, controls: Tensor | None) -> Tensor:
-        """Expected clean data of x = clean + sigma * noise: x [B, ...], sigma [B] -> float32 [B, ...]."""
+        """Return the expected clean data of x = clean + sigma * noise: x [B, ...], sigma [B] -> float32 [B, ...]."""
 
     @abstractmethod
     def levels(self, options: StrictModel | None) -> tuple[str, SigmaOptions, list[float], float]:
-        """The sampler's name, its options, the decreasing noise levels and the standard deviation of the start."""
+        """Return the sampler's name, its options, the decreasing noise levels and the initial standard deviation."""
 
-    def denoiser(self, network: nn.Module, controls: Tensor | None, guidance: Weights = 1.0) -> Denoiser:
-        """The network as a function of (x, sigma), its controls and guidance closed over."""
-        guided = Guidance(controls, self.layout, guidance)
+    def denoiser(
+        self,
+        network: nn.Module,
+        controls: Tensor | None,
+        guidance: Weights = 1.0,
+        interval: tuple[float, float] = (0.0, math.inf),
+    ) -> Denoiser:
+        """Return the network as a function of (x, sigma), with guidance inside an interval of sigma.
+
+        Outside the interval the network is evaluated once (Kynkaanniemi et al. 2024).
+        """
+        guided, plain = (Guidance(controls, self.layout, weights) for weights in (guidance, 1.0))
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            return guided.mix(self.denoise(network, guided.repeat(x), guided.repeat(sigma), guided.controls))
+            terms = guided
+            if interval != (0.0, math.inf) and not interval[0] < float(sigma[0]) <= interval[1]:
+                terms = plain
+            return terms.mix(self.denoise(network, terms.repeat(x), terms.repeat(sigma), terms.controls))
 
         return denoise
 
@@ -76,31 +82,30 @@ class ContinuousParadigm(Paradigm):
         guidance: Weights = 1.0,
         callback: Callback | None = None,
     ) -> Tensor:
-        sampler, shared, sigmas, spread = self.levels(options)
+        sampler, shared, sigmas, std = self.levels(options)
         with torch.no_grad():
-            x = spread * noise.normal(shape)
-            denoiser = self.denoiser(network, controls, guidance)
-            if shared.limit is not None:
-                denoiser = limited(denoiser, shared.limit * self.sigma_data)
-            return SAMPLERS[sampler](denoiser, x, sigmas, noise, shared, callback)
+            x = std * noise.normal(shape)
+            denoiser = self.denoiser(network, controls, guidance, (shared.guidance_min, shared.guidance_max))
+            if shared.rms_threshold is not None:
+                denoiser = thresholded(denoiser, shared.rms_threshold * self.sigma_data)
+            return SAMPLERS[sampler](denoiser, x, sigmas, noise=noise, churn=shared.churn, callback=callback)
 
     def evaluations(self, options: StrictModel | None = None) -> int:
         sampler, _, sigmas, _ = self.levels(options)
-        return (2 if sampler == "heun" else 1) * (len(sigmas) - 1) - (1 if sampler == "heun" else 0)
+        return SAMPLERS[sampler].evaluations(len(sigmas) - 1)
 
 
-def limited(denoiser: Denoiser, largest: float) -> Denoiser:
-    """The denoiser with estimates scaled down where the root mean square over a clip exceeds `largest`.
+def thresholded(denoiser: Denoiser, largest: float) -> Denoiser:
+    """Scale denoised clips down where their root mean square exceeds `largest`.
 
-    A network that predicts noise errs in the clean data by sigma times its own error, a hundred times the data at the
-    first steps. Unbounded, what it failed to remove there stays: later steps take it for signal. This keeps estimates
-    where data can be, as clipping does for images (Ho et al. 2020), whose range is known, and dynamic thresholding
-    (Saharia et al. 2022, section 2.3); latents have no range but a spread.
+    An error of the predicted noise is multiplied by sigma in the denoised clip, up to a hundred times the data in the
+    first steps, and later steps cannot remove it. Images are clipped to their known range there (Ho et al. 2020), or
+    thresholded dynamically (Saharia et al. 2022, section 2.3); latents have a standard deviation but no range.
     """
 
     def bounded(x: Tensor, sigma: Tensor) -> Tensor:
-        estimate = denoiser(x, sigma)
-        size = estimate.square().mean(dim=tuple(range(1, estimate.ndim)), keepdim=True).sqrt()
-        return estimate * (largest / size.clamp(min=largest))
+        denoised = denoiser(x, sigma)
+        rms = denoised.square().mean(dim=tuple(range(1, denoised.ndim)), keepdim=True).sqrt()
+        return denoised * (largest / rms.clamp(min=largest))
 
     return bounded

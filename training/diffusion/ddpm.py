@@ -3,11 +3,19 @@
 from typing import Literal
 
 import torch
+from pydantic import AliasChoices, Field
 from torch import Tensor, nn
 
 from data_specs.spec import StrictModel
 from training.conditioning import ControlLayout
-from training.diffusion.base import SamplerSteps, TrainedSteps, chosen, conditioning_of, mean_per_clip, per_clip
+from training.diffusion.base import (
+    SamplerSteps,
+    TrainedSteps,
+    conditioning_of,
+    mean_per_clip,
+    options_or_default,
+    per_clip,
+)
 from training.diffusion.continuous import ContinuousParadigm, Level, SigmaOptions
 from training.diffusion.noise import Noise
 from training.diffusion.schedules import SCHEDULES, karras_sigmas, sigmas_of, strided_times, with_signal_left
@@ -21,17 +29,17 @@ class DDPMConfig(StrictModel):
 
 
 class DDPMOptions(SigmaOptions):
-    """Sampling. `ancestral` and `ddim` walk trained times in strides; `euler` and `heun` choose their own levels."""
+    """Sampling; `ancestral` and `ddim` take trained times in strides, other samplers levels of their own."""
 
-    sampler: Literal["ancestral", "ddim", "euler", "heun"] = "ancestral"
+    sampler: Literal["ancestral", "ddim", "euler", "heun", "dpmpp_2m", "ipndm"] = "ancestral"
     steps: SamplerSteps | None = None  # every time step
-    limit: Level | None = 3.0  # twice what clips of music reach; a well-trained network never does
+    rms_threshold: Level | None = Field(default=3.0, validation_alias=AliasChoices("rms_threshold", "limit"))
 
 
 class DDPM(ContinuousParadigm):
-    """eps(x_t, t) trained on the mean squared error of the noise (eq. 14) at x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps.
+    """Noise prediction, trained on its mean squared error (eq. 14) at x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps.
 
-    Time reaches the network as the noise level, which is what makes it a denoiser at any level between the trained.
+    The network is conditioned on the noise level instead of t, so that it can be evaluated between trained times.
     """
 
     name = "ddpm"
@@ -60,10 +68,10 @@ class DDPM(ContinuousParadigm):
         return mean_per_clip((self._predicted_noise(network, x_t, sigma, controls) - added) ** 2)
 
     def levels(self, options: StrictModel | None) -> tuple[str, SigmaOptions, list[float], float]:
-        asked = chosen(options, DDPMOptions)
-        if asked.sampler in ("ancestral", "ddim"):
-            sigmas = [float(self.sigmas[t]) for t in strided_times(self.config.steps, asked.steps)]
+        chosen = options_or_default(options, DDPMOptions)
+        if chosen.sampler in ("ancestral", "ddim"):
+            sigmas = [float(self.sigmas[t]) for t in strided_times(self.config.steps, chosen.steps)]
         else:
             lowest, highest = float(self.sigmas[1]), float(self.sigmas[-1])
-            sigmas = karras_sigmas(asked.steps or self.config.steps, lowest, highest, asked.rho)
-        return asked.sampler, asked, sigmas, (1 + sigmas[0] ** 2) ** 0.5
+            sigmas = karras_sigmas(chosen.steps or self.config.steps, lowest, highest, chosen.rho)
+        return chosen.sampler, chosen, sigmas, (1 + sigmas[0] ** 2) ** 0.5

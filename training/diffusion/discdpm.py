@@ -1,7 +1,7 @@
 """DiscDPM: diffusion over categorical codes (Hoogeboom et al. 2021; Austin et al. 2021), in discrete time.
 
-B batch, K codebooks, T frames, C classes, H features. The last layer and the loss run together over chunks of time, and
-again going back, so that logits [B, K, T, C] never exist whole.
+B batch, K codebooks, T frames, C classes, H features. The last layer and the loss are computed together in chunks of
+time, and recomputed in the backward pass, so that all logits [B, K, T, C] are never in memory at once.
 """
 
 from itertools import pairwise
@@ -15,36 +15,35 @@ from torch.utils.checkpoint import checkpoint
 from data_specs.errors import UserError
 from data_specs.spec import StrictModel
 from training.conditioning import ControlLayout
-from training.diffusion.base import Paradigm, SamplerSteps, TrainedSteps, chosen
+from training.diffusion.base import Paradigm, SamplerSteps, TrainedSteps, options_or_default
 from training.diffusion.guidance import Guidance, Weights
 from training.diffusion.noise import Noise
-from training.diffusion.samplers import Callback
-from training.diffusion.schedules import SCHEDULES, strided_times
-from training.diffusion.times import TIMES
+from training.diffusion.samplers import Callback, SamplerState
+from training.diffusion.schedules import SCHEDULES, TIMES, strided_times
 from training.diffusion.transitions import TRANSITIONS, categorical
 
 
 class DiscDPMConfig(StrictModel):
-    """Time steps, schedule, corruption, and how the loss is estimated."""
+    """Time steps, schedule, corruption, and the estimate of the loss."""
 
     steps: TrainedSteps = 1000
     schedule: Literal["cosine", "linear"] = "cosine"
     transition: Literal["uniform", "absorbing"] = "uniform"
     times: Literal["uniform", "importance"] = "uniform"
     # promise: discdpm-loss-hot-tensors-2
-    chunk_values: Annotated[int, Field(gt=0)] = 2**22  # logits that exist at once
+    chunk_values: Annotated[int, Field(gt=0)] = 2**22  # logits in memory at once
 
 
 class DiscDPMOptions(StrictModel):
-    """Sampling: number of strides over the trained times; None takes every one."""
+    """Sampling: number of strides over the trained times; None for all of them."""
 
     steps: SamplerSteps | None = None
 
 
 class DiscDPM(Paradigm):
-    """Loss: the variational bound in nats per code, T KL_t at a random t plus the prior's. Networks see t / T - 1/2.
+    """Variational bound in nats per code as the loss: T KL_t at a random t, plus that of the prior.
 
-    Networks must offer `features` and `out`, a last layer that acts on each frame alone.
+    Networks are conditioned on t / T - 1/2. They need `features` and `out`, a last layer that maps each frame alone.
     """
 
     name = "discdpm"
@@ -71,7 +70,7 @@ class DiscDPM(Paradigm):
         return times.float() / self.config.steps - 0.5
 
     def _chunk(self, batch: int, codebooks: int) -> int:
-        """Frames whose logits may exist at once."""
+        """Return the number of frames in a chunk."""
         return max(1, self.config.chunk_values // (batch * codebooks * self.classes))
 
     def loss(self, network: nn.Module, x0: Tensor, controls: Tensor | None, noise: Noise) -> Tensor:
@@ -80,7 +79,7 @@ class DiscDPM(Paradigm):
         return weights.to(terms.device) * terms + self.transition.prior_divergence()
 
     def terms(self, network: nn.Module, x0: Tensor, controls: Tensor | None, times: Tensor, noise: Noise) -> Tensor:
-        """T KL_t of each clip at the given times, mean over its codes: float32 [B]."""
+        """Return T KL_t of each clip at the given times, mean over its codes: float32 [B]."""
         past, now = self.alphabars[times - 1], self.alphabars[times]
         x_t = self.transition.corrupt(x0, now, noise)
         features = network.features(x_t, self._conditioning(times).to(x0.device), controls)  # type: ignore[operator]
@@ -111,7 +110,7 @@ class DiscDPM(Paradigm):
         self.times.load_state_dict(state)
 
     def evaluations(self, options: StrictModel | None = None) -> int:
-        return chosen(options, DiscDPMOptions).steps or self.config.steps
+        return options_or_default(options, DiscDPMOptions).steps or self.config.steps
 
     def sample(
         self,
@@ -123,28 +122,32 @@ class DiscDPM(Paradigm):
         guidance: Weights = 1.0,
         callback: Callback | None = None,
     ) -> Tensor:
-        """Ancestral sampling from p(x_s | x_t), in strides if asked; guidance mixes log-probabilities, renormalised."""
-        times = strided_times(self.config.steps, chosen(options, DiscDPMOptions).steps)
+        """Sample from p(x_s | x_t) in strides over trained times; guidance mixes log-probabilities, renormalized."""
+        times = strided_times(self.config.steps, options_or_default(options, DiscDPMOptions).steps)
         guided = Guidance(controls, self.layout, guidance)
         with torch.no_grad():
             x = self.transition.replacement(shape, noise)
             for number, (time, before) in enumerate(pairwise(times), start=1):
-                x = self._step(network, guided, x, time, before, noise.uniform(shape))
+                x, likely = self._step(network, guided, x, time, before, noise.uniform(shape))
                 if callback is not None:
-                    callback(number, len(times) - 1, x)
+                    callback(SamplerState(number, len(times) - 1, x, likely))
         return x
 
-    def _step(self, network: nn.Module, guided: Guidance, x: Tensor, time: int, before: int, uniform: Tensor) -> Tensor:
+    def _step(
+        self, network: nn.Module, guided: Guidance, x: Tensor, time: int, before: int, uniform: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return codes at time `before` and the most probable clean codes."""
         repeated = guided.repeat(x)
         at = torch.full((repeated.shape[0],), time)
         c_noise = self._conditioning(at).to(x.device)
         features = network.features(repeated, c_noise, guided.controls)  # type: ignore[operator]
         past, now = self.alphabars[before].expand(x.shape[0]), self.alphabars[time].expand(x.shape[0])
         chunk = self._chunk(repeated.shape[0], x.shape[1])
-        drawn = []
+        drawn, likely = [], []
         for hidden, codes, u in zip(features.split(chunk, 2), x.split(chunk, 2), uniform.split(chunk, 2), strict=True):
             logits = network.out(hidden).float()  # type: ignore[operator]
             # promise: both-formulas-stated-log-3
             log_pi = guided.mix(logits.log_softmax(-1)).log_softmax(-1)
             drawn.append(categorical(self.transition.step(log_pi, codes, past, now), u))
-        return torch.cat(drawn, dim=2)
+            likely.append(log_pi.argmax(-1))
+        return torch.cat(drawn, dim=2), torch.cat(likely, dim=2)

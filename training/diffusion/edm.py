@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from data_specs.spec import StrictModel
 from training.conditioning import ControlLayout
-from training.diffusion.base import SamplerSteps, chosen, conditioning_of, mean_per_clip, per_clip
+from training.diffusion.base import SamplerSteps, conditioning_of, mean_per_clip, options_or_default, per_clip
 from training.diffusion.continuous import ContinuousParadigm, Level, SigmaOptions
 from training.diffusion.noise import Noise
 from training.diffusion.schedules import karras_sigmas
 
 
 class EDMConfig(StrictModel):
-    """Noise levels seen in training: ln(sigma) is normal (table 1)."""
+    """Noise levels in training: ln(sigma) is normal (table 1)."""
 
     p_mean: float = -1.2
     p_std: Level = 1.2
@@ -25,7 +25,7 @@ class EDMConfig(StrictModel):
 class EDMOptions(SigmaOptions):
     """Sampling; the defaults are the published ones (table 1)."""
 
-    sampler: Literal["heun", "euler", "ancestral", "ddim"] = "heun"
+    sampler: Literal["heun", "euler", "ancestral", "ddim", "dpmpp_2m", "ipndm"] = "heun"
     steps: SamplerSteps = 18
     sigma_min: Level = 0.002
     sigma_max: Level = 80.0
@@ -38,13 +38,13 @@ class EDMOptions(SigmaOptions):
 
 
 def preconditioning(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """c_skip, c_out, c_in and c_noise of table 1, each of the shape of `sigma`."""
+    """Return c_skip, c_out, c_in and c_noise of table 1, each of the shape of `sigma`."""
     total = (sigma**2 + sigma_data**2).sqrt()
     return (sigma_data / total) ** 2, sigma * sigma_data / total, 1 / total, conditioning_of(sigma)
 
 
 def loss_weight(sigma: Tensor, sigma_data: float) -> Tensor:
-    """lambda(sigma) = 1 / c_out^2 (table 1): the loss of an untrained network is 1 at every noise level."""
+    """Return lambda(sigma) = 1 / c_out^2 (table 1): an untrained network has loss 1 at every noise level."""
     return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
 
 
@@ -75,6 +75,6 @@ class EDM(ContinuousParadigm):
         return loss_weight(sigma, self.sigma_data) * mean_per_clip((denoised - x0) ** 2)
 
     def levels(self, options: StrictModel | None) -> tuple[str, SigmaOptions, list[float], float]:
-        asked = chosen(options, EDMOptions)
-        sigmas = karras_sigmas(asked.steps, asked.sigma_min, asked.sigma_max, asked.rho)
-        return asked.sampler, asked, sigmas, asked.sigma_max
+        chosen = options_or_default(options, EDMOptions)
+        sigmas = karras_sigmas(chosen.steps, chosen.sigma_min, chosen.sigma_max, chosen.rho)
+        return chosen.sampler, chosen, sigmas, chosen.sigma_max

@@ -1,4 +1,4 @@
-"""Classifier-free guidance per control feature (Ho and Salimans 2022, eq. 6), all terms in one batch.
+"""Classifier-free guidance per control feature (Ho and Salimans 2022, eq. 6), with all terms in one batch.
 
 A common weight w mixes D(none) + w (D(all) - D(none)). Weights per feature mix
 D(all) + sum_f (w_f - 1) (D(all) - D(all without f)). Weight 1 is no guidance. Coefficients always sum to 1.
@@ -15,12 +15,12 @@ Weights = float | Mapping[str, float]
 
 
 class Guidance:
-    """The controls of every term stacked along the batch, and the coefficients that mix what comes out.
+    """Controls of every term, concatenated along the batch, and the coefficients that mix their outputs.
 
     Args:
         controls: [B, N, T], or None for a network without controls.
         layout: the control features.
-        weights: one for all features, or by feature name (those left out have 1).
+        weights: one for all features, or by feature name (1 for others).
 
     Raises:
         UserError: a weight for a feature that does not exist.
@@ -47,11 +47,11 @@ class Guidance:
         self.controls = torch.cat(terms)
 
     def repeat(self, x: Tensor) -> Tensor:
-        """[B, ...] -> [n B, ...], once for every term."""
+        """Repeat [B, ...] for every term: [n B, ...]."""
         return torch.cat([x] * len(self.coefficients)) if len(self.coefficients) > 1 else x
 
     def mix(self, outputs: Tensor) -> Tensor:
-        """[n B, ...] -> [B, ...]: the terms times their coefficients, summed."""
+        """Sum the terms of [n B, ...], weighted by their coefficients: [B, ...]."""
         if len(self.coefficients) == 1:
             return outputs
         parts = outputs.chunk(len(self.coefficients))

@@ -1,4 +1,4 @@
-"""Where random numbers come from. A draw is a function of (seed, index), whatever the batch."""
+"""Sources of random numbers. A draw is a function of (seed, index), independent of the batch."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -11,7 +11,7 @@ Device = torch.device | str
 
 
 class Noise(ABC):
-    """A source of draws for a batch of clips. Every method returns [B, *shape] on `device`; calls follow each other."""
+    """Draws for a batch of clips. Every method returns the next [B, *shape] on `device`."""
 
     batch: int
     device: Device
@@ -20,29 +20,29 @@ class Noise(ABC):
     def _draw(self, shape: tuple[int, ...], dtype: torch.dtype, fill: str, *arguments: float) -> Tensor: ...
 
     def normal(self, shape: tuple[int, ...]) -> Tensor:
-        """Standard normal, float32."""
+        """Draw standard normal numbers, float32."""
         return self._draw(shape, torch.float32, "normal_")
 
     def uniform(self, shape: tuple[int, ...] = ()) -> Tensor:
-        """Uniform in [0, 1), float32."""
+        """Draw uniform numbers in [0, 1), float32."""
         return self._draw(shape, torch.float32, "uniform_")
 
     def integers(self, high: int, shape: tuple[int, ...]) -> Tensor:
-        """Uniform in 0..high-1, int64."""
+        """Draw uniform integers in 0..high-1, int64."""
         return self._draw(shape, torch.int64, "random_", 0, high)
 
 
 class PerClipNoise(Noise):
-    """One generator for each clip, seeded by (seed, stream, index): a clip draws the same in any batch or rank.
+    """One generator for each clip, seeded by (seed, stream, index): draws depend on neither batch nor rank.
 
-    Numbers are drawn on the CPU unless asked otherwise, so they are also the same whatever device they go to.
+    Numbers are drawn on the CPU by default, so that they do not depend on the device either.
 
     Args:
         seed: of the run.
-        indices: one number for each clip of the batch; in training its position in the run, in sampling the sample's.
-        stream: tells uses apart (`train`, `valid`, `sample`), so that equal indices do not share draws.
-        device: where draws are put.
-        drawn_on: where they are drawn; kinds of device draw different numbers, and a GPU draws large ones faster.
+        indices: one number per clip: its position in a training run, or the number of a sample.
+        stream: name of the use (`train`, `valid`, `sample`), so that equal indices do not share draws.
+        device: of the results.
+        drawn_on: device of the generators; kinds of device draw different numbers, a GPU draws large tensors faster.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class PerClipNoise(Noise):
 
 
 class BatchNoise(Noise):
-    """One generator for the whole batch: faster for thousands of small items, but another batch draws otherwise."""
+    """One generator for the whole batch: fast for thousands of small items; draws depend on the batch size."""
 
     def __init__(self, seed: int, batch: int, device: Device = "cpu") -> None:
         self.batch, self.device = batch, device
@@ -73,7 +73,7 @@ class BatchNoise(Noise):
 
 
 def _key(seed: int, stream: str, index: int) -> int:
-    """63 bits that depend on all three; neighbouring seeds and indices give unrelated generators."""
+    """Hash all three to 63 bits, so that neighboring seeds and indices give unrelated generators."""
     # promise: itself-noise-function-seed-2
     digest = hashlib.blake2b(f"{seed}/{stream}/{index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

@@ -1,26 +1,44 @@
-"""Samplers as functions of (denoiser, x, sigmas): no networks, devices or progress bars in here.
+"""Samplers as functions of (denoiser, x, sigmas), independent of networks and devices.
 
 x [B, ...] is clean data plus noise of standard deviation sigma (s(t) = 1, sigma(t) = t of Karras et al. 2022). A
-denoiser maps (x, sigma [B]) to the expected clean data. Sigmas decrease and end in 0. Models trained with a
-variance-preserving process live in the same space after division by sqrt(alphabar), so every sampler serves every
-continuous paradigm.
+denoiser maps (x, sigma [B]) to the expected clean data. Sigmas decrease and end in 0. Models of a variance-preserving
+process use the same space after division by sqrt(alphabar), so every sampler serves every continuous paradigm.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from training.diffusion.noise import Noise
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-Callback = Callable[[int, int, Tensor], None]  # step from 1, number of steps, the state after it
+
+
+class SamplerState(NamedTuple):
+    """State after a step, as callbacks receive it.
+
+    Attributes:
+        step: number of steps done.
+        steps: number of steps in all.
+        x: state of the clips.
+        denoised: the estimate of the clean clips that the step used; for codes the most probable codes.
+    """
+
+    step: int
+    steps: int
+    x: Tensor
+    denoised: Tensor
+
+
+Callback = Callable[[SamplerState], None]
 
 
 @dataclass(frozen=True)
 class Churn:
-    """How much noise a stochastic sampler adds back, and where (Karras et al. 2022, algorithm 2)."""
+    """Noise that a stochastic sampler adds between steps (Karras et al. 2022, algorithm 2)."""
 
     s_churn: float = 0.0
     s_min: float = 0.0
@@ -28,92 +46,170 @@ class Churn:
     s_noise: float = 1.0
 
     def gamma(self, sigma: float, steps: int) -> float:
-        """Relative increase of the noise level before the step from `sigma`."""
+        """Return the relative increase of the noise level before the step from `sigma`."""
         inside = self.s_min <= sigma <= self.s_max
         return min(self.s_churn / steps, math.sqrt(2) - 1) if inside else 0.0
 
 
-def _slope(denoiser: Denoiser, x: Tensor, sigma: float) -> Tensor:
-    """dx / dsigma of the probability flow (eq. 3 with s = 1): the estimated unit noise."""
-    return (x - denoiser(x, x.new_full((x.shape[0],), sigma))) / sigma
+class _Step(NamedTuple):
+    """One step of a sampler: what has been computed at its start, and the steps before it, the latest last."""
+
+    x: Tensor
+    sigma: float
+    sigma_next: float
+    denoised: Tensor
+    past: "tuple[_Step, ...]"
+
+    @property
+    def d(self) -> Tensor:
+        """dx / dsigma of the probability flow (Karras et al. 2022, eq. 3): the estimated unit noise."""
+        return to_d(self.x, self.sigma, self.denoised)
 
 
-def _churned(x: Tensor, sigma: float, gamma: float, churn: Churn, noise: Noise | None) -> tuple[Tensor, float]:
-    if gamma == 0:
-        return x, sigma
+class Sampler(Protocol):
+    """Common signature of the samplers."""
+
+    evaluations: Callable[[int], int]  # of the denoiser in a number of steps
+
+    def __call__(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        sigmas: Sequence[float],
+        *,
+        noise: Noise | None = None,
+        churn: Churn = Churn(),
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """Return samples at the last of `sigmas`, from x at the first.
+
+        Raises:
+            ValueError: a stochastic sampler without `noise`.
+        """
+
+
+def to_d(x: Tensor, sigma: float, denoised: Tensor) -> Tensor:
+    """Return the derivative dx / dsigma."""
+    return (x - denoised) / sigma
+
+
+def _evaluate(denoiser: Denoiser, x: Tensor, sigma: float) -> Tensor:
+    return denoiser(x, x.new_full((x.shape[0],), sigma))
+
+
+def _normal(noise: Noise | None, x: Tensor) -> Tensor:
     if noise is None:
         raise ValueError("a stochastic sampler needs a source of noise")
-    raised = sigma * (1 + gamma)
-    added = noise.normal(tuple(x.shape[1:])).to(x)
-    return x + math.sqrt(raised**2 - sigma**2) * churn.s_noise * added, raised
+    return noise.normal(tuple(x.shape[1:])).to(x)
 
 
-def sample_euler(
-    denoiser: Denoiser,
-    x: Tensor,
-    sigmas: Sequence[float],
-    *,
-    noise: Noise | None = None,
-    churn: Churn = Churn(),
-    callback: Callback | None = None,
-) -> Tensor:
-    """First order along the probability flow; without churn it is DDIM at eta 0 (Song et al. 2021, eq. 13)."""
-    steps = len(sigmas) - 1
-    for step in range(steps):
-        x, sigma = _churned(x, sigmas[step], churn.gamma(sigmas[step], steps), churn, noise)
-        x = x + (sigmas[step + 1] - sigma) * _slope(denoiser, x, sigma)
-        if callback is not None:
-            callback(step + 1, steps, x)
-    return x
+def _sampler(history: int = 0, evaluations: Callable[[int], int] = lambda steps: steps) -> Callable[..., Sampler]:
+    """Turn a function of one step, (step, denoiser, noise) -> x at sigma_next, into a sampler."""
+
+    def decorate(advance: Callable[[_Step, Denoiser, Noise | None], Tensor]) -> Sampler:
+        def sample(
+            denoiser: Denoiser,
+            x: Tensor,
+            sigmas: Sequence[float],
+            *,
+            noise: Noise | None = None,
+            churn: Churn = Churn(),
+            callback: Callback | None = None,
+        ) -> Tensor:
+            steps = len(sigmas) - 1
+            past: tuple[_Step, ...] = ()
+            for index in range(steps):
+                sigma, gamma = sigmas[index], churn.gamma(sigmas[index], steps)
+                if gamma > 0:
+                    sigma_hat = sigma * (1 + gamma)
+                    x = x + math.sqrt(sigma_hat**2 - sigma**2) * churn.s_noise * _normal(noise, x)
+                    sigma, past = sigma_hat, ()
+                step = _Step(x, sigma, sigmas[index + 1], _evaluate(denoiser, x, sigma), past)
+                x = advance(step, denoiser, noise)
+                past = (*past, step._replace(past=()))[-history:] if history else ()
+                if callback is not None:
+                    callback(SamplerState(index + 1, steps, x, step.denoised))
+            return x
+
+        sample.__name__, sample.__doc__ = advance.__name__, advance.__doc__
+        sampler: Sampler = sample  # type: ignore[assignment]
+        sampler.evaluations = evaluations
+        return sampler
+
+    return decorate
 
 
-def sample_heun(
-    denoiser: Denoiser,
-    x: Tensor,
-    sigmas: Sequence[float],
-    *,
-    noise: Noise | None = None,
-    churn: Churn = Churn(),
-    callback: Callback | None = None,
-) -> Tensor:
-    """Second order, stochastic when `churn` says so (Karras et al. 2022, algorithm 2): 2 N - 1 evaluations."""
-    steps = len(sigmas) - 1
-    for step in range(steps):
-        x, sigma = _churned(x, sigmas[step], churn.gamma(sigmas[step], steps), churn, noise)
-        below = sigmas[step + 1]
-        slope = _slope(denoiser, x, sigma)
-        ahead = x + (below - sigma) * slope
-        if below > 0:
-            ahead = x + (below - sigma) * (slope + _slope(denoiser, ahead, below)) / 2
-        x = ahead
-        if callback is not None:
-            callback(step + 1, steps, x)
-    return x
+@_sampler()
+def sample_euler(step: _Step, denoiser: Denoiser, noise: Noise | None) -> Tensor:
+    """First order along the probability flow; without churn DDIM at eta 0 (Song et al. 2021, eq. 13)."""
+    return step.x + (step.sigma_next - step.sigma) * step.d
 
 
-def sample_ancestral(
-    denoiser: Denoiser,
-    x: Tensor,
-    sigmas: Sequence[float],
-    *,
-    noise: Noise | None = None,
-    eta: float = 1.0,
-    callback: Callback | None = None,
-) -> Tensor:
-    """Ancestral sampling with the posterior variance (Ho et al. 2020, eq. 7), over any subset of the noise levels.
+@_sampler(evaluations=lambda steps: 2 * steps - 1)
+def sample_heun(step: _Step, denoiser: Denoiser, noise: Noise | None) -> Tensor:
+    """Second order, with two evaluations a step but the last (Karras et al. 2022, algorithm 2)."""
+    d, h = step.d, step.sigma_next - step.sigma
+    x_next = step.x + h * d
+    if step.sigma_next == 0:
+        return x_next
+    d_next = to_d(x_next, step.sigma_next, _evaluate(denoiser, x_next, step.sigma_next))
+    return step.x + h * (d + d_next) / 2
 
-    Song et al. 2021, eq. 12 and 16, written in x_t / sqrt(alphabar_t): at `eta` 1 DDPM's posterior, at 0 DDIM.
+
+def _ancestral(step: _Step, noise: Noise | None, eta: float) -> Tensor:
+    """Song et al. 2021, eq. 12 and 16, in x_t / sqrt(alphabar_t): the posterior of DDPM at `eta` 1, DDIM at 0."""
+    sigma_up = eta * step.sigma_next * math.sqrt(max(0.0, 1 - (step.sigma_next / step.sigma) ** 2))
+    sigma_down = math.sqrt(step.sigma_next**2 - sigma_up**2)
+    d = step.d
+    x = step.x - step.sigma * d + sigma_down * d
+    return x + sigma_up * _normal(noise, x) if sigma_up > 0 else x
+
+
+@_sampler()
+def sample_ancestral(step: _Step, denoiser: Denoiser, noise: Noise | None) -> Tensor:
+    """Ancestral sampling with the posterior variance (Ho et al. 2020, eq. 7), over any subset of the noise levels."""
+    return _ancestral(step, noise, 1.0)
+
+
+@_sampler()
+def sample_ddim(step: _Step, denoiser: Denoiser, noise: Noise | None) -> Tensor:
+    """DDIM at eta 0 (Song et al. 2021, eq. 12)."""
+    return _ancestral(step, noise, 0.0)
+
+
+@_sampler(history=1)
+def sample_dpmpp_2m(step: _Step, denoiser: Denoiser, noise: Noise | None) -> Tensor:
+    """DPM-Solver++(2M), second order, multistep (Lu et al. 2022, algorithm 2), in lambda = -ln(sigma)."""
+    if step.sigma_next == 0:
+        return step.denoised
+    h = math.log(step.sigma / step.sigma_next)
+    denoised = step.denoised
+    if step.past:
+        r = math.log(step.past[-1].sigma / step.sigma) / h
+        denoised = denoised + (denoised - step.past[-1].denoised) / (2 * r)
+    return step.sigma_next / step.sigma * step.x - math.expm1(-h) * denoised
+
+
+ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
+
+
+@_sampler(history=3)
+def sample_ipndm(step: _Step, denoiser: Denoiser, noise: Noise | None) -> Tensor:
+    """Improved pseudo linear multistep of up to order four (Zhang and Chen 2023, eq. 15 and appendix D).
+
+    The coefficients are those of Adams and Bashforth for even steps, applied to d at the levels as they are.
     """
-    steps = len(sigmas) - 1
-    for step in range(steps):
-        sigma, below = sigmas[step], sigmas[step + 1]
-        slope = _slope(denoiser, x, sigma)
-        fresh = eta * below * math.sqrt(max(0.0, 1 - (below / sigma) ** 2))  # standard deviation of new noise
-        x = x - sigma * slope + math.sqrt(below**2 - fresh**2) * slope
-        if fresh > 0:
-            if noise is None:
-                raise ValueError("ancestral sampling needs a source of noise")
-            x = x + fresh * noise.normal(tuple(x.shape[1:])).to(x)
-        if callback is not None:
-            callback(step + 1, steps, x)
-    return x
+    slopes = [step.d, *(before.d for before in reversed(step.past))]
+    weights = ADAMS_BASHFORTH[len(slopes) - 1]
+    mixed = sum((weight * d for weight, d in zip(weights[1:], slopes[1:], strict=True)), weights[0] * slopes[0])
+    return step.x + (step.sigma_next - step.sigma) * mixed
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "heun": sample_heun,
+    "euler": sample_euler,
+    "ancestral": sample_ancestral,
+    "ddim": sample_ddim,
+    "dpmpp_2m": sample_dpmpp_2m,
+    "ipndm": sample_ipndm,
+}

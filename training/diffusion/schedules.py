@@ -1,9 +1,11 @@
-"""Noise schedules: the share of signal over discrete time, and decreasing lists of noise levels for samplers.
+"""Noise schedules over discrete time, noise levels of samplers, and the time steps of training.
 
-T steps; alphabar_t is the product of the alphas up to t, alphabar_0 = 1. sigma is noise over signal amplitude.
+T steps, t from 1 to T; alphabar_t is the product of the alphas up to t, alphabar_0 = 1. sigma is noise over signal
+amplitude. B batch.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -13,14 +15,14 @@ from data_specs.errors import UserError
 
 
 def linear_alphabars(steps: int) -> Tensor:
-    """float64 [T + 1]: betas linear from 1e-4 to 0.02 at T = 1000 (Ho et al. 2020, section 4), scaled for other T."""
+    """Return float64 [T + 1], betas linear from 1e-4 to 0.02 (Ho et al. 2020, section 4), scaled by 1000 / T."""
     scale = 1000 / steps
     betas = torch.linspace(1e-4 * scale, 0.02 * scale, steps, dtype=torch.float64).clamp(max=0.999)
     return torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1 - betas, 0)])
 
 
 def cosine_alphabars(steps: int, offset: float = 0.008) -> Tensor:
-    """float64 [T + 1]: cos^2 falling to exactly 0 (Nichol and Dhariwal 2021, eq. 17)."""
+    """Return float64 [T + 1]: squared cosine that ends in exactly 0 (Nichol and Dhariwal 2021, eq. 17)."""
     times = torch.arange(steps + 1, dtype=torch.float64) / steps
     shape = torch.cos((times + offset) / (1 + offset) * math.pi / 2) ** 2
     alphabars = shape / shape[0]
@@ -32,38 +34,119 @@ SCHEDULES: dict[str, Callable[[int], Tensor]] = {"linear": linear_alphabars, "co
 
 
 def with_signal_left(alphabars: Tensor, least: float = 4e-5) -> Tensor:
-    """The schedule with alphabar never below `least`, where the linear one ends: sigma stays below 160.
+    """Clamp alphabar at `least`, the end of the linear schedule: sigma stays below 160.
 
-    A network that predicts noise with error e is off by sigma * e in the data it implies. At the end of the cosine
-    schedule, with each beta cut at 0.999 as its paper has it, sigma is 2e4, and sampling in strides diverges.
+    An error e of the predicted noise is an error sigma * e of the clean data. At the end of the cosine schedule, with
+    betas clipped at 0.999 as published, sigma is 2e4 and sampling in strides diverges.
     """
     return alphabars.clamp(min=least)
 
 
 def sigmas_of(alphabars: Tensor) -> Tensor:
-    """sigma = sqrt((1 - alphabar) / alphabar): the noise level of x_t / sqrt(alphabar_t)."""
+    """Return sigma = sqrt((1 - alphabar) / alphabar), the noise level of x_t / sqrt(alphabar_t)."""
     return ((1 - alphabars) / alphabars).sqrt()
 
 
 def strided_times(total: int, steps: int | None) -> list[int]:
-    """Decreasing times from `total` to 0 in `steps` strides of nearly equal length; None takes every step.
+    """Return decreasing times from `total` to 0 in `steps` strides of nearly equal length; None takes every step.
 
     Raises:
-        UserError: fewer than one step, or more than there are.
+        UserError: fewer than one step, or more than `total`.
     """
     steps = total if steps is None else steps
     if not 1 <= steps <= total:
-        raise UserError(f"SAMPLER_STEPS={steps} is not possible; choose 1 to {total}")
+        raise UserError(f"SAMPLER_STEPS must be from 1 to {total}, got {steps}")
     return [round(total * (steps - step) / steps) for step in range(steps + 1)]
 
 
 def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> list[float]:
-    """`steps` decreasing levels from sigma_max to sigma_min, then 0 (Karras et al. 2022, eq. 5).
+    """Return `steps` decreasing levels from sigma_max to sigma_min, then 0 (Karras et al. 2022, eq. 5).
 
     Raises:
-        UserError: steps below 1 or levels that do not decrease to above 0.
+        UserError: steps below 1, or not 0 < sigma_min < sigma_max.
     """
     if steps < 1 or not 0 < sigma_min < sigma_max:
-        raise UserError(f"noise levels from {sigma_max} to {sigma_min} in {steps} steps make no schedule; check them")
+        raise UserError(
+            f"noise levels must satisfy 0 < sigma_min < sigma_max, steps >= 1; got {sigma_min}, {sigma_max}, {steps}"
+        )
     first, last = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     return [(first + i / max(1, steps - 1) * (last - first)) ** rho for i in range(steps)] + [0.0]
+
+
+class Times(ABC):
+    """Distribution p(t) over the time steps 1..T of training."""
+
+    adaptive = False
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+
+    @abstractmethod
+    def probabilities(self) -> Tensor:
+        """Return p(t), float64 [T]."""
+
+    def draw(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """Map uniform draws [B] to times, int64 [B], and importance weights 1 / (T p(t)), float32 [B]."""
+        p = self.probabilities()
+        edges = p.cumsum(0)
+        index = torch.searchsorted(edges, uniform.double() * edges[-1], right=True).clamp(max=self.total - 1)
+        return index + 1, (1 / (self.total * p[index])).float()
+
+    def observe(self, times: Tensor, terms: Tensor) -> None:  # noqa: B027 (only adaptive ones need it)
+        """Update with unweighted loss terms [B] at `times` [B], in order."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the state that `observe` changes."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:  # noqa: B027
+        """Restore the state of `state_dict`."""
+
+
+class UniformTimes(Times):
+    """Equal probability for all times."""
+
+    def probabilities(self) -> Tensor:
+        return torch.full((self.total,), 1 / self.total, dtype=torch.float64)
+
+
+class ImportanceTimes(Times):
+    """p(t) proportional to the root mean square of the loss at t (Nichol and Dhariwal 2021, eq. 18).
+
+    The mean square is exponentially weighted. p is uniform until every time has been seen ten times; a tenth of it
+    stays uniform, which bounds the weights by 10.
+    """
+
+    adaptive = True
+    seen_first = 10
+    decay = 0.9
+    uniform_share = 0.1
+
+    def __init__(self, total: int) -> None:
+        super().__init__(total)
+        self.squares = torch.zeros(total, dtype=torch.float64)
+        self.seen = torch.zeros(total, dtype=torch.int64)
+
+    def probabilities(self) -> Tensor:
+        even = torch.full((self.total,), 1 / self.total, dtype=torch.float64)
+        sizes = self.squares.sqrt()
+        if int(self.seen.min()) < self.seen_first or not float(sizes.sum()) > 0:
+            return even
+        return self.uniform_share * even + (1 - self.uniform_share) * sizes / sizes.sum()
+
+    def observe(self, times: Tensor, terms: Tensor) -> None:
+        # In a loop, since a time may occur twice in a batch and a running mean depends on the order.
+        for index, term in zip((times - 1).tolist(), terms.double().tolist(), strict=True):
+            keep = self.decay if self.seen[index] else 0.0
+            self.squares[index] = keep * self.squares[index] + (1 - keep) * term**2
+            self.seen[index] += 1
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"squares": self.squares.clone(), "seen": self.seen.clone()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.squares.copy_(state["squares"])
+        self.seen.copy_(state["seen"])
+
+
+TIMES: dict[str, type[Times]] = {"uniform": UniformTimes, "importance": ImportanceTimes}

@@ -1,11 +1,12 @@
-"""How codes are corrupted: multinomial diffusion with a uniform prior, and absorbing state.
+"""Corruption of codes: multinomial diffusion with a uniform prior, and absorbing state.
 
-C classes. x_0 is a code, x_t its corrupted form; `past` and `now` are alphabar at times s < t. Everything that
-depends on all classes goes through gathers and reductions over logits [..., C]; no one-hot tensor exists. Scalars per
-clip are worked out in float64, since 1 - alphabar loses its digits in float32.
+C classes. x_0 is a code, x_t its corrupted form; `past` and `now` are alphabar at times s < t. Terms over all classes
+are gathers and reductions over logits [..., C], without one-hot tensors. Scalars per clip are float64, since
+1 - alphabar loses its digits in float32.
 
-The model's p(x_s | x_t) is q(x_t | x_s) sum_j q(x_s | x_0 = j) pi_j, normalised (Hoogeboom et al. 2021, eq. 15): the
-true posterior with pi in the place of x_0. So pi is what all *other* codes say about x_0; what x_t says is added here.
+The model's p(x_s | x_t) is q(x_t | x_s) sum_j q(x_s | x_0 = j) pi_j, normalized (Hoogeboom et al. 2021, eq. 15): the
+true posterior with pi in place of x_0. So pi is the prediction of x_0 from all *other* codes; x_t itself is combined
+with it here.
 Hoogeboom et al. 2021 (multinomial diffusion), Austin et al. 2021 (D3PM).
 """
 
@@ -23,11 +24,11 @@ LINEAR_ABOVE = 40.0  # softplus(x) is x to the last digit of float64
 
 
 class Transition(ABC):
-    """One corruption process over codes.
+    """A corruption process over codes.
 
     Args:
         classes: number of classes C.
-        last: alphabar_T, which the prior's divergence depends on.
+        last: alphabar_T, for the divergence of the prior.
     """
 
     def __init__(self, classes: int, last: float) -> None:
@@ -36,15 +37,15 @@ class Transition(ABC):
     @property
     @abstractmethod
     def vocabulary(self) -> int:
-        """Number of values that x_t takes."""
+        """Number of values of x_t."""
 
     @abstractmethod
     def replacement(self, shape: tuple[int, ...], noise: Noise) -> Tensor:
-        """What a corrupted code is replaced with, and where sampling starts: int64 [B, *shape]."""
+        """Draw replacements of corrupted codes, which are also the initial state of sampling: int64 [B, *shape]."""
 
     @abstractmethod
     def divergence(self, logits: Tensor, x0: Tensor, x_t: Tensor, past: Tensor, now: Tensor) -> Tensor:
-        """KL(q(x_s | x_t, x_0) || p(x_s | x_t)) in nats, with pi = softmax(logits).
+        """Return KL(q(x_s | x_t, x_0) || p(x_s | x_t)) in nats, with pi = softmax(logits).
 
         At s = 0, where `past` is 1, it equals -log p(x_0 | x_1).
 
@@ -59,14 +60,14 @@ class Transition(ABC):
 
     @abstractmethod
     def prior_divergence(self) -> float:
-        """KL(q(x_T | x_0) || prior) of one code, in nats."""
+        """Return KL(q(x_T | x_0) || prior) of one code, in nats."""
 
     @abstractmethod
     def step(self, log_pi: Tensor, x_t: Tensor, past: Tensor, now: Tensor) -> Tensor:
-        """log p(x_s | x_t), [B, K, T, vocabulary], from log pi [B, K, T, C]."""
+        """Return log p(x_s | x_t), [B, K, T, vocabulary], from log pi [B, K, T, C]."""
 
     def corrupt(self, x0: Tensor, now: Tensor, noise: Noise) -> Tensor:
-        """A draw of q(x_t | x_0): each code is kept with probability alphabar_t. int64 [B, K, T]."""
+        """Draw from q(x_t | x_0), where each code is kept with probability alphabar_t: int64 [B, K, T]."""
         shape = tuple(x0.shape[1:])
         kept = noise.uniform(shape) < _scalar(now, x0, torch.float32)
         return torch.where(kept, x0, self.replacement(shape, noise))
@@ -87,7 +88,7 @@ class Uniform(Transition):
         return noise.integers(self.classes, shape)
 
     def _coefficients(self, past: Tensor, now: Tensor, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """a, b of q(x_t | x_s) = a [x_t = x_s] + b and c, d of q(x_s | x_0) = c [x_s = x_0] + d; float64 [B, 1, 1]."""
+        """Return a, b, c, d of q(x_t | x_s) = a [x_t = x_s] + b and q(x_s | x_0) = c [x_s = x_0] + d, [B, 1, 1]."""
         a, c = _scalar(now / past, like), _scalar(past, like)
         return a, (1 - a) / self.classes, c, (1 - c) / self.classes
 
@@ -98,14 +99,14 @@ class Uniform(Transition):
         # At s = 0, where d is 0, only x_0 has weight.
         classes = self.classes
         a, b, c, d = self._coefficients(past, now, x_t)
-        whole, ends = c + d, d <= 0
+        whole, last_step = c + d, d <= 0
         same_sum, other_sum = a * whole + b, a * d + b  # of the posterior before normalising: x_t = x_0, x_t != x_0
 
         def cast(value: Tensor) -> Tensor:
             return value.to(logits.dtype)
 
         log_pi = logits.log_softmax(-1)
-        log_ratio = cast(torch.where(ends, 0.0, (c / d).log()))
+        log_ratio = cast(torch.where(last_step, 0.0, (c / d).log()))
         excess = nnf.softplus(log_pi + log_ratio.unsqueeze(-1), threshold=LINEAR_ABOVE)  # log(c pi + d) - log d
         excess_x0, excess_x_t = _at(excess, x0), _at(excess, x_t)
         excess_all = excess.sum(-1)
@@ -126,7 +127,7 @@ class Uniform(Transition):
 
         rest, at_x0, part = b * d / other_sum, b * whole / other_sum, b / other_sum
         gain = torch.where(
-            ends,
+            last_step,
             torch.log1p(cast(a * c / other_sum) * _at(log_pi, x_t).exp()),
             cast(at_x0 + (classes - 2) * rest) * excess_x_t + torch.log1p(cast(part) * torch.expm1(-excess_x_t)),
         )
@@ -147,12 +148,12 @@ class Uniform(Transition):
 
 
 class Absorbing(Transition):
-    """A corrupted code becomes a mask, value C, and stays it (Austin et al. 2021, section 3.1 and appendix A.3)."""
+    """A corrupted code becomes a mask, value C, and remains one (Austin et al. 2021, section 3.1 and appendix A.3)."""
 
     def __init__(self, classes: int, last: float) -> None:
         super().__init__(classes, last)
         if last != 0:
-            raise UserError("the absorbing transition needs a schedule that ends in 0; use schedule = 'cosine'")
+            raise UserError("transition = 'absorbing' needs a schedule that ends in 0; use schedule = 'cosine'")
 
     @property
     def vocabulary(self) -> int:
@@ -162,11 +163,11 @@ class Absorbing(Transition):
         return torch.full((noise.batch, *shape), self.classes, dtype=torch.int64, device=noise.device)
 
     def _revealed(self, past: Tensor, now: Tensor, like: Tensor) -> Tensor:
-        """Probability that a masked code is not masked one step back, float64 [B, 1, 1]."""
+        """Return the probability that a masked code is not masked at time s, float64 [B, 1, 1]."""
         return _scalar((past - now) / (1 - now), like)
 
     def divergence(self, logits: Tensor, x0: Tensor, x_t: Tensor, past: Tensor, now: Tensor) -> Tensor:
-        # A code that is not masked is known; for a masked one both posteriors agree on when, the model guesses what.
+        # An unmasked code is known. For a masked one both posteriors have the same probability of unmasking.
         revealed = self._revealed(past, now, x_t).to(logits.dtype)
         surprise = logits.logsumexp(-1) - _at(logits, x0)
         return torch.where(x_t == self.classes, revealed * surprise, 0.0)
@@ -186,9 +187,9 @@ TRANSITIONS: dict[str, type[Transition]] = {"uniform": Uniform, "absorbing": Abs
 
 
 def categorical(log_prob: Tensor, uniform: Tensor) -> Tensor:
-    """One draw from each distribution [..., V] by inverting its cumulative sum at `uniform` [...]; int64 [...].
+    """Draw from each distribution [..., V] by inverting its cumulative sum at `uniform` [...]; int64 [...].
 
-    One uniform number a code, instead of one for every class, keeps draws per clip cheap.
+    This takes one uniform number per code, where Gumbel noise takes one per class.
     """
     cumulative = log_prob.softmax(-1).cumsum(-1)
     target = uniform.to(cumulative.dtype).unsqueeze(-1) * cumulative[..., -1:]
@@ -200,5 +201,5 @@ def _scalar(value: Tensor, like: Tensor, dtype: torch.dtype = torch.float64) -> 
 
 
 def _at(values: Tensor, codes: Tensor) -> Tensor:
-    """values [..., C] at codes [...]."""
+    """Gather values [..., C] at codes [...]."""
     return torch.gather(values, -1, codes.unsqueeze(-1)).squeeze(-1)

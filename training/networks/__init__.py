@@ -23,10 +23,10 @@ NETWORKS: dict[str, tuple[type[StrictModel], Callable[..., nn.Module]]] = {
 
 
 def network_config(table: Mapping[str, Any], where: str = "network") -> tuple[str, StrictModel]:
-    """The kind and the validated config of a table `[network.<format>]`; `where` names it in messages.
+    """Return the kind and the validated config of a table `[network.<format>]`; `where` names it in messages.
 
     Raises:
-        UserError: a kind or a key that is not known, or a value of the wrong type.
+        UserError: an unknown kind or key, or a value of the wrong type.
     """
     keys = dict(table)
     kind = keys.pop("kind", None)
@@ -42,25 +42,23 @@ def build_network(
     *,
     classes: int | None = None,
     vocabulary: int | None = None,
-    width: int | None = None,
 ) -> nn.Module:
-    """The network that a config's table `[network.<format>]` describes.
+    """Build the network of a config table `[network.<format>]`.
 
     Args:
         table: `kind`, one of NETWORKS, and the keys of its config.
         shape: of one clip, without the batch: (C, T), (C, F, T) or, for codes, (K, T).
         layout: the control features of the data.
         classes: number of classes of a code; None for continuous data.
-        vocabulary: number of values of a code that go in, `classes` if None (a paradigm with a mask has one more).
-        width: replaces `channels`, for tests.
+        vocabulary: number of input values of a code, `classes` if None (a paradigm with a mask has one more).
 
     Raises:
-        UserError: a kind or a key that is not known, or a value of the wrong type.
+        UserError: an unknown kind or key, or a value of the wrong type.
     """
-    kind, config = network_config(table if width is None else {**table, "channels": width})
+    kind, config = network_config(table)
     return NETWORKS[kind][1](config, tuple(shape), layout, classes=classes, vocabulary=vocabulary or classes)
 
 
 def parameter_count(network: nn.Module) -> int:
-    """Number of parameters. All are trained; a model that was loaded to sample has them frozen and counts the same."""
+    """Return the number of parameters, trained or frozen."""
     return sum(parameter.numel() for parameter in network.parameters())

@@ -1,14 +1,14 @@
-"""A small convolutional network of constant resolution, for images of the first experiments."""
+"""Convolutional network of constant resolution, for the images of the first experiments."""
 
 from typing import Annotated
 
-import torch.nn.functional as nnf
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from data_specs.spec import StrictModel
 from training.conditioning import ControlLayout
-from training.networks.layers import Block, NoiseEmbedding, Norm, convolution, zeroed
+from training.networks.layers import Block, NoiseEmbedding, Norm, as_map, convolution, zeroed
 
 
 class CNNConfig(StrictModel):
@@ -20,7 +20,7 @@ class CNNConfig(StrictModel):
 
 
 class CNN(nn.Module):
-    """Residual blocks modulated by the noise scalar, in one or two dimensions by the data's. No controls."""
+    """Residual blocks modulated by the noise scalar, for maps of one or two dimensions. Controls are ignored."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class CNN(nn.Module):
             raise ValueError("a CNN takes continuous data; use a U-Net for codes")
         dims = len(shape) - 1
         self.noise = NoiseEmbedding(config.embedding)
-        self.enter = convolution(dims, shape[0], config.channels)
+        self.conv_in = convolution(dims, shape[0], config.channels)
         self.blocks = nn.ModuleList(
             Block(dims, config.channels, config.channels, config.embedding) for _ in range(config.blocks)
         )
@@ -43,10 +43,10 @@ class CNN(nn.Module):
         self.out = zeroed(convolution(dims, config.channels, shape[0], kernel=1))
 
     def forward(self, x: Tensor, c_noise: Tensor, controls: Tensor | None = None) -> Tensor:
-        """[B, C, ...] and [B] -> [B, C, ...]."""
+        """Map [B, C, (F,) T] and [B] to [B, C, (F,) T]."""
         embedded = self.noise(c_noise)
-        h = self.enter(x)
+        h = self.conv_in(as_map(x, torch.float32))
         for block in self.blocks:
             h = block(h, embedded)
-        mapped: Tensor = self.out(nnf.silu(self.norm(h)))
-        return mapped
+        mapped: Tensor = self.out(self.norm.silu(h))
+        return mapped.view_as(x)

@@ -1,4 +1,4 @@
-"""Codes into and out of a network. K codebooks, V vocabulary (classes, and a mask where there is one), H features."""
+"""Input and output layers for codes. K codebooks, V vocabulary (classes, and a mask where there is one), H features."""
 
 import torch
 import torch.nn.functional as nnf
@@ -8,7 +8,7 @@ from training.networks.layers import zeroed
 
 
 class CodeEmbedding(nn.Module):
-    """int64 [B, K, T] in 0..V-1 -> [B, K * D, T]: every codebook has an embedding of its own."""
+    """Embedding of int64 [B, K, T] in 0..V-1 as [B, K * D, T], with a table for each codebook."""
 
     offsets: Tensor
 
@@ -19,15 +19,15 @@ class CodeEmbedding(nn.Module):
         self.register_buffer("offsets", vocabulary * torch.arange(codebooks)[:, None], persistent=False)
 
     def forward(self, codes: Tensor) -> Tensor:
-        embedded = self.table(codes + self.offsets)  # [B, K, T, D]
-        return embedded.permute(0, 1, 3, 2).flatten(1, 2)
+        embedded = self.table((codes + self.offsets).transpose(1, 2))  # [B, T, K, D]
+        return embedded.flatten(2).transpose(1, 2)
 
 
 class ClassLogits(nn.Module):
-    """The last layer of a network over codes: features [B, H, T] -> logits [B, K, T, classes].
+    """Last layer of a network over codes: features [B, H, T] -> logits [B, K, T, classes].
 
-    Its kernel is 1, so any stretch of time can be computed alone: of all logits of a batch, 1024 numbers for each
-    code, only a chunk needs to exist at once. Classes lie last, where reductions over them are fastest.
+    Each frame is mapped alone, so that a loss can compute the logits of a few frames at a time. Classes are the last
+    axis, where reductions over them are fastest.
     """
 
     def __init__(self, features: int, codebooks: int, classes: int) -> None:
@@ -37,6 +37,6 @@ class ClassLogits(nn.Module):
         zeroed(self.conv)
 
     def forward(self, features: Tensor) -> Tensor:
-        weight, bias = self.conv.weight.squeeze(2), self.conv.bias
-        logits = nnf.linear(features.transpose(1, 2), weight, bias)  # [B, T, K * classes]
+        weight, bias = self.conv.weight.squeeze(2).to(features.dtype), self.conv.bias
+        logits = nnf.linear(features.transpose(1, 2), weight, None if bias is None else bias.to(features.dtype))
         return logits.unflatten(2, (self.codebooks, self.classes)).transpose(1, 2)

@@ -1,42 +1,128 @@
-"""Layers shared by the networks, in one or two dimensions. B batch, C channels, F bins, T frames, E embedding.
+"""Layers shared by the networks. B batch, C channels, F bins, T frames, N = F * T positions, E embedding.
 
-A map is [B, C, T] (`dims` 1) or [B, C, F, T] (`dims` 2).
+A map is [B, C, F, T] in channels-last memory, with F = 1 for one-dimensional data. Layers compute in the dtype of the
+map: float32, or bfloat16 with weights cast at each call. Norm statistics and noise embeddings stay float32.
 """
 
 import math
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d}
+
+class Renamed(nn.Module):
+    """A module that loads state dicts in which its submodules have their former names."""
+
+    former_names: ClassVar[dict[str, str]] = {}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for key in list(state_dict):
+            head, _, tail = key.removeprefix(prefix).partition(".")
+            if key.startswith(prefix) and head in self.former_names:
+                state_dict[f"{prefix}{self.former_names[head]}.{tail}"] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def convolution(dims: int, c_in: int, c_out: int, kernel: int = 3, stride: int = 1) -> nn.Module:
-    """A convolution that keeps the length (divides it by `stride`), zero-padded."""
-    return CONVOLUTIONS[dims](c_in, c_out, kernel, stride, padding=kernel // 2)
+class _MapConvolution(nn.modules.conv._ConvNd):
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
+        if weight.ndim == 3:
+            return nnf.conv2d(x, weight.unsqueeze(2), bias, (1, self.stride[0]), (0, int(self.padding[0])))
+        return nnf.conv2d(x, weight, bias, self.stride, self.padding)
+
+
+class Conv1d(_MapConvolution, nn.Conv1d):
+    """Convolution over the frames of a map; its parameters are those of `nn.Conv1d`."""
+
+
+class Conv2d(_MapConvolution, nn.Conv2d):
+    """Convolution over the bins and frames of a map; its parameters are those of `nn.Conv2d`."""
+
+
+def convolution(dims: int, c_in: int, c_out: int, kernel: int = 3, stride: int = 1) -> Conv1d | Conv2d:
+    """Return a zero-padded convolution that keeps the lengths, or divides them by `stride`."""
+    return (Conv1d if dims == 1 else Conv2d)(c_in, c_out, kernel, stride, padding=kernel // 2)
 
 
 def zeroed(module: nn.Module) -> nn.Module:
-    """`module` with all parameters 0, so that a residual path starts as the identity and an output as 0."""
+    """Set all parameters to 0, so that a residual path starts as the identity and an output as 0."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module
 
 
-class Norm(nn.GroupNorm):
-    """Group normalisation with one group (over channels and positions), computed in the dtype of its input.
+def as_map(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Convert [B, C, T] or [B, C, F, T] to a map."""
+    x = x.unsqueeze(2) if x.ndim == 3 else x
+    return x.to(dtype).contiguous(memory_format=torch.channels_last)
 
-    Autocast would compute and keep it in float32, which doubles the activations of a U-Net; the kernels sum in
-    float32 whatever the input.
+
+def positions_first(x: Tensor) -> Tensor:
+    """View a map [B, C, F, T] as [B, N, C]."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def channels_first(flat: Tensor, like: Tensor) -> Tensor:
+    """View [B, N, C] as a map with the F and T of `like`."""
+    return flat.unflatten(1, like.shape[2:]).permute(0, 3, 1, 2)
+
+
+class _NormSiLU(torch.autograd.Function):
+    """SiLU(alpha * normalize(x) + beta) of [B, N, C] with alpha and beta [B, C], normalized over N and C together.
+
+    The affine map, the activation and the norm share their passes over memory, in both directions.
     """
 
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alpha: Tensor, beta: Tensor, eps: float) -> Tensor:
+        normed, _, rstd = torch.native_layer_norm(x, x.shape[1:], None, None, eps)
+        ctx.save_for_backward(normed, rstd, alpha, beta)
+        return nnf.silu(torch.addcmul(beta.to(x.dtype)[:, None], normed, alpha.to(x.dtype)[:, None]), inplace=True)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        normed, rstd, alpha, beta = ctx.saved_tensors
+        dtype, rstd = normed.dtype, rstd.view(-1, 1)
+        affine = torch.addcmul(beta.to(dtype)[:, None], normed, alpha.to(dtype)[:, None])
+        d_affine = torch.ops.aten.silu_backward(grad, affine)
+        d_beta = d_affine.sum(1, dtype=alpha.dtype)
+        d_alpha = (d_affine * normed).sum(1, dtype=alpha.dtype)
+        values = normed[0].numel()
+        mean = rstd * (d_beta * alpha).sum(1, keepdim=True) / values
+        slope = rstd * (d_alpha * alpha).sum(1, keepdim=True) / values
+        offset = torch.addcmul(-mean.to(dtype)[..., None], normed, -slope.to(dtype)[..., None])
+        return torch.addcmul(offset, d_affine, (rstd * alpha).to(dtype)[:, None]), d_alpha, d_beta, None
+
+
+class Norm(nn.Module):
+    """Group normalization with one group: over all channels and positions, then an affine map per channel."""
+
+    eps = 1e-5
+
     def __init__(self, channels: int) -> None:
-        super().__init__(1, channels)
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            return nnf.group_norm(x, 1, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+        """Normalize a map."""
+        return nnf.group_norm(x, 1, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+    def silu(self, x: Tensor, scale_shift: Tensor | None = None) -> Tensor:
+        """Normalize a map, modulate its channels and apply SiLU, in fused passes.
+
+        Args:
+            scale_shift: [B, 2C], the scale less 1 and the shift of FiLM (Perez et al. 2017, eq. 2); None for neither.
+        """
+        alpha, beta = self.weight.expand(len(x), -1), self.bias.expand(len(x), -1)
+        if scale_shift is not None:
+            scale, shift = scale_shift.chunk(2, dim=1)
+            alpha, beta = alpha * (1 + scale), torch.addcmul(beta + shift, beta, scale)
+        flat = _NormSiLU.apply(positions_first(x).contiguous(), alpha, beta, self.eps)
+        return channels_first(flat, x)
 
 
 class NoiseEmbedding(nn.Module):
@@ -58,26 +144,26 @@ class NoiseEmbedding(nn.Module):
 
 
 def fourier_frequencies(count: int) -> Tensor:
-    """[count] geometric frequencies from 1/8 to 32."""
+    """Return [count] geometric frequencies from 1/8 to 32."""
     return torch.logspace(-3, 5, count, base=2.0)
 
 
 def fourier_features(c_noise: Tensor, frequencies: Tensor) -> Tensor:
-    """[B] -> float32 [B, 2 * len(frequencies)], of unit variance."""
+    """Map [B] to float32 [B, 2 * len(frequencies)] of unit variance."""
     phase = 2 * math.pi * c_noise.float()[:, None] * frequencies
     return math.sqrt(2) * torch.cat([phase.cos(), phase.sin()], dim=1)
 
 
 def modulate(x: Tensor, scale_shift: Tensor) -> Tensor:
-    """Affine modulation of channels (FiLM, Perez et al. 2017, eq. 2): x [B, C, ...], scale_shift [B, 2C]."""
-    scale, shift = scale_shift.view(*scale_shift.shape, *(1,) * (x.ndim - 2)).chunk(2, dim=1)
+    """Apply FiLM (Perez et al. 2017, eq. 2) to a map; scale_shift [B, 2C, F or 1, T or 1], the scale less 1."""
+    scale, shift = scale_shift.to(x.dtype).chunk(2, dim=1)
     return torch.addcmul(x + shift, x, scale)
 
 
 class Block(nn.Module):
-    """Two convolutions with a modulation by the noise embedding between them, and a residual path.
+    """Two convolutions with FiLM by the noise embedding between them, and a residual path.
 
-    With `embedding` None there is no modulation (control branches, which know nothing of noise).
+    With `embedding` None there is no modulation, as control branches need it.
     """
 
     def __init__(self, dims: int, c_in: int, c_out: int, embedding: int | None) -> None:
@@ -89,11 +175,10 @@ class Block(nn.Module):
         self.residual = convolution(dims, c_in, c_out, kernel=1) if c_in != c_out else nn.Identity()
 
     def forward(self, x: Tensor, embedded: Tensor | None = None) -> Tensor:
-        """[B, C_in, ...] and [B, E] -> [B, C_out, ...]."""
-        h = self.norm2(self.conv1(nnf.silu(self.norm1(x))))
-        if self.modulation is not None:
-            h = modulate(h, self.modulation(embedded).to(h.dtype))
-        mapped: Tensor = self.residual(x) + self.conv2(nnf.silu(h))
+        """Map [B, C_in, F, T] and [B, E] to [B, C_out, F, T]."""
+        h = self.conv1(self.norm1.silu(x))
+        h = self.norm2.silu(h, None if self.modulation is None else self.modulation(embedded))
+        mapped: Tensor = self.residual(x) + self.conv2(h)
         return mapped
 
 
@@ -107,55 +192,57 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = channels // 64 if channels % 64 == 0 else 1
         self.norm = Norm(channels)
-        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
-        self.out = zeroed(nn.Conv1d(channels, channels, 1))
+        self.qkv = convolution(1, channels, 3 * channels, kernel=1)
+        self.out = zeroed(convolution(1, channels, channels, kernel=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        flat = self.norm(x).flatten(2)
-        q, k, v = self.qkv(flat).unflatten(1, (3, self.heads, -1)).transpose(-1, -2).unbind(1)
-        attended = nnf.scaled_dot_product_attention(q, k, v).transpose(-1, -2).flatten(1, 2)
-        added: Tensor = x + self.out(attended).view_as(x)
+        flat = positions_first(self.qkv(self.norm(x))).unflatten(2, (3, self.heads, -1))  # [B, N, 3, heads, D]
+        q, k, v = (part.transpose(1, 2).contiguous() for part in flat.unbind(2))
+        attended = nnf.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        added: Tensor = x + self.out(channels_first(attended, x))
         return added
 
 
 class Upsample(nn.Module):
-    """Twice the positions by repetition, then a convolution."""
+    """Repetition of each position, twice along every axis, then a convolution."""
 
     def __init__(self, dims: int, channels: int) -> None:
         super().__init__()
+        self.dims = dims
         self.conv = convolution(dims, channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        wider: Tensor = self.conv(nnf.interpolate(x, scale_factor=2.0, mode="nearest"))
+        batch, channels, bins, frames = x.shape
+        rows = 2 if self.dims == 2 else 1
+        repeated = x.permute(0, 2, 3, 1)[:, :, None, :, None].expand(-1, -1, rows, -1, 2, -1)
+        wider: Tensor = self.conv(repeated.reshape(batch, rows * bins, 2 * frames, channels).permute(0, 3, 1, 2))
         return wider
 
 
-def padded(x: Tensor, multiple: int, mode: str = "constant") -> Tensor:
-    """[B, C, ...] with zeros (or, `mode` "replicate", its last value) appended to the next multiple in every axis."""
+def padded(x: Tensor, multiples: tuple[int, ...], mode: str = "constant") -> Tensor:
+    """Append zeros, or with `mode` "replicate" the last value, up to the next multiple along each of the last axes."""
     pads: list[int] = []
-    for length in reversed(x.shape[2:]):
-        pads += [0, -length % multiple]
+    for axis in range(1, len(multiples) + 1):
+        pads += [0, -x.shape[-axis] % multiples[-axis]]
     return nnf.pad(x, pads, mode=mode) if any(pads) else x
 
 
 def cropped(x: Tensor, lengths: tuple[int, ...]) -> Tensor:
-    """[B, C, ...] with its positions cut back to `lengths`: the inverse of `padded`."""
-    for axis, length in enumerate(lengths, start=2):
-        x = x.narrow(axis, 0, length)
+    """Cut the positions of a map back to `lengths` (F, T): the inverse of `padded`."""
+    return x[:, :, : lengths[0], : lengths[1]]
+
+
+def patchify(x: Tensor, sizes: tuple[int, int]) -> Tensor:
+    """Fold neighboring positions into channels: [B, C, F, T] -> [B, C * f * t, F / f, T / t] for sizes (f, t)."""
+    for axis, size in enumerate(sizes, start=2):
+        if size > 1:
+            x = x.unflatten(axis, (-1, size)).movedim(axis + 1, 2).flatten(1, 2)
     return x
 
 
-def folded(x: Tensor, patch: int) -> Tensor:
-    """[B, C, L1, ...] -> [B, C * patch ** dims, L1 / patch, ...]: neighbouring positions become channels."""
-    if patch > 1:
-        for axis in range(2, x.ndim):
-            x = x.unflatten(axis, (-1, patch)).movedim(axis + 1, 2).flatten(1, 2)
-    return x
-
-
-def unfolded(x: Tensor, patch: int) -> Tensor:
-    """The inverse of `folded`."""
-    if patch > 1:
-        for axis in reversed(range(2, x.ndim)):
-            x = x.unflatten(1, (-1, patch)).movedim(2, axis + 1).flatten(axis, axis + 1)
+def unpatchify(x: Tensor, sizes: tuple[int, int]) -> Tensor:
+    """Unfold channels into positions: the inverse of `patchify`."""
+    for axis, size in reversed(list(enumerate(sizes, start=2))):
+        if size > 1:
+            x = x.unflatten(1, (-1, size)).movedim(2, axis + 1).flatten(axis, axis + 1)
     return x

@@ -1,4 +1,4 @@
-"""A plain multi-layer perceptron, for points: the swiss roll of the first experiments."""
+"""Multi-layer perceptron for points: the swiss roll of the first experiments."""
 
 from itertools import pairwise
 from typing import Annotated
@@ -13,7 +13,7 @@ from training.networks.layers import fourier_features, fourier_frequencies, zero
 
 
 class MLPConfig(StrictModel):
-    """Number of hidden layers, their width, and how many Fourier features of the noise scalar go in."""
+    """Number of hidden layers, their width, and the number of Fourier features of the noise scalar."""
 
     layers: Annotated[int, Field(gt=0)] = 4
     channels: Annotated[int, Field(gt=0)] = 128
@@ -21,7 +21,7 @@ class MLPConfig(StrictModel):
 
 
 class MLP(nn.Module):
-    """Clips of `shape` flattened, with Fourier features of the noise scalar, through layers with SiLU. No controls."""
+    """Linear layers with SiLU over a flattened clip and Fourier features of the noise scalar. Controls are ignored."""
 
     frequencies: Tensor
 
@@ -43,7 +43,7 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(*hidden, zeroed(nn.Linear(widths[-1], values)))
 
     def forward(self, x: Tensor, c_noise: Tensor, controls: Tensor | None = None) -> Tensor:
-        """[B, *shape] and [B] -> [B, *shape]."""
+        """Map [B, *shape] and [B] to [B, *shape]."""
         features = fourier_features(c_noise, self.frequencies)
         mapped: Tensor = self.layers(torch.cat([x.flatten(1), features.to(x.dtype)], dim=1))
         return mapped.view_as(x)

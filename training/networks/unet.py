@@ -1,15 +1,13 @@
-"""The U-Net in one or two dimensions, after Ronneberger et al. 2015, with noise modulation and control branches.
+"""U-Net in one or two dimensions (Ronneberger et al. 2015) with noise modulation and control branches.
 
-It knows nothing of noise: a scalar per clip (`c_noise`, of order one) is embedded and modulates every block.
-B batch, C channels, F bins, T frames, K codebooks, N control rows, H features before the last layer.
+B batch, C channels, F bins, T frames, K codebooks, R control rows, H features before the last layer, E embedding.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import pydantic
 import torch
-import torch.nn.functional as nnf
 from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -25,12 +23,14 @@ from training.networks.layers import (
     Block,
     NoiseEmbedding,
     Norm,
+    Renamed,
     Upsample,
+    as_map,
     convolution,
     cropped,
-    folded,
     padded,
-    unfolded,
+    patchify,
+    unpatchify,
     zeroed,
 )
 
@@ -39,7 +39,7 @@ Factors = tuple[Annotated[float, Field(gt=0)], ...]
 
 
 class UNetConfig(StrictModel):
-    """Shape of a U-Net. Channels are `channels` at full length, times one factor at each halving."""
+    """Shape of a U-Net: `channels` at full length, times one factor at each halving."""
 
     channels: Positive
     factors: Factors
@@ -47,9 +47,16 @@ class UNetConfig(StrictModel):
     embedding: Positive = 512  # of the noise scalar
     attention: Annotated[int, Field(ge=0)] = 0  # levels with self-attention, counted from the bottom
     code_embedding: Positive = 32  # channels per codebook, for codes only
-    controls: dict[str, dict[str, Any]] = Field(default_factory=dict)  # ways of control by name; none: unconditional
-    patch: Positive = 1  # positions along each axis that are folded into channels on the way in; continuous data only
-    checkpoint: bool = False  # keep only each block's input and compute the rest again going back
+    controls: dict[str, dict[str, Any]] = Field(default_factory=dict)  # control branches by name; none: unconditional
+    patch: Positive = 1  # positions along each axis folded into channels at the input; continuous data only
+    skip: Annotated[int, Field(ge=0)] = 0  # kernel of the noise-gated linear skip; 0 for none; continuous data only
+    checkpoint: bool = False  # keep only the input of each block and recompute the rest in the backward pass
+
+    @pydantic.model_validator(mode="after")
+    def _odd_kernel(self) -> Self:
+        if self.skip and self.skip % 2 == 0:
+            raise ValueError(f"skip must be odd or 0, got {self.skip}")
+        return self
 
     @property
     def down_widths(self) -> tuple[int, ...]:
@@ -58,22 +65,22 @@ class UNetConfig(StrictModel):
 
     @property
     def up_widths(self) -> tuple[int, ...]:
-        """Channels at each level on the way up, from the one above the bottom to full length."""
+        """Channels at each level of the upward path, from the one above the bottom to full length."""
         return self.down_widths[-2::-1]
 
 
 class UNetExpandConfig(UNetConfig):
-    """A U-Net whose channels going up follow factors of their own, so that many output channels need no wide leap."""
+    """A U-Net whose upward path has factors of its own, so that the last layer has more features."""
 
     up_factors: Factors  # one per doubling, from the bottom
 
     @property
     def up_widths(self) -> tuple[int, ...]:
-        """Channels at each level on the way up."""
+        """Channels at each level of the upward path."""
         return _widths(self.down_widths[-1], self.up_factors)[1:]
 
     @pydantic.model_validator(mode="after")
-    def _as_many(self) -> Self:
+    def _same_depth(self) -> Self:
         if len(self.up_factors) != len(self.factors):
             raise ValueError(f"up_factors must be as many as factors, {len(self.factors)}")
         return self
@@ -87,16 +94,16 @@ def _widths(channels: int, factors: Factors) -> tuple[int, ...]:
 
 
 class Level(nn.Module):
-    """The blocks of one level, each followed by self-attention where it is asked for."""
+    """Blocks of one level, each followed by self-attention if `attention`."""
 
     def __init__(self, dims: int, c_in: int, c_out: int, config: UNetConfig, attention: bool) -> None:
         super().__init__()
-        ins = [c_in] + [c_out] * (config.blocks - 1)
-        self.blocks = nn.ModuleList(Block(dims, c, c_out, config.embedding) for c in ins)
-        self.attentions = nn.ModuleList(Attention(c_out) for _ in ins if attention)
+        in_widths = [c_in] + [c_out] * (config.blocks - 1)
+        self.blocks = nn.ModuleList(Block(dims, c, c_out, config.embedding) for c in in_widths)
+        self.attentions = nn.ModuleList(Attention(c_out) for _ in in_widths if attention)
 
     def forward(self, x: Tensor, embedded: Tensor, run: Callable[..., Tensor]) -> Tensor:
-        """`run(module, *inputs)` calls a module, with or without checkpointing."""
+        """Apply the level; `run(module, *inputs)` calls a module, with or without activation checkpointing."""
         for index, block in enumerate(self.blocks):
             x = run(block, x, embedded)
             if self.attentions:
@@ -104,19 +111,43 @@ class Level(nn.Module):
         return x
 
 
-class UNet(nn.Module):
-    """U-Net over maps [B, C, T] or [B, C, F, T], or over codes [B, K, T] with `classes`.
+class LinearSkip(nn.Module):
+    """Convolution from input to output whose output channels are scaled by functions of the noise level.
 
-    Lengths need not divide: positions are padded inside and cropped again. In two dimensions the bins are told apart
-    by a learned value for each channel and bin, since a pitch belongs to its bin and convolutions see no position.
+    At low noise a denoiser is close to a linear filter of all channels, of a rank that narrow blocks cannot reach.
+    """
+
+    def __init__(self, dims: int, channels: int, kernel: int, embedding: int) -> None:
+        super().__init__()
+        self.conv = zeroed(convolution(dims, channels, channels, kernel))
+        self.gate = nn.Linear(embedding, channels)
+        nn.init.ones_(self.gate.bias)
+
+    def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
+        """Filter a map [B, C, F, T], given the noise embedding [B, E]."""
+        filtered: Tensor = self.conv(x) * self.gate(embedded).to(x.dtype)[:, :, None, None]
+        return filtered
+
+
+class UNet(Renamed):
+    """U-Net over [B, C, T] or [B, C, F, T], or over codes [B, K, T] with `classes`.
+
+    Positions are padded to a multiple of the stride and cropped again. In two dimensions a learned bias per channel
+    and bin identifies the bins, since a pitch belongs to a bin and convolutions have no position.
 
     Args:
-        config: the shape; a `UNetExpandConfig` widens going up.
-        shape: of one clip, (C, T), (C, F, T), or (K, T); T is not fixed by it.
+        config: a `UNetExpandConfig` has its own widths on the upward path.
+        shape: of one clip, (C, T), (C, F, T) or (K, T); T may differ between calls.
         layout: the control features.
         classes: number of classes of each code, or None for continuous data.
-        vocabulary: number of values of a code that go in: `classes`, plus 1 where there is a mask.
+        vocabulary: number of input values of a code: `classes`, plus 1 with a mask.
+
+    Attributes:
+        compute_dtype: dtype of the maps, see `training.networks.precision`; parameters stay float32.
     """
+
+    former_names: ClassVar = {"enter": "conv_in", "shrink": "downsample", "grow": "upsample"}
+    compute_dtype = torch.float32
 
     def __init__(
         self,
@@ -130,37 +161,39 @@ class UNet(nn.Module):
         dims = len(shape) - 1
         down, up = config.down_widths, config.up_widths
         depth = len(config.factors)
-        if classes and config.patch > 1:
-            raise UserError(
-                "network.patch is for continuous data; codes need a last layer that acts on each frame alone"
-            )
-        self.patch = config.patch
-        self.multiple = config.patch * 2**depth
+        if classes and (config.patch > 1 or config.skip):
+            raise UserError("network.patch and network.skip are for continuous data; remove them for FORMAT=disc")
+        self.patch = (config.patch if dims == 2 else 1, config.patch)
+        self.multiples = tuple(config.patch * 2**depth for _ in range(dims))
         self.checkpointing = config.checkpoint
         self.control_rows = layout.total
         self.codes = CodeEmbedding(shape[0], vocabulary or classes, config.code_embedding) if classes else None
         self.noise = NoiseEmbedding(config.embedding)
-        entering = self.codes.channels if self.codes else shape[0] * config.patch**dims
-        self.enter = convolution(dims, entering, down[0])
-        bins = -(-shape[1] // self.multiple) * 2**depth
+        c_in = self.codes.channels if self.codes else shape[0] * config.patch**dims
+        self.conv_in = convolution(dims, c_in, down[0])
+        bins = -(-shape[1] // self.multiples[0]) * 2**depth
         self.bins = nn.Parameter(torch.zeros(down[0], bins, 1)) if dims == 2 else None
 
-        met = (down[0], *down[:-1])  # widths before a level's first block: the level above's
-        self.branches = build_branches(config.controls, layout, met)
+        in_widths = (down[0], *down[:-1])
+        below = (down[-1], *up)
+        up_in_widths = tuple(below[i] + down[depth - 1 - i] for i in range(depth))
+        self.branches = build_branches(config.controls, layout, in_widths, up_in_widths[::-1])
         extra = sum(branch.extra_channels for branch in self._branches())
         attends = [level > depth - config.attention for level in range(depth + 1)]
-        self.down = nn.ModuleList(Level(dims, met[i] + extra, down[i], config, attends[i]) for i in range(depth + 1))
-        self.shrink = nn.ModuleList(convolution(dims, width, width, stride=2) for width in down[:-1])
-        above = (down[-1], *up)
-        self.grow = nn.ModuleList(Upsample(dims, width) for width in above[:-1])
-        self.up = nn.ModuleList(
-            Level(dims, above[i] + down[depth - 1 - i], up[i], config, attends[depth - 1 - i]) for i in range(depth)
+        self.down = nn.ModuleList(
+            Level(dims, in_widths[i] + extra, down[i], config, attends[i]) for i in range(depth + 1)
         )
-        self.norm = Norm(above[-1])
+        self.downsample = nn.ModuleList(convolution(dims, width, width, stride=2) for width in down[:-1])
+        self.upsample = nn.ModuleList(Upsample(dims, width) for width in below[:-1])
+        self.up = nn.ModuleList(
+            Level(dims, up_in_widths[i], up[i], config, attends[depth - 1 - i]) for i in range(depth)
+        )
+        self.norm = Norm(below[-1])
         if classes:
-            self.out: nn.Module = ClassLogits(above[-1], shape[0], classes)
+            self.out: nn.Module = ClassLogits(below[-1], shape[0], classes)
         else:
-            self.out = zeroed(convolution(dims, above[-1], entering, kernel=1))
+            self.out = zeroed(convolution(dims, below[-1], c_in, kernel=1))
+        self.skip = LinearSkip(dims, shape[0], config.skip, config.embedding) if config.skip else None
 
     def _branches(self) -> list[ControlBranch]:
         return list(self.branches.values())  # type: ignore[arg-type]
@@ -173,19 +206,19 @@ class UNet(nn.Module):
         return result
 
     def features(self, x: Tensor, c_noise: Tensor, controls: Tensor | None = None) -> Tensor:
-        """Everything but the last layer.
+        """Compute everything but the last layer and the linear skip.
 
         Args:
             x: float [B, C, (F,) T] or int64 [B, K, T].
             c_noise: noise conditioning [B], of order one.
-            controls: [B, N, T], -1 where a feature says nothing; None: nothing is said.
+            controls: [B, R, T], -1 where a feature is unconditioned; None: all are.
 
         Returns:
-            [B, H, (F,) T], with patches F and T divided by the patch and rounded up.
+            [B, H, T] for codes; else a map [B, H, F, T] with F and T divided by the patch and rounded up.
         """
-        lengths = tuple(-(-length // self.patch) for length in x.shape[2:])
-        h = padded(self.codes(x) if self.codes is not None else x, self.multiple)
-        h = self.enter(folded(h, self.patch))
+        lengths = (1, *x.shape[2:])[-2:]
+        h = padded(self.codes(x) if self.codes is not None else x, self.multiples)
+        h = self.conv_in(patchify(as_map(h, self.compute_dtype), self.patch))
         if self.bins is not None:
             h = h + self.bins.to(h.dtype)
         embedded = self.noise(c_noise)
@@ -195,22 +228,36 @@ class UNet(nn.Module):
             for branch, encoding in zip(self._branches(), encodings, strict=True):
                 h = branch.inject(level, h, encoding[level])
             h = blocks(h, embedded, self._run)
-            if level < len(self.shrink):
+            if level < len(self.downsample):
                 skips.append(h)
-                h = self.shrink[level](h)
-        for grow, blocks in zip(self.grow, self.up, strict=True):
-            h = blocks(torch.cat([grow(h), skips.pop()], dim=1), embedded, self._run)
-        return nnf.silu(self.norm(cropped(h, lengths)))
+                h = self.downsample[level](h)
+        for upsample, blocks in zip(self.upsample, self.up, strict=True):
+            level = len(skips) - 1
+            h = torch.cat([upsample(h), skips.pop()], dim=1)
+            for branch, encoding in zip(self._branches(), encodings, strict=True):
+                h = branch.inject_up(level, h, encoding[level])
+            h = blocks(h, embedded, self._run)
+        sizes = (-(-lengths[0] // self.patch[0]), -(-lengths[1] // self.patch[1]))
+        h = self.norm.silu(cropped(h, sizes))
+        return h if self.codes is None else h.squeeze(2)
 
     def _encodings(self, controls: Tensor | None, x: Tensor, like: Tensor) -> list[list[Tensor]]:
         if not self.branches:
             return []
         if controls is None:
             controls = like.new_full((x.shape[0], self.control_rows, x.shape[-1]), UNCONDITIONED)
-        whole = nnf.avg_pool1d(padded(controls, self.multiple, mode="replicate"), self.patch)
-        return [branch.encode(whole) for branch in self._branches()]
+        whole = padded(controls, self.multiples[-1:], mode="replicate")
+        if self.patch[1] > 1:
+            whole = nn.functional.avg_pool1d(whole, self.patch[1])
+        return [branch.encode(whole, self.compute_dtype) for branch in self._branches()]
 
     def forward(self, x: Tensor, c_noise: Tensor, controls: Tensor | None = None) -> Tensor:
-        """As `features`, then the last layer: [B, C, (F,) T], or logits [B, K, T, classes] for codes."""
+        """Map x as in `features` to [B, C, (F,) T], or codes to logits [B, K, T, classes]."""
         mapped: Tensor = self.out(self.features(x, c_noise, controls))
-        return mapped if self.codes is not None else cropped(unfolded(mapped, self.patch), tuple(x.shape[2:]))
+        if self.codes is not None:
+            return mapped
+        lengths = (1, *x.shape[2:])[-2:]
+        mapped = cropped(unpatchify(mapped, self.patch), lengths)
+        if self.skip is not None:
+            mapped = mapped + self.skip(as_map(x, self.compute_dtype), self.noise(c_noise))
+        return mapped.reshape(x.shape)

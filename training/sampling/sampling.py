@@ -14,6 +14,7 @@ from data_specs.controls.curves import RATE, Curves
 from data_specs.errors import UserError
 from training.diffusion import PerClipNoise
 from training.diffusion.guidance import Weights
+from training.diffusion.samplers import SamplerState
 from training.model import TrainedModel
 
 STREAM = "sample"  # of the random numbers, so that they are not those of training
@@ -165,8 +166,8 @@ def _batch(
     device = device_of(run.network)
     noise = PerClipNoise(settings.seed, list(indices), STREAM, device)
 
-    def stepped(step: int, steps: int, state: Tensor) -> None:
-        advance(len(indices) / steps)
+    def stepped(state: SamplerState) -> None:
+        advance(len(indices) / state.steps)
 
     shape = run.representation.shape(samples)
     x = run.paradigm.sample(

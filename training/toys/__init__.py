@@ -1,4 +1,4 @@
-"""First experiments: every paradigm on data that can be seen (figures 3.1, 3.2, 3.3 and 3.6 of the report)."""
+"""First experiments: each paradigm on data of low dimension (figures 3.1, 3.2, 3.3 and 3.6 of the report)."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,19 +11,19 @@ NAMES = ("swiss-ddpm", "swiss-edm", "digits-ddpm", "digits-edm", "codes-discdpm"
 
 
 def run(out: Path, names: Iterable[str] = NAMES, mnist: Path | None = None, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """Run experiments, write `<name>.png` for each and `toys.json` with all numbers, and print a line each.
+    """Run experiments, write `<name>.png` for each and `toys.json` with all numbers, and print one line each.
 
     Args:
         out: folder to write to.
         names: which experiments.
-        mnist: a local file of MNIST images for those on digits; None takes scikit-learn's digits.
+        mnist: local file of MNIST images for the experiments on digits; None for the digits of scikit-learn.
         seed: of weights and draws.
 
     Returns:
-        The numbers by name.
+        Numbers by experiment.
 
     Raises:
-        UserError: an experiment that does not exist, or a file that is not MNIST's.
+        UserError: an unknown experiment, or a file that is not an IDX file of images.
     """
     from training.toys.experiments import TOYS, run_toy
     from training.toys.figures import draw
@@ -32,7 +32,7 @@ def run(out: Path, names: Iterable[str] = NAMES, mnist: Path | None = None, seed
     chosen = list(names)
     for name in chosen:
         if name not in TOYS:
-            raise UserError(f"there is no experiment {name!r}; choose from {', '.join(TOYS)}")
+            raise UserError(f"experiment {name!r} is not known; choose from {', '.join(TOYS)}")
     out.mkdir(parents=True, exist_ok=True)
     for name in chosen:
         result = run_toy(TOYS[name], mnist, seed)

@@ -1,4 +1,4 @@
-"""Data of the first experiments. N items; every set comes with the map to the points whose distances are measured."""
+"""Data of the first experiments. N items; each set has a map to the points that distances are measured on."""
 
 import gzip
 from collections.abc import Callable
@@ -16,7 +16,7 @@ CODE_CLASSES = 40
 
 @dataclass(frozen=True)
 class ToyData:
-    """Items as networks take them (float of unit variance, or codes), and how they are measured and shown."""
+    """Items (float of unit variance, or codes), and their map to points."""
 
     items: Tensor  # [N, *shape]
     count: int  # items on each side of a comparison
@@ -25,7 +25,7 @@ class ToyData:
 
 
 def _roll(count: int, seed: int) -> Tensor:
-    """float32 [count, 2]: the swiss roll seen along its axis, each coordinate of mean 0 and variance 1."""
+    """Return float32 [count, 2]: the swiss roll projected along its axis, standardized."""
     from sklearn.datasets import make_swiss_roll
 
     points, _ = make_swiss_roll(count, noise=0.4, random_state=seed)
@@ -34,7 +34,7 @@ def _roll(count: int, seed: int) -> Tensor:
 
 
 def swiss_roll(shape: tuple[int, ...]) -> Callable[[Path | None], ToyData]:
-    """20 000 points of the roll, each seen as an array of `shape` (two numbers)."""
+    """Return a function that makes 20 000 points of the roll, each an array of `shape` with two values."""
 
     def make(path: Path | None) -> ToyData:
         return ToyData(_roll(20_000, 0).view(-1, *shape), 1000, lambda items: items.flatten(1))
@@ -43,7 +43,7 @@ def swiss_roll(shape: tuple[int, ...]) -> Callable[[Path | None], ToyData]:
 
 
 def code_roll(path: Path | None) -> ToyData:
-    """The roll on a grid of 40 x 40: two codes, int64 [N, 2, 1]; distances in units of the grid's side."""
+    """Return the roll on a grid of 40 x 40: two codes, int64 [N, 2, 1]; distances in units of the grid's side."""
     roll = _roll(20_000, 0)
     low, high = roll.min(0).values, roll.max(0).values
     codes = ((roll - low) / (high - low) * CODE_CLASSES).long().clamp(max=CODE_CLASSES - 1)
@@ -51,7 +51,7 @@ def code_roll(path: Path | None) -> ToyData:
 
 
 def digits(path: Path | None) -> ToyData:
-    """scikit-learn's 1797 digits of 8 x 8, or MNIST from a local file; measured in 20 principal components."""
+    """Return the 1797 digits of scikit-learn (8 x 8), or MNIST from a file; points are 20 principal components."""
     if path is None:
         from sklearn.datasets import load_digits
 
@@ -67,19 +67,19 @@ def digits(path: Path | None) -> ToyData:
 
 
 def read_idx_images(path: Path) -> np.ndarray:
-    """uint8 [N, H, W] from a file in MNIST's format, packed by gzip or not.
+    """Read uint8 [N, H, W] from an IDX file (the format of MNIST), gzipped or not.
 
     Raises:
-        UserError: no such file, or of another format.
+        UserError: no such file, or another format.
     """
     if not path.is_file():
-        raise UserError(f"{path} is no file; give MNIST's train-images-idx3-ubyte, packed or not")
+        raise UserError(f"{path} is not a file; give MNIST's train-images-idx3-ubyte, gzipped or not")
     content = path.read_bytes()
     try:
         content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
         magic, count, height, width = (int(n) for n in np.frombuffer(content, ">u4", 4))
         if magic != 0x803:
-            raise ValueError(f"it begins with {magic}, not 2051")
+            raise ValueError(f"magic number {magic}, expected 2051")
         return np.frombuffer(content, np.uint8, count * height * width, 16).reshape(count, height, width)
     except (OSError, EOFError, ValueError) as error:
         raise UserError(

@@ -1,14 +1,14 @@
-"""Sliced Wasserstein distance between two clouds of points."""
+"""Sliced Wasserstein distance between point clouds."""
 
 import torch
 from torch import Tensor
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 256, seed: int = 0) -> float:
-    """Sliced 2-Wasserstein distance (Bonneel et al. 2015) of two clouds [N, D] of equal size.
+    """Return the sliced 2-Wasserstein distance (Bonneel et al. 2015) of two clouds [N, D] of equal size.
 
-    The square root of the mean over random unit directions of the squared one-dimensional distance, which for
-    projections of equal number is the mean squared difference in sorted order.
+    This is the root of the mean, over random unit directions, of the squared one-dimensional distance: the mean squared
+    difference of the sorted projections.
     """
     generator = torch.Generator().manual_seed(seed)
     lines = torch.randn(a.shape[1], directions, generator=generator, dtype=torch.float64)
@@ -18,14 +18,14 @@ def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 256, seed: int = 
 
 
 def compared(samples: Tensor, data: Tensor, count: int, draws: int = 5, seed: int = 0) -> tuple[float, float]:
-    """Distance of samples to data, and of two disjoint parts of the data, with `count` points on each side.
+    """Return the distance of samples to data, and of two disjoint parts of the data, with `count` points each.
 
     Args:
         samples: [S, D] with S >= count.
         data: [M, D] with M >= 2 count.
 
     Returns:
-        Both as the mean over `draws` of other points and directions.
+        Both as means over `draws` of points and directions.
     """
     against, halves = 0.0, 0.0
     for draw in range(draws):

@@ -1,4 +1,4 @@
-"""The first experiments: small networks trained with each paradigm on data whose distribution can be seen."""
+"""First experiments: small networks trained with each paradigm on data of low dimension."""
 
 import time
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from training.conditioning import ControlLayout
 from training.diffusion import BatchNoise, Paradigm, build_paradigm
+from training.diffusion.samplers import SamplerState
 from training.networks import build_network, parameter_count
 from training.toys.data import ToyData, code_roll, digits, swiss_roll
 from training.toys.distance import compared
@@ -21,11 +22,11 @@ SMALL_UNET = {"kind": "unet", "channels": 48, "factors": [2], "embedding": 128, 
 
 @dataclass(frozen=True)
 class Toy:
-    """One experiment. `figure` is its number in the report, empty where the report has none."""
+    """One experiment; `figure` is its number in the report, or empty."""
 
     title: str
     figure: str
-    kind: str  # of drawing: points, images or codes
+    kind: str  # of figure: points, images or codes
     paradigm: str
     network: dict[str, Any]
     data: Callable[[Path | None], ToyData]
@@ -39,16 +40,16 @@ class Toy:
 
 @dataclass(frozen=True)
 class Result:
-    """What an experiment gave: the numbers, and the states of sampling that its figure shows."""
+    """Numbers of an experiment, and the sampling states in its figure."""
 
     numbers: dict[str, Any]
     data: ToyData
-    frames: list[tuple[float, Tensor]]  # share of the way done, state [n, *shape] as networks take it
+    frames: list[tuple[float, Tensor]]  # share of the steps, state [n, *shape]
 
 
 MLP = {"kind": "mlp", "layers": 4, "channels": 128}
 CNN = {"kind": "cnn", "blocks": 3, "channels": 32, "embedding": 64}
-FRAMES = (0.0, 0.35, 0.6, 0.75, 0.87, 0.95, 1.0)  # shares of the steps; most happens late
+FRAMES = (0.0, 0.35, 0.6, 0.75, 0.87, 0.95, 1.0)  # shares of the steps, denser where samples change most
 TOYS: dict[str, Toy] = {
     "swiss-ddpm": Toy("DDPM, MLP of 4 x 128", "3.1", "points", "ddpm", MLP, swiss_roll((2,)), 5000, 5000),
     "swiss-edm": Toy("EDM, MLP of 4 x 128", "", "points", "edm", MLP, swiss_roll((2,)), 5000, 5000),
@@ -81,12 +82,12 @@ TOYS: dict[str, Toy] = {
 
 
 def run_toy(toy: Toy, path: Path | None = None, seed: int = 0) -> Result:
-    """Train, sample and measure one experiment; the same seed gives the same result on one machine.
+    """Train, sample and measure one experiment, reproducibly on one machine.
 
     Args:
         path: a local MNIST file for the experiments on digits; None takes scikit-learn's.
     """
-    began = time.perf_counter()
+    started = time.perf_counter()
     data = toy.data(path)
     paradigm = build_paradigm(toy.paradigm, toy.diffusion, NO_CONTROLS, classes=data.classes)
     torch.manual_seed(seed)
@@ -108,7 +109,7 @@ def run_toy(toy: Toy, path: Path | None = None, seed: int = 0) -> Result:
         "batch": toy.batch,
         "loss": last_loss,
         "evaluations": paradigm.evaluations(paradigm.options(toy.options)),
-        "training_seconds": trained - began,
+        "training_seconds": trained - started,
         "sampling_seconds": finished - trained,
         "count": data.count,
         "distance": distance,
@@ -119,7 +120,7 @@ def run_toy(toy: Toy, path: Path | None = None, seed: int = 0) -> Result:
 
 
 def _train(toy: Toy, network: nn.Module, paradigm: Paradigm, items: Tensor, seed: int) -> float:
-    """Adam, linear decay to 0; the network ends with averaged weights. Returns the mean loss of the last tenth."""
+    """Train with Adam and linear decay to 0, load averaged weights, and return the mean loss of the last tenth."""
     optimizer = torch.optim.Adam(network.parameters(), toy.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / toy.steps)
     average = torch.optim.swa_utils.AveragedModel(
@@ -143,12 +144,12 @@ def _train(toy: Toy, network: nn.Module, paradigm: Paradigm, items: Tensor, seed
 def _sample(
     toy: Toy, network: nn.Module, paradigm: Paradigm, shape: tuple[int, ...], seed: int
 ) -> tuple[Tensor, list[tuple[float, Tensor]]]:
-    """Samples [S, *shape], and the states at the moments that a figure shows."""
+    """Return samples [S, *shape] and the states of the figure."""
     frames: list[tuple[float, Tensor]] = []
 
-    def keep(step: int, total: int, x: Tensor) -> None:
-        if step in {max(1, round(total * part)) for part in FRAMES}:
-            frames.append((step / total, x))
+    def keep(state: SamplerState) -> None:
+        if state.step in {max(1, round(state.steps * share)) for share in FRAMES}:
+            frames.append((state.step / state.steps, state.x))
 
     noise = BatchNoise(seed + 1, toy.samples)
     final = paradigm.sample(network, shape, None, noise, paradigm.options(toy.options), callback=keep)

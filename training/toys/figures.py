@@ -1,4 +1,4 @@
-"""Figures of the first experiments: the way from noise to data, step by step, and the data beside it."""
+"""Figures of the first experiments: states of sampling from noise to samples, beside the data."""
 
 from pathlib import Path
 from typing import Any
@@ -47,28 +47,28 @@ def _caption(numbers: dict[str, Any]) -> str:
 
 
 def _unit(x: Tensor) -> np.ndarray:
-    """A state as points [n, 2] of the spread of data, whatever the noise level."""
+    """Standardize a state to points [n, 2]."""
     flat = x.flatten(1)
     return np.asarray(((flat - flat.mean(0)) / flat.std(0)).tolist())
 
 
 def _draw_points(axes: np.ndarray, result: Result) -> None:
-    """Each point keeps the colour of the place where it ends, so its way can be followed."""
+    """Scatter points, each in the color of its final position."""
     shown = 1500
     data = _unit(result.data.items)[:shown]
     ends = _unit(result.frames[-1][1])[:shown]
-    colours = np.hypot(ends[:, 0], ends[:, 1])
+    colors = np.hypot(ends[:, 0], ends[:, 1])
     for axis, (_, state) in zip(axes, result.frames, strict=False):
         points = _unit(state)[:shown]
         axis.scatter(data[:, 0], data[:, 1], s=1.2, c=FAINT, alpha=0.5, linewidths=0)
-        axis.scatter(points[:, 0], points[:, 1], s=3.2, c=colours, cmap="plasma", alpha=0.85, linewidths=0)
+        axis.scatter(points[:, 0], points[:, 1], s=3.2, c=colors, cmap="plasma", alpha=0.85, linewidths=0)
     axes[-1].scatter(data[:, 0], data[:, 1], s=3.2, c=INK, alpha=0.7, linewidths=0)
     for axis in axes:
         axis.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal")
 
 
 def _draw_codes(axes: np.ndarray, result: Result) -> None:
-    """Counts on the grid, brighter where there are more."""
+    """Draw counts on the grid as brightness."""
     classes = result.data.classes or 1
     for axis, state in zip(axes, [*(state for _, state in result.frames), result.data.items], strict=True):
         codes = state.flatten(1)
@@ -78,7 +78,7 @@ def _draw_codes(axes: np.ndarray, result: Result) -> None:
 
 
 def _draw_images(axes: np.ndarray, result: Result) -> None:
-    """A grid of 5 x 5 images in every panel, at the same places from noise to digit."""
+    """Draw a grid of 5 x 5 images in every panel, at the same places."""
     rows, columns = 5, 5
     for axis, state in zip(axes, [*(state for _, state in result.frames), result.data.items], strict=True):
         images = state[: rows * columns, 0]

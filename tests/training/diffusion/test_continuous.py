@@ -1,4 +1,4 @@
-"""DDPM and EDM: preconditioning, weights, losses, and what a network that knows the answer gives."""
+"""DDPM and EDM: preconditioning, weights, losses, and sampling with exact networks."""
 
 import math
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from data_specs.errors import UserError
 from training.conditioning import ControlLayout
 from training.diffusion import BatchNoise, PerClipNoise, build_paradigm
-from training.diffusion.continuous import limited
+from training.diffusion.continuous import thresholded
 from training.diffusion.edm import loss_weight, preconditioning
 from training.networks import build_network
 
@@ -106,9 +106,11 @@ def test_ddpm_loss_of_the_expert_is_the_least_possible(schedule: str) -> None:
         {"sampler": "heun", "steps": 40},
         {"sampler": "heun", "steps": 60, "s_churn": 10.0},
         {"sampler": "euler", "steps": 80},
+        {"sampler": "dpmpp_2m", "steps": 40},
+        {"sampler": "ipndm", "steps": 40},
     ],
 )
-def test_a_ddpm_network_runs_under_every_sampler(options: dict) -> None:
+def test_every_sampler_serves_a_ddpm_network(options: dict) -> None:
     ddpm = build_paradigm("ddpm", {}, LAYOUT)
     x = ddpm.sample(GaussianExpert(0.3, 0.8), (1, 400), None, BatchNoise(0, 50), ddpm.options(options))
     assert float(x.mean()) == pytest.approx(0.3, abs=0.04)
@@ -117,7 +119,7 @@ def test_a_ddpm_network_runs_under_every_sampler(options: dict) -> None:
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 @pytest.mark.parametrize("steps", [None, 50])
-def test_small_faults_of_a_network_stay_small(schedule: str, steps: int | None) -> None:
+def test_a_small_bias_of_the_network_is_not_amplified(schedule: str, steps: int | None) -> None:
     """A bias of 0.05 in the predicted noise must not be multiplied by the noise level at the start."""
 
     class Faulty(GaussianExpert):
@@ -205,6 +207,7 @@ def test_faults_in_options_are_named() -> None:
     with pytest.raises(TypeError, match="EDMOptions"):
         edm.evaluations(build_paradigm("ddpm", {}, LAYOUT).options({}))
     assert math.isinf(edm.options({}).s_max)
+    assert edm.options({"limit": 2.0}).rms_threshold == edm.options({"rms_threshold": 2.0}).rms_threshold == 2.0
 
 
 def test_another_paradigm_is_one_class_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,24 +226,23 @@ def test_another_paradigm_is_one_class_and_one_line(monkeypatch: pytest.MonkeyPa
     assert torch.equal(flat.loss(Zero(), torch.ones(3, 1, 2), None, BatchNoise(0, 3)), torch.zeros(3))
 
 
-def test_an_untrained_noise_predictor_stays_where_data_can_be() -> None:
-    """It removes nothing: what was a hundred times the data at first would be there at the end."""
+def test_the_threshold_bounds_samples_of_an_untrained_noise_predictor() -> None:
     paradigm = build_paradigm("ddpm", {}, LAYOUT)
 
     def size(**options: float | None) -> float:
         asked = paradigm.options({"steps": 20, **options})
         return float(paradigm.sample(Zero(), (3, 16), None, BatchNoise(0, 4), asked).square().mean().sqrt())
 
-    assert size(limit=None) > 50
+    assert size(rms_threshold=None) > 50
     assert size() < 4
 
 
-def test_a_limit_leaves_alone_what_is_within() -> None:
+def test_thresholding_scales_only_clips_above_the_threshold() -> None:
     x = (
         torch.randn(3, 2, 50, generator=torch.Generator().manual_seed(0))
         * torch.tensor([0.1, 1.0, 40.0])[:, None, None]
     )
-    found = limited(lambda x, sigma: x, 3.0)(x, torch.ones(3))
+    found = thresholded(lambda x, sigma: x, 3.0)(x, torch.ones(3))
     assert torch.equal(found[:2], x[:2])
     assert float(found[2].square().mean().sqrt()) == pytest.approx(3.0, rel=1e-5)
     torch.testing.assert_close(found[2] / found[2].norm(), x[2] / x[2].norm())  # its direction is kept

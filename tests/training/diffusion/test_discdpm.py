@@ -8,7 +8,7 @@ from bench.one_hot import Hidden, chunked_and_whole, peak_bytes
 from data_specs.errors import UserError
 from training.conditioning import ControlLayout
 from training.diffusion import BatchNoise, PerClipNoise, build_paradigm
-from training.diffusion.times import ImportanceTimes
+from training.diffusion.schedules import ImportanceTimes
 from training.networks import build_network
 
 LAYOUT = ControlLayout((("velocity", 1), ("chroma", 1)))

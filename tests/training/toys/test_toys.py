@@ -75,7 +75,7 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "images").write_bytes(content)
     with pytest.raises(UserError, match="not an IDX file of images"):
         read_idx_images(tmp_path / "images")
-    with pytest.raises(UserError, match="is no file"):
+    with pytest.raises(UserError, match="is not a file"):
         read_idx_images(tmp_path / "nothing")
 
 
@@ -96,7 +96,7 @@ def test_every_experiment_runs_and_draws(name: str, tmp_path: Path, monkeypatch:
 
 def test_names_agree() -> None:
     assert tuple(experiments.TOYS) == toys.NAMES
-    with pytest.raises(UserError, match="no experiment 'moons'"):
+    with pytest.raises(UserError, match="experiment 'moons' is not known"):
         toys.run(Path("unused"), ["moons"])
     assert not Path("unused").exists()
 

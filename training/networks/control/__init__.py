@@ -1,4 +1,4 @@
-"""How controls enter a U-Net, by name. A way is one file and one line here; a config may use several at once."""
+"""Control branches of a U-Net by name. A branch is one file and one line here; a config may combine several."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,26 +10,39 @@ from data_specs.spec import parse_model
 from training.conditioning import ControlLayout
 from training.networks.control.base import ControlBranch
 from training.networks.control.film import GlobalBranch
+from training.networks.control.film_local import FilmLocalBranch
 from training.networks.control.local import LocalBranch
 
 __all__ = ["CONTROL_BRANCHES", "ControlBranch", "build_branches"]
 
-CONTROL_BRANCHES: dict[str, type[ControlBranch]] = {"local": LocalBranch, "global": GlobalBranch}
+CONTROL_BRANCHES: dict[str, type[ControlBranch]] = {
+    "local": LocalBranch,
+    "global": GlobalBranch,
+    "film_local": FilmLocalBranch,
+}
 
 
 def build_branches(
-    tables: Mapping[str, Mapping[str, Any]], layout: ControlLayout, widths: tuple[int, ...]
+    tables: Mapping[str, Mapping[str, Any]],
+    layout: ControlLayout,
+    widths: tuple[int, ...],
+    up_widths: tuple[int, ...],
 ) -> nn.ModuleDict:
-    """One branch per table `{"local": {...}}`, each validated by its own config; they act in this order.
+    """Build one branch per table `{"local": {...}}`; they are applied in this order.
+
+    Args:
+        widths: channels of the map at each level of the downward path.
+        up_widths: channels of the map at each level of the upward path, full length first.
 
     Raises:
-        UserError: a way that is not known, or a key it does not have.
+        UserError: an unknown branch, or a key it does not have.
     """
     branches: dict[str, ControlBranch] = {}
     for name, table in tables.items():
         if name not in CONTROL_BRANCHES:
             raise UserError(f"network.controls.{name} is not known; choose from {', '.join(CONTROL_BRANCHES)}")
-        branch = CONTROL_BRANCHES[name]
-        branches[name] = branch(parse_model(branch.Config, table, f"network.controls.{name}"), layout, widths)
+        kind = CONTROL_BRANCHES[name]
+        config = parse_model(kind.Config, table, f"network.controls.{name}")
+        branches[name] = kind(config, layout, widths, up_widths)
         widths = tuple(width + branches[name].extra_channels for width in widths)
     return nn.ModuleDict(branches)

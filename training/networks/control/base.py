@@ -1,32 +1,46 @@
-"""The one interface by which controls enter a U-Net. B batch, N control rows, C channels, F bins, T frames."""
+"""Interface of the control branches. B batch, R control rows, C channels, F bins, T frames."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from data_specs.spec import StrictModel
 from training.conditioning import ControlLayout
+from training.networks.layers import Renamed
 
 
-class ControlBranch(nn.Module, ABC):
-    """A way for controls to enter. Level 0 has the full length, each further level half of it; the last is the bottom.
+class ControlBranch(Renamed, ABC):
+    """A way for controls to enter a U-Net. Level 0 has the full length, each further level half of it.
 
-    `encode` runs once per evaluation; `inject` runs at every level on the way down, before the level's blocks.
+    `encode` runs once per evaluation. `inject` runs at every level of the downward path and `inject_up` at every level
+    of the upward path, before the blocks of the level.
     """
 
     Config: ClassVar[type[StrictModel]]
-    extra_channels: int  # that `inject` adds to a map
+    extra_channels: int = 0  # that `inject` adds to a map
 
     @abstractmethod
-    def __init__(self, config: StrictModel, layout: ControlLayout, widths: tuple[int, ...]) -> None:
-        """`widths`: channels of the map at each level as `inject` meets it."""
+    def __init__(
+        self, config: StrictModel, layout: ControlLayout, widths: tuple[int, ...], up_widths: tuple[int, ...]
+    ) -> None:
+        """Build the branch.
+
+        Args:
+            widths: channels of the map that `inject` receives at each level.
+            up_widths: channels of the map that `inject_up` receives at each level but the last.
+        """
         super().__init__()
 
     @abstractmethod
-    def encode(self, controls: Tensor) -> list[Tensor]:
-        """float [B, N, T], T divisible by 2 ** (levels - 1) -> one tensor per level."""
+    def encode(self, controls: Tensor, dtype: torch.dtype) -> list[Tensor]:
+        """Encode float32 [B, R, T], T divisible by 2 ** (levels - 1), as one tensor per level for maps of `dtype`."""
 
     @abstractmethod
     def inject(self, level: int, x: Tensor, encoded: Tensor) -> Tensor:
-        """Map [B, C, (F,) T] at `level` and what `encode` gave for it -> [B, C + extra_channels, (F,) T]."""
+        """Return map [B, C, F, T] with the encoding of its level, [B, C + extra_channels, F, T]."""
+
+    def inject_up(self, level: int, x: Tensor, encoded: Tensor) -> Tensor:
+        """Return map [B, C, F, T] of the upward path with the encoding of its level, of the same shape."""
+        return x

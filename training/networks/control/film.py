@@ -1,4 +1,4 @@
-"""Global control: a vector for the whole clip that scales and shifts channels (FiLM, Perez et al. 2017, eq. 2)."""
+"""Global control: one vector per clip that scales and shifts channels (FiLM, Perez et al. 2017, eq. 2)."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from training.networks.layers import modulate, zeroed
 
 
 class GlobalConfig(StrictModel):
-    """Which features make the vector, and the hidden width of the MLPs."""
+    """Features of the vector and hidden width of the MLPs."""
 
     features: Annotated[tuple[str, ...], Field(min_length=1)] = ("instruments",)
     hidden: Annotated[int, Field(gt=0)] = 128
@@ -22,15 +22,16 @@ class GlobalConfig(StrictModel):
 class GlobalBranch(ControlBranch):
     """A chain of MLPs, one per level, each ending in a sigmoid and feeding the next.
 
-    An MLP's output in (0, 1) becomes a scale in (0, 2) and a shift in (-1, 1) per channel. Last layers start at 0,
-    where both are neutral: the effect has to be learned, which tempers a way in that is otherwise too strong.
+    The output of an MLP in (0, 1) becomes a scale in (0, 2) and a shift in (-1, 1) per channel. Last layers are
+    zero-initialized, so that both are neutral at first.
     """
 
     Config = GlobalConfig
-    extra_channels = 0
 
-    def __init__(self, config: GlobalConfig, layout: ControlLayout, widths: tuple[int, ...]) -> None:
-        super().__init__(config, layout, widths)
+    def __init__(
+        self, config: GlobalConfig, layout: ControlLayout, widths: tuple[int, ...], up_widths: tuple[int, ...]
+    ) -> None:
+        super().__init__(config, layout, widths, up_widths)
         self.rows = [layout.slice(name) for name in config.features]
         size = sum(rows.stop - rows.start for rows in self.rows)
         self.mlps = nn.ModuleList()
@@ -39,14 +40,14 @@ class GlobalBranch(ControlBranch):
             self.mlps.append(nn.Sequential(nn.Linear(size, config.hidden), nn.SiLU(), last, nn.Sigmoid()))
             size = 2 * width
 
-    def encode(self, controls: Tensor) -> list[Tensor]:
-        """[B, N, T] -> per level [B, 2C]; the vector is the mean over time of the chosen features."""
+    def encode(self, controls: Tensor, dtype: torch.dtype) -> list[Tensor]:
+        """Return [B, 2C, 1, 1] per level from the mean over time of the chosen features."""
         h = torch.cat([controls[:, rows] for rows in self.rows], dim=1).mean(dim=2)
         encoded = []
         for mlp in self.mlps:
             h = mlp(h)
-            encoded.append(h)
+            encoded.append(2 * h[:, :, None, None] - 1)
         return encoded
 
     def inject(self, level: int, x: Tensor, encoded: Tensor) -> Tensor:
-        return modulate(x, (2 * encoded - 1).to(x.dtype))
+        return modulate(x, encoded)

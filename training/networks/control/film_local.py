@@ -1,0 +1,30 @@
+"""Local FiLM: encoded curves scale and shift the channels of each frame, on both paths of the U-Net."""
+
+from torch import Tensor, nn
+
+from training.conditioning import ControlLayout
+from training.networks.control.local import LocalBranch, LocalConfig
+from training.networks.layers import convolution, modulate, zeroed
+
+
+class FilmLocalBranch(LocalBranch):
+    """The encoder of `LocalBranch` and, per level and path, a zero-initialized projection to scales and shifts.
+
+    The same conditioning as SongEcho's per-frame FiLM (arXiv 2602.19976), without its gate.
+    """
+
+    def __init__(
+        self, config: LocalConfig, layout: ControlLayout, widths: tuple[int, ...], up_widths: tuple[int, ...]
+    ) -> None:
+        super().__init__(config, layout, widths, up_widths)
+        self.extra_channels = 0
+        self.films, self.up_films = (
+            nn.ModuleList(zeroed(convolution(1, config.channels, 2 * width, kernel=1)) for width in path)
+            for path in (widths, up_widths)
+        )
+
+    def inject(self, level: int, x: Tensor, encoded: Tensor) -> Tensor:
+        return modulate(x, self.films[level](nn.functional.silu(encoded)))
+
+    def inject_up(self, level: int, x: Tensor, encoded: Tensor) -> Tensor:
+        return modulate(x, self.up_films[level](nn.functional.silu(encoded)))

@@ -1,0 +1,52 @@
+"""Precision of a network: float32, or bfloat16 maps with float32 parameters, norm statistics and losses."""
+
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import nn
+
+from training.networks.layers import Conv1d, Conv2d
+from training.networks.unet import UNet
+
+Precision = Literal["float32", "bf16"]
+LEAST_GAIN = 1.1  # of bf16 over float32 on a CPU, below which float32 is kept
+
+
+def set_precision(network: nn.Module, precision: Precision) -> None:
+    """Set the dtype in which a network computes; backbones without a choice stay in float32."""
+    if isinstance(network, UNet):
+        network.compute_dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def freeze(network: nn.Module, precision: Precision) -> nn.Module:
+    """Prepare a network for sampling: eval mode, no gradients, convolution weights kept in the computing dtype."""
+    set_precision(network, precision)
+    for module in network.modules():
+        if isinstance(module, (Conv1d, Conv2d)) and precision == "bf16":
+            module.to(torch.bfloat16)
+    return network.eval().requires_grad_(False)
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Return whether the device multiplies matrices in bfloat16 natively."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def choose_precision(network: nn.Module, trial: Callable[[], object], device: torch.device) -> Precision:
+    """Return bf16 where it is faster: on GPUs that have it, on CPUs if `trial`, one training step, gains by it."""
+    if device.type != "cpu" or not has_fast_bf16(device):
+        return "bf16" if has_fast_bf16(device) else "float32"
+    seconds = {}
+    for precision in ("float32", "bf16"):
+        set_precision(network, precision)
+        timings = []
+        for _ in range(3):
+            started = time.thread_time()
+            trial()
+            timings.append(time.thread_time() - started)
+        seconds[precision] = min(timings)
+    return "bf16" if seconds["float32"] > LEAST_GAIN * seconds["bf16"] else "float32"
