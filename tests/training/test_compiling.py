@@ -36,7 +36,7 @@ def test_a_compiler_that_fails_is_taken_back_and_named(monkeypatch):
     network, said = Doubling(), []
     assert not compile_or_not(network, lambda: network(torch.ones(1)), said.append)
     assert torch.equal(network(torch.ones(1)), torch.tensor([2.0]))
-    assert said == ["torch.compile does not work here (RuntimeError: no C++ compiler); training goes on without it"]
+    assert said == ["torch.compile does not work here (RuntimeError: no C++ compiler); training runs without it"]
 
 
 def test_memory_that_is_short_is_not_the_compilers_fault(monkeypatch):
