@@ -122,7 +122,6 @@ class DatasetInfo(StrictModel):
     statistics: dict[str, Any] | None  # of the train split; none for discrete formats
     rejects: dict[str, int]
     licences: dict[str, str]
-    batching_share: float = 0.0  # of stored values, that differ when clips are encoded one by one instead of in chunks
     notes: tuple[str, ...] = ()  # what a reader of the dataset should know, for example files that hit a time limit
 
     @property
@@ -179,6 +178,7 @@ def load_manifest(folder: Path) -> DatasetInfo:
     # promise: readers-refuse-sentence
     if version != FORMAT_VERSION:
         raise UserError(f"{path} has format version {version!r:.20}, this program reads {FORMAT_VERSION}; update it")
+    value.pop("batching_share", None)  # a statistic that releases up to 0.2.0 wrote
     info = parse_model(DatasetInfo, value, str(path))
     if set(info.splits) != set(SPLITS):
         raise UserError(f"{path} lists the splits {sorted(info.splits)}; expected train and valid")

@@ -64,7 +64,8 @@ def _dataset(arguments: argparse.Namespace) -> int:
         print(scripts)
         print("nothing is submitted; DRY_RUN=1 without CLUSTER makes the plan")
         return 0
-    from pipeline.build.build import Request, build
+    from pipeline.build.build import build
+    from pipeline.build.job import Request
     from pipeline.build.shards import ShardSubset
 
     return build(
@@ -78,7 +79,7 @@ def _dataset(arguments: argparse.Namespace) -> int:
             force=arguments.force,
             accept_fewer=arguments.accept_fewer,
             accept_device=arguments.accept_device,
-            share=None if arguments.shards is None else ShardSubset.parse(arguments.shards),
+            subset=None if arguments.shards is None else ShardSubset.parse(arguments.shards),
         )
     )
 

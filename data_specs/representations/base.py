@@ -27,6 +27,7 @@ class Representation(ABC):
     hop: int  # samples between frames
     discrete: bool = False
     centred: bool = True  # whether the mean is taken off on the way into the network
+    source: str = ""  # format whose arrays `derive` takes; empty where `encode` needs the audio
     one_scale: bool = False  # whether all channels are divided by one spread there, since their sizes say what matters
 
     @property
@@ -55,6 +56,10 @@ class Representation(ABC):
     @abstractmethod
     def encode(self, audio: Tensor) -> Tensor:
         """float32 [B, 1, N] -> [B, *shape(N)], float32 or int16. No gradient."""
+
+    def derive(self, encoded: Tensor) -> Tensor:
+        """Return what `encode` returns, from the arrays that the format `source` makes of the same audio."""
+        raise NotImplementedError(f"{self.name} derives from no other format")
 
     @abstractmethod
     def decode(self, stored: Tensor, gradient: bool = False) -> Tensor:

@@ -50,6 +50,7 @@ class Codes(_Coded):
     """int16 [K, T] in 0..bins-1: the first K codebooks of the codec's residual quantiser."""
 
     name = "disc"
+    source = Latents.name
     discrete = True
 
     def __init__(self, codec: Codec, codebooks: int = 16) -> None:
@@ -71,7 +72,11 @@ class Codes(_Coded):
 
     def encode(self, audio: Tensor) -> Tensor:
         with torch.no_grad():
-            return self.codec.quantize(self.codec.encode(audio), self.codebooks).to(torch.int16)
+            return self.derive(self.codec.encode(audio))
+
+    def derive(self, encoded: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.codec.quantize(encoded, self.codebooks).to(torch.int16)
 
     def decode(self, stored: Tensor, gradient: bool = False) -> Tensor:
         """Codes [B, K', T] with any K' up to K in any integer dtype; there is no gradient with respect to codes."""

@@ -1,8 +1,7 @@
-"""A dataset folder while it is being built: what stands, what is missing, how it grows, how it is finished.
+"""A dataset folder during its build: what is finished, what is missing, how it grows and is finalized.
 
-Finished shards leave receipts in `.build/`. While a dataset is incomplete it has no dataset.json; one that is being
-grown keeps the old manifest as dataset.json.old. Every step is a rename, so a run killed anywhere is continued by
-the next.
+Finished shards leave receipts in `.build/`. An incomplete dataset has no dataset.json; while one grows, its old
+manifest is dataset.json.old. Every step is a rename, so a run killed at any point can be resumed.
 """
 
 import json
@@ -19,6 +18,7 @@ from data_specs.spec import SPLITS, parse_model
 from pipeline.build.shards import Receipt, ShardSubset, ShardTask
 
 KEY = "key.json"
+ELSEWHERE = "choose another folder with OUT=, or FORCE=1 to move the old one aside"
 
 
 class BuildFolder:
@@ -29,43 +29,40 @@ class BuildFolder:
         self.format = format_name
         self.build = self.path / ".build"
         self.manifest = self.path / MANIFEST
-        self.former = self.path / f"{MANIFEST}.old"
+        self.previous_manifest = self.path / f"{MANIFEST}.old"
         self.key_file = self.build / KEY
 
     @contextmanager
-    def held(self, share: ShardSubset | None = None) -> Iterator[None]:
-        """Hold the folder for a build: alone, or as one of the shares that may work at the same time.
+    def lock(self, subset: ShardSubset | None = None) -> Iterator[None]:
+        """Lock the folder for a build: exclusively, or together with the builds of other subsets.
 
         Raises:
-            UserError: another build, or another process with the same share, is at work.
+            UserError: another build, or another process with the same subset, has locked it.
         """
-        with locked(self.build / "lock", str(self.path), shared=share is not None):
-            if share is None:
+        with locked(self.build / "lock", str(self.path), shared=subset is not None):
+            if subset is None:
                 yield
             else:
-                with locked(self.build / f"lock-{share.number}-of-{share.of}", f"share {share} of {self.path}"):
+                with locked(self.build / f"lock-{subset.number}-of-{subset.of}", f"SHARDS={subset} of {self.path}"):
                     yield
 
-    def exists(self) -> bool:
-        """Whether anything has been built here."""
-        return self.key_file.is_file() or self.manifest.is_file()
-
     def check_key(self, key: dict[str, Any]) -> None:
-        """Raise UserError, naming the key, when what stands here was built with another format key than `key`."""
-        standing = self.standing_key()
-        if standing is None and self.path.is_dir() and any(child.name != ".build" for child in self.path.iterdir()):
+        """Check that the shards here were built with the format key `key`.
+
+        Raises:
+            UserError: they were not, naming the key that differs; or the folder holds other files.
+        """
+        existing = self.existing_key()
+        if existing is None and self.path.is_dir() and any(child.name != ".build" for child in self.path.iterdir()):
             raise UserError(f"{self.path} holds files but no dataset; choose another folder with OUT= or move it away")
         # promise: refused-name-key-nothing
-        if standing is None or value_digest(standing) == value_digest(key):
+        if existing is None or value_digest(existing) == value_digest(key):
             return
-        name, old, new = next(iter(_differences(standing, key)))
-        raise UserError(
-            f"{self.path} was built with {name} = {old!r:.60}, this run asks for {new!r:.60}; "
-            f"choose another folder with OUT=, or FORCE=1 to move the old one aside"
-        )
+        name, old, new = next(iter(_differences(existing, key)))
+        raise UserError(f"{self.path} was built with {name} = {old!r:.60}, this run asks for {new!r:.60}; {ELSEWHERE}")
 
-    def standing_key(self) -> dict[str, Any] | None:
-        """The format key of what stands here, finished or not; None where nothing was built."""
+    def existing_key(self) -> dict[str, Any] | None:
+        """Return the format key of the shards here, finished or not; None where nothing was built."""
         for path in (self.manifest, self.key_file):
             if path.is_file():
                 value = _read_json(path)
@@ -76,17 +73,17 @@ class BuildFolder:
         return None
 
     def check_records(self, size: int) -> None:
-        """Raise UserError when shards that stand here hold records of another size than `size` bytes."""
+        """Raise UserError when shards here hold records of another size than `size` bytes."""
         # promise: refused-name-key-nothing-3
         if any(receipt.bytes != receipt.clips * size for receipt in self.receipts().values()):
             raise UserError(
                 f"the records in {self.path} hold other features than this program's (data, {', '.join(CONTROLS)}); "
-                f"choose another folder with OUT=, or FORCE=1 to move the old one aside"
+                f"{ELSEWHERE}"
             )
 
     def planned(self) -> dict[str, int]:
-        """Clips of each split that the dataset here was made of, also while it is grown or repaired; none without."""
-        for path in (self.manifest, self.former):
+        """Return the planned clips of each split of the dataset here, also while it grows; empty without one."""
+        for path in (self.manifest, self.previous_manifest):
             if path.is_file():
                 splits = _read_json(path).get("splits")
                 try:
@@ -95,21 +92,21 @@ class BuildFolder:
                     raise _damaged(path) from None
         return {}
 
-    def says(self, shapes: str) -> bool:
-        """Whether shapes.txt stands here with this text."""
+    def shapes_match(self, shapes: str) -> bool:
+        """Return whether shapes.txt exists with this text."""
         path = self.path / SHAPES
         return path.is_file() and path.read_bytes() == shapes.encode()
 
     def open(self, key: dict[str, Any]) -> None:
-        """Begin or continue building: remember the key and take the manifest away while shards are missing."""
+        """Begin or resume a build: record the key and set the manifest aside while shards are missing."""
         self.build.mkdir(parents=True, exist_ok=True)
         if not self.key_file.is_file():
             write_json(self.key_file, key)
-        with suppress(FileNotFoundError):  # not finished before, or another share has done it
-            self.manifest.replace(self.former)
+        with suppress(FileNotFoundError):  # not finished before, or set aside by the build of another subset
+            self.manifest.replace(self.previous_manifest)
 
     def receipts(self) -> dict[tuple[str, int], Receipt]:
-        """Receipts of shards whose file stands with the size it had, by (split, number)."""
+        """Return the receipts of shards whose file exists with the recorded size, by (split, number)."""
         found = {}
         for path in sorted(self.build.glob("*-[0-9]*.json")):
             receipt = parse_model(Receipt, _read_json(path), str(path))
@@ -119,13 +116,13 @@ class BuildFolder:
         return found
 
     def _shard_file(self, split: str, number: int) -> Path | None:
-        """The shard's file under whatever `-of-` name it has."""
+        """Return the shard's file, whatever its number of shards."""
         stem = shard_name(self.format, split, number, 0).partition("-of-")[0]
         matches = sorted(self.path.glob(f"{stem}-of-*.tfrecord"))
         return matches[-1] if matches else None
 
     def missing(self, tasks: Iterable[ShardTask], machine: str, accept_machine: bool) -> list[ShardTask]:
-        """The shards that have to be built; those that stand get their name for the present number of shards.
+        """Return the shards to build; finished ones are renamed for the present number of shards.
 
         Raises:
             UserError: a shard was computed on another kind of machine, and that is not accepted.
@@ -141,7 +138,7 @@ class BuildFolder:
             if receipt.machine != machine and not accept_machine:
                 raise UserError(
                     f"{self.path} was begun on another kind of machine ({receipt.machine}; this one is {machine}), "
-                    f"where arrays differ in their last bits; continue there, or set ACCEPT_DEVICE=1"
+                    f"where arrays differ in their last bits; resume there, or set ACCEPT_DEVICE=1"
                 )
             file = self._shard_file(task.split, task.number)
             if file is None or file_sha256(file) != receipt.sha256:
@@ -152,12 +149,12 @@ class BuildFolder:
         return todo
 
     def write_receipt(self, receipt: Receipt) -> None:
-        """Remember a finished shard."""
+        """Record a finished shard."""
         content = receipt.model_dump_json().encode()
         write_bytes(self.build / f"{receipt.split}-{receipt.number:05d}.json", content)
 
     def finish(self, manifest: dict[str, Any], shapes: str, tasks: Sequence[ShardTask]) -> None:
-        """Write shapes.txt and, last, dataset.json; shards that belong to no part of it go away."""
+        """Delete shards that are no longer part of the dataset; write shapes.txt and, last, dataset.json."""
         current = {self.path / task.file for task in tasks}
         for split in {task.split for task in tasks}:
             for file in (self.path / split).glob(f"{folder_name(self.format)}-*.tfrecord"):
@@ -166,7 +163,7 @@ class BuildFolder:
         # promise: file-appears-whole-all-2
         write_bytes(self.path / SHAPES, shapes.encode())
         write_json(self.manifest, manifest)
-        self.former.unlink(missing_ok=True)
+        self.previous_manifest.unlink(missing_ok=True)
         for folder in (self.path, self.build, *(self.path / split for split in SPLITS)):
             remove_temporaries(folder)
 
@@ -182,14 +179,14 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path) -> UserError:
-    """Manifest and receipts are written again where they are missing; what the shards are made of only the key says."""
+    """Manifest and receipts are written again where they are missing; the key cannot be recovered from the shards."""
     if path.name == KEY:
-        return UserError(f"{path} is damaged; FORCE=1 moves the folder aside and builds it again")
+        return UserError(f"{path} is damaged; set FORCE=1 to move the folder aside and build it again")
     return UserError(f"{path} is damaged; delete it and run the same make dataset again")
 
 
 def _differences(old: Any, new: Any, name: str = "") -> Iterable[tuple[str, Any, Any]]:
-    """(dotted key, old value, new value) wherever two JSON values differ."""
+    """Yield (dotted key, old value, new value) wherever two JSON values differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
             yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)

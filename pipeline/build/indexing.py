@@ -1,7 +1,6 @@
-"""From MIDI to the plan on a cluster: one task per few hundred files, then the plan, made once and found again.
+"""MIDI files to a plan on a cluster: one task per few hundred files, then one plan.
 
-`OUT/index/source-<signature>.json` remembers which parts a listing gave, so that a source that has not changed is not
-read again.
+`OUT/index/source-<signature>.json` records the index parts of a listing, so an unchanged source is not read again.
 """
 
 import hashlib
@@ -30,8 +29,8 @@ PLUGIN = "pvt-index"
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Files that one task reads. `lost`: one file alone at which worker after worker died, not to be read again."""
+class FileBatch:
+    """Files that one task reads; with `lost`, a single file at which every worker died and which is not read again."""
 
     files: tuple[SourceFile, ...]
     lost: bool = False
@@ -40,72 +39,72 @@ class Batch:
         return f"{len(self.files)} from {self.files[0].name}"
 
 
-def _divided(task: tuple[Spec, Batch, str]) -> list[tuple[Spec, Batch, str]]:
-    """Two halves in place of a batch that lost its worker again and again; a single file is given up."""
+def bisect(task: tuple[Spec, FileBatch, str]) -> list[tuple[Spec, FileBatch, str]]:
+    """Replace a batch that repeatedly lost its worker: by its halves, a single file by its rejection."""
     spec, batch, folder = task
     half = len(batch.files) // 2
-    parts = (Batch(batch.files[:half]), Batch(batch.files[half:])) if half else (Batch(batch.files, lost=True),)
+    parts = [FileBatch(batch.files[:half]), FileBatch(batch.files[half:])] if half else [FileBatch(batch.files, True)]
     return [(spec, part, folder) for part in parts]
 
 
 @dataclass(frozen=True)
-class Indexed:
-    """What a source gave: its index parts, and the files passed over before they could be read."""
+class IndexedSource:
+    """Index parts of a source, and the files rejected before they were read."""
 
     parts: tuple[Path, ...]
     rejects: Rejects
 
 
 def ready_plan(spec: Spec, folder: Path, cluster: Cluster) -> tuple[Plan, Rejects]:
-    """The plan of `spec` in the index `folder`, made if it is not there, and all that was left out on the way.
+    """Return the plan of `spec` in the index `folder` and all rejects up to it; make what is missing.
 
-    Several processes may ask at once: one makes the plan, the others wait for it.
+    Of several processes that call this at once, one makes the plan and the others wait for it.
 
     Raises:
         UserError: the source cannot be read or holds no MIDI.
     """
     with locked(folder / "lock", str(folder), wait=True):
         remove_temporaries(folder)
-        indexed = _indexed(spec, folder, cluster)
+        indexed = _index_source(spec, folder, cluster)
         plan = make_plan(spec, indexed.parts, folder)
     return plan, Rejects.from_json(plan.rejects) + indexed.rejects
 
 
-def _indexed(spec: Spec, folder: Path, cluster: Cluster) -> Indexed:
-    """The index parts of the spec's source, read where they stand."""
+def _index_source(spec: Spec, folder: Path, cluster: Cluster) -> IndexedSource:
+    """Return the index parts of the spec's source; read it only where it has changed."""
     rejects = Rejects()
     files = list(iter_files(spec.source.midi, spec.limits, rejects)) if _is_listable(spec) else None
-    memory = folder / f"source-{_signature(spec, files)[:16]}.json"
-    if (standing := _recall(memory)) is not None:
-        return standing
+    record = folder / f"source-{_signature(spec, files)[:16]}.json"
+    if (recorded := _read_record(record)) is not None:
+        return recorded
     source = files if files is not None else iter_files(spec.source.midi, spec.limits, rejects)
     parts = set()
     with tqdm(total=len(files) if files is not None else None, unit="file", desc="index", disable=None) as bar:
-        cluster.equip(IndexWorker(spec.limits), PLUGIN)
-        tasks = ((spec, Batch(tuple(files)), str(folder.resolve())) for files in batches(source, FILES_PER_TASK))
-        for name, count, unread in cluster.run(index_files, tasks, "batch of MIDI files", instead=_divided):
+        cluster.register(IndexWorker(spec.limits), PLUGIN)
+        tasks = ((spec, FileBatch(tuple(files)), str(folder.resolve())) for files in batches(source, FILES_PER_TASK))
+        for name, count, unread in cluster.run(index_files, tasks, "batch of MIDI files", instead=bisect):
             if name:
                 parts.add(name)
             rejects.merge(unread)
             bar.update(count)
-    write_json(memory, {"parts": sorted(parts), "rejects": rejects.to_json()})
-    return Indexed(tuple(folder / name for name in sorted(parts)), rejects)
+    write_json(record, {"parts": sorted(parts), "rejects": rejects.to_json()})
+    return IndexedSource(tuple(folder / name for name in sorted(parts)), rejects)
 
 
 def _is_listable(spec: Spec) -> bool:
-    """Whether the source's files can be listed without reading them all: not so in an archive."""
+    """Return whether the source's files can be listed without reading them, as those of an archive cannot."""
     return not Path(spec.source.midi).is_file()
 
 
 def _signature(spec: Spec, files: Sequence[SourceFile] | None) -> str:
-    """Changes whenever the source may have: names, sizes and times of files, or the archive's own."""
+    """Digest of names, sizes and times of the files, or of the archive's own."""
     digest = hashlib.sha256(f"{INDEX_VERSION} {spec.clip.model_dump_json()} {spec.limits.model_dump_json()}".encode())
     for file in files if files is not None else [SourceFile("archive", os.path.realpath(spec.source.midi))]:
-        digest.update(os.fsencode(f"\n{file.name} {_state(file)}"))
+        digest.update(os.fsencode(f"\n{file.name} {_file_state(file)}"))
     return digest.hexdigest()
 
 
-def _state(file: SourceFile) -> str:
+def _file_state(file: SourceFile) -> str:
     if file.content is not None:
         return hashlib.sha256(file.content).hexdigest()
     try:
@@ -115,47 +114,43 @@ def _state(file: SourceFile) -> str:
     return f"{found.st_size} {found.st_mtime_ns}"
 
 
-def _recall(memory: Path) -> Indexed | None:
-    """What an earlier run remembered, if all its parts stand."""
+def _read_record(path: Path) -> IndexedSource | None:
+    """Return what an earlier run recorded, if all its parts exist."""
     try:
-        value = json.loads(memory.read_bytes())
-        parts = tuple(memory.with_name(name) for name in value["parts"])
+        value = json.loads(path.read_bytes())
+        parts = tuple(path.with_name(name) for name in value["parts"])
         rejects = Rejects.from_json(value["rejects"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # never made, or damaged: reading the source again is always right
-    return Indexed(parts, rejects) if all(part.is_file() for part in parts) else None
+        return None  # missing or damaged: reading the source again is always right
+    return IndexedSource(parts, rejects) if all(part.is_file() for part in parts) else None
 
 
 class IndexWorker(WorkerPlugin):
-    """Gives a worker process the sandboxed MIDI reader."""
+    """Set-up of a worker process: the child process that reads MIDI for it."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.reader: SandboxedReader | None = None
 
     def setup(self, worker: Any) -> None:
-        """Called by Dask in the worker's process."""
+        """Prepare the reader; Dask calls this in the worker process."""
         self.reader = SandboxedReader(self.limits)
 
     def teardown(self, worker: Any) -> None:
-        """Called by Dask when the worker ends or the plugin is replaced."""
-        if self.reader is not None:
-            self.reader.close()
-            self.reader = None
+        """End the reader; Dask calls this when the worker ends or the plugin is replaced."""
+        self.reader.close()
 
 
-def index_files(spec: Spec, batch: Batch, folder: str) -> tuple[str, int, Rejects]:
-    """The task that runs on a worker: write one index part.
+def index_files(spec: Spec, batch: FileBatch, folder: str) -> tuple[str, int, Rejects]:
+    """Write one index part.
 
     Returns:
-        Its name (empty if there is none), the number of files, and those that were not readable.
+        Its name (empty if there is none), the number of files, and the files that were not readable.
     """
     unread = Rejects()
     if batch.lost:
-        unread.add("crash", f"{batch.files[0].name}: worker after worker died at it")
+        unread.add("crash", f"{batch.files[0].name}: every worker that read it died")
         return "", 1, unread
     plugin: IndexWorker = get_worker().plugins[PLUGIN]
-    assert plugin.reader is not None
 
     def contents() -> Iterator[tuple[str, bytes]]:
         for file in batch.files:

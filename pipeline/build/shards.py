@@ -1,26 +1,28 @@
-"""One shard: render its clips, compute arrays and controls, write records. Pure stages and one writer.
+"""The stages of a shard: render clips, encode them, compute controls, write records.
 
-A shard holds the plan's positions [start, stop) less the clips whose audio is at fault. Arrays are computed in chunks
-of a constant size cut by position, the last one padded with silence: batches of another size would round differently.
+A shard holds the plan's positions [start, stop) except clips rejected for their audio. Arrays are computed in chunks
+of a constant size cut by position in the shard, the last one padded with silence: another batch size rounds
+differently.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO, NamedTuple
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from data_specs.controls import INSTRUMENTS, VELOCITY, control_arrays
-from data_specs.dataset import Feature, clip_features, layout, shard_name
+from data_specs.dataset import Feature, clip_features, folder_name, layout, shard_name
 from data_specs.errors import UserError
 from data_specs.io.files import atomic_write
-from data_specs.records import RecordLayout
 from data_specs.representations import Representation, Statistics
 from data_specs.spec import Spec, StrictModel
+from pipeline.build.machine import current_kind
 from pipeline.plan.plan import Plan, PlannedClip
 from pipeline.rejects import Rejected
 from pipeline.render.renderer import RendererProtocol, audio_fault, rms_dbfs
@@ -28,7 +30,7 @@ from pipeline.render.renderer import RendererProtocol, audio_fault, rms_dbfs
 
 @dataclass(frozen=True)
 class ShardTask:
-    """Positions [start, stop) of one split's plan, as shard `number` of `shards`."""
+    """Positions [start, stop) of one split's plan, stored as shard `number` of `shards`."""
 
     format: str
     split: str
@@ -42,35 +44,40 @@ class ShardTask:
         """Path of the shard, relative to the dataset's folder."""
         return shard_name(self.format, self.split, self.number, self.shards)
 
+    @property
+    def clips(self) -> int:
+        """Number of positions."""
+        return self.stop - self.start
+
 
 @dataclass(frozen=True)
 class ShardSubset:
-    """The shards k with k mod `of` = `number`, for several runs that build one dataset at the same time."""
+    """The shards k with k mod `of` = `number`: several runs build one dataset at the same time."""
 
     number: int
     of: int
 
     @classmethod
     def parse(cls, text: str) -> "ShardSubset":
-        """`"2/8"` -> share 2 of 8.
+        """Parse `"2/8"`: subset 2 of 8.
 
         Raises:
             UserError: not i/n with 0 <= i < n.
         """
         number, slash, of = text.partition("/")
         if not (slash and number.isdecimal() and of.isdecimal() and text.isascii()) or int(number) >= int(of):
-            raise UserError(f"SHARDS={text} is not i/n with 0 <= i < n; the first of eight shares is SHARDS=0/8")
+            raise UserError(f"SHARDS must be i/n with 0 <= i < n, got {text}; the first of eight is SHARDS=0/8")
         return cls(int(number), int(of))
 
     def holds(self, task: ShardTask) -> bool:
-        """Whether this share builds the shard."""
+        """Return whether the shard belongs to this subset."""
         return task.number % self.of == self.number
 
     def __str__(self) -> str:
         return f"{self.number}/{self.of}"
 
 
-class Fault(StrictModel):
+class AudioFault(StrictModel):
     """A clip left out of its shard because of its audio."""
 
     id: str
@@ -78,7 +85,7 @@ class Fault(StrictModel):
 
 
 class Receipt(StrictModel):
-    """What is known of a finished shard; kept beside it until the dataset is complete, and for growing it."""
+    """Description of a finished shard, kept in `.build/` to resume, finish and grow the dataset."""
 
     split: str
     number: int
@@ -89,12 +96,20 @@ class Receipt(StrictModel):
     sha256: str
     machine: str
     levels_dbfs: dict[str, float]  # RMS level by clip id, in the order of the records
-    faults: tuple[Fault, ...]
+    faults: tuple[AudioFault, ...]
     statistics: dict | None
+
+    @field_validator("machine")
+    @classmethod
+    def _current_kind(cls, machine: str) -> str:
+        return current_kind(machine)
+
+
+Receipts = Mapping[tuple[str, int], Receipt]  # by split and number
 
 
 def shard_tasks(format_name: str, split: str, clips: int, shard_clips: int) -> list[ShardTask]:
-    """The shards of a split of `clips` clips; shard k holds positions [k * shard_clips, (k + 1) * shard_clips)."""
+    """Return the shards of a split: shard k holds positions [k * shard_clips, (k + 1) * shard_clips)."""
     shards = -(-clips // shard_clips)
     # promise: shard-k-holds-positions
     starts = range(0, clips, shard_clips)
@@ -104,101 +119,117 @@ def shard_tasks(format_name: str, split: str, clips: int, shard_clips: int) -> l
     ]
 
 
-class ShardBuilder:
-    """What a worker keeps between shards: the plan, the SoundFont and the representation."""
+def joint_tasks(tasks: Iterable[ShardTask], span: int) -> list[tuple[ShardTask, ...]]:
+    """Join shards of several formats that lie in the same `span` positions of the plan.
 
-    def __init__(
-        self,
-        spec: Spec,
-        plan: Plan,
-        renderer: RendererProtocol,
-        stored: Representation,
-        machine: str,
-        device: str = "cpu",
-    ) -> None:
-        self.spec = spec
-        self.plan = plan
-        self.renderer = renderer
-        self.stored = stored
-        self.machine = machine
-        self.device = device
+    `span` is a multiple of each format's shard size.
+    """
+    joint: dict[tuple[str, int], list[ShardTask]] = defaultdict(list)
+    for task in tasks:
+        joint[task.split, task.start // span].append(task)
+    return [tuple(group) for group in joint.values()]
 
-    @cached_property
-    def features(self) -> tuple[Feature, ...]:
-        """The features of this format's records."""
-        return features_of(self.spec, self.stored)
 
-    @cached_property
-    def layout(self) -> RecordLayout:
-        """How they lie in a record."""
-        return layout(self.features)
+class Rendered(NamedTuple):
+    """Rendered clips of one chunk: audio float32 [B, N], silent for rejected clips, and a reason or None per clip."""
 
-    def encode(self, audio: np.ndarray, chunk: int) -> np.ndarray:
-        """Audio float32 [B, N] -> arrays in the stored dtype, computed as one batch of `chunk`."""
-        return encode_chunk(self.stored, audio, chunk, self.features[0], self.device)
+    clips: list[PlannedClip]
+    audio: np.ndarray
+    faults: list[str | None]
 
-    def build(self, task: ShardTask, folder: Path) -> Receipt:
-        """Write the shard below `folder`; it appears whole under its name, or not at all."""
-        digest, size = hashlib.sha256(), 0
-        levels: dict[str, float] = {}
-        faults: list[Fault] = []
-        statistics: Statistics | None = None
-        chunk = self.spec.format(task.format).chunk_clips
-        with atomic_write(folder / task.file) as file:
-            for start in range(task.start, task.stop, chunk):
-                planned = self.plan.clips(task.split, start, min(start + chunk, task.stop))
-                audio, found = render_clips(self.renderer, planned, self.spec)
-                data = self.encode(audio, chunk)
-                for clip, fault, sound, values in zip(planned, found, audio, data, strict=True):
-                    if fault is not None:
-                        faults.append(Fault(id=clip.id, reason=fault))
-                        continue
-                    if not self.stored.discrete:
-                        sums = self.stored.statistics(values[None])
-                        statistics = sums if statistics is None else statistics + sums
-                    levels[clip.id] = round(rms_dbfs(sound), 2)
-                    record = self.layout.record(record_arrays(clip, values, self.features, self.stored.hop))
-                    file.write(record.data)
-                    digest.update(record.data)
-                    size += len(record)
+
+class ShardWriter:
+    """An open shard that collects its receipt while records are added."""
+
+    def __init__(self, spec: Spec, stored: Representation, file: BinaryIO) -> None:
+        self._features = features_of(spec, stored)
+        self._layout = layout(self._features)
+        self._stored = stored
+        self._file = file
+        self._digest = hashlib.sha256()
+        self._levels: dict[str, float] = {}
+        self._faults: list[AudioFault] = []
+        self._statistics: Statistics | None = None
+
+    def add(self, rendered: Rendered, data: np.ndarray) -> None:
+        """Append the clips of a chunk with their arrays [B, *shape], rejected clips excepted."""
+        values = np.ascontiguousarray(data, self._features[0].stored_dtype)
+        for clip, fault, sound, stored in zip(rendered.clips, rendered.faults, rendered.audio, values, strict=True):
+            if fault is not None:
+                self._faults.append(AudioFault(id=clip.id, reason=fault))
+                continue
+            if not self._stored.discrete:
+                sums = self._stored.statistics(stored[None])
+                self._statistics = sums if self._statistics is None else self._statistics + sums
+            self._levels[clip.id] = round(rms_dbfs(sound), 2)
+            record = self._layout.record(record_arrays(clip, stored, self._features, self._stored.hop))
+            self._file.write(record.data)
+            self._digest.update(record.data)
+
+    def receipt(self, task: ShardTask, machine: str) -> Receipt:
+        """Return the description of what was written."""
         return Receipt(
             split=task.split,
             number=task.number,
             start=task.start,
             stop=task.stop,
-            clips=len(levels),
-            bytes=size,
-            sha256=digest.hexdigest(),
-            machine=self.machine,
-            levels_dbfs=levels,
-            faults=tuple(faults),
-            statistics=statistics.to_json() if statistics else None,
+            clips=len(self._levels),
+            bytes=len(self._levels) * self._layout.size,
+            sha256=self._digest.hexdigest(),
+            machine=machine,
+            levels_dbfs=self._levels,
+            faults=tuple(self._faults),
+            statistics=self._statistics.to_json() if self._statistics else None,
         )
 
-    def batching_share(self, task: ShardTask) -> float:
-        """Share of the first chunk's stored values that differ when its clips are encoded alone."""
-        chunk = self.spec.format(task.format).chunk_clips
-        planned = self.plan.clips(task.split, task.start, min(task.start + chunk, task.stop))
-        audio, _ = render_clips(self.renderer, planned, self.spec)
-        together = self.encode(audio, chunk)
-        alone = [self.encode(one[None], 1)[0] for one in audio]
-        return float(np.mean(together != np.stack(alone)))
+
+@dataclass(frozen=True)
+class ShardBuilder:
+    """State that a worker keeps between shards: plan, renderer and the representation of each format."""
+
+    spec: Spec
+    plan: Plan
+    renderer: RendererProtocol
+    stored: Mapping[str, Representation]
+    machine: str
+    device: str = "cpu"
+
+    def build(self, tasks: Sequence[ShardTask], out: Path) -> list[tuple[ShardTask, Receipt]]:
+        """Write shards below OUT; each appears whole under its name, or not at all.
+
+        Args:
+            tasks: shards of one split, of formats with equal chunks. Clips that several of them hold are rendered
+                once, and encoded once where one format derives from another.
+            out: parent folder of the datasets.
+        """
+        chunk = self.spec.format(tasks[0].format).chunk_clips
+        with ExitStack() as stack:
+            writers = {}
+            for task in tasks:
+                file = stack.enter_context(atomic_write(out / folder_name(task.format) / task.file))
+                writers[task] = ShardWriter(self.spec, self.stored[task.format], file)
+            spans: dict[tuple[int, int], list[ShardTask]] = defaultdict(list)
+            for task in tasks:
+                for start in range(task.start, task.stop, chunk):
+                    spans[start, min(start + chunk, task.stop)].append(task)
+            for (start, stop), of_span in sorted(spans.items()):
+                rendered = render_chunk(self.renderer, self.plan.clips(tasks[0].split, start, stop), self.spec)
+                formats = {task.format: self.stored[task.format] for task in of_span}
+                encoded = encode_chunk(formats, rendered.audio, chunk, self.device)
+                for task in of_span:
+                    writers[task].add(rendered, encoded[task.format])
+            return [(task, writer.receipt(task, self.machine)) for task, writer in writers.items()]
 
 
 def features_of(spec: Spec, stored: Representation) -> tuple[Feature, ...]:
-    """The features of a clip of `spec` in the representation `stored`."""
+    """Return the features of a clip of `spec` in the representation `stored`."""
     samples = spec.clip.samples
     dtype = spec.format(stored.name).dtype
     return clip_features(stored.shape(samples), dtype, stored.frames(samples), len(spec.instruments))
 
 
-def render_clips(
-    renderer: RendererProtocol, planned: Sequence[PlannedClip], spec: Spec
-) -> tuple[np.ndarray, list[str | None]]:
-    """Audio of planned clips, float32 [B, N], and what is wrong with each, None if nothing is.
-
-    A clip at fault is silent: it is left out of the records, not of the batch.
-    """
+def render_chunk(renderer: RendererProtocol, planned: list[PlannedClip], spec: Spec) -> Rendered:
+    """Render planned clips; a rejected clip stays in the batch as silence."""
     audio = np.zeros((len(planned), spec.clip.samples), np.float32)
     faults = []
     for row, clip in enumerate(planned):
@@ -210,24 +241,31 @@ def render_clips(
         if fault is None:
             audio[row] = sound
         faults.append(fault)
-    return audio, faults
+    return Rendered(planned, audio, faults)
 
 
 def encode_chunk(
-    stored: Representation, audio: np.ndarray, chunk: int, feature: Feature, device: str = "cpu"
-) -> np.ndarray:
-    """Audio float32 [B, N] -> arrays [B, *feature.shape] in the stored dtype, computed as one batch of `chunk`."""
+    formats: Mapping[str, Representation], audio: np.ndarray, chunk: int, device: str = "cpu"
+) -> dict[str, np.ndarray]:
+    """Encode audio float32 [B, N] into arrays [B, *shape] by format, computed as one batch of `chunk` clips.
+
+    A format that derives from another one of `formats` takes its arrays. The order of `FORMATS` puts sources first.
+    """
     import torch
 
     # promise: chunks-constant-size-thread
     batch = np.zeros((chunk, 1, audio.shape[1]), np.float32)
     batch[: len(audio), 0] = audio
-    encoded = stored.encode(torch.from_numpy(batch).to(device))[: len(audio)]
-    return np.ascontiguousarray(encoded.cpu().numpy(), feature.stored_dtype)
+    on_device = torch.from_numpy(batch).to(device)
+    encoded: dict[str, torch.Tensor] = {}
+    for name, stored in formats.items():
+        source = encoded.get(stored.source)
+        encoded[name] = stored.encode(on_device) if source is None else stored.derive(source)
+    return {name: values[: len(audio)].cpu().numpy() for name, values in encoded.items()}
 
 
 def record_arrays(clip: PlannedClip, data: np.ndarray, features: Sequence[Feature], hop: int) -> dict[str, np.ndarray]:
-    """What one clip's record holds, as stored: its array, its controls and its id."""
+    """Return the arrays of one clip's record as stored: data, controls and id."""
     shapes = {feature.name: feature.shape for feature in features}
     played = control_arrays(clip.notes, clip.instrument, shapes[INSTRUMENTS][0], shapes[VELOCITY][0], hop)
     arrays = {"data": data, **played}

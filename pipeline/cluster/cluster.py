@@ -41,21 +41,21 @@ class Cluster:
         Raises:
             UserError: no scheduler answers.
         """
-        key = gpu and self.workers.splits()
+        key = gpu and self.workers.has_separate_gpu_cluster()
         if key not in self._clients:
             self._clients[key] = self.workers.start(self._stack, key)
         return self._clients[key]
 
     def has_gpu(self) -> bool:
         """Whether a worker declares the resource GPU, or will."""
-        return self.workers.splits() or bool(self._addresses(gpu=True))
+        return self.workers.has_separate_gpu_cluster() or bool(self._addresses(gpu=True))
 
     def size(self) -> int:
         """How many workers there are or, while none have started, will be; at least 1."""
         expected = self.workers.expected()
         return max(1, len(self._addresses(gpu=False)) if expected is None else expected)
 
-    def equip(self, plugin: Any, name: str, gpu: bool = False) -> None:
+    def register(self, plugin: Any, name: str, gpu: bool = False) -> None:
         """Register a WorkerPlugin with all workers, those to come included; a lost worker does not matter.
 
         Raises:
@@ -98,33 +98,33 @@ class Cluster:
             UserError: a task without replacement kills its workers, the scheduler is lost, or there
                 are no workers for longer than `workers.patience_s`.
         """
-        with self._connection(), _Flight(self, function, gpu) as flight:
+        with self._connection(), _InFlight(self, function, gpu) as flight:
             waiting = iter(tasks)
-            suspects: deque[Task] = deque()
+            retry_queue: deque[Task] = deque()
             while True:
                 room = IN_FLIGHT * max(1, len(self._addresses(gpu))) - len(flight)
                 flight.submit(islice(waiting, max(room, 0 if flight else 1)))
                 if not flight:
                     break
-                task, result = flight.land()
+                task, result = flight.next_completed()
                 if isinstance(result, KilledWorker):
-                    suspects.append(task)
+                    retry_queue.append(task)
                 else:
                     yield result
-            while suspects:
-                flight.submit([suspects.popleft()])
-                task, result = flight.land()
+            while retry_queue:
+                flight.submit([retry_queue.popleft()])
+                task, result = flight.next_completed()
                 if not isinstance(result, KilledWorker):
                     yield result
                 elif replaced := tuple(instead(task)):
-                    suspects.extendleft(reversed(replaced))
+                    retry_queue.extendleft(reversed(replaced))
                 else:
                     raise UserError(
                         f"worker after worker died on one {what} ({_named(task)}), perhaps out of memory; {CONTINUES}; "
                         f"fewer WORKERS need less memory"
                     )
 
-    def everywhere(self, function: Callable[..., Any], *arguments: Any, gpu: bool = False) -> list[Any]:
+    def run_on_all(self, function: Callable[..., Any], *arguments: Any, gpu: bool = False) -> list[Any]:
         """The function's results on all workers that live long enough to answer, at least one.
 
         Raises:
@@ -137,16 +137,16 @@ class Cluster:
                     results = self.client(gpu).run(function, *arguments, workers=addresses, on_error="ignore")
                     if results:
                         return list(results.values())
-                without = self.look_after(without, gpu)
+                without = self.check_workers(without, gpu)
                 time.sleep(LOOK_SECONDS)
 
-    def look_after(self, seconds_without: float, gpu: bool) -> float:
+    def check_workers(self, seconds_without: float, gpu: bool) -> float:
         """Called while nothing comes: seconds without workers until now, 0 when there are some.
 
         Raises:
             UserError: there have been none for too long.
         """
-        self.workers.tend(self.client(gpu))
+        self.workers.restart_missing(self.client(gpu))
         if self._addresses(gpu):
             return 0.0
         if seconds_without > self.workers.patience_s:
@@ -180,7 +180,7 @@ class Cluster:
             raise
 
 
-class _Flight:
+class _InFlight:
     """Tasks that are on their way: submitted in any number, landing one by one."""
 
     def __init__(self, cluster: Cluster, function: Callable[..., Any], gpu: bool) -> None:
@@ -191,7 +191,7 @@ class _Flight:
         self._landed: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._tasks: dict[str, tuple[Any, Task]] = {}
 
-    def __enter__(self) -> "_Flight":
+    def __enter__(self) -> "_InFlight":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -208,14 +208,14 @@ class _Flight:
             self._tasks[future.key] = future, task
             future.add_done_callback(self._landed.put)
 
-    def land(self) -> tuple[Task, Any]:
+    def next_completed(self) -> tuple[Task, Any]:
         """The next task to end, and its result or the KilledWorker that says it lost its worker again and again."""
         future, without = None, 0.0
         while future is None:
             try:
                 future = self._landed.get(timeout=LOOK_SECONDS)
             except queue.Empty:
-                without = self._cluster.look_after(without, self._gpu)
+                without = self._cluster.check_workers(without, self._gpu)
         _, task = self._tasks.pop(future.key)
         try:
             return task, future.result()

@@ -56,14 +56,14 @@ class Workers(ABC):
     def expected(self) -> int | None:
         """How many there will be, None if only the scheduler knows."""
 
-    def tend(self, client: Any) -> None:  # noqa: B027  (most have nothing to tend)
+    def restart_missing(self, client: Any) -> None:  # noqa: B027  (most have nothing to tend)
         """Called every second or so while nothing comes: start again what has been lost for good."""
 
     def scripts(self) -> str:
         """The job scripts that would be submitted; empty where workers are no jobs."""
         return ""
 
-    def splits(self) -> bool:
+    def has_separate_gpu_cluster(self) -> bool:
         """Whether GPU workers hang on a scheduler of their own."""
         return False
 
@@ -104,7 +104,7 @@ class LocalWorkers(Workers):
     def expected(self) -> int:
         return self.processes or cores()
 
-    def tend(self, client: Any) -> None:
+    def restart_missing(self, client: Any) -> None:
         # Dask's own restart gives a worker up that dies while it starts, as one does whose next task is poison.
         client.cluster.scale(self.expected())
 

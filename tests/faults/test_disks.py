@@ -36,21 +36,21 @@ def free_disk() -> None:
 
 def test_a_disk_that_fills_up_on_the_workers(order, remote, reference, whole, same, tmp_path):
     with Cluster(remote) as cluster:
-        cluster.everywhere(fill_disk)
+        cluster.run_on_all(fill_disk)
         try:
             with pytest.raises(UserError, match=r"no space is left to write .*; what is finished stands"):
                 order.build(tmp_path, remote)
             assert not list(tmp_path.rglob("*.parquet"))
         finally:
-            cluster.everywhere(free_disk)
+            cluster.run_on_all(free_disk)
     assert order.build(tmp_path, remote, dry_run=True) == 0  # index and plan stand
     with Cluster(remote) as cluster:
-        cluster.everywhere(fill_disk)
+        cluster.run_on_all(fill_disk)
         try:
             with pytest.raises(UserError, match=r"no space is left to write .*PVT-audio"):
                 order.build(tmp_path, remote)
         finally:
-            cluster.everywhere(free_disk)
+            cluster.run_on_all(free_disk)
     whole(tmp_path)  # a shard that was under way may have been finished after the disk was free
     assert order.build(tmp_path, remote) == 0
     same(tmp_path)

@@ -105,12 +105,12 @@ class SlurmWorkers(Workers):
     def expected(self) -> int:
         return self.settings.cpu.jobs * self.settings.cpu.workers
 
-    def splits(self) -> bool:
+    def has_separate_gpu_cluster(self) -> bool:
         return self.settings.gpu.jobs > 0
 
     def scripts(self) -> str:
         """The job scripts, as they would be submitted."""
-        kinds = (False, True) if self.splits() else (False,)
+        kinds = (False, True) if self.has_separate_gpu_cluster() else (False,)
         texts = []
         for gpu in kinds:
             with self._cluster(gpu) as cluster:

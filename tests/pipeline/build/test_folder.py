@@ -135,16 +135,16 @@ def test_damaged_bookkeeping_is_one_sentence(folder):
 
 
 def test_a_folder_is_held_by_one_build_or_by_several_different_shares(folder):
-    with folder.held(), pytest.raises(UserError, match=r"in use by process \d+ on "), folder.held():
+    with folder.lock(), pytest.raises(UserError, match=r"in use by process \d+ on "), folder.lock():
         pass
-    with folder.held(), pytest.raises(UserError, match="in use"), folder.held(ShardSubset(0, 2)):
+    with folder.lock(), pytest.raises(UserError, match="in use"), folder.lock(ShardSubset(0, 2)):
         pass
-    with folder.held(ShardSubset(0, 2)), folder.held(ShardSubset(1, 2)):
-        with pytest.raises(UserError, match="share 1/2"), folder.held(ShardSubset(1, 2)):
+    with folder.lock(ShardSubset(0, 2)), folder.lock(ShardSubset(1, 2)):
+        with pytest.raises(UserError, match="share 1/2"), folder.lock(ShardSubset(1, 2)):
             pass
-        with pytest.raises(UserError, match="in use"), folder.held():
+        with pytest.raises(UserError, match="in use"), folder.lock():
             pass
-    with folder.held():
+    with folder.lock():
         pass
 
 

@@ -49,7 +49,7 @@ def test_tasks_are_drawn_only_as_workers_need_them(cluster):
 
 
 def test_only_this_machine_can_reach_scheduler_and_workers(cluster):
-    family = map(psutil.Process, [os.getpid(), *cluster.everywhere(os.getpid)])
+    family = map(psutil.Process, [os.getpid(), *cluster.run_on_all(os.getpid)])
     listening = [c for p in family for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
     assert listening
     assert {connection.laddr.ip for connection in listening} == {"127.0.0.1"}
@@ -64,11 +64,11 @@ def test_a_task_that_kills_its_worker_again_and_again_ends_the_run_by_name(clust
 def test_encoding_goes_to_workers_that_declare_a_gpu_and_nowhere_else(tmp_path):
     with DaskSite(tmp_path, workers=1) as site, Cluster(RemoteWorkers(site.address)) as cluster:
         site.start_worker("--resources", "GPU=1")
-        while len(cluster.everywhere(os.getpid)) < 2:
+        while len(cluster.run_on_all(os.getpid)) < 2:
             time.sleep(0.1)
         ordinary, graphics = (worker.pid for worker in site.workers)
         assert cluster.has_gpu()
-        assert set(cluster.everywhere(os.getpid, gpu=True)) == {graphics}
+        assert set(cluster.run_on_all(os.getpid, gpu=True)) == {graphics}
         assert set(cluster.run(process_id, ((n,) for n in range(8)), "call", gpu=True)) == {graphics}
         assert set(cluster.run(process_id, ((n,) for n in range(40)), "call")) == {ordinary, graphics}
 

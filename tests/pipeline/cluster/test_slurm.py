@@ -107,11 +107,11 @@ def test_a_job_that_reaches_its_walltime_is_submitted_again(tmp_path, monkeypatc
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
     with Cluster(SlurmWorkers(load_settings(str(short_lived)))) as cluster:
-        (first,) = cluster.everywhere(os.getpid)
+        (first,) = cluster.run_on_all(os.getpid)
         os.killpg(int((tmp_path / "last").read_text()), 9)
         wait_for(lambda: (tmp_path / "jobs").read_text().count("job") == 2)
         assert list(cluster.run(abs, [(-3,)], "number")) == [3]
-        (second,) = cluster.everywhere(os.getpid)
+        (second,) = cluster.run_on_all(os.getpid)
         assert second != first
     assert (tmp_path / "slurm-logs").is_dir()
 
