@@ -18,7 +18,7 @@ from bench.processes import tree_cpu_seconds
 from bench.table import Budget, Row, Timings, at_least, at_most, interleaved
 from data_specs.representations import representation
 from pipeline.build.shards import ShardBuilder, ShardTask
-from pipeline.build.tasks import PLUGIN, ShardWorker, build_shard
+from pipeline.build.tasks import PLUGIN, ShardWorker, build_shards
 from pipeline.cluster.cluster import Cluster
 from pipeline.cluster.workers import LocalWorkers
 from pipeline.plan.plan import Plan
@@ -57,9 +57,9 @@ def measured(planned: Plan, folder: Path, rounds: int) -> tuple[Timings, int]:
         Cluster(LocalWorkers(2)) as two,
     ):
         for cluster in (one, two):
-            cluster.register(ShardWorker(spec(), FORMAT, planned.path.resolve(), soundfont.resolve(), False), PLUGIN)
+            cluster.register(ShardWorker(spec(), (FORMAT,), planned.path.resolve(), soundfont.resolve(), False), PLUGIN)
         count = _tasks_of(WORK_SECONDS / ROUNDS, bare, folder)
-        tasks = [(_task(number), folder) for number in range(count)]
+        tasks = [((_task(number),), folder) for number in range(count)]
         ways: dict[str, Callable[[], int | None]] = {
             LOOP: lambda: _by_processes(bare, [tasks]),
             DASK_1: lambda: _by_dask(one, tasks),
@@ -80,17 +80,17 @@ def _task(number: int) -> ShardTask:
 
 def _tasks_of(seconds: float, bare: Pool, folder: Path) -> int:
     """An even number of shards that take one thread about `seconds`."""
-    _by_processes(bare, [[(_task(0), folder)], [(_task(1), folder)]])  # loads and warms both
+    _by_processes(bare, [[((_task(0),), folder)], [((_task(1),), folder)]])  # loads and warms both
     started = time.perf_counter()
-    _by_processes(bare, [[(_task(0), folder), (_task(1), folder)]])
+    _by_processes(bare, [[((_task(0),), folder), ((_task(1),), folder)]])
     return max(2, 2 * round(seconds / (time.perf_counter() - started)))
 
 
-def _by_dask(cluster: Cluster, tasks: Sequence[tuple[ShardTask, Path]]) -> int:
-    return sum(receipt.clips for receipt in cluster.run(build_shard, tasks, "shard"))
+def _by_dask(cluster: Cluster, tasks: Sequence[tuple[tuple[ShardTask], Path]]) -> int:
+    return sum(receipt.clips for built in cluster.run(build_shards, tasks, "shard") for _, receipt in built)
 
 
-def _by_processes(pool: Pool, shares: Sequence[Sequence[tuple[ShardTask, Path]]]) -> int:
+def _by_processes(pool: Pool, shares: Sequence[Sequence[tuple[tuple[ShardTask], Path]]]) -> int:
     return sum(pool.map(_build, shares, chunksize=1))
 
 
@@ -98,11 +98,11 @@ def _start(plan_path: Path, soundfont: Path) -> None:
     torch.set_num_threads(1)
     renderer = Renderer(soundfont, spec().rendering, spec().clip.sample_rate)
     stored = representation(FORMAT, spec().codec.name, spec().codec.codebooks)
-    _made.append(ShardBuilder(spec(), Plan.open(plan_path), renderer, stored, "bench"))
+    _made.append(ShardBuilder(spec(), Plan.open(plan_path), renderer, {FORMAT: stored}, "bench"))
 
 
-def _build(tasks: Sequence[tuple[ShardTask, Path]]) -> int:
-    return sum(_made[0].build(task, folder).clips for task, folder in tasks)
+def _build(tasks: Sequence[tuple[tuple[ShardTask], Path]]) -> int:
+    return sum(receipt.clips for joint, folder in tasks for _, receipt in _made[0].build(joint, folder))
 
 
 def _row(figure: str, timings: Timings, ours: str, other: str, above: str, below: str, budget: Budget | None) -> Row:

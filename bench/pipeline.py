@@ -22,7 +22,7 @@ from pipeline.build.shards import ShardBuilder, ShardTask
 PART = "pipeline"
 ALONE_CLIPS = 40  # built by one worker whose stages are timed
 # Stage -> functions of pipeline.build.shards; what is left of the time is writing, digests and statistics.
-STAGES = {"render": "render_clips", "encode": "encode_chunk", "controls": "control_arrays"}
+STAGES = {"render": "render_chunk", "encode": "encode_chunk", "controls": "control_arrays"}
 WRITE = "write"
 
 
@@ -48,12 +48,12 @@ def alone(scratch: Path, name: str) -> Row:
     """One worker, start-up excluded: clips a second, and the share of each stage."""
     with renderer() as plays, tempfile.TemporaryDirectory(dir=scratch) as folder:
         stored = representation(name, spec().codec.name, spec().codec.codebooks)
-        builder = ShardBuilder(spec(), plan(scratch), plays, stored, "bench")
+        builder = ShardBuilder(spec(), plan(scratch), plays, {name: stored}, "bench")
         chunk = spec().format(name).chunk_clips
-        builder.build(ShardTask(name, "train", 0, 2, 0, chunk), Path(folder))  # loads and warms
+        builder.build([ShardTask(name, "train", 0, 2, 0, chunk)], Path(folder))  # loads and warms
         with timed(STAGES) as seconds:
             started = time.perf_counter()
-            builder.build(ShardTask(name, "train", 1, 2, chunk, chunk + ALONE_CLIPS), Path(folder))
+            builder.build([ShardTask(name, "train", 1, 2, chunk, chunk + ALONE_CLIPS)], Path(folder))
             total = time.perf_counter() - started
     seconds[WRITE] = total - sum(seconds.values())
     shares = ", ".join(f"{stage} {seconds[stage] / total:.0%}" for stage in (*STAGES, WRITE))

@@ -30,6 +30,9 @@ class Representation(ABC):
     source: str = ""  # format whose arrays `derive` takes; empty where `encode` needs the audio
     one_scale: bool = False  # whether all channels are divided by one spread there, since their sizes say what matters
 
+    seconds_per_clip = 0.02
+    prefers_gpu = False
+
     @property
     def frame_rate(self) -> Fraction:
         """Frames a second, exactly."""

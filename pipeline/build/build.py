@@ -105,7 +105,8 @@ def _move_aside(folders: Sequence[BuildFolder], locks: ExitStack) -> None:
 def _print_plan(jobs: Sequence[Job], todo: Sequence[Job], workers: int) -> None:
     plan = jobs[0].plan
     counts = ", ".join(f"{plan.counts[split]} {split}" for split in SPLITS)
-    print(f"plan {plan.digest[:12]}: {counts} clips possible; {jobs[0].rejects.total} files, tracks and windows left out")
+    left_out = f"{jobs[0].rejects.total} files, tracks and windows left out"
+    print(f"plan {plan.digest[:12]}: {counts} clips possible; {left_out}")
     for job in jobs:
         clips = sum(job.clips.values())
         line = (

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from bench.dask_site import ROOT, DaskSite
-from pipeline.build.build import Request, build
+from pipeline.build.build import build
+from pipeline.build.job import Request
 from pipeline.cluster.workers import LocalWorkers, RemoteWorkers, Workers
 from tests.pipeline.made_songs import contents, small_shards, write_songs
 
@@ -64,7 +65,7 @@ def order(tmp_path_factory):
         force=False,
         accept_fewer=False,
         accept_device=False,
-        share=None,
+        subset=None,
     )
     return Order(request, spec_file, midi)
 

@@ -28,7 +28,7 @@ def die_at(function, content):
     return poisoned
 
 renderer.Renderer.render = die_at(renderer.Renderer.render, lambda self, notes: notes.tobytes())
-indexing.IndexWorker.read = die_at(indexing.IndexWorker.read, lambda self, content: content)
+indexing.SandboxedReader.__call__ = die_at(indexing.SandboxedReader.__call__, lambda self, content: content)
 isolated_renderer.TARGET = "poison:render_packed"
 """
 
@@ -71,7 +71,7 @@ def test_a_file_that_kills_its_worker_is_left_out_by_name(order, poisoned_by, tm
     assert order.build(tmp_path / "out", LocalWorkers(1), spec=spec, dry_run=True, accept_fewer=True) == 0
     (memory,) = (tmp_path / "out" / "index").glob("source-*.json")
     assert json.loads(memory.read_bytes())["rejects"] == {
-        "crash": {"count": 1, "examples": ["2.mid: worker after worker died at it"]}
+        "crash": {"count": 1, "examples": ["2.mid: every worker that read it died"]}
     }
     (about,) = (tmp_path / "out" / "index").glob("plan-*/plan.json")
     assert json.loads(about.read_bytes())["sources"] == 3

@@ -12,14 +12,13 @@ from torch import Tensor
 
 from data_specs.controls import CONTROLS
 from data_specs.controls.base import Control, Float32, FrameNotes, Points, Value, note_points, number, shortest
-from data_specs.dataset import CLIPS_TABLE
 from data_specs.formats import FORMATS, FormatEntry
-from data_specs.io.files import value_digest
 from data_specs.representations import Representation, representation
 from data_specs.spec import Spec
 from pipeline.build.folder import BuildFolder
+from pipeline.build.job import Job
 from pipeline.build.manifest import manifest, write_clips
-from pipeline.build.shards import ShardBuilder, features_of, shard_tasks
+from pipeline.build.shards import ShardBuilder, shard_tasks
 from pipeline.plan.plan import Plan
 from pipeline.rejects import Rejects
 from pipeline.render.renderer import Renderer
@@ -99,11 +98,12 @@ def built(spec: Spec, plan: Plan, stored: Representation, out: Path) -> None:
     ]
     folder.open(key)
     with Renderer(soundfont_path("timgm6mb"), spec.rendering, 24_000) as renderer:
-        builder = ShardBuilder(spec, plan, renderer, stored, "here")
-        receipts = {(task.split, task.number): builder.build(task, folder.path) for task in tasks}
-    write_clips(folder.path / CLIPS_TABLE, plan, tasks, receipts)
-    content = manifest(spec, stored, plan, key, value_digest(key), {}, {}, tasks, receipts, Rejects(), 0.0)
-    folder.finish(content, "".join(f"{feature}\n" for feature in features_of(spec, stored)), tasks)
+        builder = ShardBuilder(spec, plan, renderer, {stored.name: stored}, "here")
+        finished = [receipt for task in tasks for _, receipt in builder.build([task], out)]
+    receipts = {(receipt.split, receipt.number): receipt for receipt in finished}
+    job = Job(spec, plan, Rejects(), stored, key, folder, tuple(tasks))
+    write_clips(job, receipts)
+    folder.finish(manifest(job, receipts, Rejects()), job.shapes, tasks)
 
 
 def trained(out: Path, format_name: str) -> Path:

@@ -1,6 +1,7 @@
-"""Workers as Slurm jobs through dask-jobqueue, described by a small TOML; templates for job arrays lie beside."""
+"""Workers as Slurm jobs through dask-jobqueue, configured by a TOML file; job-array templates in the same folder."""
 
 import math
+import shlex
 import sys
 import tomllib
 from contextlib import ExitStack
@@ -13,18 +14,18 @@ from pydantic import Field, model_validator
 from data_specs.errors import UserError
 from data_specs.io.files import disk_errors
 from data_specs.spec import Positive, StrictModel, parse_model
-from pipeline.cluster.workers import ENVIRONMENT, LOOPBACK, SETTINGS, Tls, Workers, connected
+from pipeline.cluster.workers import ENVIRONMENT, LOOPBACK, SETTINGS, Tls, Workers, connect
 
 FOLDER = Path(__file__).parent
-NAME = "slurm"  # CLUSTER=slurm: the settings that come with the project
-# A worker on another node imports the packages that this process does.
-IMPORTS = f"export PYTHONPATH={FOLDER.parents[2]}${{PYTHONPATH:+:$PYTHONPATH}}"
+NAME = "slurm"  # CLUSTER=slurm: the default settings
+# A worker on another node imports this checkout, even where another one is installed or lies in its folder.
+IMPORTS = f"export PYTHONSAFEPATH=1 PYTHONPATH={shlex.quote(str(FOLDER.parents[2]))}${{PYTHONPATH:+:$PYTHONPATH}}"
 EXPORTS = [f"export {name}={value}" for name, value in ENVIRONMENT.items()]
 Count = Annotated[int, Field(ge=0)]
 
 
 class Jobs(StrictModel):
-    """Jobs of one kind; `workers` and `memory_gb` are of one job and one worker."""
+    """Jobs of one kind: `workers` per job, `memory_gb` per worker."""
 
     jobs: Count
     workers: Positive
@@ -33,7 +34,7 @@ class Jobs(StrictModel):
 
 
 class TlsFiles(StrictModel):
-    """PEM files for scheduler, workers and client alike."""
+    """PEM files of scheduler, workers and client."""
 
     ca: Path
     certificate: Path
@@ -67,26 +68,26 @@ class Slurm(StrictModel):
 
 
 def load_settings(name: str) -> Slurm:
-    """The settings called `slurm`, or those in a TOML file.
+    """Load the default settings for `slurm`, or those of a TOML file.
 
     Raises:
-        UserError: missing, not TOML, or a key that is unknown or of the wrong type, named with its file.
+        UserError: the file is missing, not TOML, or has an unknown key or a value of the wrong type.
     """
     path = FOLDER / "default.toml" if name == NAME else Path(name)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(
-            f"CLUSTER={name} is neither `{NAME}` nor a readable file; copy {FOLDER / 'default.toml'} and change it"
+            f"CLUSTER= must be `{NAME}` or a readable file, got {name}; copy {FOLDER / 'default.toml'} and change it"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid TOML ({error}); mend it or take a new copy of the default") from error
+        raise UserError(f"{path} is not valid TOML ({error}); correct it or take a new copy of the default") from error
     return parse_model(Slurm, values, str(path))
 
 
 @dataclass(frozen=True)
 class SlurmWorkers(Workers):
-    """As many jobs as the settings say, submitted again when they end before the run does."""
+    """The configured number of jobs, submitted again when they end before the run."""
 
     settings: Slurm
     patience_s: float = math.inf  # a queue may be long
@@ -98,18 +99,24 @@ class SlurmWorkers(Workers):
         stack.enter_context(dask.config.set(SETTINGS))
         jobs = self.settings.gpu if gpu else self.settings.cpu
         cluster = stack.enter_context(self._cluster(gpu))
-        print(f"submitting {jobs.jobs} Slurm jobs of {jobs.workers} workers; work begins as they start", flush=True)
+        print(
+            f"submitting {jobs.jobs} Slurm jobs of {jobs.workers} workers each; work begins when the first starts",
+            flush=True,
+        )
         cluster.adapt(minimum_jobs=jobs.jobs, maximum_jobs=jobs.jobs)
-        return stack.enter_context(connected(cluster, cluster.security))
+        return stack.enter_context(connect(cluster, cluster.security))
 
     def expected(self) -> int:
         return self.settings.cpu.jobs * self.settings.cpu.workers
+
+    def memory_hint(self) -> str:
+        return f"memory_gb = {self.settings.cpu.memory_gb} for each worker in the file of CLUSTER="
 
     def has_separate_gpu_cluster(self) -> bool:
         return self.settings.gpu.jobs > 0
 
     def scripts(self) -> str:
-        """The job scripts, as they would be submitted."""
+        """Return the job scripts as they would be submitted."""
         kinds = (False, True) if self.has_separate_gpu_cluster() else (False,)
         texts = []
         for gpu in kinds:

@@ -17,13 +17,16 @@ import tensorflow as tf
 
 from data_specs.dataset import load_info
 from data_specs.errors import UserError
+from data_specs.representations import representation
 from data_specs.spec import Clips, Spec
-from pipeline.build.build import Request, _check_machine, build
+from pipeline.build.build import _check_machine, build
 from pipeline.build.folder import BuildFolder
+from pipeline.build.job import Job, Request
 from pipeline.build.manifest import write_clips
 from pipeline.build.shards import Receipt, ShardSubset, shard_tasks
 from pipeline.cluster.workers import LocalWorkers, RemoteWorkers
 from pipeline.plan.plan import Plan
+from pipeline.rejects import Rejects
 from pipeline.render.soundfont import soundfont_path
 from pipeline.tools.validate import validate
 from tests.pipeline.made_songs import contents
@@ -45,7 +48,7 @@ def request_for(dask_cluster):
             force=False,
             accept_fewer=False,
             accept_device=False,
-            share=None,
+            subset=None,
         )
         return replace(plain, **changes)
 
@@ -123,7 +126,7 @@ def test_an_archive_one_worker_and_another_order_give_the_same_bytes(
 
 def test_shares_and_a_last_call_give_the_same_bytes(request_for, built, small_spec, midi_folder, tmp_path):
     for share in (ShardSubset(1, 2), ShardSubset(0, 2)):
-        assert build(request_for(small_spec, midi_folder, tmp_path, formats=("disc",), share=share)) == 0
+        assert build(request_for(small_spec, midi_folder, tmp_path, formats=("disc",), subset=share)) == 0
         assert not (tmp_path / "PVT-disc" / "dataset.json").exists()
     shards = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.tfrecord")}
     assert build(request_for(small_spec, midi_folder, tmp_path, formats=("disc",))) == 0
@@ -143,7 +146,7 @@ def test_growing_keeps_full_shards_and_equals_a_large_build(request_for, small_s
     assert contents(grown) == contents(large)
     capsys.readouterr()
     assert build(request_for(smaller, midi_folder, grown, formats=("disc",))) == 0  # fewer than stand
-    assert "nothing to do (it has 10:3, which is kept)" in capsys.readouterr().out
+    assert "nothing to build (more clips than asked for; all are kept)" in capsys.readouterr().out
 
 
 def test_other_settings_and_too_few_melodies_are_refused(request_for, built, small_spec, midi_folder, tmp_path, capsys):
@@ -225,14 +228,15 @@ def test_a_shard_whose_clips_are_all_at_fault_has_no_rows(built, small_spec, tmp
     receipts = BuildFolder(built, "disc").receipts()
     last = tasks[-1]
     receipts["train", last.number] = receipts["train", last.number].model_copy(update={"levels_dbfs": {}})
-    write_clips(tmp_path / "clips.parquet", plan, tasks, receipts)
+    job = Job(small_spec, plan, Rejects(), representation("disc"), {}, BuildFolder(tmp_path, "disc"), tuple(tasks))
+    write_clips(job, receipts)
     rows = pq.read_table(built / "PVT-disc" / "clips.parquet").to_pylist()
-    assert pq.read_table(tmp_path / "clips.parquet").to_pylist() == rows[: last.start]
+    assert pq.read_table(tmp_path / "PVT-disc" / "clips.parquet").to_pylist() == rows[: last.start]
 
 
 def test_force_and_shares_exclude_each_other(request_for, small_spec, midi_folder, tmp_path):
-    with pytest.raises(UserError, match="FORCE=1 would move aside what the other shares build"):
-        build(request_for(small_spec, midi_folder, tmp_path, force=True, share=ShardSubset(0, 2)))
+    with pytest.raises(UserError, match="FORCE=1 would move aside what the runs of other SHARDS= build"):
+        build(request_for(small_spec, midi_folder, tmp_path, force=True, subset=ShardSubset(0, 2)))
 
 
 def test_force_moves_aside_and_deletes_nothing(request_for, small_spec, midi_folder, tmp_path):

@@ -140,7 +140,7 @@ def test_a_folder_is_held_by_one_build_or_by_several_different_shares(folder):
     with folder.lock(), pytest.raises(UserError, match="in use"), folder.lock(ShardSubset(0, 2)):
         pass
     with folder.lock(ShardSubset(0, 2)), folder.lock(ShardSubset(1, 2)):
-        with pytest.raises(UserError, match="share 1/2"), folder.lock(ShardSubset(1, 2)):
+        with pytest.raises(UserError, match="SHARDS=1/2"), folder.lock(ShardSubset(1, 2)):
             pass
         with pytest.raises(UserError, match="in use"), folder.lock():
             pass

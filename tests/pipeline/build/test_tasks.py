@@ -28,7 +28,7 @@ def other_settings():
 def test_a_worker_computes_on_one_thread_in_full_precision(other_settings):
     """More threads split sums elsewhere, and TF32 drops digits: other bits than on the worker beside it."""
     worker = SimpleNamespace(state=SimpleNamespace(total_resources={}))
-    ShardWorker(load_spec(), "disc", Path("plan"), Path("font"), gpu=True).setup(worker)
+    ShardWorker(load_spec(), ("disc",), Path("plan"), Path("font"), gpu=True).setup(worker)
     assert torch.get_num_threads() == 1
     assert not torch.backends.cuda.matmul.allow_tf32
     assert not torch.backends.cudnn.allow_tf32

@@ -56,7 +56,7 @@ def test_only_this_machine_can_reach_scheduler_and_workers(cluster):
 
 
 def test_a_task_that_kills_its_worker_again_and_again_ends_the_run_by_name(cluster):
-    with pytest.raises(UserError, match="worker after worker died on one poison"):
+    with pytest.raises(UserError, match="every worker died on one poison"):
         list(cluster.run(die, [()], "poison"))
     assert list(cluster.run(double, [(4,)], "number")) == [8]  # the workers are back
 

@@ -39,7 +39,9 @@ def test_a_slip_in_the_settings_is_named_with_its_file(tmp_path, old, new, named
 
 
 def test_settings_that_are_not_there(tmp_path):
-    with pytest.raises(UserError, match=r"CLUSTER=slrum is neither `slurm` nor a readable file; copy .*default\.toml"):
+    with pytest.raises(
+        UserError, match=r"CLUSTER= must be `slurm` or a readable file, got slrum; copy .*default\.toml"
+    ):
         load_settings("slrum")
 
 

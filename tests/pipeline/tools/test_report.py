@@ -14,7 +14,8 @@ import pytest
 import soundfile
 
 from data_specs.errors import UserError
-from pipeline.build.build import Request, build
+from pipeline.build.build import build
+from pipeline.build.job import Request
 from pipeline.cli import main
 from pipeline.cluster.workers import RemoteWorkers
 from pipeline.plan.plan import Plan
@@ -39,7 +40,7 @@ def data(small_spec, midi_folder, dask_cluster, tmp_path_factory):
         force=False,
         accept_fewer=False,
         accept_device=False,
-        share=None,
+        subset=None,
     )
     assert build(request) == 0
     return out
