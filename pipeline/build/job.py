@@ -73,10 +73,10 @@ class Job:
         The content of the shards is checked by `make validate`.
         """
         folder = self.folder
+        table = folder.path / CLIPS_TABLE
         # promise: written-again-next-run-2
         # promise: written-again-next-run-3
-        tables = folder.manifest.is_file() and (folder.path / CLIPS_TABLE).is_file()
-        if not (tables and folder.shapes_match(self.shapes)):
+        if not (folder.manifest.is_file() and table.is_file() and folder.shapes_match(self.shapes)):
             return False
         splits = load_manifest(folder.path).splits
         if any(self.clips[split] > splits[split].planned for split in SPLITS):
