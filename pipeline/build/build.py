@@ -66,7 +66,7 @@ def build(request: Request) -> int:
 def _check_enough(request: Request, jobs: Sequence[Job]) -> None:
     for job in jobs:
         for split in SPLITS:
-            asked, found = request.spec.clips_of(job.stored.name, split), job.plan.counts[split]
+            asked, found = request.spec.clips_of(job.representation.name, split), job.plan.counts[split]
             # promise: run-stops-counts-unless
             if found < asked and not request.accept_fewer:
                 write_json(request.index / REJECTS, job.rejects.to_json())
@@ -110,14 +110,14 @@ def _print_plan(jobs: Sequence[Job], todo: Sequence[Job], workers: int) -> None:
     for job in jobs:
         clips = sum(job.clips.values())
         line = (
-            f"  {job.stored.label:24}{job.clips['train']:>8} train {job.clips['valid']:>7} valid "
+            f"  {job.representation.label:24}{job.clips['train']:>8} train {job.clips['valid']:>7} valid "
             f"{len(job.tasks):>6} shards"
         )
         if job not in todo:
             kept = " (more clips than asked for; all are kept)" if job.keeps_more else ""
             print(f"{line}  complete in {job.folder.path}: nothing to build{kept}")
             continue
-        minutes = max(clips * job.stored.seconds_per_clip / workers / 60, 0.1)
+        minutes = max(clips * job.representation.seconds_per_clip / workers / 60, 0.1)
         size = clips * job.record_bytes / 1e9
         print(f"{line} {size:8.2f} GB {len(job.tasks) + 4:>6} files, about {minutes:.1f} min")
 
@@ -126,7 +126,11 @@ def joint_jobs(jobs: Sequence[Job]) -> list[list[Job]]:
     """Group jobs whose shards are built together, so that a format takes the arrays of the one it derives from."""
     groups: list[list[Job]] = []
     for job in jobs:
-        source = [group for group in groups if group[0].stored.name == job.stored.source and _aligned(group[0], job)]
+        source = [
+            group
+            for group in groups
+            if group[0].representation.name == job.representation.source and _aligned(group[0], job)
+        ]
         if source:
             source[0].append(job)
         else:
@@ -136,9 +140,8 @@ def joint_jobs(jobs: Sequence[Job]) -> list[list[Job]]:
 
 def _aligned(one: Job, other: Job) -> bool:
     """Return whether the chunks of two formats start at the same positions of the plan."""
-    small, large = sorted(
-        (job.spec.format(job.stored.name) for job in (one, other)), key=lambda stored: stored.shard_clips
-    )
+    storage = [job.spec.format(job.representation.name) for job in (one, other)]
+    small, large = sorted(storage, key=lambda entry: entry.shard_clips)
     chunk = small.chunk_clips
     return chunk == large.chunk_clips and not small.shard_clips % chunk and not large.shard_clips % small.shard_clips
 
@@ -146,17 +149,17 @@ def _aligned(one: Job, other: Job) -> bool:
 def _build_shards(jobs: Sequence[Job], cluster: Cluster, request: Request, soundfont: Path) -> None:
     """Build the missing shards of a group of formats and finish their folders."""
     first = jobs[0]
-    formats = {job.stored.name: job for job in jobs}
+    formats = {job.representation.name: job for job in jobs}
     for job in jobs:
         job.folder.open(job.key)
-    gpu = first.stored.prefers_gpu and cluster.has_gpu()
+    gpu = first.representation.prefers_gpu and cluster.has_gpu()
     kind = _machine_kind(cluster, gpu, request.accept_device)
     mine = [task for job in jobs for task in job.tasks if request.subset is None or request.subset.holds(task)]
     todo = [
         task
         for job in jobs
         for task in job.folder.missing(
-            [task for task in mine if task.format == job.stored.name], kind, request.accept_device
+            [task for task in mine if task.format == job.representation.name], kind, request.accept_device
         )
     ]
     plugin = ShardWorker(first.spec, tuple(formats), first.plan.path.resolve(), soundfont, gpu)
@@ -164,7 +167,7 @@ def _build_shards(jobs: Sequence[Job], cluster: Cluster, request: Request, sound
     span = max(first.spec.format(name).shard_clips for name in formats)
     out = request.out.resolve()
     total, missing = (sum(task.clips for task in tasks) for tasks in (mine, todo))
-    label = ", ".join(job.stored.label for job in jobs)
+    label = ", ".join(job.representation.label for job in jobs)
     with tqdm(total=total, initial=total - missing, unit="clip", desc=label, disable=None) as bar:
         rejected = 0
         tasks = [(joint, out) for joint in joint_tasks(todo, span)]

@@ -46,7 +46,7 @@ class Job:
     spec: Spec
     plan: Plan
     rejects: Rejects
-    stored: Representation
+    representation: Representation
     key: dict[str, Any]
     folder: BuildFolder
     tasks: tuple[ShardTask, ...]
@@ -54,12 +54,12 @@ class Job:
     @cached_property
     def record_bytes(self) -> int:
         """Size of one framed record in bytes."""
-        return layout(features_of(self.spec, self.stored)).size
+        return layout(features_of(self.spec, self.representation)).size
 
     @cached_property
     def shapes(self) -> str:
         """Content of shapes.txt."""
-        return "".join(f"{feature}\n" for feature in features_of(self.spec, self.stored))
+        return "".join(f"{feature}\n" for feature in features_of(self.spec, self.representation))
 
     @cached_property
     def clips(self) -> dict[str, int]:
@@ -89,7 +89,7 @@ class Job:
     def keeps_more(self) -> bool:
         """Whether the finished dataset has more clips than the request asks for."""
         planned = self.folder.planned()
-        return any(planned[split] > self.spec.clips_of(self.stored.name, split) for split in SPLITS)
+        return any(planned[split] > self.spec.clips_of(self.representation.name, split) for split in SPLITS)
 
 
 def make_jobs(
@@ -99,10 +99,10 @@ def make_jobs(
     spec, jobs = request.spec, []
     # promise: refused-name-key-nothing-2
     sound = {"soundfont": file_sha256(soundfont)}
-    for stored in formats:
-        name = stored.name
+    for representation in formats:
+        name = representation.name
         plan_key = {**spec.plan_key(), "sources": plan.digest}
-        key = {**spec.format_key(name), "plan": plan_key, **sound, "transform": stored.digest}
+        key = {**spec.format_key(name), "plan": plan_key, **sound, "transform": representation.digest}
         folder = BuildFolder(request.out, name)
         # promise: written-again-next-run
         existing = {} if request.force else folder.planned()  # a repair keeps finished clips, whatever is asked for
@@ -116,5 +116,5 @@ def make_jobs(
                 spec.format(name).shard_clips,
             )
         ]
-        jobs.append(Job(spec, plan, rejects, stored, key, folder, tuple(tasks)))
+        jobs.append(Job(spec, plan, rejects, representation, key, folder, tuple(tasks)))
     return jobs

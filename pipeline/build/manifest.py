@@ -22,12 +22,12 @@ ROWS = 4096  # of clips.parquet held in memory at once
 
 def manifest(job: Job, receipts: Receipts, rejects: Rejects) -> dict[str, Any]:
     """Return the content of dataset.json, validated by the model that readers use."""
-    spec, stored = job.spec, job.stored
+    spec, representation = job.spec, job.representation
     info = DatasetInfo(
         format_version=FORMAT_VERSION,
-        format=stored.name,
-        label=stored.label,
-        hop=stored.hop,
+        format=representation.name,
+        label=representation.label,
+        hop=representation.hop,
         clip_samples=spec.clip.samples,
         spec=spec,
         plan_digest=job.plan.digest,
@@ -118,4 +118,4 @@ def _licences(job: Job) -> dict[str, str]:
         "melodies": "see the source" if job.spec.source.midi != TUNES else "public domain",
         "soundfont": "see the file's own licence",
     }
-    return known | ({"codec": job.stored.licence} if job.stored.licence else {})
+    return known | ({"codec": job.representation.licence} if job.representation.licence else {})

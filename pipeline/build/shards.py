@@ -66,7 +66,7 @@ class ShardSubset:
         """
         number, slash, of = text.partition("/")
         if not (slash and number.isdecimal() and of.isdecimal() and text.isascii()) or int(number) >= int(of):
-            raise UserError(f"SHARDS must be i/n with 0 <= i < n, got {text}; the first of eight is SHARDS=0/8")
+            raise UserError(f"SHARDS={text} must be i/n with 0 <= i < n; the first of eight is SHARDS=0/8")
         return cls(int(number), int(of))
 
     def holds(self, task: ShardTask) -> bool:
@@ -141,10 +141,10 @@ class Rendered(NamedTuple):
 class ShardWriter:
     """An open shard that collects its receipt while records are added."""
 
-    def __init__(self, spec: Spec, stored: Representation, file: BinaryIO) -> None:
-        self._features = features_of(spec, stored)
+    def __init__(self, spec: Spec, representation: Representation, file: BinaryIO) -> None:
+        self._features = features_of(spec, representation)
         self._layout = layout(self._features)
-        self._stored = stored
+        self._representation = representation
         self._file = file
         self._digest = hashlib.sha256()
         self._levels: dict[str, float] = {}
@@ -154,15 +154,15 @@ class ShardWriter:
     def add(self, rendered: Rendered, data: np.ndarray) -> None:
         """Append the clips of a chunk with their arrays [B, *shape], rejected clips excepted."""
         values = np.ascontiguousarray(data, self._features[0].stored_dtype)
-        for clip, fault, sound, stored in zip(rendered.clips, rendered.faults, rendered.audio, values, strict=True):
+        for clip, fault, sound, array in zip(rendered.clips, rendered.faults, rendered.audio, values, strict=True):
             if fault is not None:
                 self._faults.append(AudioFault(id=clip.id, reason=fault))
                 continue
-            if not self._stored.discrete:
-                sums = self._stored.statistics(stored[None])
+            if not self._representation.discrete:
+                sums = self._representation.statistics(array[None])
                 self._statistics = sums if self._statistics is None else self._statistics + sums
             self._levels[clip.id] = round(rms_dbfs(sound), 2)
-            record = self._layout.record(record_arrays(clip, stored, self._features, self._stored.hop))
+            record = self._layout.record(record_arrays(clip, array, self._features, self._representation.hop))
             self._file.write(record.data)
             self._digest.update(record.data)
 
@@ -190,7 +190,7 @@ class ShardBuilder:
     spec: Spec
     plan: Plan
     renderer: RendererProtocol
-    stored: Mapping[str, Representation]
+    representations: Mapping[str, Representation]
     machine: str
     device: str = "cpu"
 
@@ -207,25 +207,25 @@ class ShardBuilder:
             writers = {}
             for task in tasks:
                 file = stack.enter_context(atomic_write(out / folder_name(task.format) / task.file))
-                writers[task] = ShardWriter(self.spec, self.stored[task.format], file)
+                writers[task] = ShardWriter(self.spec, self.representations[task.format], file)
             spans: dict[tuple[int, int], list[ShardTask]] = defaultdict(list)
             for task in tasks:
                 for start in range(task.start, task.stop, chunk):
                     spans[start, min(start + chunk, task.stop)].append(task)
             for (start, stop), of_span in sorted(spans.items()):
                 rendered = render_chunk(self.renderer, self.plan.clips(tasks[0].split, start, stop), self.spec)
-                formats = {task.format: self.stored[task.format] for task in of_span}
+                formats = {task.format: self.representations[task.format] for task in of_span}
                 encoded = encode_chunk(formats, rendered.audio, chunk, self.device)
                 for task in of_span:
                     writers[task].add(rendered, encoded[task.format])
             return [(task, writer.receipt(task, self.machine)) for task, writer in writers.items()]
 
 
-def features_of(spec: Spec, stored: Representation) -> tuple[Feature, ...]:
-    """Return the features of a clip of `spec` in the representation `stored`."""
+def features_of(spec: Spec, representation: Representation) -> tuple[Feature, ...]:
+    """Return the features of a clip of `spec` in a representation."""
     samples = spec.clip.samples
-    dtype = spec.format(stored.name).dtype
-    return clip_features(stored.shape(samples), dtype, stored.frames(samples), len(spec.instruments))
+    dtype = spec.format(representation.name).dtype
+    return clip_features(representation.shape(samples), dtype, representation.frames(samples), len(spec.instruments))
 
 
 def render_chunk(renderer: RendererProtocol, planned: list[PlannedClip], spec: Spec) -> Rendered:
@@ -258,9 +258,9 @@ def encode_chunk(
     batch[: len(audio), 0] = audio
     on_device = torch.from_numpy(batch).to(device)
     encoded: dict[str, torch.Tensor] = {}
-    for name, stored in formats.items():
-        source = encoded.get(stored.source)
-        encoded[name] = stored.encode(on_device) if source is None else stored.derive(source)
+    for name, representation in formats.items():
+        source = encoded.get(representation.source)
+        encoded[name] = representation.encode(on_device) if source is None else representation.derive(source)
     return {name: values[: len(audio)].cpu().numpy() for name, values in encoded.items()}
 
 

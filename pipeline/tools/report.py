@@ -1,4 +1,4 @@
-"""`make report`: a page about a dataset that one wants to open: what it holds, what was left out, how it sounds."""
+"""`make report`: an HTML page about a dataset with its counts, histograms, rejects and clips to listen to."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,52 +8,54 @@ import numpy as np
 
 from data_specs.controls import NOTES
 from data_specs.controls.curves import RATE
+from data_specs.dataset import DatasetInfo
 from data_specs.io.files import write_bytes
 from data_specs.spec import SPLITS
 from data_specs.viz.figures import INSTRUMENT_COLOURS
 from data_specs.viz.page import Markup, document, element, section, table, tiles
 from data_specs.viz.page.charts import Bin, binned, histogram, shares
 from data_specs.viz.page.tracks import Track, card
-from pipeline.tools.report_data import NoteTable, Stored, notes_of, stored_below
+from pipeline.midi.sources import TUNES
+from pipeline.tools.report_data import FinishedDataset, NoteTable, finished_datasets, notes_of
 
-CLIPS = 12  # that can be heard
+CLIPS = 12  # clips with audio
 PAGE = "report.html"
 LENGTHS_S = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0)
 LEVEL_BINS = 16
 
 
 def report(data: Path, out: Path | None = None, clips: int = CLIPS) -> Path:
-    """Write the page; returns its path.
+    """Write the page and return its path.
 
     Args:
         data: the parent folder of datasets, or one of them.
-        out: the page's path; `report.html` in `data` for None.
-        clips: how many can be heard, from both splits.
+        out: path of the page; None for `report.html` in `data`.
+        clips: number of clips with audio, from both splits.
 
     Raises:
         UserError: no finished dataset, or one that is damaged.
     """
-    formats = stored_below(data)
-    largest = max(formats, key=lambda stored: stored.clips)
-    alike = [stored for stored in formats if stored.info.plan_digest == largest.info.plan_digest]
+    formats = finished_datasets(data)
+    largest = max(formats, key=lambda dataset: dataset.clips)
+    alike = [dataset for dataset in formats if dataset.info.plan_digest == largest.info.plan_digest]
     path = out or data / PAGE
     info = largest.info
     notes = notes_of(largest)
     seconds = info.clip_samples / RATE
     names = ", ".join(info.spec.instrument_names)
     page = document(
-        f"Dataset {info.spec.name}",
+        f"Dataset {_source_name(info)}",
         f"{largest.clips:,} clips of {seconds:g} s: {names}, one note at a time, each with the exact curves of its "
-        f"velocity, pitch class and instrument.",
+        f"controls.",
         [
             _figures(largest, notes, seconds),
-            section("Formats", "The same performances, stored in these ways.", [_formats(formats)]),
-            section("What it holds", _about(notes), [element("div", *_histograms(largest, notes), class_="columns")]),
-            section("What was left out", _yield(largest), [_rejects(largest)]),
+            section("Formats", "The same clips in each representation.", [_formats(formats)]),
+            section("Content", _about(notes), [element("div", *_histograms(largest, notes), class_="columns")]),
+            section("Rejects", _yield(largest), [_rejects(largest)]),
             section(
                 "Listen",
-                "Each clip through every format that was built. A click on a picture plays from there; starting a "
-                "second sound of a clip goes on where the first one was.",
+                "Each clip through every format that was built. Click a picture to play from there; the next sound of "
+                "the same clip starts at the position of the last one.",
                 _cards(alike, clips),
             ),
         ],
@@ -62,32 +64,38 @@ def report(data: Path, out: Path | None = None, clips: int = CLIPS) -> Path:
     return path
 
 
-def _figures(stored: Stored, notes: NoteTable, seconds: float) -> Markup:
-    hours = stored.clips * seconds / 3600
+def _source_name(info: DatasetInfo) -> str:
+    """Return the name of the user's MIDI folder or archive, or of the spec where it names the source."""
+    source = info.spec.source.midi
+    return info.spec.name if source == TUNES else Path(source).name or info.spec.name
+
+
+def _figures(dataset: FinishedDataset, notes: NoteTable, seconds: float) -> Markup:
+    hours = dataset.clips * seconds / 3600
     return tiles(
         [
-            (f"{stored.clips:,}", "clips"),
+            (f"{dataset.clips:,}", "clips"),
             (f"{hours:,.1f} h" if hours >= 1 else f"{60 * hours:,.1f} min", "of audio"),
-            (f"{len(set(stored.table.get('source_digest', []))):,}", "songs"),
+            (f"{len(set(dataset.table.get('source_digest', []))):,}", "songs"),
             (f"{len(notes.velocity) / max(1, notes.clips):.1f}", "notes a clip"),
         ]
     )
 
 
-def _formats(formats: Sequence[Stored]) -> Markup:
+def _formats(formats: Sequence[FinishedDataset]) -> Markup:
     head = ("format", "shape of a clip", "type", "train", "valid", "shards", "size", "bytes a clip")
     rows = []
-    for stored in formats:
-        data, splits = stored.features[0], stored.info.splits
+    for dataset in formats:
+        data, splits = dataset.features[0], dataset.info.splits
         rows.append(
             (
-                stored.info.label,
+                dataset.info.label,
                 " × ".join(map(str, data.shape)),
                 data.dtype,
                 *(f"{splits[split].clips:,}" for split in SPLITS),
                 f"{sum(len(split.shards) for split in splits.values()):,}",
-                _size(stored.bytes),
-                _size(stored.bytes / max(1, stored.clips)),
+                _size(dataset.bytes),
+                _size(dataset.bytes / max(1, dataset.clips)),
             )
         )
     return table(head, rows, numbers=range(3, len(head)))
@@ -102,16 +110,14 @@ def _size(count: float) -> str:
 
 
 def _about(notes: NoteTable) -> str:
-    looked = f"{len(notes.velocity):,} notes of {notes.clips:,} clips"
+    counted = f"{len(notes.velocity):,} notes of {notes.clips:,} clips"
     if notes.exact:
-        return f"{looked}."
-    return (
-        f"{looked}, read off the control curves: the plan does not lie beside this dataset, so octaves are not known."
-    )
+        return f"{counted}."
+    return f"{counted}, from the control curves: without the plan of this dataset, octaves are not known."
 
 
-def _histograms(stored: Stored, notes: NoteTable) -> list[Markup]:
-    spec, rows = stored.info.spec, stored.table
+def _histograms(dataset: FinishedDataset, notes: NoteTable) -> list[Markup]:
+    spec, rows = dataset.info.spec, dataset.table
     instruments = Counter(rows.get("instrument", []))
     named = [
         Bin(instruments[name], name, name, INSTRUMENT_COLOURS[k % len(INSTRUMENT_COLOURS)])
@@ -120,7 +126,7 @@ def _histograms(stored: Stored, notes: NoteTable) -> list[Markup]:
     hz = np.geomspace(spec.modulation.lowest_hz, spec.modulation.highest_hz, 19).tolist()
     levels = np.asarray(rows.get("level_dbfs", []), float)
     low, high = (np.floor(levels.min()), np.ceil(levels.max())) if levels.size else (-60.0, 0.0)
-    width = max(1.0, np.ceil((high - low) / LEVEL_BINS))  # whole dB, at multiples of themselves
+    width = max(1.0, np.ceil((high - low) / LEVEL_BINS))  # integer dB
     db = np.arange(np.floor(low / width) * width, high + width + 1e-9, width).tolist()
     return [
         _pitches(notes, spec.clip.lowest_pitch, spec.clip.highest_pitch),
@@ -152,7 +158,7 @@ def _pitch_name(pitch: int) -> str:
 
 
 def _ranges(title: str, unit: str, values: Sequence[float] | np.ndarray, edges: Sequence[float], every: int) -> Markup:
-    """A histogram over `edges` that labels every so manyeth bin with its lower edge."""
+    """Histogram over `edges`; every `every`-th bin is labelled with its lower edge."""
     counts = binned(values, edges)
     bins = [
         Bin(count, _label(edges[k]) if k % every == 0 else "", f"{edges[k]:.4g} to {edges[k + 1]:.4g}")
@@ -161,21 +167,21 @@ def _ranges(title: str, unit: str, values: Sequence[float] | np.ndarray, edges: 
     return histogram(title, unit, bins)
 
 
-def _yield(stored: Stored) -> str:
-    plan = stored.plan()
-    planned = sum(split.planned for split in stored.info.splits.values())
-    kept = f"{stored.clips:,} of {planned:,} planned clips were stored"
+def _yield(dataset: FinishedDataset) -> str:
+    plan = dataset.plan()
+    planned = sum(split.planned for split in dataset.info.splits.values())
+    kept = f"{dataset.clips:,} of {planned:,} planned clips were stored"
     if plan is None:
-        return f"{kept}. Files, tracks, windows and clips that gave nothing, by reason."
+        return f"{kept}. Files, tracks, windows and clips left out, by reason."
     possible = sum(plan.counts[split] for split in SPLITS)
     return (
         f"{plan.sources:,} songs with melodies give up to {possible:,} clips; {kept}. "
-        f"Files, tracks, windows and clips that gave nothing, by reason."
+        f"Files, tracks, windows and clips left out, by reason."
     )
 
 
-def _rejects(stored: Stored) -> Markup:
-    found = sorted(stored.rejects.items(), key=lambda pair: -pair[1]["count"])
+def _rejects(dataset: FinishedDataset) -> Markup:
+    found = sorted(dataset.rejects.items(), key=lambda pair: -pair[1]["count"])
     if not found:
         return element("p", "Nothing.")
     # promise: escaped-3
@@ -186,17 +192,17 @@ def _rejects(stored: Stored) -> Markup:
     return element("div", bars, *folded)
 
 
-def _cards(formats: Sequence[Stored], clips: int) -> list[Markup]:
+def _cards(formats: Sequence[FinishedDataset], clips: int) -> list[Markup]:
     found = []
     for number in range(clips):
-        split, index = SPLITS[number % len(SPLITS)], number  # neighbours in the plan are played by other instruments
-        if all(index < stored.info.splits[split].clips for stored in formats):
+        split, index = SPLITS[number % len(SPLITS)], number  # neighbours in the plan have different instruments
+        if all(index < dataset.info.splits[split].clips for dataset in formats):
             found.append(_card(formats, split, index))
     return found
 
 
-def _card(formats: Sequence[Stored], split: str, index: int) -> Markup:
-    records = [stored.record(split, index) for stored in formats]
+def _card(formats: Sequence[FinishedDataset], split: str, index: int) -> Markup:
+    records = [dataset.record(split, index) for dataset in formats]
     first, arrays = formats[0], records[0]
     clip_id = arrays["id"].tobytes().decode("ascii", "backslashreplace")
     row = _row(first, clip_id)
@@ -208,20 +214,20 @@ def _card(formats: Sequence[Stored], split: str, index: int) -> Markup:
         f"from {row.get('source', 'an unknown source')}",
     ]
     sounds = [
-        Track("rendered" if stored.info.format == "audio" else stored.info.label, stored.sound(record["data"]))
-        for stored, record in zip(formats, records, strict=True)
+        Track("rendered" if dataset.info.format == "audio" else dataset.info.label, dataset.sound(record["data"]))
+        for dataset, record in zip(formats, records, strict=True)
         if record["id"].tobytes() == arrays["id"].tobytes()
     ]
     title = f"{row.get('instrument', 'clip')} {clip_id[:6]}"
     return card(title, facts, sounds, arrays, first.info.hop, first.info.spec.instrument_names)
 
 
-def _row(stored: Stored, clip_id: str) -> dict[str, object]:
-    ids = stored.table.get("id", [])
+def _row(dataset: FinishedDataset, clip_id: str) -> dict[str, object]:
+    ids = dataset.table.get("id", [])
     if clip_id not in ids:
         return {}
     position = ids.index(clip_id)
-    return {name: values[position] for name, values in stored.table.items()}
+    return {name: values[position] for name, values in dataset.table.items()}
 
 
 def _label(edge: float) -> str:

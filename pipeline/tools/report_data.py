@@ -1,4 +1,4 @@
-"""What the report shows, read from finished datasets: counts, tables, notes and single clips. T frames, n notes."""
+"""Content of the report, read from finished datasets: counts, tables, notes and single clips. T frames, n notes."""
 
 import json
 from collections.abc import Iterator
@@ -21,11 +21,11 @@ from pipeline.build.manifest import REJECTS
 from pipeline.plan.plan import Plan
 
 NOTES_AT_ONCE = 1000
-MOST_CLIPS = 20_000  # whose notes are looked at: more would not change a histogram
+MOST_CLIPS = 20_000  # whose notes are counted: more would not change a histogram
 
 
 @dataclass(frozen=True)
-class Stored:
+class FinishedDataset:
     """A finished dataset folder."""
 
     folder: Path
@@ -44,10 +44,10 @@ class Stored:
 
     @cached_property
     def transform(self) -> Representation:
-        """The representation that the dataset was made with.
+        """The representation that the dataset was built with.
 
         Raises:
-            UserError: the codec at hand is another one.
+            UserError: the codec at hand is a different one.
         """
         codec = self.info.spec.codec
         made = representation(self.info.format, codec.name, codec.codebooks)
@@ -59,7 +59,7 @@ class Stored:
         return made
 
     def record(self, split: str, index: int) -> dict[str, NDArray[Any]]:
-        """Arrays of one clip, and its id as `id`.
+        """Return the arrays of one clip, and its id as `id`.
 
         Raises:
             UserError: the shard is missing or damaged.
@@ -86,7 +86,7 @@ class Stored:
         return {**arrays, "id": values["id"]}
 
     def sound(self, data: NDArray[Any]) -> NDArray[np.float32]:
-        """A stored array [*shape] -> what it sounds like, float32 [N]."""
+        """Decode an array [*shape] to audio, float32 [N]."""
         import torch
 
         decoded = self.transform.decode(torch.from_numpy(np.array(data, data.dtype.newbyteorder("=")))[None])
@@ -94,7 +94,7 @@ class Stored:
 
     @cached_property
     def table(self) -> dict[str, list[Any]]:
-        """clips.parquet by column.
+        """Columns of clips.parquet.
 
         Raises:
             UserError: missing or damaged.
@@ -109,7 +109,7 @@ class Stored:
 
     @cached_property
     def rejects(self) -> dict[str, Any]:
-        """rejects.json: count and examples by reason; counts alone where the file is gone."""
+        """Content of rejects.json: count and examples by reason; only counts where the file is missing."""
         try:
             found = json.loads((self.folder / REJECTS).read_text(encoding="utf-8"))
             return {str(reason): {"count": int(e["count"]), "examples": e["examples"]} for reason, e in found.items()}
@@ -117,7 +117,7 @@ class Stored:
             return {reason: {"count": count, "examples": []} for reason, count in self.info.rejects.items()}
 
     def plan(self) -> Plan | None:
-        """The plan that the clips were taken from, where it lies beside the dataset."""
+        """Return the plan of the clips if OUT has it."""
         for path in sorted((self.folder.parent / "index").glob("plan-*/plan.json")):
             plan = Plan.open(path.parent)
             if plan.digest == self.info.plan_digest:
@@ -127,23 +127,23 @@ class Stored:
 
 @dataclass(frozen=True)
 class NoteTable:
-    """All notes of the clips looked at, arrays [n]."""
+    """Notes of the counted clips, arrays [n]."""
 
     pitch: NDArray[np.int64]  # MIDI pitch, or pitch class where `exact` is false
     velocity: NDArray[np.int64]
     samples: NDArray[np.int64]  # length at 24 kHz
     clips: int
-    exact: bool  # from the plan; else read off the control curves, where repeated notes run together
+    exact: bool  # from the plan; otherwise from the control curves, in which repeated notes merge
 
 
-def stored_below(data: Path) -> list[Stored]:
-    """The finished datasets below `data`, or the one at `data`, in the order of the formats.
+def finished_datasets(data: Path) -> list[FinishedDataset]:
+    """Return the finished datasets below `data`, or the one at `data`, in the order of the formats.
 
     Raises:
         UserError: there is none.
     """
     folders = [data] if (data / MANIFEST).is_file() else [data / folder_name(name) for name in FORMATS]
-    found = [Stored(folder, *load_info(folder)) for folder in folders if (folder / MANIFEST).is_file()]
+    found = [FinishedDataset(folder, *load_info(folder)) for folder in folders if (folder / MANIFEST).is_file()]
     if not found:
         raise UserError(
             f"there is no finished dataset below {data}; build one with make dataset, or name it with DATA="
@@ -151,12 +151,12 @@ def stored_below(data: Path) -> list[Stored]:
     return found
 
 
-def notes_of(stored: Stored) -> NoteTable:
-    """The notes of a dataset's first clips, both splits in turn."""
-    plan = stored.plan()
-    share = min(1.0, MOST_CLIPS / max(1, stored.clips))
-    counts = {split: int(stored.info.splits[split].clips * share) for split in SPLITS}
-    chunks = _planned_notes(plan, counts) if plan else _heard_notes(stored, counts)
+def notes_of(dataset: FinishedDataset) -> NoteTable:
+    """Return the notes of a dataset's first clips of both splits."""
+    plan = dataset.plan()
+    share = min(1.0, MOST_CLIPS / max(1, dataset.clips))
+    counts = {split: int(dataset.info.splits[split].clips * share) for split in SPLITS}
+    chunks = _planned_notes(plan, counts) if plan else _notes_from_curves(dataset, counts)
     table = np.concatenate([np.zeros((0, 3), np.int64), *chunks])
     pitch, velocity, samples = table.T
     return NoteTable(pitch, velocity, samples, clips=sum(counts.values()), exact=plan is not None)
@@ -170,12 +170,12 @@ def _planned_notes(plan: Plan, counts: dict[str, int]) -> Iterator[NDArray[np.in
                 yield np.stack([pitch, velocity, offset - onset], axis=1)
 
 
-def _heard_notes(stored: Stored, counts: dict[str, int]) -> Iterator[NDArray[np.int64]]:
+def _notes_from_curves(dataset: FinishedDataset, counts: dict[str, int]) -> Iterator[NDArray[np.int64]]:
     for split, count in counts.items():
         for index in range(count):
-            arrays = stored.record(split, index)
+            arrays = dataset.record(split, index)
             steps = np.stack([arrays["chroma"] * CHROMA_STEPS, arrays["velocity"] * MAX_VELOCITY]).round().astype(int)
             edges = [0, *(np.flatnonzero(np.diff(steps).any(axis=0)) + 1).tolist(), steps.shape[1]]
-            lengths = np.diff(edges) * stored.info.hop
+            lengths = np.diff(edges) * dataset.info.hop
             table = np.stack([*steps[:, edges[:-1]], lengths], axis=1)
             yield table[table[:, 1] > 0]

@@ -1,31 +1,43 @@
-"""`make validate`: read a dataset again, all of it, and say what is not as it should be."""
+"""`make validate`: read all of a dataset again and report everything that is wrong."""
 
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from data_specs.codecs import missing_weights
 from data_specs.controls import CONTROLS
-from data_specs.dataset import CLIPS_TABLE, MANIFEST, DatasetInfo, Feature, folder_name, layout, load_info
+from data_specs.dataset import CLIPS_TABLE, MANIFEST, DatasetInfo, Feature, Shard, folder_name, layout, load_info
 from data_specs.errors import UserError
 from data_specs.formats import FORMATS
 from data_specs.records import RecordError, RecordLayout
+from data_specs.representations import representation
+from data_specs.spec import SPLITS
 
-# Faults of single files, which another build does not have; the others it would have again.
+# Faults of single files, which building them again removes; it would repeat all others.
 DAMAGE = ("missing shard", "wrong size", "wrong sha256", "damaged record", "clips.parquet unreadable", "ids differ")
 EXAMPLES = 3  # of each fault that are printed
 BLOCK = 1 << 24  # bytes read at once, at least a record
 
+Arrays = dict[str, np.ndarray]
+
 
 @dataclass
-class Findings:
-    """Faults by kind, with a few examples each."""
+class DatasetCheck:
+    """Reads one dataset; counts faults by kind, with a few examples each."""
 
+    folder: Path
+    info: DatasetInfo
+    features: tuple[Feature, ...]
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
+    ids: list[bytes] = field(default_factory=list)
+    songs: dict[str, set[str]] = field(default_factory=lambda: {split: set() for split in SPLITS})
 
     def add(self, kind: str, where: str) -> None:
         """Count a fault."""
@@ -33,29 +45,127 @@ class Findings:
         if self.counts[kind] <= EXAMPLES:
             self.examples.setdefault(kind, []).append(where)
 
+    @cached_property
+    def layout(self) -> RecordLayout:
+        """Layout of the records."""
+        return layout(self.features)
+
+    @cached_property
+    def largest_code(self) -> int:
+        """Largest code of a discrete format, or of int16 where the codec would have to be downloaded first."""
+        codec = self.info.spec.codec
+        if missing_weights(codec.name):
+            return int(np.iinfo(np.int16).max)
+        bins: int = getattr(representation(self.info.format, codec.name, codec.codebooks), "bins", 2**15)
+        return bins - 1
+
+    def run(self) -> None:
+        """Check shards, records and clips.parquet."""
+        for split, content in self.info.splits.items():
+            before = len(self.ids)
+            for shard in content.shards:
+                self._check_shard(shard)
+            if len(self.ids) - before != content.clips:
+                self.add("wrong count", f"{split}: {len(self.ids) - before} read, {content.clips} in {MANIFEST}")
+        for clip, count in Counter(self.ids).items():
+            if count > 1:
+                self.add("duplicate id", clip.decode(errors="replace"))
+        self._check_table()
+
+    def _check_shard(self, shard: Shard) -> None:
+        path = self.folder / shard.file
+        if not path.is_file():
+            self.add("missing shard", shard.file)
+            return
+        if path.stat().st_size != shard.bytes or shard.bytes != shard.clips * self.layout.size:
+            self.add("wrong size", shard.file)
+            return
+        digest = hashlib.sha256()
+        for number, record in _records(path, self.layout, digest):
+            self._check_record(record, f"{shard.file} record {number}")
+        if digest.hexdigest() != shard.sha256:
+            self.add("wrong sha256", shard.file)
+
+    def _check_record(self, record: np.ndarray, name: str) -> None:
+        try:
+            self.layout.check(record, name)
+        except RecordError:
+            self.add("damaged record", name)
+            return
+        values = self.layout.values(record)
+        self.ids.append(values["id"].tobytes())
+        arrays = {f.name: values[f.name].view(f.stored_dtype).reshape(f.shape) for f in self.features}
+        for kind, is_faulty in ARRAY_CHECKS.items():
+            if is_faulty(arrays, self):
+                self.add(kind, name)
+
+    def _check_table(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            columns = ["id", "split", "source_digest"]
+            table: dict[str, list[Any]] = pq.read_table(self.folder / CLIPS_TABLE, columns=columns).to_pydict()
+        except (OSError, pa.ArrowException, KeyError) as error:
+            self.add("clips.parquet unreadable", str(error).splitlines()[0])
+            return
+        if [str(clip).encode() for clip in table["id"]] != self.ids:
+            self.add("ids differ", f"{CLIPS_TABLE} and the shards do not list the same clips in the same order")
+        for split, digest in zip(table["split"], table["source_digest"], strict=True):
+            self.songs.setdefault(str(split), set()).add(str(digest))
+
+
+def _non_finite(arrays: Arrays, check: DatasetCheck) -> bool:
+    return any(not np.isfinite(array).all() for array in arrays.values())
+
+
+def _out_of_range(arrays: Arrays, check: DatasetCheck) -> bool:
+    data = arrays["data"]
+    if data.dtype.kind == "i":
+        return bool(data.min() < 0 or data.max() > check.largest_code)
+    return check.info.format == "audio" and bool(np.abs(data).max() > 1)
+
+
+def _silent(arrays: Arrays, check: DatasetCheck) -> bool:
+    return arrays["data"].dtype.kind != "i" and not arrays["data"].any()
+
+
+def _invalid_controls(arrays: Arrays, check: DatasetCheck) -> bool:
+    return any(control.faulty(arrays) for control in CONTROLS.values())
+
+
+ARRAY_CHECKS: dict[str, Callable[[Arrays, DatasetCheck], bool]] = {
+    "value not finite": _non_finite,
+    "value out of range": _out_of_range,
+    "silent clip": _silent,
+    "invalid controls": _invalid_controls,
+}
+
 
 def validate(data: Path, formats: tuple[str, ...] | None) -> int:
-    """Check the datasets below `data`; prints a table and returns 1 when anything is at fault.
+    """Check the datasets below `data` and print a table; return 1 if there is any fault, else 0.
 
     Raises:
         UserError: there is no finished dataset to check.
     """
-    folders = _folders(data, formats)
     faults, damaged = 0, False
-    songs: dict[str, set[str]] = {"train": set(), "valid": set()}
+    songs: dict[str, set[str]] = {split: set() for split in SPLITS}
     print(f"{'dataset':22}{'clips':>9}{'shards':>8}{'GB':>8}  faults")
-    for folder in folders:
-        info, features = load_info(folder)
-        findings = Findings()
-        clips, size = _check_dataset(folder, info, features, findings, songs)
-        shards = sum(len(split.shards) for split in info.splits.values())
-        print(f"{folder.name:22}{clips:9}{shards:8}{size / 1e9:8.2f}  {sum(findings.counts.values()) or 'none'}")
-        for kind, count in sorted(findings.counts.items()):
-            print(f"  {kind}: {count}, for example {'; '.join(findings.examples[kind])}")
-        faults += sum(findings.counts.values())
-        damaged = damaged or any(kind in DAMAGE for kind in findings.counts)
+    for folder in _folders(data, formats):
+        check = DatasetCheck(folder, *load_info(folder))
+        check.run()
+        total = check.counts.total()
+        shards = [shard for split in check.info.splits.values() for shard in split.shards]
+        size = sum(path.stat().st_size for shard in shards if (path := folder / shard.file).is_file())
+        print(f"{folder.name:22}{len(check.ids):9}{len(shards):8}{size / 1e9:8.2f}  {total or 'none'}")
+        for kind, count in sorted(check.counts.items()):
+            print(f"  {kind}: {count}, for example {'; '.join(check.examples[kind])}")
+        faults += total
+        damaged = damaged or any(kind in DAMAGE for kind in check.counts)
+        for split, of_split in check.songs.items():
+            songs.setdefault(split, set()).update(of_split)
     if damaged:
-        print("delete the files that are damaged and run the same make dataset again: it makes those alone")
+        print("to repair: delete the damaged files and run the same make dataset again, which builds only those")
     if shared := songs["train"] & songs["valid"]:
         print(f"  leakage: {len(shared)} songs have clips in train and in valid, for example {min(shared)}")
         faults += len(shared)
@@ -69,43 +179,14 @@ def _folders(data: Path, formats: tuple[str, ...] | None) -> list[Path]:
     if formats is None:
         folders = [folder for folder in folders if (folder / MANIFEST).is_file()]
     if not folders:
-        raise UserError(f"there is no finished dataset below {data}; build one with make dataset, or name its folder")
+        raise UserError(
+            f"there is no finished dataset below {data}; build one with make dataset, or name it with DATA="
+        )
     return folders
 
 
-def _check_dataset(
-    folder: Path, info: DatasetInfo, features: tuple[Feature, ...], findings: Findings, songs: dict[str, set[str]]
-) -> tuple[int, int]:
-    ids: list[bytes] = []
-    size = 0
-    where = layout(features)
-    for split, content in info.splits.items():
-        before = len(ids)
-        for shard in content.shards:
-            path = folder / shard.file
-            if not path.is_file():
-                findings.add("missing shard", shard.file)
-                continue
-            size += path.stat().st_size
-            if path.stat().st_size != shard.bytes or shard.bytes != shard.clips * where.size:
-                findings.add("wrong size", shard.file)
-                continue
-            digest = hashlib.sha256()
-            for number, record in _records(path, where, digest):
-                _check_record(record, f"{shard.file} record {number}", info, features, where, findings, ids)
-            if digest.hexdigest() != shard.sha256:
-                findings.add("wrong sha256", shard.file)
-        if len(ids) - before != content.clips:
-            findings.add("wrong count", f"{split}: {len(ids) - before} read, {content.clips} in {MANIFEST}")
-    for clip, count in Counter(ids).items():
-        if count > 1:
-            findings.add("duplicate id", clip.decode(errors="replace"))
-    _check_table(folder, ids, findings, songs)
-    return len(ids), size
-
-
 def _records(path: Path, where: RecordLayout, digest: "hashlib._Hash") -> Iterator[tuple[int, np.ndarray]]:
-    """(number, uint8 [size]) of each record, read in blocks of many records."""
+    """Yield (number, uint8 [size]) of each record, read in blocks of many records."""
     per_block = max(1, BLOCK // where.size)
     number = 0
     with open(path, "rb") as file:
@@ -114,67 +195,3 @@ def _records(path: Path, where: RecordLayout, digest: "hashlib._Hash") -> Iterat
             for record in np.frombuffer(block, np.uint8).reshape(-1, where.size):
                 yield number, record
                 number += 1
-
-
-def _check_record(
-    record: np.ndarray,
-    name: str,
-    info: DatasetInfo,
-    features: tuple[Feature, ...],
-    where: RecordLayout,
-    findings: Findings,
-    ids: list[bytes],
-) -> None:
-    try:
-        where.check(record, name)
-    except RecordError:
-        findings.add("damaged record", name)
-        return
-    values = where.values(record)
-    ids.append(values["id"].tobytes())
-    arrays = {f.name: values[f.name].view(f.stored_dtype).reshape(f.shape) for f in features}
-    for kind, faulty in ARRAY_CHECKS.items():
-        if faulty(arrays, info):
-            findings.add(kind, name)
-
-
-def _non_finite(arrays: dict[str, np.ndarray], info: DatasetInfo) -> bool:
-    return any(not np.isfinite(array).all() for array in arrays.values())
-
-
-def _out_of_range(arrays: dict[str, np.ndarray], info: DatasetInfo) -> bool:
-    data = arrays["data"]
-    if data.dtype.kind == "i":
-        return bool(data.min() < 0 or data.max() > 1023)
-    return info.format == "audio" and bool(np.abs(data).max() > 1)
-
-
-def _silent(arrays: dict[str, np.ndarray], info: DatasetInfo) -> bool:
-    return not arrays["data"].any() and arrays["data"].dtype.kind != "i"
-
-
-def _controls(arrays: dict[str, np.ndarray], info: DatasetInfo) -> bool:
-    return any(control.faulty(arrays) for control in CONTROLS.values())
-
-
-ARRAY_CHECKS: dict[str, Callable[[dict[str, np.ndarray], DatasetInfo], bool]] = {
-    "value not finite": _non_finite,
-    "value out of range": _out_of_range,
-    "silent clip": _silent,
-    "controls at fault": _controls,
-}
-
-
-def _check_table(folder: Path, ids: list[bytes], findings: Findings, songs: dict[str, set[str]]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(folder / CLIPS_TABLE, columns=["id", "split", "source_digest"]).to_pydict()
-    except (OSError, pa.ArrowException, KeyError) as error:
-        findings.add("clips.parquet unreadable", str(error).splitlines()[0])
-        return
-    if [str(clip).encode() for clip in table["id"]] != ids:
-        findings.add("ids differ", f"{CLIPS_TABLE} and the shards do not list the same clips in the same order")
-    for split, digest in zip(table["split"], table["source_digest"], strict=True):
-        songs.setdefault(str(split), set()).add(str(digest))

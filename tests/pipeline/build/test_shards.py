@@ -55,7 +55,7 @@ def test_a_shard_holds_its_clips_in_order_as_they_sound(builder, small_spec, sma
         np.testing.assert_array_equal(np.frombuffer(record["instruments"], "<f4").reshape(3, 600), expected.instruments)
         power = np.mean(np.square(audio, dtype=np.float64))
         assert receipt.levels_dbfs[clip.id] == pytest.approx(10 * np.log10(power), abs=0.01)
-    assert len(content) == layout(features_of(small_spec, builder.stored["audio"])).size * 2
+    assert len(content) == layout(features_of(small_spec, builder.representations["audio"])).size * 2
 
 
 def test_the_same_task_gives_the_same_bytes_after_other_tasks(builder, tmp_path):

@@ -20,7 +20,7 @@ from pipeline.cli import main
 from pipeline.cluster.workers import RemoteWorkers
 from pipeline.plan.plan import Plan
 from pipeline.tools.report import report
-from pipeline.tools.report_data import notes_of, stored_below
+from pipeline.tools.report_data import finished_datasets, notes_of
 
 HOSTILE = """<hostile onload="alert(1)" a='b'>&amp;"""
 
@@ -71,7 +71,7 @@ def page(data):
 def test_page_counts_what_is_there(data, page):
     assert (data / "report.html").is_file()
     assert page.text[page.text.index("13") :][:2] == ["13", "clips"]
-    audio = stored_below(data)[0]
+    audio = finished_datasets(data)[0]
     assert str(len(set(audio.table["source_digest"]))) in page.text
     for reason, count in audio.info.rejects.items():
         assert page.text[page.text.index(reason) + 1] == f"{count:,}"
@@ -79,7 +79,7 @@ def test_page_counts_what_is_there(data, page):
 
 
 def test_histograms_are_of_the_notes_that_were_played(data, page):
-    audio = stored_below(data)[0]
+    audio = finished_datasets(data)[0]
     plan = Plan.open(next((data / "index").glob("plan-*")))
     notes = np.concatenate(
         [clip.notes for split, count in (("train", 10), ("valid", 3)) for clip in plan.clips(split, 0, count)]
@@ -98,8 +98,8 @@ def test_histograms_are_of_the_notes_that_were_played(data, page):
 
 def test_without_the_plan_notes_are_read_off_the_curves(data, tmp_path):
     shutil.copytree(data / "PVT-cqt", tmp_path / "PVT-cqt")
-    (cqt,) = stored_below(tmp_path)
-    heard, played = notes_of(cqt), notes_of(stored_below(data)[1])
+    (cqt,) = finished_datasets(tmp_path)
+    heard, played = notes_of(cqt), notes_of(finished_datasets(data)[1])
     assert not heard.exact
     # Every note lasts two frames at least, so only repeated notes of one loudness can run together.
     assert 0.9 * len(played.pitch) <= len(heard.pitch) <= len(played.pitch)
@@ -112,7 +112,7 @@ def test_without_the_plan_notes_are_read_off_the_curves(data, tmp_path):
 
 
 def test_clips_sound_as_they_are_stored(data, page):
-    audio, cqt = stored_below(data)
+    audio, cqt = finished_datasets(data)
     sounds = [attributes for tag, attributes in page.tags if tag == "audio"]
     assert [one["aria-label"] for one in sounds[:2]] == ["rendered", "cqt"]
     assert len(sounds) == 2 * (5 + 1)  # train 0, 2, .. 8 and valid 1
