@@ -15,7 +15,7 @@ from bench.fixtures import CLIPS, SMALL, Context, command, plan, renderer, spec
 from bench.table import Row
 from data_specs.formats import FORMATS
 from data_specs.representations import representation
-from data_specs.spec import Clips
+from data_specs.spec import ClipCounts
 from pipeline.build import shards
 from pipeline.build.shards import ShardBuilder, ShardTask
 
@@ -35,7 +35,7 @@ def rows(context: Context) -> list[Row]:
 
 def whole(scratch: Path, name: str) -> Row:
     """The command on all cores, start-up of the workers and the finished dataset.json included."""
-    clips = Clips.parse(SMALL if name in ("cqt", "audio") else CLIPS)
+    clips = ClipCounts.parse(SMALL if name in ("cqt", "audio") else CLIPS)
     count = clips.train + clips.valid
     started = time.perf_counter()
     command(scratch, "--format", name, "--clips", f"{clips.train}:{clips.valid}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.fixtures import ROOT, Context, plan
 from bench.processes import Memory, family
 from bench.table import Row, at_most
-from data_specs.spec import SPLITS, Clips
+from data_specs.spec import SPLITS, ClipCounts
 
 PART = "scale"
 FORMAT = "encodec"
@@ -21,7 +21,7 @@ def rows(context: Context) -> list[Row]:
     """Seconds a clip between 4x and 16x beside those between 1x and 4x, so that start-up falls out; largest memory."""
     planned = plan(context.scratch)  # index and plan are not measured
     train, valid = (planned.counts[split] // FACTORS[-1] for split in SPLITS)
-    sizes = [Clips(train=factor * train, valid=factor * valid) for factor in FACTORS]
+    sizes = [ClipCounts(train=factor * train, valid=factor * valid) for factor in FACTORS]
     seconds, memory = zip(*(built(context.scratch, size) for size in sizes), strict=True)
     clips = [size.train + size.valid for size in sizes]
     early = (seconds[1] - seconds[0]) / (clips[1] - clips[0])
@@ -61,7 +61,7 @@ def rows(context: Context) -> list[Row]:
     return found
 
 
-def built(scratch: Path, size: Clips) -> tuple[float, dict[str, dict[str, float]]]:
+def built(scratch: Path, size: ClipCounts) -> tuple[float, dict[str, dict[str, float]]]:
     """Seconds of `make dataset` with so many clips, and its memory by role."""
     with tempfile.TemporaryDirectory(dir=scratch) as out:
         options = ["--format", FORMAT, "--clips", f"{size.train}:{size.valid}", "--out", out]

@@ -1,9 +1,10 @@
-"""What the command lines of both packages share: run a command, turn a UserError into one sentence and exit 2."""
+"""Command-line helpers shared by the packages: run a command, report a UserError in one sentence, parse integers."""
 
 import argparse
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from data_specs.errors import UserError
 
@@ -13,35 +14,74 @@ MISUSED = 2
 
 
 def run(parser: argparse.ArgumentParser, argv: list[str] | None) -> int:
-    """Parse `argv` and run the chosen command; returns the exit status."""
+    """Parse `argv`, run the chosen command and return the exit status."""
     arguments = parser.parse_args(argv)
     command: Command = arguments.command
     try:
         return command(arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {as_typed(str(error), parser)}", file=sys.stderr)
         return MISUSED
     except KeyboardInterrupt:
-        print("stopped; the same command continues", file=sys.stderr)
+        print("interrupted; run the same command again to resume", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone, for example `| head`
+    except BrokenPipeError:  # the reader of the output has closed it, for example `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
+def as_typed(message: str, parser: argparse.ArgumentParser) -> str:
+    """Return `message` with make variables (`STEPS=9`) as options (`--steps 9`), unless make runs the command.
+
+    Only names that `parser` or one of its subcommands has as options are replaced, and no make command lines.
+    """
+    if "MAKELEVEL" in os.environ:
+        return message
+    options = {
+        option[2:].upper().replace("-", "_"): (option, action.nargs == 0)
+        for action in _options(parser)
+        for option in action.option_strings
+        if option.startswith("--")
+    }
+
+    def replaced(match: re.Match[str]) -> str:
+        name, one, following = match.groups()
+        if name not in options:
+            return match[0]
+        option, is_flag = options[name]
+        return option if is_flag else f"{option} {one or ''}" if one or following else option
+
+    return re.sub(r"\bmake \w+(?: [A-Z_]+=\S*)*|\b([A-Z][A-Z_]*)=(1\b)?(?=(\S?))", replaced, message)
+
+
+def _options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from _options(command)
+        else:
+            yield action
+
+
+def decimal(text: str) -> int | None:
+    """Return the integer >= 0 that `text` consists of (1 to 18 ASCII digits), None for any other text."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
+
+
 def integer(name: str, text: str, least: int = 1) -> int:
-    """The number that a variable called `name` was given as `text`.
+    """Return the integer given as `text` for the make variable `name`.
 
     Raises:
-        UserError: not a whole number, or less than `least`.
+        UserError: not an integer, or less than `least`.
     """
-    if not (text.isascii() and text.isdecimal()) or int(text) < least:
-        raise UserError(f"{name}={text} is not a whole number of {least} or more; give one, for example {name}=2")
-    return int(text)
+    value = decimal(text)
+    if value is None or value < least:
+        raise UserError(f"{name}= must be an integer >= {least}, got {text!r:.40}; write e.g. {name}={least + 1}")
+    return value
 
 
 class Parser(argparse.ArgumentParser):
-    """Names the offending value in one sentence, like every other error."""
+    """Argument parser that reports a misuse as one `error:` line and exits with status 2."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
         self.exit(MISUSED, f"error: {message}; see {self.prog} --help\n")

@@ -1,5 +1,5 @@
-"""The one error type that means: the input, the files or the machine are at fault, not this program."""
+"""The error type for faults in the input, the files or the machine, as opposed to faults in this program."""
 
 
 class UserError(Exception):
-    """One clear sentence for a person: what is wrong and what to do. Command lines print it and exit with 2."""
+    """Message in one sentence: what is wrong and what to do. Command lines print it and exit with status 2."""

@@ -1,23 +1,25 @@
-"""What a dataset is: the validated form of `sample.toml`, `pvt.toml` and every user's spec.
+"""Dataset specs: the validated form of `sample.toml`, `pvt.toml` and users' own files.
 
-A spec holds everything that decides the bytes of a dataset. Two digests are drawn from it (`plan_key`, `format_key`):
-which performances there are, and how one format stores them.
+A spec holds everything that decides the bytes of a dataset. Two digests are computed from it: `plan_key` identifies the
+set of performances, `format_key` the way one format stores them.
 """
 
+import json
 import tomllib
-from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import pydantic
 from pydantic import Field
 
+from data_specs.cli import decimal
 from data_specs.errors import UserError
 from data_specs.formats import FORMATS, check_format
+from data_specs.rates import SAMPLE_RATE
 
 SPLITS = ("train", "valid")
-SYNTH_BLOCK = 64  # samples: FluidSynth starts and ends notes on the blocks it computes
+SYNTH_BLOCK = 64  # samples per block of FluidSynth, on whose edges notes start and end
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -26,24 +28,15 @@ M = TypeVar("M", bound=pydantic.BaseModel)
 
 
 class StrictModel(pydantic.BaseModel):
-    """Immutable; an unknown key, an infinite number or a switch for a number is an error, never a silent default."""
+    """Immutable model: unknown keys, infinite numbers and values of another type are errors, never converted."""
 
     # promise: file-key-was-expected
     # promise: file-key-was-expected-2
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
-
-    @pydantic.field_validator("*", mode="before")
-    @classmethod
-    def _no_switch_for_a_number(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
-        kind = cls.model_fields[info.field_name or ""].annotation
-        switch = any(isinstance(one, bool) for one in (value if isinstance(value, list | tuple) else (value,)))
-        # promise: file-key-was-expected-3
-        if switch and kind is not Any and bool not in (kind, *get_args(kind)):
-            raise ValueError("true or false stands where something else is expected")
-        return value
+    # promise: file-key-was-expected-3
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Clips(StrictModel):
+class ClipCounts(StrictModel):
     """Number of clips per split."""
 
     train: Annotated[int, Field(ge=0)]
@@ -51,24 +44,28 @@ class Clips(StrictModel):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """`"400:80"` -> 400 for train, 80 for valid."""
-        train, colon, valid = text.partition(":")
-        if not colon or not train.isdecimal() or not valid.isdecimal():
-            raise UserError(f"CLIPS={text} is not understood; write train:valid, for example CLIPS=400:80")
-        return cls(train=int(train), valid=int(valid))
+        """Return the counts written as `train:valid`, for example "400:80".
+
+        Raises:
+            UserError: not two integers separated by a colon.
+        """
+        counts = [decimal(part) for part in text.split(":")]
+        if len(counts) != len(SPLITS) or None in counts:
+            raise UserError(f"CLIPS= must be train:valid, got {text!r:.40}; write for example CLIPS=400:80")
+        return cls.model_validate(dict(zip(SPLITS, counts, strict=True)))
 
 
-class Source(StrictModel):
-    """Where melodies come from and how many of them a song may give."""
+class SourceSpec(StrictModel):
+    """Source of the melodies, and how many clips one song may give."""
 
-    midi: str  # `tunes` (the melodies that come with the project), a folder or a tar.gz
+    midi: str  # `tunes` (shipped melodies), a folder or a tar.gz
     valid_share: Share = 1 / 6  # of songs, by the hash of their digest
     clips_per_song: Positive
     key_shifts: tuple[Annotated[int, Field(ge=-24, le=24)], ...] = (0,)  # semitones, before the octave move
 
 
 class Limits(StrictModel):
-    """What one MIDI file may cost. The first four are deterministic, the last two a net."""
+    """Limits for one MIDI file. The first four are deterministic; the last two catch what they miss."""
 
     file_bytes: Positive = 4_000_000
     events: Positive = 400_000
@@ -78,27 +75,27 @@ class Limits(StrictModel):
     memory_mb: Positive = 2_000
 
 
-class Clip(StrictModel):
-    """The window that is cut from a melody, and what makes it good enough."""
+class ClipSpec(StrictModel):
+    """Length of a clip, and the conditions that a window of a melody must meet."""
 
     seconds: Positive = 8
-    sample_rate: Literal[24_000] = 24_000
+    sample_rate: Annotated[int, Field(ge=SAMPLE_RATE, le=SAMPLE_RATE)] = SAMPLE_RATE
     lowest_pitch: Pitch = 48
     highest_pitch: Pitch = 72
     min_notes: Annotated[int, Field(ge=2)] = 8
-    min_pitch_classes: Annotated[int, Field(ge=1, le=12)] = 3  # fewer are a drone or a beat, no melody
-    max_folded: Share = 0.1  # of the notes, moved by an octave of their own
-    max_rest_share: Share = 0.5  # of the clip without a note
+    min_pitch_classes: Annotated[int, Field(ge=1, le=12)] = 3  # fewer make a drone or a beat, not a melody
+    max_folded: Share = 0.1  # of the notes, moved by octaves into the pitch range one by one
+    max_rest_share: Share = 0.5  # of the clip
     min_note_samples: Positive = 640  # 2 frames at 75 Hz
     min_rest_samples: Positive = 640
 
     @property
     def samples(self) -> int:
-        """Length of a clip in samples."""
+        """Samples per clip."""
         return self.seconds * self.sample_rate
 
     @pydantic.model_validator(mode="after")
-    def _whole_blocks(self) -> Self:
+    def _check_blocks_and_range(self) -> Self:
         if self.min_note_samples % SYNTH_BLOCK or self.min_rest_samples % SYNTH_BLOCK:
             raise ValueError(f"min_note_samples and min_rest_samples must be multiples of {SYNTH_BLOCK}")
         if self.highest_pitch - self.lowest_pitch < 12:
@@ -114,67 +111,67 @@ class Instrument(StrictModel):
     bank: Annotated[int, Field(ge=0, le=16_383)] = 0
 
 
-class Modulation(StrictModel):
-    """Sine that scales velocities: m(t) = 1 - depth (1 + sin(2 pi f t + phase)) / 2, f log-uniform."""
+class ModulationSpec(StrictModel):
+    """Sine that scales velocities: m(t) = 1 - depth (1 + sin(2 pi f t + phase)) / 2, log f uniform."""
 
     depth: Share = 0.8
     lowest_hz: Annotated[float, Field(gt=0)] = 1 / 64
     highest_hz: Annotated[float, Field(gt=0)] = 1.0
 
     @pydantic.model_validator(mode="after")
-    def _in_order(self) -> Self:
+    def _check_order(self) -> Self:
         if self.lowest_hz > self.highest_hz:
             raise ValueError("lowest_hz must not be above highest_hz")
         return self
 
 
 class Rendering(StrictModel):
-    """How FluidSynth plays a clip."""
+    """Settings of FluidSynth."""
 
-    soundfont: str  # `timgm6mb` (comes with pretty_midi) or the path of an .sf2 file
-    gain: Annotated[float, Field(gt=0, le=10)] = 1.0  # densest melodies at velocity 127 peak at -2 dBFS
-    reverb: bool = False  # how much of an instrument goes to an effect is the SoundFont's to say; often none
+    soundfont: str  # `timgm6mb` (packaged with pretty_midi) or the path of an .sf2 file
+    gain: Annotated[float, Field(gt=0, le=10)] = 1.0  # dense melodies at velocity 127 peak at -2 dBFS
+    reverb: bool = False  # send levels are the SoundFont's, often zero
     chorus: bool = False
 
 
-class Codec(StrictModel):
-    """The codec behind encodec and disc."""
+class CodecSpec(StrictModel):
+    """Codec of the formats encodec and disc."""
 
     name: str  # `phaseless`, `pvt`, `encodec_24khz` or the path of a weights file
     codebooks: Annotated[int, Field(ge=1, le=32)] = 16
 
 
-class Format(StrictModel):
-    """How one format is stored. Caps bound the clips taken from the front of the plan."""
+class FormatSpec(StrictModel):
+    """Storage of one format. `train` and `valid` cap the number of clips, taken from the start of the plan."""
 
     train: Annotated[int, Field(ge=0)] | None = None
     valid: Annotated[int, Field(ge=0)] | None = None
     dtype: Literal["float32", "float16", "int16"]
     shard_clips: Positive
-    chunk_clips: Positive  # clips computed at once: part of the bytes, since batches round differently
+    chunk_clips: Positive  # clips computed at once; decides bytes, since batches round differently
 
 
 class Spec(StrictModel):
-    """Everything that decides a dataset."""
+    """A dataset spec."""
 
     name: str
     seed: int = 0
-    clips: Clips
-    source: Source
+    clips: ClipCounts
+    source: SourceSpec
     limits: Limits = Limits()
-    clip: Clip = Clip()
+    clip: ClipSpec = ClipSpec()
     instruments: tuple[Instrument, ...]
-    modulation: Modulation = Modulation()
+    modulation: ModulationSpec = ModulationSpec()
     rendering: Rendering
-    codec: Codec
-    formats: dict[str, Format]
+    codec: CodecSpec
+    formats: dict[str, FormatSpec]
 
     @pydantic.field_validator("formats")
     @classmethod
-    def _formats(cls, formats: dict[str, Format]) -> dict[str, Format]:
+    def _formats(cls, formats: dict[str, FormatSpec]) -> dict[str, FormatSpec]:
         for name, stored in formats.items():
             if name not in FORMATS:
-                raise ValueError(f"there is no format {name!r:.40}; expected {', '.join(FORMATS)}")
+                raise ValueError(f"formats must be among {', '.join(FORMATS)}; got {name!r:.40}")
             if (stored.dtype == "int16") != FORMATS[name].codes:
                 raise ValueError(f"formats.{name}.dtype cannot be {stored.dtype}; codes are int16, all else floats")
         return formats
@@ -183,65 +180,60 @@ class Spec(StrictModel):
     def _instruments(self) -> Self:
         names = [instrument.name for instrument in self.instruments]
         if not names or len(set(names)) < len(names):
-            raise ValueError("instruments must be at least one, each with a name of its own")
+            raise ValueError("instruments must be at least one, with distinct names")
         return self
 
     @cached_property
     def instrument_names(self) -> tuple[str, ...]:
-        """Names in the order of the instruments feature's channels."""
+        """Names in the order of the rows of the control `instruments`."""
         return tuple(instrument.name for instrument in self.instruments)
 
-    def format(self, name: str) -> Format:
-        """The storage of format `name`.
+    def format(self, name: str) -> FormatSpec:
+        """Return the storage of format `name`.
 
         Raises:
-            UserError: no such format, or the spec leaves it out.
+            UserError: no such format, or none in this spec.
         """
         check_format(name)
         if name not in self.formats:
-            raise UserError(f"the spec {self.name} does not say how {name} is stored; add {name} to its [formats]")
+            raise UserError(f"the spec {self.name} has no format {name}; add it to [formats]")
         return self.formats[name]
 
     def clips_of(self, name: str, split: str) -> int:
-        """Number of clips that format `name` has in `split`."""
+        """Return the number of clips of format `name` in `split`."""
         cap = getattr(self.format(name), split)
         planned: int = getattr(self.clips, split)
         return planned if cap is None else min(cap, planned)
 
-    def with_clips(self, clips: Clips) -> "Spec":
-        """The spec with `clips` in every format: caps give way, since the user asked for a number."""
+    def with_clips(self, clips: ClipCounts) -> "Spec":
+        """Return the spec with `clips` in every format, without caps."""
         formats = {n: stored.model_copy(update={"train": None, "valid": None}) for n, stored in self.formats.items()}
         return self.model_copy(update={"clips": clips, "formats": formats})
 
     def plan_key(self) -> dict[str, Any]:
-        """What decides which performances there are: everything but the sources' content, CLIPS, sound and storage."""
+        """Return the fields that decide the performances: not the sources' content, CLIPS, sound and storage."""
         # promise: plan-order-per-split
         chosen = self.model_dump(mode="json", include={"seed", "source", "limits", "clip", "instruments", "modulation"})
         # promise: plan-order-per-split-2
-        del chosen["source"]["midi"]  # its content counts, not where it lies
+        del chosen["source"]["midi"]  # its content decides, not its path
         return chosen
 
     def format_key(self, name: str) -> dict[str, Any]:
-        """What decides how format `name` stores a performance, digests of SoundFont, codec and kernels apart."""
+        """Return the fields that decide the arrays of format `name`, except digests of SoundFont, codec, kernels."""
         stored = self.format(name).model_dump(mode="json", include={"dtype", "shard_clips", "chunk_clips"})
         key: dict[str, Any] = {"format": name, "rendering": self.rendering.model_dump(mode="json"), "storage": stored}
-        del key["rendering"]["soundfont"]  # its digest counts, not where it lies
+        del key["rendering"]["soundfont"]  # its digest decides, not its path
         # promise: refused-name-key-nothing-4
         if FORMATS[name].codes:
             key["codebooks"] = self.codec.codebooks
         return key
 
 
-def frame_rate(sample_rate: int, hop: int) -> Fraction:
-    """Frames a second, exactly."""
-    return Fraction(sample_rate, hop)
-
-
 def spec_path(name: str) -> Path:
-    """The file of a spec: `sample` or `pvt` from this package, else a path.
+    """Return the file of a spec: one of this package by name, else a path.
 
     Raises:
-        UserError: there is no such file.
+        UserError: no such file.
     """
     folder = Path(__file__).parent
     shipped = sorted(path.stem for path in folder.glob("*.toml"))
@@ -249,14 +241,14 @@ def spec_path(name: str) -> Path:
         return folder / f"{name}.toml"
     if Path(name).is_file():
         return Path(name)
-    raise UserError(f"SPEC={name} is neither one of {', '.join(shipped)} nor a file; check the name or the path")
+    raise UserError(f"SPEC= must be one of {', '.join(shipped)} or a file; got {name!r:.200}")
 
 
 def load_spec(name: str = "sample") -> Spec:
     """Read and validate a spec by name or path.
 
     Raises:
-        UserError: missing, not TOML, or a key that is unknown or of the wrong type, named with its file.
+        UserError: missing, not TOML, or a key is unknown or of the wrong type; the message names file and key.
     """
     path = spec_path(name)
     try:
@@ -264,15 +256,21 @@ def load_spec(name: str = "sample") -> Spec:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid TOML ({error}); mend it or take a copy of a shipped spec") from error
+        raise UserError(f"{path} is not valid TOML: {error}; correct it, or copy a shipped spec") from error
     return parse_model(Spec, values, str(path))
 
 
 def parse_model(model: type[M], values: Any, where: str) -> M:
-    """`model` made of `values`; the first fault becomes one sentence that names file, key and what was expected."""
+    """Return `model` made of JSON or TOML values; `where` names them in errors.
+
+    Raises:
+        UserError: the first fault, with its key and what was expected.
+    """
     try:
-        return model.model_validate(values)
+        # As JSON, since a strict model takes a list for a tuple only from there.
+        return model.model_validate_json(json.dumps(values, default=str))
     except pydantic.ValidationError as error:
         fault = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in fault["loc"]) or "the whole"
-        raise UserError(f"{where}: {key}: {fault['msg']} (found {fault['input']!r:.80})") from error
+        reason = fault["msg"].replace("Input should", "must").removeprefix("Value error, ")
+        raise UserError(f"{where}: {key}: {reason}, got {fault['input']!r:.80}") from error

@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_specs.cli import Parser, run
+from data_specs.cli import Parser, integer, run
 from data_specs.errors import UserError
 from data_specs.formats import FORMATS, check_format
-from data_specs.spec import Clips, Spec, load_spec
+from data_specs.spec import ClipCounts, Spec, load_spec
 
 if TYPE_CHECKING:
     from pipeline.cluster.workers import Workers
@@ -104,7 +104,7 @@ def choose_workers(arguments: argparse.Namespace) -> "Workers":
         from pipeline.cluster.slurm import SlurmWorkers, load_settings
 
         return SlurmWorkers(load_settings(arguments.cluster))
-    return LocalWorkers(None if arguments.workers is None else _number("WORKERS", arguments.workers, least=1))
+    return LocalWorkers(None if arguments.workers is None else integer("WORKERS", arguments.workers, least=1))
 
 
 def resolve_spec(arguments: argparse.Namespace) -> Spec:
@@ -118,9 +118,9 @@ def resolve_spec(arguments: argparse.Namespace) -> Spec:
     if arguments.codec:
         spec = spec.model_copy(update={"codec": spec.codec.model_copy(update={"name": arguments.codec})})
     if arguments.clips:
-        spec = spec.with_clips(Clips.parse(arguments.clips))
+        spec = spec.with_clips(ClipCounts.parse(arguments.clips))
     if arguments.seed is not None:
-        spec = spec.model_copy(update={"seed": _number("SEED", arguments.seed, least=0)})
+        spec = spec.model_copy(update={"seed": integer("SEED", arguments.seed, least=0)})
     return spec
 
 
@@ -134,12 +134,6 @@ def parse_formats(text: str) -> tuple[str, ...]:
     for name in names:
         check_format(name)
     return tuple(name for name in FORMATS if name in names)
-
-
-def _number(name: str, text: str, least: int) -> int:
-    if not (text.isascii() and text.isdecimal()) or int(text) < least:
-        raise UserError(f"{name}={text} is not a whole number of {least} or more; give one, for example {name}=4")
-    return int(text)
 
 
 def _add_validate(parser: argparse.ArgumentParser) -> None:
@@ -187,9 +181,9 @@ def _controls(arguments: argparse.Namespace) -> int:
     from pipeline.tools.midi_curves import write_midi_curves
 
     choices = {
-        "seconds": _number("SECONDS", arguments.seconds, least=1),
+        "seconds": integer("SECONDS", arguments.seconds, least=1),
         "start_s": arguments.start,
-        "track": None if arguments.track is None else _number("TRACK", arguments.track, least=0),
+        "track": None if arguments.track is None else integer("TRACK", arguments.track, least=0),
         "instrument": arguments.instrument,
     }
     print(write_midi_curves(arguments.midi, arguments.out, **choices))

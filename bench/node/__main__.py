@@ -118,12 +118,12 @@ def parse_options(arguments: argparse.Namespace) -> "NodeOptions":
     from bench.node.clips import RenderOptions
     from bench.node.models import MODELS
     from bench.node.stages import NodeOptions
-    from data_specs.spec import Clips
+    from data_specs.spec import ClipCounts
     from training.config import load_config
 
     for model in MODELS:  # refuse an unsuitable config before anything is rendered
         load_config(arguments.config, model.paradigm, model.format)
-    most = None if arguments.clips is None else Clips.parse(arguments.clips)
+    most = None if arguments.clips is None else ClipCounts.parse(arguments.clips)
     return NodeOptions(
         shares=parse_shares(arguments.share),
         source=RenderOptions(resolved(arguments.spec), resolved(arguments.midi), most),

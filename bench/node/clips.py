@@ -18,7 +18,7 @@ from data_specs.dataset import MANIFEST, folder_name
 from data_specs.errors import UserError
 from data_specs.formats import FORMATS
 from data_specs.io.files import locked
-from data_specs.spec import SPLITS, Clips
+from data_specs.spec import SPLITS, ClipCounts
 
 VALID_SHARE = 8  # train clips per valid clip
 LEAST_VALID = 16
@@ -34,7 +34,7 @@ class RenderOptions:
 
     spec: str = "sample"
     midi: str | None = None
-    most: Clips | None = None
+    most: ClipCounts | None = None
 
     def options(self) -> list[str]:
         """Command-line options."""
@@ -79,7 +79,7 @@ def build(budget: TimeBudget, source: RenderOptions, seconds: float) -> Facts:
     chosen = budget.run_step(
         "clips-size", {**source.key(), "most": most}, choose_size
     )  # decided once, kept when resumed
-    size = {name: Clips(**chosen[name]) for name in FORMATS}
+    size = {name: ClipCounts(**chosen[name]) for name in FORMATS}
 
     def grow() -> Facts:
         found = _dataset(budget, source, size)
@@ -90,14 +90,19 @@ def build(budget: TimeBudget, source: RenderOptions, seconds: float) -> Facts:
     return {name: found[name] for name in FORMATS}
 
 
-def probe_size(source: RenderOptions) -> Clips:
+def probe_size(source: RenderOptions) -> ClipCounts:
     """Clips of the probe build: one shard for each core, within the limit."""
     return _within(PROBE_CLIPS * len(os.sched_getaffinity(0)), source.most)
 
 
 def full_size(
-    probe: Mapping[str, Facts], existing: Clips, most: Clips | None, seconds: float, free: int, possible: Clips
-) -> dict[str, Clips]:
+    probe: Mapping[str, Facts],
+    existing: ClipCounts,
+    most: ClipCounts | None,
+    seconds: float,
+    free: int,
+    possible: ClipCounts,
+) -> dict[str, ClipCounts]:
     """Clips of the full build by format: as many as time, disk and melodies allow, at least those that exist.
 
     Args:
@@ -109,7 +114,7 @@ def full_size(
         possible: clips that the melodies provide.
     """
 
-    def sizes(train: int) -> dict[str, Clips]:
+    def sizes(train: int) -> dict[str, ClipCounts]:
         audio = min(train, max(MOST_AUDIO, existing.train))
         return {name: _within(audio if name == "audio" else train, most, possible) for name in FORMATS}
 
@@ -132,15 +137,15 @@ def seconds_a_clip(name: str, facts: Facts) -> float:
     return FORMATS[name].seconds / len(os.sched_getaffinity(0))
 
 
-def _within(train: int, *bounds: Clips | None) -> Clips:
+def _within(train: int, *bounds: ClipCounts | None) -> ClipCounts:
     valid = max(LEAST_VALID, train // VALID_SHARE)
     for bound in bounds:
         if bound is not None:
             train, valid = min(train, bound.train), min(valid, bound.valid)
-    return Clips(train=train, valid=valid)
+    return ClipCounts(train=train, valid=valid)
 
 
-def _dataset(budget: TimeBudget, source: RenderOptions, size: Mapping[str, Clips]) -> Facts:
+def _dataset(budget: TimeBudget, source: RenderOptions, size: Mapping[str, ClipCounts]) -> Facts:
     """Build all formats, those of one size with one command; returns figures by format."""
     found: Facts = {}
     for clips in dict.fromkeys((size[name].train, size[name].valid) for name in FORMATS):
@@ -178,7 +183,7 @@ def finished_after(seen: list[tuple[float, str]], folder: Path) -> float | None:
 
 
 def _finished_clips(data: Path, name: str) -> int:
-    """Clips in finished shards."""
+    """ClipCounts in finished shards."""
     from pipeline.build.folder import BuildFolder
 
     return sum(receipt.stop - receipt.start for receipt in BuildFolder(data, name).receipts().values())
@@ -193,7 +198,7 @@ def _bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*/*.tfrecord"))
 
 
-def _possible(data: Path) -> Clips:
-    """Clips that the melodies provide, from the newest plan."""
+def _possible(data: Path) -> ClipCounts:
+    """ClipCounts that the melodies provide, from the newest plan."""
     newest = max((data / "index").glob("plan-*/plan.json"), key=lambda path: path.stat().st_mtime)
-    return Clips(**json.loads(newest.read_bytes())["clips"])
+    return ClipCounts(**json.loads(newest.read_bytes())["clips"])

@@ -1,57 +1,50 @@
-"""Codecs by name, or by the file of their weights. A codec is one file and one line here."""
+"""Codecs by name, or by their weights file. A codec is one file and one entry in `CODECS`."""
 
-from importlib import import_module
 from pathlib import Path
 
 from data_specs.codecs.base import Codec
 from data_specs.codecs.weights import codec_kind
 from data_specs.errors import UserError
+from data_specs.registry import lookup
 
 __all__ = ["Codec", "load_codec", "missing_weights"]
 
-# Module and class, imported when asked for: torch and the codecs' packages take seconds.
-CODECS: dict[str, tuple[str, str]] = {
-    "pvt": ("data_specs.codecs.pvt", "PvtCodec"),
-    "phaseless": ("data_specs.codecs.phaseless", "PhaselessCodec"),
-    "encodec_24khz": ("data_specs.codecs.encodec_24khz", "Encodec24kHz"),
+CODECS = {
+    "pvt": "data_specs.codecs.pvt:PvtCodec",
+    "phaseless": "data_specs.codecs.phaseless:PhaselessCodec",
+    "encodec_24khz": "data_specs.codecs.encodec_24khz:Encodec24kHz",
 }
-# Kinds without weights of their own: they are given as a file alone.
-BY_FILE: dict[str, tuple[str, str]] = {"learned": ("data_specs.codecs.learned", "LearnedCodec")}
+BY_FILE = {"learned": "data_specs.codecs.learned:LearnedCodec"}  # kinds that are loaded from a file only
 
 
 def load_codec(name_or_path: str) -> Codec:
-    """The codec called so, or the one whose weights lie in that file: ours (safetensors), else EnCodec's.
+    """Return a codec by name with its own weights, or the codec of a weights file: ours (safetensors) or EnCodec's.
 
     Raises:
-        UserError: neither a name nor a file, weights that are not a codec's, or a download that fails.
+        UserError: neither a name nor a file, not the weights of a codec, or a failed download.
     """
+    codec: Codec
     if name_or_path in CODECS:
-        return _codec_class(name_or_path).own()
-    path = Path(name_or_path)
-    kind = _kind(path)
-    if kind not in CODECS | BY_FILE:
-        raise UserError(f"{path} holds a codec of kind {kind}, which this version does not know; update the project")
-    return _codec_class(kind).load(path)
+        codec = lookup(CODECS, name_or_path, "CODEC=").pretrained()
+    else:
+        path = Path(name_or_path)
+        codec = lookup(CODECS | BY_FILE, _kind(path), f"the kind of codec in {path}").load(path)
+    return codec
 
 
 def missing_weights(name_or_path: str) -> str:
-    """Why `load_codec` would have to download first or could not succeed, with the remedy; empty when all is there."""
+    """Return why `load_codec` needs a download or would fail, with the remedy; empty if everything is present."""
     try:
         if name_or_path in CODECS:
-            return _codec_class(name_or_path).missing()
+            missing: str = lookup(CODECS, name_or_path, "CODEC=").missing()
+            return missing
         _kind(Path(name_or_path))
     except UserError as error:
         return str(error)
     return ""
 
 
-def _codec_class(name: str) -> type[Codec]:
-    module, class_name = (CODECS | BY_FILE)[name]
-    found: type[Codec] = getattr(import_module(module), class_name)
-    return found
-
-
 def _kind(path: Path) -> str:
     if not path.is_file():
-        raise UserError(f"CODEC={path} is neither one of {', '.join(CODECS)} nor a file; check the name or the path")
+        raise UserError(f"CODEC= must be one of {', '.join(CODECS)} or a weights file; got {str(path)!r:.200}")
     return codec_kind(path)

@@ -22,11 +22,13 @@ class Codec(ABC):
     bins: int = 1024  # entries of a codebook
     max_codebooks: int
     one_scale: bool = False  # whether latent channels differ in size because they differ in what they tell
+    seconds_per_clip: float | None = None  # processor time to encode, for the printed estimate; None for the format's
+    prefers_gpu: bool = False  # whether encoding on a CPU is so slow that a GPU should be used where there is one
     licence: str  # of the weights, for dataset.json and README
 
     @classmethod
     @abstractmethod
-    def own(cls) -> Self:
+    def pretrained(cls) -> Self:
         """The codec with its own weights, shipped or downloaded at first use.
 
         Raises:
@@ -45,7 +47,7 @@ class Codec(ABC):
     @classmethod
     @abstractmethod
     def missing(cls) -> str:
-        """What `own` lacks on this machine, with the remedy; empty when nothing has to be fetched."""
+        """What `pretrained` lacks on this machine, with the remedy; empty when nothing has to be fetched."""
 
     @property
     @abstractmethod

@@ -37,7 +37,7 @@ class StoredCodec(Codec):
         return FOLDER / f"{cls.kind}.safetensors"
 
     @classmethod
-    def own(cls) -> Self:
+    def pretrained(cls) -> Self:
         return cls.load(cls.shipped())
 
     @classmethod

@@ -1,7 +1,7 @@
-"""Control features of a clip, exact by construction. A feature is one file and one line here.
+"""Control features of a clip, computed exactly from its notes. A control is one file and one entry in `CONTROLS`.
 
-T frames, I instruments. Shards, their reader, curve files and networks take all of `CONTROLS`; `Controls` are the three
-of the published datasets, which is what measures of adherence are about.
+Shards, their reader, curve files and networks use all of `CONTROLS`. `Controls` holds the three of the published
+datasets, which the measures of adherence read. T frames, I instruments.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,6 @@ __all__ = [
     "Control",
     "Controls",
     "control_arrays",
-    "controls",
 ]
 
 CONTROLS: dict[str, Control] = {
@@ -49,12 +48,6 @@ class Controls:
 
 
 def control_arrays(notes: NDArray[Any], instrument: int, instruments: int, frames: int, hop: int) -> dict[str, Float32]:
-    """Every feature of one clip by name, float32 [T] or [R, T]; arguments and errors as of `played_notes`."""
-    played = frame_notes(notes, instrument, instruments, frames, hop)
-    return {name: np.asarray(control.from_frames(played), np.float32) for name, control in CONTROLS.items()}
-
-
-def controls(notes: NDArray[Any], instrument: int, instruments: int, frames: int, hop: int) -> Controls:
-    """The published features of one clip; arguments and errors as of `played_notes`."""
-    arrays = control_arrays(notes, instrument, instruments, frames, hop)
-    return Controls(*(arrays[name] for name in FEATURES))
+    """Return every feature of one clip by name, float32 [T] or [R, T]; arguments and errors as in `frame_notes`."""
+    at_frames = frame_notes(notes, instrument, instruments, frames, hop)
+    return {name: np.asarray(control.from_frames(at_frames), np.float32) for name, control in CONTROLS.items()}

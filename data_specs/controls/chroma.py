@@ -6,24 +6,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_specs.controls.base import Control, Float32, FrameNotes, Points, Value, note_points, number, shortest, shown
+from data_specs.controls.base import (
+    Control,
+    Float32,
+    FrameNotes,
+    Points,
+    Value,
+    abbreviate,
+    note_points,
+    parse_number,
+    shortest_decimal,
+)
 from data_specs.errors import UserError
 
 CHROMA_STEPS = 11  # divides a pitch class 0..11
-REST = "rest"  # chroma of a rest: the same 0 as C, in words
+REST = "rest"  # chroma of a rest: stored as 0, like C
 NOTES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
 
 class Chroma(Control):
-    """Pitch class of the note that plays, k/11 for k semitones above C; 0 in rests as well."""
+    """Pitch class of the sounding note, k/11 for k semitones above C; also 0 in rests."""
 
     name = "chroma"
 
-    def from_frames(self, played: FrameNotes) -> NDArray[Any]:
+    def from_frames(self, notes: FrameNotes) -> NDArray[Any]:
         # promise: frame-i-looks-sample-5
-        return np.where(played.sounding, played.pitch % 12 / CHROMA_STEPS, 0)
+        return np.where(notes.sounding, notes.pitch % 12 / CHROMA_STEPS, 0)
 
-    def faulty(self, arrays: Mapping[str, NDArray[Any]]) -> bool:
+    def is_invalid(self, arrays: Mapping[str, NDArray[Any]]) -> bool:
         chroma = arrays[self.name]
         steps = chroma * CHROMA_STEPS
         return bool(
@@ -32,33 +42,33 @@ class Chroma(Control):
             or chroma[arrays["velocity"] == 0].any()
         )
 
-    def of_notes(self, notes: Sequence[Sequence[int]], instrument: str | None) -> Points:
+    def from_notes(self, notes: Sequence[Sequence[int]], instrument: str | None) -> Points:
         return note_points(notes, lambda pitch, velocity: pitch % 12 / CHROMA_STEPS, REST)
 
-    def read(self, value: Any) -> tuple[Value, str]:
+    def parse(self, value: Any) -> tuple[Value, str]:
         if isinstance(value, str):
             return (REST if value.strip().lower() == REST else _pitch_class(value) / CHROMA_STEPS), ""
-        level = number(value, "a chroma")
+        level = parse_number(value, "chroma")
         if not 0 <= level <= 1:
-            raise UserError(f"chroma {level:g} is outside 0..1; write a note name such as F#, k/11, or null for free")
+            raise UserError(f"chroma must be in 0..1, got {level:g}; write a note name such as F#, k/11, or null")
         k = round(level * CHROMA_STEPS)
         changed = abs(level * CHROMA_STEPS - k) > 0.01
         return k / CHROMA_STEPS, f"chroma {level:g} taken as {k}/{CHROMA_STEPS} ({NOTES[k]})" if changed else ""
 
-    def write(self, value: Value) -> float | str | None:
+    def format(self, value: Value) -> float | str | None:
         return NOTES[round(value * CHROMA_STEPS)] if isinstance(value, float) else value
 
-    def column(self, value: Any, instruments: Sequence[str]) -> NDArray[np.float64]:
+    def to_frame(self, value: Any, instruments: Sequence[str]) -> NDArray[np.float64]:
         return np.array([0.0 if value == REST else value])
 
-    def value(self, column: Float32, sounding: bool, instruments: Sequence[str]) -> Value:
-        level = shortest(column[0], "chroma")
+    def from_frame(self, frame: Float32, sounding: bool, instruments: Sequence[str]) -> Value:
+        level = shortest_decimal(frame[0], "chroma")
         if level == 0 and not sounding:  # 0 is a C or a rest
             return REST
         return None if level is None else round(level * CHROMA_STEPS) / CHROMA_STEPS
 
-    def settle(self, frames: NDArray[np.float64]) -> NDArray[np.float64]:
-        # Between two notes a line becomes the chromatic scale: no other values exist in data.
+    def quantize(self, frames: NDArray[np.float64]) -> NDArray[np.float64]:
+        # Data holds multiples of 1/11 only, so a line between two notes becomes a chromatic scale.
         return np.asarray(np.floor(frames * CHROMA_STEPS + 0.5) / CHROMA_STEPS)
 
 
@@ -66,5 +76,5 @@ def _pitch_class(name: str) -> int:
     text = name.strip().replace("♯", "#").replace("♭", "b")
     natural, accidentals = text[:1].upper(), text[1:]
     if natural not in NOTES or natural == "" or accidentals not in ("", "#", "b"):
-        raise UserError(f"{shown(name)} is no note; write C, C#, Db, D ... B, or rest")
+        raise UserError(f"chroma must be a note name, got {abbreviate(name)}; write C, C#, Db, D ... B, or rest")
     return (NOTES.index(natural) + {"": 0, "#": 1, "b": -1}[accidentals]) % 12

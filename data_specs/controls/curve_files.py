@@ -1,12 +1,12 @@
-"""Curve files, JSON and CSV, and the object they become.
+"""Curve files in JSON and CSV, read into `Curves`.
 
-JSON, version 1; every key but `version` may be left out, which leaves its feature free:
+JSON, version 1; every key but `version` is optional, and an absent feature is unconditioned:
 
     {"version": 1, "velocity": [[0, 0.2], [8, 0.9]], "chroma": [[0, "E"], [4, "G"], [6, null]], "instruments": "violin"}
 
 A list of points `[seconds, value]` is short for `{"points": [...], "interpolation": "linear" or "step"}`, a single
-value for a point at 0 s. CSV has a header with `time` and any of the features; a row is a point of each feature whose
-cell is not empty, and the word null leaves it free:
+value for a point at 0 s. CSV has a header with `time` and any of the features. A row is a point of each feature whose
+cell is not empty; the word null means unconditioned:
 
     time,velocity,chroma,instruments
     0,0.2,E,violin
@@ -25,42 +25,43 @@ from pathlib import Path
 from typing import Any
 
 from data_specs.controls import CONTROLS, Control
-from data_specs.controls.base import Value, exact_number
-from data_specs.controls.curves import MAX_POINTS, RATE, Curve, Curves, time_sample
+from data_specs.controls.base import Value, parse_decimal
+from data_specs.controls.curves import MAX_POINTS, Curve, Curves, time_sample
 from data_specs.errors import UserError
+from data_specs.rates import SAMPLE_RATE
 
 VERSION = 1
 MAX_BYTES = 8_000_000
-FREE_WORD = "null"  # in a CSV cell
+NULL_CELL = "null"  # of a CSV file: unconditioned
 
 
 def read_curves(path: Path) -> Curves:
     """Read a .json or .csv curve file.
 
     Raises:
-        UserError: what is wrong, with the file, the feature and the number of the point.
+        UserError: the file is unreadable or invalid; the message names file, feature and point.
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise UserError(
-            f"{path} is not a curve file (.json, .csv); turn MIDI into one with: python -m pipeline controls {path}"
+            f"curve files must be .json or .csv, got {path}; convert MIDI with: python -m pipeline controls {path}"
         )
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path} is larger than {MAX_BYTES // 1_000_000} MB; thin out its points")
+            raise UserError(f"{path} is larger than {MAX_BYTES // 1_000_000} MB; reduce the number of points")
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text; save it as UTF-8") from None
+        raise UserError(f"{path} must be UTF-8 text; save it as UTF-8") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); check the path") from None
     return reader(text, str(path))
 
 
 def parse_json(text: str, where: str = "curves") -> Curves:
-    """Curves from the text of a JSON file; `where` names it in errors.
+    """Return the curves of a JSON text; `where` names it in errors.
 
     Raises:
-        UserError: what is wrong.
+        UserError: not JSON, or not a curve file.
     """
     try:
         value = json.loads(
@@ -68,22 +69,22 @@ def parse_json(text: str, where: str = "curves") -> Curves:
             parse_float=Decimal,
             parse_int=Decimal,
             parse_constant=_refuse_constant,
-            object_pairs_hook=_without_twins,
+            object_pairs_hook=_unique_keys,
         )
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{where} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}") from None
     except (ValueError, RecursionError, InvalidOperation) as error:
-        raise UserError(f"{where} is not JSON of a curve file ({error!s:.80})") from None
-    return curves_of_value(value, where)
+        raise UserError(f"{where} cannot be read as a curve file ({error!s:.80})") from None
+    return parse_value(value, where)
 
 
-def curves_of_value(value: Any, where: str = "curves") -> Curves:
-    """Curves from the value that a JSON file holds: a dict with `version`.
+def parse_value(value: Any, where: str = "curves") -> Curves:
+    """Return the curves of a parsed JSON value: a dict with `version`.
 
     Raises:
-        UserError: what is wrong.
+        UserError: not a valid curve file; the message names feature and point.
     """
     if not isinstance(value, Mapping):
         raise UserError(f'{where} must be an object such as {{"version": {VERSION}, "velocity": [[0, 0.5]]}}')
@@ -97,30 +98,30 @@ def curves_of_value(value: Any, where: str = "curves") -> Curves:
         if name == "version":
             continue
         if name not in CONTROLS:
-            raise UserError(f"{where}: unknown key {str(name)!r:.40}; known are version, {', '.join(CONTROLS)}")
-        points, interpolation = _drawn(value[name], CONTROLS[name], f"{where}: {name}")
+            raise UserError(f"{where}: keys must be version or one of {', '.join(CONTROLS)}; got {str(name)!r:.40}")
+        points, interpolation = _points(value[name], CONTROLS[name], f"{where}: {name}")
         curves[name] = _curve(points, interpolation, CONTROLS[name], f"{where}: {name}", notices)
     return Curves(curves, tuple(dict.fromkeys(notices)))
 
 
 def parse_csv(text: str, where: str = "curves") -> Curves:
-    """Curves from the text of a CSV file with the header `time,...`.
+    """Return the curves of a CSV text with the header `time,...`.
 
     Raises:
-        UserError: what is wrong.
+        UserError: not CSV, or not a valid curve file; the message names the line, or feature and point.
     """
     try:
         rows = [(number, row) for number, row in enumerate(csv.reader(text.splitlines(), strict=True), 1) if any(row)]
     except csv.Error as error:
-        raise UserError(f"{where} is not CSV ({error})") from None
+        raise UserError(f"{where} is not CSV: {error}") from None
     header = [cell.strip().lower() for cell in rows[0][1]] if rows else []
     columns = header[1:]
     if header[:1] != ["time"] or set(columns) - set(CONTROLS) or len(set(columns)) < len(columns) or not columns:
-        raise UserError(f"{where} must begin with the header time and any of {', '.join(CONTROLS)}, each once")
+        raise UserError(f"{where}: the header must be time and any of {', '.join(CONTROLS)}, each once")
     points: dict[str, list[Any]] = {name: [] for name in columns}
     for number, row in rows[1:]:
         if len(row) != len(header):
-            raise UserError(f"{where}: line {number} has {len(row)} cells, the header {len(header)}")
+            raise UserError(f"{where}: line {number} must have {len(header)} cells like the header, got {len(row)}")
         time = _cell(row[0])
         for name, cell in zip(columns, row[1:], strict=True):
             if cell.strip():
@@ -132,16 +133,18 @@ def parse_csv(text: str, where: str = "curves") -> Curves:
         if drawn
     }
     if not curves:
-        raise UserError(f"{where} has no points; write at least one row below the header")
+        raise UserError(f"{where} has no points; add at least one row below the header")
     return Curves(curves, tuple(dict.fromkeys(notices)))
 
 
 def curves_value(curves: Curves) -> dict[str, Any]:
-    """The value of a JSON file that gives these curves again, in its shortest form."""
+    """Return the shortest JSON value that parses to these curves."""
     value: dict[str, Any] = {"version": VERSION}
     for name, curve in curves.curves.items():
         control = CONTROLS[name]
-        points = [[_plain(round(sample / RATE, 6)), _plain(control.write(level))] for sample, level in curve.points]
+        points = [
+            [_plain(round(sample / SAMPLE_RATE, 6)), _plain(control.format(level))] for sample, level in curve.points
+        ]
         if curve.interpolation != control.default:
             value[name] = {"points": points, "interpolation": curve.interpolation}
         elif len(points) == 1 and points[0][0] == 0:
@@ -152,25 +155,25 @@ def curves_value(curves: Curves) -> dict[str, Any]:
 
 
 def as_curves(value: "Curves | Mapping[str, Any] | str | Path") -> Curves:
-    """Whatever describes curves: the object itself, the value of a JSON file, or the path of a curve file."""
+    """Return curves given as themselves, as the value of a JSON file, or as the path of a curve file."""
     if isinstance(value, Curves):
         return value
-    return read_curves(Path(value)) if isinstance(value, (str, Path)) else curves_of_value(value)
+    return read_curves(Path(value)) if isinstance(value, (str, Path)) else parse_value(value)
 
 
 READERS: dict[str, Callable[[str, str], Curves]] = {".json": parse_json, ".csv": parse_csv}
 
 
 def _plain(value: Any) -> Any:
-    """2.0 as 2: files are for people."""
+    """Return 2.0 as 2, for readable files."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _drawn(value: Any, control: Control, where: str) -> tuple[Any, Any]:
-    """(points, interpolation) from any of the three ways to write a curve."""
+def _points(value: Any, control: Control, where: str) -> tuple[Any, Any]:
+    """Return (points, interpolation) of any of the three forms of a curve."""
     if isinstance(value, Mapping):
         if unknown := set(value) - {"points", "interpolation"}:
-            raise UserError(f"{where}: unknown key {min(map(str, unknown))!r:.40}; known are points, interpolation")
+            raise UserError(f"{where}: keys must be points or interpolation, got {min(map(str, unknown))!r:.40}")
         return value.get("points"), value.get("interpolation", control.default)
     return (value if isinstance(value, (list, tuple)) else [[0, value]]), control.default
 
@@ -178,41 +181,41 @@ def _drawn(value: Any, control: Control, where: str) -> tuple[Any, Any]:
 def _curve(points: Any, interpolation: Any, control: Control, where: str, notices: list[str]) -> Curve:
     if interpolation not in control.interpolations:
         choices = " or ".join(control.interpolations)
-        raise UserError(f"{where}: interpolation {interpolation!r:.40} is not possible; write {choices}")
+        raise UserError(f"{where}: interpolation must be {choices}, got {interpolation!r:.40}")
     if not isinstance(points, (list, tuple)) or not points:
-        raise UserError(f"{where} has no points; leave the key out for a feature that is free")
+        raise UserError(f"{where} has no points; omit the key for an unconditioned feature")
     if len(points) > MAX_POINTS:
-        raise UserError(f"{where} has {len(points)} points, more than {MAX_POINTS}; thin them out")
+        raise UserError(f"{where} must have at most {MAX_POINTS} points, got {len(points)}")
     found: list[tuple[int, Value]] = []
     for number, point in enumerate(points, start=1):
         at = f"{where}, point {number}"
         if not isinstance(point, (list, tuple)) or len(point) != 2:
-            raise UserError(f"{at} is not a pair [seconds, value]")
+            raise UserError(f"{at} must be a pair [seconds, value]")
         try:
             sample = time_sample(point[0])
-            value, notice = (None, "") if point[1] is None else control.read(point[1])
+            value, notice = (None, "") if point[1] is None else control.parse(point[1])
         except UserError as error:
             raise UserError(f"{at}: {error}") from None
         if notice:
             notices.append(f"{at}: {notice}")
         found.append((sample, value))
-    _check_order([exact_number(point[0], "a time") for point in points], where)
+    _check_order([parse_decimal(point[0], "time") for point in points], where)
     return Curve(tuple(found), interpolation)
 
 
 def _check_order(times: list[Decimal], where: str) -> None:
     for number, (before, after) in enumerate(pairwise(times), start=2):
         if after < before:
-            raise UserError(f"{where}, point {number} at {after} s comes after one at {before} s; sort them by time")
+            raise UserError(f"{where}, point {number} at {after} s follows one at {before} s; sort the points by time")
     for number, (first, third) in enumerate(zip(times, times[2:], strict=False), start=3):
         if first == third:
-            raise UserError(f"{where}, point {number} is the third at {third} s; two make a jump, a third says nothing")
+            raise UserError(f"{where}, point {number} is the third at {third} s; keep at most two, which make a jump")
 
 
 def _cell(text: str) -> Any:
-    """A CSV cell as the same value that JSON would give."""
+    """Return a CSV cell as the value that JSON would give."""
     text = text.strip()
-    if text.lower() == FREE_WORD:
+    if text.lower() == NULL_CELL:
         return None
     try:
         return Decimal(text)
@@ -221,12 +224,12 @@ def _cell(text: str) -> Any:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise UserError(f"{name} is not a number that a curve can take")
+    raise UserError(f"numbers must be finite, got {name}")
 
 
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        twin = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise UserError(f"the key {twin!r:.40} stands twice; keep one")
+        repeated = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise UserError(f"the key {repeated!r:.40} occurs twice; keep one")
     return value

@@ -6,47 +6,56 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_specs.controls.base import UNCONDITIONED, Control, Float32, FrameNotes, Interpolation, Points, Value, shown
+from data_specs.controls.base import (
+    UNCONDITIONED,
+    Control,
+    Float32,
+    FrameNotes,
+    Interpolation,
+    Points,
+    Value,
+    abbreviate,
+)
 from data_specs.errors import UserError
 
 
 class Instruments(Control):
-    """Which instrument plays: one row each, 1 for the one that does, rests included."""
+    """The instrument of the clip, one-hot: one row per instrument, 1 for the one that plays, rests included."""
 
     name = "instruments"
     interpolations: tuple[Interpolation, ...] = ("step",)
     one_row = False
 
-    def from_frames(self, played: FrameNotes) -> NDArray[Any]:
-        one_hot = np.zeros((played.instruments, len(played.sounding)))
+    def from_frames(self, notes: FrameNotes) -> NDArray[Any]:
+        one_hot = np.zeros((notes.instruments, len(notes.sounding)))
         # promise: frame-i-looks-sample-4
-        one_hot[played.instrument] = 1.0
+        one_hot[notes.instrument] = 1.0
         return one_hot
 
-    def faulty(self, arrays: Mapping[str, NDArray[Any]]) -> bool:
+    def is_invalid(self, arrays: Mapping[str, NDArray[Any]]) -> bool:
         rows = arrays[self.name]
         return bool(not np.array_equal(rows.sum(0), np.ones(rows.shape[1])) or (rows != rows[:, :1]).any())
 
-    def of_notes(self, notes: Sequence[Sequence[int]], instrument: str | None) -> Points:
+    def from_notes(self, notes: Sequence[Sequence[int]], instrument: str | None) -> Points:
         return () if instrument is None else ((0, instrument),)
 
-    def read(self, value: Any) -> tuple[Value, str]:
+    def parse(self, value: Any) -> tuple[Value, str]:
         if not isinstance(value, str) or not value.strip():
-            raise UserError(f"{shown(value)} is no instrument; write its name in quotes, or null for free")
+            raise UserError(f"instrument must be a name in quotes, or null; got {abbreviate(value)}")
         return value.strip(), ""
 
     def rows(self, instruments: int) -> int:
         return instruments
 
-    def column(self, value: Any, instruments: Sequence[str]) -> NDArray[np.float64]:
+    def to_frame(self, value: Any, instruments: Sequence[str]) -> NDArray[np.float64]:
         if value not in instruments:
-            raise UserError(f"instrument {shown(value)} is not known here; choose from {', '.join(instruments)}")
+            raise UserError(f"instrument must be one of {', '.join(instruments)}; got {abbreviate(value)}")
         return np.array([float(name == value) for name in instruments])
 
-    def value(self, column: Float32, sounding: bool, instruments: Sequence[str]) -> Value:
-        if (column == UNCONDITIONED).all():
+    def from_frame(self, frame: Float32, sounding: bool, instruments: Sequence[str]) -> Value:
+        if (frame == UNCONDITIONED).all():
             return None
-        playing = np.flatnonzero(column)
-        if len(playing) != 1 or column[playing[0]] != 1:
-            raise UserError("instruments are neither one at a time nor free; curves cannot describe that")
+        playing = np.flatnonzero(frame)
+        if len(playing) != 1 or frame[playing[0]] != 1:
+            raise UserError("instruments must be one-hot, or -1 for unconditioned, at every frame that curves describe")
         return instruments[playing[0]]

@@ -1,16 +1,18 @@
-"""Representations: how a format turns audio into arrays and back. `data_specs.formats` lists them."""
+"""Representations: audio to stored arrays and back. `data_specs.formats` lists them."""
 
 from data_specs.formats import FORMATS, check_format
+from data_specs.registry import lookup
 from data_specs.representations.base import Representation, Scaling, Statistics
 
 __all__ = ["Representation", "Scaling", "Statistics", "representation"]
 
 
 def representation(name: str, codec: str = "pvt", codebooks: int = 16) -> Representation:
-    """The representation of format `name`; `codec` and `codebooks` matter to encodec and disc only.
+    """Return the representation of format `name`; only encodec and disc use `codec` and `codebooks`.
 
     Raises:
-        UserError: unknown format or codec, or weights that cannot be had.
+        UserError: unknown format or codec, or unavailable weights.
     """
     check_format(name)
-    return FORMATS[name].make(codec, codebooks)
+    made: Representation = lookup({name: FORMATS[name].representation}, name, "FORMAT=").build(codec, codebooks)
+    return made

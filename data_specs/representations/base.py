@@ -6,14 +6,15 @@ B batch, C channels, N samples, T frames. Audio is float32 [B, 1, N] in -1..1.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from data_specs.errors import UserError
-from data_specs.spec import frame_rate
+from data_specs.formats import FORMATS
+from data_specs.rates import frame_rate
 
 STD_FLOOR = 0.02  # of the largest standard deviation: near-silent channels are not blown up to noise
 
@@ -23,20 +24,35 @@ class Representation(ABC):
 
     name: str
     label: str  # for tables and pages: the name, with the codec in brackets where there is one
-    sample_rate: int = 24_000
     hop: int  # samples between frames
     discrete: bool = False
     centred: bool = True  # whether the mean is taken off on the way into the network
     source: str = ""  # format whose arrays `derive` takes; empty where `encode` needs the audio
     one_scale: bool = False  # whether all channels are divided by one spread there, since their sizes say what matters
 
-    seconds_per_clip = 0.02
-    prefers_gpu = False
+    @classmethod
+    def build(cls, codec: str, codebooks: int) -> Self:
+        """Return the representation; only those of codecs use the codec's name and number of codebooks.
+
+        Raises:
+            UserError: unknown codec, or unavailable weights.
+        """
+        return cls()
+
+    @property
+    def seconds_per_clip(self) -> float:
+        """Processor time per clip on one core of a 2026 server, for the printed estimate."""
+        return FORMATS[self.name].seconds
+
+    @property
+    def prefers_gpu(self) -> bool:
+        """Whether encoding should run on a GPU where there is one."""
+        return False
 
     @property
     def frame_rate(self) -> Fraction:
         """Frames a second, exactly."""
-        return frame_rate(self.sample_rate, self.hop)
+        return frame_rate(self.hop)
 
     @property
     def digest(self) -> str:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from data_specs.representations.base import Representation
-from data_specs.representations.cqt_kernels import BINS, HOP, SAMPLE_RATE, kernels, transform
+from data_specs.representations.cqt_kernels import BINS, HOP, kernels, transform
 from data_specs.representations.least_squares import conjugate_gradients
 
 DECODE_STEPS = 5  # 35 dB on noise of 150 to 8000 Hz, above 55 dB on rendered clips
@@ -18,7 +18,6 @@ class Cqt(Representation):
     """[2, 216, T]: real and imaginary part, bins from low to high, frames."""
 
     name = label = "cqt"
-    sample_rate = SAMPLE_RATE
     hop = HOP
     centred = False  # phases turn, so the mean says nothing; real and imaginary part must keep one scale
 

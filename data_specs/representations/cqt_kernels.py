@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from data_specs.errors import UserError
+from data_specs.rates import SAMPLE_RATE
 
-SAMPLE_RATE = 24_000
 HOP = 100
 LOWEST_HZ = 130.81  # C3
 BINS_PER_OCTAVE = 36

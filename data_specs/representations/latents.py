@@ -1,9 +1,11 @@
 """PVT-encodec and PVT-disc: what a codec makes of the audio, before and after quantisation."""
 
+from typing import Self
+
 import torch
 from torch import Tensor
 
-from data_specs.codecs.base import Codec
+from data_specs.codecs import Codec, load_codec
 from data_specs.errors import UserError
 from data_specs.representations.base import Representation
 
@@ -16,6 +18,18 @@ class _Coded(Representation):
         self.hop = codec.hop
         self.one_scale = codec.one_scale
         self.label = f"{self.name} ({codec.name})"
+
+    @classmethod
+    def build(cls, codec: str, codebooks: int) -> Self:
+        return cls(load_codec(codec))
+
+    @property
+    def seconds_per_clip(self) -> float:
+        return self.codec.seconds_per_clip or super().seconds_per_clip
+
+    @property
+    def prefers_gpu(self) -> bool:
+        return self.codec.prefers_gpu
 
     @property
     def digest(self) -> str:
@@ -66,6 +80,10 @@ class Codes(_Coded):
             )
         self.codebooks = codebooks
         self.bins = codec.bins
+
+    @classmethod
+    def build(cls, codec: str, codebooks: int) -> Self:
+        return cls(load_codec(codec), codebooks)
 
     def shape(self, samples: int) -> tuple[int, ...]:
         return (self.codebooks, self.frames(samples))

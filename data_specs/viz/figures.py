@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_specs.controls import CHROMA_STEPS, NOTES, UNCONDITIONED
-from data_specs.controls.curves import RATE, free_spans
+from data_specs.controls.curves import unconditioned_spans
+from data_specs.rates import SAMPLE_RATE
 from data_specs.viz.spectrogram import HOP, RANGE_DB, band_hz, ceiling_db, mel_db
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def panels_figure(panels: Sequence[Panel], instruments: Sequence[str], title: st
         pictures = [mel_db(panel.audio) for panel in panels]
         ceiling = ceiling_db(pictures)
         for column, panel, levels in zip(axes.T, panels, pictures, strict=True):
-            seconds = len(panel.audio) / RATE
+            seconds = len(panel.audio) / SAMPLE_RATE
             spectrogram, velocity, chroma, instrument = column
             _spectrogram(spectrogram, levels, ceiling)
             spectrogram.set_title(panel.title, fontsize=9, loc="left", pad=5)
@@ -146,7 +147,7 @@ def _spectrogram(axis: "Axes", levels: NDArray[np.float32], ceiling: float) -> N
         cmap=COLOUR_MAP,
         vmin=ceiling - RANGE_DB,
         vmax=ceiling,
-        extent=(-HOP / RATE / 2, (levels.shape[1] - 0.5) * HOP / RATE, -0.5, len(hz) - 0.5),
+        extent=(-HOP / SAMPLE_RATE / 2, (levels.shape[1] - 0.5) * HOP / SAMPLE_RATE, -0.5, len(hz) - 0.5),
         interpolation="bilinear",
     )
     axis.set_yticks(np.interp(MEL_TICKS_HZ, hz, np.arange(len(hz))), [f"{tick:,}" for tick in MEL_TICKS_HZ])
@@ -185,7 +186,10 @@ def _instruments(
     for row, name in enumerate(instruments):
         colour = INSTRUMENT_COLOURS[row % len(INSTRUMENT_COLOURS)]
         spans = _playing(values[row])
-        edges = [(start * hop / RATE, min(stop * hop / RATE, seconds) - start * hop / RATE) for start, stop in spans]
+        edges = [
+            (start * hop / SAMPLE_RATE, min(stop * hop / SAMPLE_RATE, seconds) - start * hop / SAMPLE_RATE)
+            for start, stop in spans
+        ]
         axis.broken_barh(edges, (row - 0.36, 0.72), facecolors=colour)
         axis.set_label(name)
     axis.set_ylim(len(instruments) - 0.4, -0.6)
@@ -197,7 +201,7 @@ def _instruments(
 
 def _steps(values: NDArray[np.floating], hop: int, seconds: float) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Corners of a curve that holds each frame's value until the next frame; NaN where it is free."""
-    edges = np.minimum(np.arange(len(values) + 1) * hop / RATE, seconds)
+    edges = np.minimum(np.arange(len(values) + 1) * hop / SAMPLE_RATE, seconds)
     times = np.repeat(edges, 2)[1:-1]
     levels = np.repeat(np.where(values == UNCONDITIONED, np.nan, values), 2)
     return times, levels
@@ -210,13 +214,20 @@ def _playing(row: NDArray[np.floating]) -> list[tuple[int, int]]:
 
 def _free(axis: "Axes", values: NDArray[np.floating], hop: int) -> None:
     """Hatch the time in which a feature is free, and say so."""
-    for start, stop in free_spans(values):
+    for start, stop in unconditioned_spans(values):
+        first, last = start * hop / SAMPLE_RATE, stop * hop / SAMPLE_RATE
         axis.axvspan(
-            start * hop / RATE, stop * hop / RATE, facecolor="none", edgecolor=FAINT, alpha=0.45, hatch="////", lw=0
+            first,
+            last,
+            facecolor="none",
+            edgecolor=FAINT,
+            alpha=0.45,
+            hatch="////",
+            lw=0,
         )
         low, high = axis.get_ylim()
         axis.text(
-            (start + stop) / 2 * hop / RATE,
+            (first + last) / 2,
             (low + high) / 2,
             "free",
             ha="center",

@@ -6,7 +6,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-SAMPLE_RATE = 24_000
+from data_specs.rates import SAMPLE_RATE
+
 WINDOW = 2048
 HOP = 240  # samples between columns: 10 ms
 BANDS = 128

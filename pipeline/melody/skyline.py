@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from data_specs.spec import SYNTH_BLOCK, Clip
+from data_specs.spec import SYNTH_BLOCK, ClipSpec
 
 if TYPE_CHECKING:
     from pipeline.midi.song import Song, Track
@@ -40,7 +40,7 @@ class Melody:
     velocity: Int64
 
 
-def melodies(song: "Song", clip: Clip) -> tuple[list[Melody], list[Rejection]]:
+def melodies(song: "Song", clip: ClipSpec) -> tuple[list[Melody], list[Rejection]]:
     """Return the melody of each pitched track, and the reason for each track without one."""
     found: list[Melody] = []
     rejections: list[Rejection] = []
@@ -59,7 +59,7 @@ def melodies(song: "Song", clip: Clip) -> tuple[list[Melody], list[Rejection]]:
     return found, rejections
 
 
-def _melody(track: "Track", clip: Clip) -> Melody:
+def _melody(track: "Track", clip: ClipSpec) -> Melody:
     rate = clip.sample_rate * UNITS
     onset = np.floor(track.start_s * rate + 0.5).astype(np.int64)
     offset = np.floor(track.end_s * rate + 0.5).astype(np.int64)

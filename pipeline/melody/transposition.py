@@ -7,8 +7,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from data_specs.spec import Clip
-from data_specs.spec import Modulation as ModulationSpec
+from data_specs.spec import ClipSpec, ModulationSpec
 from pipeline.melody.windows import ONSET, PITCH, VELOCITY, Notes
 
 OCTAVES = np.arange(-10, 11) * 12  # every move that can bring a MIDI pitch into any range
@@ -46,7 +45,7 @@ def modulated(velocity: NDArray[np.int32], onset: NDArray[np.int32], shape: Modu
     return np.clip(scaled, 1, 127).astype(np.int32)
 
 
-def octave_move(pitch: NDArray[np.int32], clip: Clip) -> int:
+def octave_move(pitch: NDArray[np.int32], clip: ClipSpec) -> int:
     """Return the move by whole octaves, in semitones, that leaves the fewest notes out of range.
 
     Among equals the smallest move is taken, upwards if tied.
@@ -57,7 +56,7 @@ def octave_move(pitch: NDArray[np.int32], clip: Clip) -> int:
     return min(moves, key=lambda move: (move[0], abs(move[1]), -move[1]))[1]
 
 
-def folded_into_range(pitch: NDArray[np.int32], clip: Clip) -> NDArray[np.int32]:
+def folded_into_range(pitch: NDArray[np.int32], clip: ClipSpec) -> NDArray[np.int32]:
     """Move each out-of-range pitch [n] by the fewest octaves that bring it into range."""
     up = -(-np.maximum(clip.lowest_pitch - pitch, 0) // 12)
     # promise: octave-move-leaves-fewest
@@ -65,7 +64,7 @@ def folded_into_range(pitch: NDArray[np.int32], clip: Clip) -> NDArray[np.int32]
     return np.asarray(pitch + 12 * (up - down), np.int32)
 
 
-def fitting_keys(notes: Notes, clip: Clip) -> int:
+def fitting_keys(notes: Notes, clip: ClipSpec) -> int:
     """Return 12 bits: bit c is set if the window shifted by c semitones needs at most a share `max_folded` folded.
 
     The octave move follows the shift, so shifts an octave apart are equivalent.
@@ -77,7 +76,7 @@ def fitting_keys(notes: Notes, clip: Clip) -> int:
     return int(fits @ (1 << np.arange(12)))
 
 
-def transpose(notes: Notes, key_shift: int, clip: Clip) -> tuple[Notes, int, int]:
+def transpose(notes: Notes, key_shift: int, clip: ClipSpec) -> tuple[Notes, int, int]:
     """Move a window into the clip's key and range: notes [n, 4], octave move in semitones, number of folded notes."""
     played = notes.copy()
     shifted = notes[:, PITCH] + key_shift

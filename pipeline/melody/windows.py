@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from data_specs.spec import SYNTH_BLOCK, Clip
+from data_specs.spec import SYNTH_BLOCK, ClipSpec
 from pipeline.melody.skyline import UNITS, Int64, Melody, Rejection, melodies
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Window:
     notes: Notes
 
 
-def song_windows(song: "Song", clip: Clip) -> tuple[list[Window], list[Rejection]]:
+def song_windows(song: "Song", clip: ClipSpec) -> tuple[list[Window], list[Rejection]]:
     """Return the candidate windows of a song by track and tick, and the reason for everything rejected."""
     lines, rejections = melodies(song, clip)
     found: list[Window] = []
@@ -49,7 +49,7 @@ def song_windows(song: "Song", clip: Clip) -> tuple[list[Window], list[Rejection
     return sorted(found, key=lambda window: (window.track, window.start_tick)), rejections
 
 
-def windows(melody: Melody, clip: Clip) -> tuple[list[Window], list[Rejection]]:
+def windows(melody: Melody, clip: ClipSpec) -> tuple[list[Window], list[Rejection]]:
     """Return the windows of a melody that are fit for a clip, and the reason for each of the others.
 
     A window starts at a note. The next one starts at the first note at or after its end, so windows never overlap.
@@ -77,7 +77,7 @@ def _window_starts(onset: Sequence[int], length: int) -> Int64:
     return np.array(starts, np.int64)
 
 
-def _window_notes(melody: Melody, first: Int64, clip: Clip) -> tuple[Notes, Int64]:
+def _window_notes(melody: Melody, first: Int64, clip: ClipSpec) -> tuple[Notes, Int64]:
     """Round all notes to blocks counted from the start of their window and cut them at its end, int32 [n, 4].
 
     Window i has the rows first[i] to last[i] (exclusive): the cut may drop its last note.
@@ -104,7 +104,7 @@ def _to_blocks(units: Int64) -> Int64:
     return (units + block // 2 + TIE) // block * SYNTH_BLOCK
 
 
-def rejection_reason(notes: Notes, clip: Clip) -> str | None:
+def rejection_reason(notes: Notes, clip: ClipSpec) -> str | None:
     """Return why a window cannot be a clip, or None if it can."""
     if len(notes) < clip.min_notes:
         return "window of few notes"

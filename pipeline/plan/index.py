@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from data_specs.errors import UserError
 from data_specs.io.files import atomic_write, value_digest
-from data_specs.spec import Clip, Spec
+from data_specs.spec import ClipSpec, Spec
 from pipeline.melody.hashing import fingerprint, repeat_key
 from pipeline.melody.transposition import fitting_keys
 from pipeline.melody.windows import Window, song_windows
@@ -111,7 +111,7 @@ def _part_key(spec: Spec, names: dict[str, list[str]]) -> str:
     return value_digest({"version": INDEX_VERSION, "spec": chosen, "files": files})
 
 
-def _song_windows(song: IndexedSong, content: bytes, clip: Clip, reader: Callable[[bytes], "Song"]) -> list[Window]:
+def _song_windows(song: IndexedSong, content: bytes, clip: ClipSpec, reader: Callable[[bytes], "Song"]) -> list[Window]:
     """Return the windows of one file; rejections are counted in `song`."""
     try:
         read = reader(content)
@@ -128,7 +128,7 @@ def _song_windows(song: IndexedSong, content: bytes, clip: Clip, reader: Callabl
     return found
 
 
-def _table(found: Sequence[Sequence[Window]], clip: Clip) -> pa.Table:
+def _table(found: Sequence[Sequence[Window]], clip: ClipSpec) -> pa.Table:
     """Return the rows of all windows; `found[song]` are those of one song."""
     rows = [(song, window) for song, of_song in enumerate(found) for window in of_song]
     columns = [

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_specs.errors import UserError
-from data_specs.spec import SPLITS, Clip, Instrument, Modulation
+from data_specs.spec import SPLITS, ClipSpec, Instrument, ModulationSpec
 from pipeline.melody.hashing import clip_id
 from pipeline.melody.transposition import modulation, transpose, with_modulation
 from pipeline.melody.windows import Notes
@@ -63,9 +63,9 @@ class Plan:
     rejects: dict[str, Any]  # of the index and of the plan, Rejects.to_json
     sources: int  # songs with at least one candidate window
     seed: int
-    clip: Clip
+    clip: ClipSpec
     instruments: tuple[Instrument, ...]
-    modulation: Modulation
+    modulation: ModulationSpec
 
     @classmethod
     def open(cls, path: Path) -> "Plan":
@@ -88,9 +88,9 @@ class Plan:
                 rejects=about["rejects"],
                 sources=about["sources"],
                 seed=about["spec"]["seed"],
-                clip=Clip.model_validate(about["spec"]["clip"]),
+                clip=ClipSpec.model_validate(about["spec"]["clip"]),
                 instruments=tuple(Instrument.model_validate(value) for value in about["spec"]["instruments"]),
-                modulation=Modulation.model_validate(about["spec"]["modulation"]),
+                modulation=ModulationSpec.model_validate(about["spec"]["modulation"]),
             )
         except FileNotFoundError as error:
             raise UserError(f"{path} holds no finished plan; repeat the command that makes it") from error

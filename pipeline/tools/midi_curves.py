@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from data_specs.controls.curve_files import curves_value
-from data_specs.controls.curves import MAX_SECONDS, RATE, Curves
+from data_specs.controls.curves import MAX_SECONDS, Curves
 from data_specs.errors import UserError
 from data_specs.io.files import write_bytes
+from data_specs.rates import SAMPLE_RATE
 from data_specs.spec import load_spec
 from pipeline.melody.skyline import UNITS, Melody, melodies
 from pipeline.melody.windows import Notes
@@ -49,10 +50,10 @@ def midi_curves(
     melody = _chosen(found, track, path)
     notes = melody_notes(melody, start_s, seconds)
     if not len(notes):
-        length = (melody.offset[-1] - melody.onset[0]) / (RATE * UNITS)
+        length = (melody.offset[-1] - melody.onset[0]) / (SAMPLE_RATE * UNITS)
         raise UserError(f"{path} has no notes there: track {melody.track} lasts {length:.1f} s from its first note")
     programs = {one.program: one.name for one in spec.instruments}
-    return Curves.of_notes(notes, instrument or programs.get(_program(song, melody)))
+    return Curves.from_notes(notes, instrument or programs.get(_program(song, melody)))
 
 
 def melody_notes(melody: Melody, start_s: float, seconds: int) -> Notes:
@@ -60,8 +61,8 @@ def melody_notes(melody: Melody, start_s: float, seconds: int) -> Notes:
 
     Notes that sound at the start are taken from there on, the last one is cut at the end.
     """
-    origin = int(melody.onset[0]) + round(start_s * RATE * UNITS)
-    end = seconds * RATE
+    origin = int(melody.onset[0]) + round(start_s * SAMPLE_RATE * UNITS)
+    end = seconds * SAMPLE_RATE
     onset = np.clip((melody.onset - origin + UNITS // 2) // UNITS, 0, end)
     offset = np.clip((melody.offset - origin + UNITS // 2) // UNITS, 0, end)
     notes = np.stack([onset, offset, melody.pitch, melody.velocity], axis=1)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from data_specs.controls import NOTES
-from data_specs.controls.curves import RATE
 from data_specs.dataset import DatasetInfo
 from data_specs.io.files import write_bytes
+from data_specs.rates import SAMPLE_RATE
 from data_specs.spec import SPLITS
 from data_specs.viz.figures import INSTRUMENT_COLOURS
 from data_specs.viz.page import Markup, document, element, section, table, tiles
@@ -41,7 +41,7 @@ def report(data: Path, out: Path | None = None, clips: int = CLIPS) -> Path:
     path = out or data / PAGE
     info = largest.info
     notes = notes_of(largest)
-    seconds = info.clip_samples / RATE
+    seconds = info.clip_samples / SAMPLE_RATE
     names = ", ".join(info.spec.instrument_names)
     page = document(
         f"Dataset {_source_name(info)}",
@@ -133,7 +133,7 @@ def _histograms(dataset: FinishedDataset, notes: NoteTable) -> list[Markup]:
         _ranges(
             "Velocity", "of notes, as sent to the synthesizer", notes.velocity, [float(v) for v in range(0, 129, 8)], 4
         ),
-        _ranges("Note length", "seconds", notes.samples / RATE, list(LENGTHS_S), 2),
+        _ranges("Note length", "seconds", notes.samples / SAMPLE_RATE, list(LENGTHS_S), 2),
         histogram("Instrument", "clips", named),
         _ranges("Modulation", "Hz, of the sine that scales velocities", rows.get("modulation_hz", []), hz, 6),
         _ranges("Level", "dBFS, of clips", levels, db, 4),

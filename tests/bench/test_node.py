@@ -19,7 +19,7 @@ from bench.node.models import MODELS
 from bench.node.work import OutOfTime, TimeBudget
 from data_specs.errors import UserError
 from data_specs.formats import FORMATS
-from data_specs.spec import Clips
+from data_specs.spec import ClipCounts
 from training import checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -32,8 +32,8 @@ PROBE = {
     "encodec": {"clips": 100, "built": 100, "seconds": 2.0, "bytes": 100 * 320},
     "disc": {"clips": 100, "built": 100, "seconds": 1.0, "bytes": 100 * 30},
 }
-MANY = Clips(train=10**6, valid=10**5)
-STANDING = Clips(train=80, valid=16)
+MANY = ClipCounts(train=10**6, valid=10**5)
+STANDING = ClipCounts(train=80, valid=16)
 
 
 def cost(size, figure, of):
@@ -60,11 +60,11 @@ def test_audio_is_only_a_reference():
 
 
 def test_melodies_and_option_bound_clips_and_nothing_shrinks():
-    few = Clips(train=500, valid=30)
+    few = ClipCounts(train=500, valid=30)
     assert clips.full_size(PROBE, STANDING, None, 1e6, 10**12, few)["cqt"] == few
-    assert clips.full_size(PROBE, STANDING, Clips(train=90, valid=20), 1e6, 10**12, MANY)["disc"].train == 90
-    assert clips.full_size(PROBE, STANDING, None, 0.0, 10**12, MANY)["disc"] == Clips(train=80, valid=16)
-    assert clips.probe_size(clips.RenderOptions(most=Clips(train=30, valid=4))) == Clips(train=30, valid=4)
+    assert clips.full_size(PROBE, STANDING, ClipCounts(train=90, valid=20), 1e6, 10**12, MANY)["disc"].train == 90
+    assert clips.full_size(PROBE, STANDING, None, 0.0, 10**12, MANY)["disc"] == ClipCounts(train=80, valid=16)
+    assert clips.probe_size(clips.RenderOptions(most=ClipCounts(train=30, valid=4))) == ClipCounts(train=30, valid=4)
 
 
 def test_missing_rate_is_estimated():

@@ -51,7 +51,7 @@ def test_output_lines_are_timed_and_logged(tmp_path):
 
 
 def test_failed_command_is_reported_with_its_last_line(tmp_path):
-    with pytest.raises(UserError, match=r"python -m pipeline dataset failed: SPEC=nowhere is neither") as fault:
+    with pytest.raises(UserError, match=r"python -m pipeline dataset failed: --spec must be one of") as fault:
         TimeBudget(tmp_path, 100).python("clips", ["-m", "pipeline", "dataset", "--spec", "nowhere"])
     assert "logs/clips.log" in str(fault.value)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from data_specs.spec import Clip, Limits
+from data_specs.spec import ClipSpec, Limits
 from pipeline.melody.windows import song_windows
 from pipeline.midi import smf, symusic_reader
 from pipeline.midi.reader import sounding_song
@@ -48,7 +48,7 @@ def read_both(content: bytes) -> bytes:
         assert agreed, f"fast reader: {_short(fast)}; tolerant reader: {_short(lenient)}"
     if isinstance(lenient, Rejected):
         raise lenient
-    windows, _ = song_windows(lenient, Clip())
+    windows, _ = song_windows(lenient, ClipSpec())
     return json.dumps({"fast": fast is not None, "windows": len(windows)}).encode()
 
 

@@ -13,7 +13,7 @@ from data_specs.controls import CONTROLS
 from data_specs.dataset import load_manifest
 from data_specs.errors import UserError
 from data_specs.io.files import atomic_write
-from data_specs.spec import Clips
+from data_specs.spec import ClipCounts
 from pipeline.cluster.cluster import Cluster
 from pipeline.cluster.workers import LocalWorkers
 from pipeline.tools.validate import validate
@@ -132,7 +132,7 @@ def test_what_stands_beside_the_shards_is_written_again(order, remote, copy, sam
 def test_a_repair_that_asks_for_fewer_clips_keeps_those_that_stand(order, remote, copy, lost):
     before, standing = contents(copy), load_manifest(copy / "PVT-audio")
     next((copy / "PVT-audio").glob(lost)).unlink()
-    smaller = order.request.spec.with_clips(Clips(train=5, valid=1))
+    smaller = order.request.spec.with_clips(ClipCounts(train=5, valid=1))
     assert order.build(copy, remote, spec=smaller) == 0
     assert load_manifest(copy / "PVT-audio") == standing.model_copy(
         update={"spec": smaller}

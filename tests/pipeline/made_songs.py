@@ -9,7 +9,7 @@ from pathlib import Path
 import mido
 import numpy as np
 
-from data_specs.spec import Clips, Spec, load_spec
+from data_specs.spec import ClipCounts, Spec, load_spec
 from pipeline.midi.song import Song, Track
 
 TICKS_A_SECOND = 960
@@ -90,7 +90,7 @@ def write_songs(folder: Path, count: int = 24) -> None:
 
 def small_shards(train: int, valid: int) -> Spec:
     """The sample spec with so many clips, in shards of 4 and chunks of 2."""
-    spec = load_spec("sample").with_clips(Clips(train=train, valid=valid))
+    spec = load_spec("sample").with_clips(ClipCounts(train=train, valid=valid))
     formats = {
         name: spec.format(name).model_copy(update={"shard_clips": 4, "chunk_clips": 2})
         for name in ("audio", "cqt", "encodec", "disc")

@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_specs.controls import CONTROLS
-from data_specs.controls.base import Control, Float32, FrameNotes, Points, Value, note_points, number, shortest
+from data_specs.controls.base import (
+    Control,
+    Float32,
+    FrameNotes,
+    Points,
+    Value,
+    note_points,
+    parse_number,
+    shortest_decimal,
+)
 from data_specs.formats import FORMATS, FormatEntry
 from data_specs.representations import Representation, representation
 from data_specs.spec import Spec
@@ -68,23 +77,23 @@ class Height(Control):
 
     name = "height"
 
-    def from_frames(self, played: FrameNotes) -> NDArray[Any]:
-        return np.where(played.sounding, played.pitch / 127, 0)
+    def from_frames(self, notes: FrameNotes) -> NDArray[Any]:
+        return np.where(notes.sounding, notes.pitch / 127, 0)
 
-    def faulty(self, arrays: Mapping[str, NDArray[Any]]) -> bool:
+    def is_invalid(self, arrays: Mapping[str, NDArray[Any]]) -> bool:
         return bool(arrays[self.name][arrays["velocity"] == 0].any())
 
-    def of_notes(self, notes: Sequence[Sequence[int]], instrument: str | None) -> Points:
+    def from_notes(self, notes: Sequence[Sequence[int]], instrument: str | None) -> Points:
         return note_points(notes, lambda pitch, velocity: pitch / 127, 0.0)
 
-    def read(self, value: Any) -> tuple[Value, str]:
-        return number(value, "a height"), ""
+    def parse(self, value: Any) -> tuple[Value, str]:
+        return parse_number(value, "height"), ""
 
-    def column(self, value: Any, instruments: Sequence[str]) -> NDArray[np.float64]:
+    def to_frame(self, value: Any, instruments: Sequence[str]) -> NDArray[np.float64]:
         return np.array([value])
 
-    def value(self, column: Float32, sounding: bool, instruments: Sequence[str]) -> Value:
-        return shortest(column[0], self.name)
+    def from_frame(self, frame: Float32, sounding: bool, instruments: Sequence[str]) -> Value:
+        return shortest_decimal(frame[0], self.name)
 
 
 def built(spec: Spec, plan: Plan, stored: Representation, out: Path) -> None:
@@ -125,7 +134,7 @@ def sampled(run: Path, curves: dict[str, Any]) -> list[Path]:
 
 
 def test_another_representation_is_one_class_and_one_entry(small_spec, small_plan, monkeypatch, tmp_path):
-    monkeypatch.setitem(FORMATS, "envelope", FormatEntry(lambda codec, codebooks: Envelope(), seconds=0.01))
+    monkeypatch.setitem(FORMATS, "envelope", FormatEntry(Envelope, seconds=0.01))
     monkeypatch.setattr(ContinuousParadigm, "formats", (*ContinuousParadigm.formats, "envelope"))
     spec = small_spec.model_copy(update={"formats": {"envelope": small_spec.format("audio")}})
     built(spec, small_plan, representation("envelope"), tmp_path)

@@ -146,8 +146,8 @@ INPUT = (
         "training/test_config.py::test_what_is_wrong_is_named "
         "faults/test_fuzz.py::test_mutated_specs_and_configs_raise_only_our_error",
         mutation("file-key-was-expected", constant("forbid", "ignore")),
-        mutation("file-key-was-expected-2", constant(False, True, 1)),
-        mutation("file-key-was-expected-3", condition(False)),
+        mutation("file-key-was-expected-2", constant(False, True)),
+        mutation("file-key-was-expected-3", constant(True, False, 1)),
     ),
     promise(
         "names from files on HTML pages",

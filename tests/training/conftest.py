@@ -14,7 +14,7 @@ from data_specs.io.files import file_sha256, write_bytes, write_json
 from data_specs.records import write_record
 from data_specs.representations import representation
 from data_specs.representations.base import Statistics
-from data_specs.spec import Codec, load_spec
+from data_specs.spec import CodecSpec, load_spec
 
 SHAPES_OF = {"encodec": (128, 600), "disc": (16, 600), "cqt": (2, 216, 1921), "audio": (1, 192_000)}
 FRAMES = {"audio": 600}  # of the controls, where data has another number
@@ -30,7 +30,7 @@ def write_dataset(
     if not codec.exists():
         write_weights(codec, "pvt", *_codec_tensors())
     spec = load_spec("sample")
-    spec = spec.model_copy(update={"codec": Codec(name=str(codec))})
+    spec = spec.model_copy(update={"codec": CodecSpec(name=str(codec))})
     transform = representation(format_name, str(codec)).digest
     folder = parent / folder_name(format_name)
     shape = SHAPES_OF[format_name]

@@ -103,7 +103,7 @@ def test_a_failure_is_not_requeued(cluster, tmp_path):
         job, env={**cluster, "SLURM_NTASKS": "1"}, cwd=ROOT, timeout=100, capture_output=True, text=True
     )
     assert done.returncode == 2
-    assert "PARADIGM=nothing is not known" in done.stderr
+    assert "--paradigm nothing is not known" in done.stderr
     assert not (tmp_path / "requeued").exists()
 
 

@@ -26,11 +26,11 @@ def test_help_imports_nothing_heavy(arguments):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "--paradigm", "edm", "--format", "disc"], "edm does not train on FORMAT=disc"),
-        (["train", "--paradigm", "gan"], "PARADIGM=gan is not known"),
-        (["train", "--paradigm", "edm", "--steps", "-3"], "STEPS=-3 is not a whole number"),
-        (["train", "--paradigm", "edm", "--gpus", "0"], "GPUS=0 is not a whole number"),
-        (["train", "--paradigm", "edm", "--config", "nowhere.toml"], "CONFIG=nowhere.toml is neither"),
+        (["train", "--paradigm", "edm", "--format", "disc"], "edm does not train on --format disc"),
+        (["train", "--paradigm", "gan"], "--paradigm gan is not known"),
+        (["train", "--paradigm", "edm", "--steps", "-3"], "--steps must be an integer >= 1, got '-3'"),
+        (["train", "--paradigm", "edm", "--gpus", "0"], "--gpus must be an integer >= 1, got '0'"),
+        (["train", "--paradigm", "edm", "--config", "nowhere.toml"], "--config nowhere.toml is neither"),
         (["train"], "--paradigm"),
         (["trian"], "invalid choice"),
     ],

@@ -6,11 +6,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from data_specs.rates import SAMPLE_RATE
 from training.evaluation.logmel import LogMel
 
 QUIET = 1e-5  # added to magnitudes before the logarithm
 FAINT = 1e-3  # smallest mean level of a clip that a loss is divided by
-SAMPLE_RATE = 24_000
 
 
 def stft_loss(audio: Tensor, target: Tensor, windows: Sequence[int]) -> Tensor:

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from data_specs.codecs import Codec
+from data_specs.rates import SAMPLE_RATE
 from training.codec.fit import dataset_clips
 from training.data.dataset import Dataset
 
-SAMPLE_RATE, WINDOW, HOP, BANDS = 24_000, 1024, 256, 80
+WINDOW, HOP, BANDS = 1024, 256, 80
 FLOOR = 1e-10  # of the power in a band: -100 dB
 NOISE_BANDWIDTH = 1.5  # of a Hann window, in bins
 

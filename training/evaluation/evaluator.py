@@ -16,13 +16,14 @@ from torch import Tensor
 
 from data_specs.controls import CONTROLS, FEATURES, Controls
 from data_specs.errors import UserError
+from data_specs.rates import SAMPLE_RATE
 from training.data.dataset import Dataset
 from training.evaluation.adherence import ClipAnalysis, Ratios, analyze, anchors, measure
 from training.evaluation.embedders.classifier import WEIGHTS, PvtNet
 from training.evaluation.embedders.vggish import Vggish
 from training.evaluation.fad import Embedder, Gaussian, score, split_half
 from training.evaluation.memorization import find_copies
-from training.evaluation.pitch import HOP, SAMPLE_RATE
+from training.evaluation.pitch import HOP
 from training.evaluation.targets import ControlTargets, control_targets
 from training.evaluation.velocity import VelocityScale
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SAMPLE_RATE = 24_000
+from data_specs.rates import SAMPLE_RATE
+
 HOP = 240  # 10 ms
 LOWEST_HZ, HIGHEST_HZ = 105.0, 660.0  # pitches 48..72 with a margin of three semitones and more
 WINDOW = 1024  # samples of the difference function: more than five periods of the lowest pitch

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_specs.cli import integer
 from data_specs.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _sample(arguments: argparse.Namespace) -> int:
     from training.sampling.curve_sources import control_sets
     from training.sampling.outputs import settings_text, write_free_grid, write_samples
 
-    clips, seconds = _whole("CLIPS", arguments.clips), _seconds(arguments)
+    clips, seconds = integer("CLIPS", arguments.clips), _seconds(arguments)
     runs = _runs(arguments)
     for name, (path, run) in runs.items():
         settings = _settings(run, arguments)
@@ -134,7 +135,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
     from training.sampling.sweep import Sweep, sweep, write_sweep
 
     sweeps = [Sweep.parse(text) for text in arguments.vary or ["s_churn=0,10,20,40", "steps=9,18,36"]]
-    clips = _whole("CLIPS", arguments.clips)
+    clips = integer("CLIPS", arguments.clips)
     runs = _runs(arguments)
     if len(runs) > 1:
         raise UserError("a sweep is of one run at a time; give one RUN")
@@ -182,11 +183,11 @@ def run_paths(run: str | None, paradigm: str | None, format_name: str | None, co
 def _settings(run: "TrainedModel", arguments: argparse.Namespace) -> "SamplingConfig":
     from training.sampling.sampling import SamplingConfig, quick_steps
 
-    asked = None if arguments.sampler_steps is None else _whole("SAMPLER_STEPS", arguments.sampler_steps)
+    asked = None if arguments.sampler_steps is None else integer("SAMPLER_STEPS", arguments.sampler_steps)
     options: dict[str, Any] = {name: getattr(arguments, name) for name in CHURN if getattr(arguments, name) is not None}
     if arguments.sampler is not None:
         options["sampler"] = arguments.sampler
-    seed = _whole("SEED", arguments.seed, least=0)
+    seed = integer("SEED", arguments.seed, least=0)
     settings = SamplingConfig(quick_steps(run, asked), parse_guidance(arguments.guidance), seed, options)
     if isinstance(settings.guidance, Mapping):
         for name in settings.guidance:
@@ -230,9 +231,3 @@ def _seconds(arguments: argparse.Namespace) -> float | None:
     if not 0 < seconds <= 600:
         raise UserError(f"SECONDS={arguments.seconds} is not a number of seconds up to 600; give one such as 8")
     return seconds
-
-
-def _whole(name: str, text: str, least: int = 1) -> int:
-    if not (text.isascii() and text.isdecimal()) or int(text) < least or len(text) > 18:
-        raise UserError(f"{name}={text} is not a whole number of {least} or more; give one")
-    return int(text)

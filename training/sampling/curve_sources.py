@@ -84,7 +84,7 @@ def dataset_clips(folder: Path, split: str, indices: Sequence[int], format_name:
     for index in indices:
         clip, clip_id = _read(data, index)
         arrays = {name: clip[name].numpy() for name in CONTROLS}
-        curves = Curves.of_arrays(arrays, names, data.info.hop)
+        curves = Curves.from_arrays(arrays, names, data.info.hop)
         sound, label = _sound(data.info, clip["data"], _original(audio, index, clip_id))
         found.append(ControlSet(f"{split}-{index:05d}-{curves.instruments[0]}", curves, sound, label))
     return found

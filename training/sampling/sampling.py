@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data_specs.controls.curves import RATE, Curves
+from data_specs.controls.curves import Curves
 from data_specs.errors import UserError
+from data_specs.rates import SAMPLE_RATE
 from training.diffusion import PerClipNoise
 from training.diffusion.guidance import Weights
 from training.diffusion.samplers import SamplerState
@@ -93,13 +94,13 @@ def sample_count(run: TrainedModel, seconds: float | Fraction | None) -> int:
     """
     if seconds is None:
         return run.data.clip_samples
-    exact = Fraction(seconds).limit_denominator(RATE) * run.data.sample_rate
+    exact = Fraction(seconds).limit_denominator(SAMPLE_RATE) * run.data.sample_rate
     hop = run.data.hop
     samples = round(exact / hop) * hop
     if samples <= 0 or abs(exact - samples) > 1:
         raise UserError(
-            f"SECONDS={float(seconds):g} is not a whole number of this model's frames, which last {hop}/{RATE} s; "
-            f"take {max(samples, hop) / RATE:g}"
+            f"SECONDS={float(seconds):g} must be a multiple of this model's frame of {hop}/{SAMPLE_RATE} s; "
+            f"take {max(samples, hop) / SAMPLE_RATE:g}"
         )
     return samples
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_specs.controls import CHROMA_STEPS, NOTES, UNCONDITIONED
-from data_specs.controls.curves import RATE, free_spans
+from data_specs.controls.curves import unconditioned_spans
+from data_specs.rates import SAMPLE_RATE
 from data_specs.viz.figures import COLOUR_MAP, INSTRUMENT_COLOURS
 from data_specs.viz.page.markup import Markup, element, joined
 from data_specs.viz.spectrogram import RANGE_DB, ceiling_db, mel_db
@@ -58,7 +59,7 @@ def card(
         hop: samples between frames of `controls`.
         instruments: names of the rows of `controls["instruments"]`.
     """
-    seconds = len(sounds[0].audio) / RATE
+    seconds = len(sounds[0].audio) / SAMPLE_RATE
     lanes = curve_lanes(controls, hop, seconds, instruments)
     # What is compared shares its scales: colours, waveforms, and one gain that makes soft clips easy to hear.
     pictures = [mel_db(sound.audio) for sound in sounds]
@@ -80,7 +81,7 @@ def audio_uri(audio: NDArray[np.floating]) -> str:
     import soundfile
 
     buffer = io.BytesIO()
-    soundfile.write(buffer, np.clip(audio, -1, 1), RATE, format="FLAC", subtype="PCM_16", compression_level=1.0)
+    soundfile.write(buffer, np.clip(audio, -1, 1), SAMPLE_RATE, format="FLAC", subtype="PCM_16", compression_level=1.0)
     return _data_uri("audio/flac", buffer.getvalue())
 
 
@@ -100,7 +101,7 @@ def curve_lanes(
     controls: Mapping[str, NDArray[np.floating]], hop: int, seconds: float, instruments: Sequence[str]
 ) -> Markup:
     """The curves as they stand below a spectrogram, with a time axis."""
-    width = seconds * RATE / hop  # frames a lane is wide
+    width = seconds * SAMPLE_RATE / hop  # frames a lane is wide
     velocity, chroma, playing = controls["velocity"], controls["chroma"], controls["instruments"]
     area = joined([_area(velocity, span) for span in _runs(velocity != UNCONDITIONED)])
     steps = joined([_step_path(chroma, velocity, span) for span in _runs(chroma != UNCONDITIONED)])
@@ -204,7 +205,7 @@ def _place(span: tuple[int, int], width: float) -> str:
 
 
 def _free(values: NDArray[np.floating], width: float) -> list[Markup]:
-    return [element("span", "free", class_="free", style=_place(span, width)) for span in free_spans(values)]
+    return [element("span", "free", class_="free", style=_place(span, width)) for span in unconditioned_spans(values)]
 
 
 def _colour(row: int) -> str:

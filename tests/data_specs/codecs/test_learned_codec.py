@@ -153,7 +153,7 @@ def test_decoding_needs_neither_training_nor_a_codec_package(kind, tmp_path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"network": "transformer"}, "choose from lapped, magnitudes, seanet"),
+        ({"network": "transformer"}, "must be one of lapped, magnitudes, seanet"),
         ({"options": {"width": "wide"}}, "options of the network: width"),
         ({"options": {"width": 13}}, "not a whole learned codec"),
         ({"options": None}, "options of the network"),
@@ -174,7 +174,7 @@ def test_files_that_do_not_fit_are_one_sentence(tmp_path, change, sentence):
 
 
 def test_it_has_no_name_of_its_own():
-    with pytest.raises(UserError, match="neither one of"):
+    with pytest.raises(UserError, match="CODEC= must be one of"):
         load_codec("learned")
 
 

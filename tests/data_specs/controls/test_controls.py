@@ -1,14 +1,20 @@
 """Controls against the definition read frame by frame, and against what a pitch tracker hears."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_specs.controls import CHROMA, FEATURES, INSTRUMENTS, UNCONDITIONED, VELOCITY, controls
+from data_specs.controls import CHROMA, FEATURES, INSTRUMENTS, UNCONDITIONED, VELOCITY, Controls, control_arrays
 from data_specs.spec import Instrument, Rendering
 
 SAMPLES = 192_000
+
+
+def controls(*arguments: Any) -> Controls:
+    return Controls(**control_arrays(*arguments))
 
 
 @st.composite

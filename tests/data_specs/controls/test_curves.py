@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_specs.controls import NOTES, controls
-from data_specs.controls.curve_files import as_curves, curves_of_value, curves_value, parse_csv, parse_json, read_curves
-from data_specs.controls.curves import Curve, Curves, free_spans
+from data_specs.controls import NOTES, control_arrays
+from data_specs.controls.curve_files import as_curves, curves_value, parse_csv, parse_json, parse_value, read_curves
+from data_specs.controls.curves import Curve, Curves, unconditioned_spans
 from data_specs.errors import UserError
 
 PVT = ("piano", "violin", "trumpet")
@@ -24,7 +24,7 @@ GRIDS = [(600, 320), (1921, 100)]  # frames and hop of codes and of the CQT
 
 
 def sampled(value, frames=600, hop=320, samples=SAMPLES):
-    return curves_of_value(value).arrays(PVT, samples, frames, hop)
+    return parse_value(value).arrays(PVT, samples, frames, hop)
 
 
 def velocity_by_definition(points, linear, frames, hop):
@@ -71,10 +71,10 @@ def test_notes_give_the_controls_of_the_dataset_to_the_bit(frames, hop, data):
     notes = np.array(
         [[a, b, data.draw(st.integers(48, 72)), data.draw(st.integers(1, 127))] for a, b in spans], np.int32
     ).reshape(-1, 4)
-    expected = controls(notes, 1, 3, frames, hop)
-    found = Curves.of_notes(notes, "violin").arrays(PVT, SAMPLES, frames, hop)
+    expected = control_arrays(notes, 1, 3, frames, hop)
+    found = Curves.from_notes(notes, "violin").arrays(PVT, SAMPLES, frames, hop)
     for name, values in found.items():
-        assert np.array_equal(values, getattr(expected, name)), name
+        assert np.array_equal(values, expected[name]), name
 
 
 @pytest.mark.parametrize(("frames", "hop"), GRIDS)
@@ -93,7 +93,7 @@ def test_arrays_to_curves_to_file_and_back_is_the_identity(frames, hop, data):
         "chroma": steps([-1.0, *(k / 11 for k in range(12))]),
         "instruments": np.where(row == -1, -1, (row == np.arange(3)[:, None]).astype(np.float32)),
     }
-    text = json.dumps(curves_value(Curves.of_arrays(arrays, PVT, hop)))
+    text = json.dumps(curves_value(Curves.from_arrays(arrays, PVT, hop)))
     again = parse_json(text).arrays(PVT, SAMPLES, frames, hop)
     for name, values in arrays.items():
         assert np.array_equal(values, again[name]), name
@@ -113,7 +113,7 @@ def test_null_is_never_interpolated_into_or_out_of():
     assert (velocity[300:450] == -1).all()
     assert velocity[450] == 1
     assert velocity[525] == pytest.approx(0.5)
-    assert free_spans(velocity) == [(300, 450)]
+    assert unconditioned_spans(velocity) == [(300, 450)]
 
 
 def test_what_is_absent_or_comes_before_the_first_point_is_free():
@@ -121,7 +121,7 @@ def test_what_is_absent_or_comes_before_the_first_point_is_free():
     assert (arrays["velocity"] == -1).all()
     assert arrays["instruments"].shape == (3, 600)
     assert (arrays["instruments"] == -1).all()
-    assert free_spans(arrays["chroma"]) == [(0, 75)]
+    assert unconditioned_spans(arrays["chroma"]) == [(0, 75)]
     assert arrays["chroma"][75:] == pytest.approx(7 / 11)
 
 
@@ -136,7 +136,7 @@ def test_short_forms_mean_the_same():
     full = {"version": 1, "velocity": {"points": [[0, 0.5]]}, "instruments": [[0, "violin"]]}
     for name, values in sampled(plain).items():
         assert np.array_equal(values, sampled(full)[name])
-    assert curves_value(curves_of_value(full)) == plain
+    assert curves_value(parse_value(full)) == plain
 
 
 def test_note_names_and_elevenths_and_snapping_with_a_notice():
@@ -144,10 +144,10 @@ def test_note_names_and_elevenths_and_snapping_with_a_notice():
         range(12)
     )
     for written, k in [("Db", 1), ("B♭", 10), ("e", 4), ("Cb", 11), ("b", 11), ("bb", 10), ("B#", 0), ("F♯", 6)]:
-        assert curves_of_value({"version": 1, "chroma": written}).curves["chroma"].points[0][1] == k / 11
-    exact = curves_of_value({"version": 1, "chroma": [[0, 4 / 11], [1, 0.36363636]]})
+        assert parse_value({"version": 1, "chroma": written}).curves["chroma"].points[0][1] == k / 11
+    exact = parse_value({"version": 1, "chroma": [[0, 4 / 11], [1, 0.36363636]]})
     assert not exact.notices
-    snapped = curves_of_value({"version": 1, "chroma": [[0, 0.4], [1, 0.95]]})
+    snapped = parse_value({"version": 1, "chroma": [[0, 0.4], [1, 0.95]]})
     assert [value for _, value in snapped.curves["chroma"].points] == [4 / 11, 10 / 11]
     assert snapped.notices == (
         "curves: chroma, point 1: chroma 0.4 taken as 4/11 (E)",
@@ -172,11 +172,11 @@ def test_csv_says_the_same_as_json():
         "chroma": [[0, "E"], [4, "G"], [6, None], [7, "rest"]],
         "instruments": [[0, "violin"], [6, "trumpet"], [7, None]],
     }
-    assert parse_csv(text) == curves_of_value(value)
+    assert parse_csv(text) == parse_value(value)
 
 
 def test_cropped_curves_are_the_beginning_of_the_whole():
-    curves = curves_of_value(
+    curves = parse_value(
         {"version": 1, "velocity": [[0, 0], [8, 1]], "chroma": [[0, "C"], [6, "D"]], "instruments": [[5, "piano"]]}
     )
     whole = curves.arrays(PVT, SAMPLES, 600, 320)
@@ -193,37 +193,40 @@ BAD = [
     ('{"version": 2}', "has version 2"),
     ('{"version": true}', "has version True"),
     ('{"version": "1"}', "has version 1"),
-    ('{"version": 1, "loudness": 0.5}', "unknown key 'loudness'"),
-    ('{"version": 1, "velocity": {"points": [[0, 0]], "smooth": 1}}', "unknown key 'smooth'"),
-    ('{"version": 1, "velocity": {"points": [[0, 0]], "interpolation": "cubic"}}', "'cubic' is not possible"),
-    ('{"version": 1, "instruments": {"points": [[0, "piano"]], "interpolation": "linear"}}', "write step"),
+    ('{"version": 1, "loudness": 0.5}', "got 'loudness'"),
+    ('{"version": 1, "velocity": {"points": [[0, 0]], "smooth": 1}}', "got 'smooth'"),
+    (
+        '{"version": 1, "velocity": {"points": [[0, 0]], "interpolation": "cubic"}}',
+        "must be linear or step, got 'cubic'",
+    ),
+    ('{"version": 1, "instruments": {"points": [[0, "piano"]], "interpolation": "linear"}}', "must be step, got"),
     ('{"version": 1, "velocity": []}', "has no points"),
     ('{"version": 1, "velocity": {}}', "has no points"),
-    ('{"version": 1, "velocity": [0, 0.5]}', "point 1 is not a pair"),
-    ('{"version": 1, "velocity": [[0, 0.5, 1]]}', "point 1 is not a pair"),
-    ('{"version": 1, "velocity": [[0, NaN]]}', "NaN is not a number"),
-    ('{"version": 1, "velocity": [[Infinity, 0]]}', "Infinity is not a number"),
-    ('{"version": 1, "velocity": [[0, 1.01]]}', "velocity 1.01 is outside 0..1"),
-    ('{"version": 1, "velocity": [[0, -1]]}', "write null for free"),
-    ('{"version": 1, "velocity": [[0, true]]}', "True is not a velocity"),
-    ('{"version": 1, "velocity": [[0, "loud"]]}', "'loud' is not a velocity"),
-    ('{"version": 1, "velocity": [["0", 0]]}', "'0' is not a time"),
-    ('{"version": 1, "velocity": [[-0.1, 0]]}', "time -0.1 s is outside"),
-    ('{"version": 1, "velocity": [[1e999999999, 0]]}', "is outside"),
-    ('{"version": 1, "velocity": [[0, 1e999999999]]}', "is outside"),
-    ('{"version": 1, "velocity": [[601, 0]]}', "time 601 s is outside"),
-    ('{"version": 1, "velocity": [[2, 0], [1, 0]]}', "point 2 at 1 s comes after one at 2 s"),
+    ('{"version": 1, "velocity": [0, 0.5]}', "point 1 must be a pair"),
+    ('{"version": 1, "velocity": [[0, 0.5, 1]]}', "point 1 must be a pair"),
+    ('{"version": 1, "velocity": [[0, NaN]]}', "must be finite, got NaN"),
+    ('{"version": 1, "velocity": [[Infinity, 0]]}', "must be finite, got Infinity"),
+    ('{"version": 1, "velocity": [[0, 1.01]]}', "velocity must be in 0..1, got 1.01"),
+    ('{"version": 1, "velocity": [[0, -1]]}', "or write null"),
+    ('{"version": 1, "velocity": [[0, true]]}', "velocity must be a number, got True"),
+    ('{"version": 1, "velocity": [[0, "loud"]]}', "velocity must be a number, got 'loud'"),
+    ('{"version": 1, "velocity": [["0", 0]]}', "time must be a number, got '0'"),
+    ('{"version": 1, "velocity": [[-0.1, 0]]}', "time must be in 0..600 s, got -0.1 s"),
+    ('{"version": 1, "velocity": [[1e999999999, 0]]}', "must be in 0..600 s"),
+    ('{"version": 1, "velocity": [[0, 1e999999999]]}', "must be in 0..1"),
+    ('{"version": 1, "velocity": [[601, 0]]}', "got 601 s"),
+    ('{"version": 1, "velocity": [[2, 0], [1, 0]]}', "point 2 at 1 s follows one at 2 s"),
     ('{"version": 1, "velocity": [[1, 0], [1, 1], [1, 0]]}', "is the third at 1 s"),
-    ('{"version": 1, "chroma": "H"}', "'H' is no note"),
-    ('{"version": 1, "chroma": ""}', "'' is no note"),
-    ('{"version": 1, "chroma": 7}', "chroma 7 is outside 0..1"),
-    ('{"version": 1, "instruments": 3}', "3 is no instrument"),
-    ('{"version": 1, "instruments": " "}', "' ' is no instrument"),
-    ('{"version": 1, "version": 1}', "stands twice"),
-    ('{"version": 1, "velocity": {"points": [[0, 0]], "points": []}}', "stands twice"),
-    ("[" * 100_000, "is not JSON"),
+    ('{"version": 1, "chroma": "H"}', "must be a note name, got 'H'"),
+    ('{"version": 1, "chroma": ""}', "must be a note name, got ''"),
+    ('{"version": 1, "chroma": 7}', "chroma must be in 0..1, got 7"),
+    ('{"version": 1, "instruments": 3}', "got 3"),
+    ('{"version": 1, "instruments": " "}', "got ' '"),
+    ('{"version": 1, "version": 1}', "occurs twice"),
+    ('{"version": 1, "velocity": {"points": [[0, 0]], "points": []}}', "occurs twice"),
+    ("[" * 100_000, "cannot be read as a curve file"),
     ('{"version": ' + "1" * 5000 + "}", "has version"),
-    (json.dumps({"version": 1, "velocity": [[0, 0.5]] * 100_001}), "more than 100000"),
+    (json.dumps({"version": 1, "velocity": [[0, 0.5]] * 100_001}), "at most 100000 points"),
 ]
 
 
@@ -240,17 +243,17 @@ def test_bad_json_is_refused_in_one_sentence(text, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "must begin with the header"),
-        ("0,0.5\n", "must begin with the header"),
-        ("time\n0\n", "must begin with the header"),
-        ("time,loudness\n0,1\n", "must begin with the header"),
-        ("time,velocity,velocity\n0,1,1\n", "must begin with the header"),
+        ("", "the header must be time"),
+        ("0,0.5\n", "the header must be time"),
+        ("time\n0\n", "the header must be time"),
+        ("time,loudness\n0,1\n", "the header must be time"),
+        ("time,velocity,velocity\n0,1,1\n", "the header must be time"),
         ("time,velocity\n", "has no points"),
         ("time,velocity\n0,\n", "has no points"),
-        ("time,velocity\n0,0.5,C\n", "line 2 has 3 cells"),
-        ("time,velocity\nnow,0.5\n", "'now' is not a time"),
-        ("time,velocity\n0,nan\n", "NaN is not a velocity"),
-        ("time,velocity\n1,0\n0,0\n", "comes after"),
+        ("time,velocity\n0,0.5,C\n", "line 2 must have 2 cells"),
+        ("time,velocity\nnow,0.5\n", "time must be a number, got 'now'"),
+        ("time,velocity\n0,nan\n", "velocity must be a number, got NaN"),
+        ("time,velocity\n1,0\n0,0\n", "follows one"),
         ('time,velocity\n0,"0.5\n', "is not CSV"),
     ],
 )
@@ -278,26 +281,26 @@ JSON_VALUES = st.recursive(
 @given(st.sampled_from(["velocity", "chroma", "instruments"]), JSON_VALUES)
 @settings(max_examples=300, deadline=None)
 def test_no_value_raises_anything_but_a_sentence(name, value):
-    for parse in (curves_of_value, lambda v: parse_json(json.dumps(v))):
+    for parse in (parse_value, lambda v: parse_json(json.dumps(v))):
         with suppress(UserError):
             parse({"version": 1, name: value})
 
 
 def test_points_beyond_the_clip_and_unknown_instruments_are_refused():
-    late = curves_of_value({"version": 1, "velocity": [[0, 0.2], [8, 0.9]]})
+    late = parse_value({"version": 1, "velocity": [[0, 0.2], [8, 0.9]]})
     late.arrays(PVT, SAMPLES, 600, 320)  # a point at the very end is inside
-    with pytest.raises(UserError, match="a point at 8 s lies after the end of a clip of 4 s"):
+    with pytest.raises(UserError, match="points must be within the clip of 4 s, got one at 8 s"):
         late.arrays(PVT, SAMPLES // 2, 300, 320)
-    with pytest.raises(UserError, match="'flute' is not known here; choose from piano, violin, trumpet"):
+    with pytest.raises(UserError, match="must be one of piano, violin, trumpet; got 'flute'"):
         sampled({"version": 1, "instruments": "flute"})
 
 
 def test_arrays_that_no_curve_describes_are_refused():
     arrays = sampled({"version": 1, "velocity": 0.5, "chroma": "C", "instruments": "piano"})
-    with pytest.raises(UserError, match="one at a time"):
-        Curves.of_arrays({**arrays, "instruments": np.ones((3, 600), np.float32)}, PVT, 320)
-    with pytest.raises(UserError, match=r"neither in 0\.\.1 nor free"):
-        Curves.of_arrays({**arrays, "velocity": np.full(600, math.nan, np.float32)}, PVT, 320)
+    with pytest.raises(UserError, match="one-hot"):
+        Curves.from_arrays({**arrays, "instruments": np.ones((3, 600), np.float32)}, PVT, 320)
+    with pytest.raises(UserError, match=r"velocity must be in 0\.\.1, or -1"):
+        Curves.from_arrays({**arrays, "velocity": np.full(600, math.nan, np.float32)}, PVT, 320)
 
 
 def test_files_are_read_by_their_ending(tmp_path):
@@ -315,4 +318,4 @@ def test_files_are_read_by_their_ending(tmp_path):
 def test_what_was_written_is_what_counts_not_its_binary_neighbour():
     curves = parse_json('{"version": 1, "velocity": [[0.1, 0.3]]}')
     assert curves.curves["velocity"].points == ((2400, 0.3),)
-    assert curves_of_value({"version": 1, "velocity": [[Decimal("0.1"), 0.3]]}) == curves
+    assert parse_value({"version": 1, "velocity": [[Decimal("0.1"), 0.3]]}) == curves

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_specs.controls.curve_files import curves_of_value
+from data_specs.controls.curve_files import parse_value
 from data_specs.viz.figures import Panel, clip_figure, panels_figure, png, sweep_figure
 
 PVT = ("piano", "violin", "trumpet")
@@ -20,7 +20,7 @@ DRAWN = {
 
 @pytest.fixture
 def panel():
-    arrays = curves_of_value(DRAWN).arrays(PVT, 48_000, 150, 320)
+    arrays = parse_value(DRAWN).arrays(PVT, 48_000, 150, 320)
     audio = 0.5 * np.sin(2 * np.pi * 440 * np.arange(48_000) / 24_000)
     return Panel("a <title> with $\\frac signs$", audio.astype(np.float32), arrays, 320)
 

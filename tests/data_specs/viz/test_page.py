@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from data_specs.controls.curve_files import curves_of_value
+from data_specs.controls.curve_files import parse_value
 from data_specs.viz.page import document, element, joined, section, table, tiles
 from data_specs.viz.page.charts import Bin, binned, histogram, shares
 from data_specs.viz.page.tracks import MOST_GAIN, Track, audio_uri, card
@@ -56,7 +56,7 @@ def tone(hz, seconds=2, level=0.5):
 
 def two_second_card(sounds, title="clip", value=None):
     drawn = value or {"velocity": [[0, 0.2], [1, 0.9], [1, None]], "chroma": [[0, "E"], [1, "G"]]}
-    controls = curves_of_value({"version": 1, **drawn}).arrays(PVT, 48_000, 150, 320)
+    controls = parse_value({"version": 1, **drawn}).arrays(PVT, 48_000, 150, 320)
     return card(title, ["fact"], sounds, controls, 320, PVT)
 
 

@@ -18,7 +18,7 @@ import tensorflow as tf
 from data_specs.dataset import load_info
 from data_specs.errors import UserError
 from data_specs.representations import representation
-from data_specs.spec import Clips, Spec
+from data_specs.spec import ClipCounts, Spec
 from pipeline.build.build import _check_machine, build
 from pipeline.build.folder import BuildFolder
 from pipeline.build.job import Job, Request
@@ -136,7 +136,7 @@ def test_shares_and_a_last_call_give_the_same_bytes(request_for, built, small_sp
 
 def test_growing_keeps_full_shards_and_equals_a_large_build(request_for, small_spec, midi_folder, tmp_path, capsys):
     grown, large = tmp_path / "grown", tmp_path / "large"
-    smaller = small_spec.with_clips(Clips(train=6, valid=2))
+    smaller = small_spec.with_clips(ClipCounts(train=6, valid=2))
     assert build(request_for(smaller, midi_folder, grown, formats=("disc",))) == 0
     first = next((grown / "PVT-disc/train").glob("*-00000-of-*"))
     inode = first.stat().st_ino
@@ -153,7 +153,7 @@ def test_other_settings_and_too_few_melodies_are_refused(request_for, built, sma
     with pytest.raises(UserError, match=r"plan\.seed = 0"):
         build(request_for(small_spec.model_copy(update={"seed": 1}), midi_folder, built, formats=("audio",)))
     with pytest.raises(UserError, match="9000 train clips are asked for") as error:
-        build(request_for(small_spec.with_clips(Clips(train=9000, valid=1)), midi_folder, tmp_path))
+        build(request_for(small_spec.with_clips(ClipCounts(train=9000, valid=1)), midi_folder, tmp_path))
     assert "ACCEPT_FEWER=1" in str(error.value)
     rejects = json.loads((tmp_path / "index" / "rejects.json").read_bytes())
     assert rejects["duplicate file"]["count"] == 1

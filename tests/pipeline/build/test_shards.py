@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_specs.controls import controls
+from data_specs.controls import control_arrays
 from data_specs.dataset import layout
 from data_specs.records import read_records
 from data_specs.representations import Statistics, representation
@@ -49,10 +49,12 @@ def test_a_shard_holds_its_clips_in_order_as_they_sound(builder, small_spec, sma
         audio = np.frombuffer(record["data"], "<f4")
         played = renderer.render(clip.notes, small_spec.instruments[clip.instrument], 192_000)
         np.testing.assert_array_equal(audio, played)
-        expected = controls(clip.notes, clip.instrument, 3, 600, 320)
-        np.testing.assert_array_equal(np.frombuffer(record["velocity"], "<f4"), expected.velocity)
-        np.testing.assert_array_equal(np.frombuffer(record["chroma"], "<f4"), expected.chroma)
-        np.testing.assert_array_equal(np.frombuffer(record["instruments"], "<f4").reshape(3, 600), expected.instruments)
+        expected = control_arrays(clip.notes, clip.instrument, 3, 600, 320)
+        np.testing.assert_array_equal(np.frombuffer(record["velocity"], "<f4"), expected["velocity"])
+        np.testing.assert_array_equal(np.frombuffer(record["chroma"], "<f4"), expected["chroma"])
+        np.testing.assert_array_equal(
+            np.frombuffer(record["instruments"], "<f4").reshape(3, 600), expected["instruments"]
+        )
         power = np.mean(np.square(audio, dtype=np.float64))
         assert receipt.levels_dbfs[clip.id] == pytest.approx(10 * np.log10(power), abs=0.01)
     assert len(content) == layout(features_of(small_spec, builder.representations["audio"])).size * 2

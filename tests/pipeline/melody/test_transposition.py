@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_specs.hashing import splitmix64
-from data_specs.spec import Clip
-from data_specs.spec import Modulation as ModulationSpec
+from data_specs.spec import ClipSpec, ModulationSpec
 from pipeline.melody.hashing import clip_id, combine, fingerprint, is_valid, repeat_key, song_keys
 from pipeline.melody.transposition import (
     fitting_keys,
@@ -26,7 +25,7 @@ def window(pitches: list[int], step: int = 6400, velocity: int = 80) -> np.ndarr
     return np.stack([onset, onset + step, pitches, np.full(len(pitches), velocity)], axis=1).astype(np.int32)
 
 
-def fewest_outside(pitches: list[int], clip: Clip) -> dict[int, int]:
+def fewest_outside(pitches: list[int], clip: ClipSpec) -> dict[int, int]:
     """Number of notes outside for every octave move."""
     return {
         move: sum(not clip.lowest_pitch <= p + move <= clip.highest_pitch for p in pitches)
@@ -37,8 +36,8 @@ def fewest_outside(pitches: list[int], clip: Clip) -> dict[int, int]:
 @given(PITCHES)
 @settings(deadline=None)
 def test_octave_move_leaves_the_fewest_outside_and_is_the_smallest_such(pitches: list[int]) -> None:
-    outside = fewest_outside(pitches, Clip())
-    move = octave_move(np.array(pitches, np.int32), Clip())
+    outside = fewest_outside(pitches, ClipSpec())
+    move = octave_move(np.array(pitches, np.int32), ClipSpec())
     assert outside[move] == min(outside.values())
     assert all(abs(other) >= abs(move) for other, count in outside.items() if count == outside[move])
 
@@ -46,7 +45,7 @@ def test_octave_move_leaves_the_fewest_outside_and_is_the_smallest_such(pitches:
 @given(PITCHES, st.integers(0, 60), st.integers(12, 60))
 @settings(deadline=None)
 def test_folding_moves_notes_outside_by_the_fewest_octaves(pitches: list[int], lowest: int, width: int) -> None:
-    clip = Clip(lowest_pitch=lowest, highest_pitch=lowest + width)
+    clip = ClipSpec(lowest_pitch=lowest, highest_pitch=lowest + width)
     folded = folded_into_range(np.array(pitches, np.int32), clip).tolist()
     for before, after in zip(pitches, folded, strict=True):
         assert clip.lowest_pitch <= after <= clip.highest_pitch
@@ -60,7 +59,7 @@ def test_folding_moves_notes_outside_by_the_fewest_octaves(pitches: list[int], l
 @given(PITCHES, st.sampled_from([0.0, 0.1, 0.34]), st.integers(-24, 24))
 @settings(deadline=None)
 def test_fitting_keys_agree_with_what_is_performed(pitches: list[int], share: float, shift: int) -> None:
-    clip = Clip(max_folded=share)
+    clip = ClipSpec(max_folded=share)
     notes = window(pitches)
     played, octave, folded = transpose(notes, shift, clip)
     assert bool(fitting_keys(notes, clip) >> shift % 12 & 1) == (folded <= share * len(pitches))
@@ -72,8 +71,8 @@ def test_fitting_keys_agree_with_what_is_performed(pitches: list[int], share: fl
 
 def test_one_note_of_ten_may_be_folded_two_may_not() -> None:
     inside = [48, 72, 60, 50, 52, 53, 55, 57]
-    assert fitting_keys(window([*inside, 60, 73]), Clip()) & 1
-    assert not fitting_keys(window([*inside, 47, 73]), Clip()) & 1
+    assert fitting_keys(window([*inside, 60, 73]), ClipSpec()) & 1
+    assert not fitting_keys(window([*inside, 47, 73]), ClipSpec()) & 1
 
 
 def test_velocity_follows_the_formula() -> None:

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_specs.spec import Clip
+from data_specs.spec import ClipSpec
 from pipeline.melody.skyline import CHORD_SAMPLES, UNITS, Melody, melodies
 from pipeline.melody.windows import rejection_reason, windows
 from tests.pipeline.made_songs import TICKS_A_SECOND, song, track, tune
 
-CLIP = Clip(min_notes=2, min_pitch_classes=1)
+CLIP = ClipSpec(min_notes=2, min_pitch_classes=1)
 SECOND = 24_000 * UNITS
 
 
-def line(notes: list[tuple[float, float, int, int]], clip: Clip = CLIP) -> list[tuple[float, float, int]]:
+def line(notes: list[tuple[float, float, int, int]], clip: ClipSpec = CLIP) -> list[tuple[float, float, int]]:
     """The melody of one track as (start, end, pitch) in seconds; asserts that it is there."""
     found, faults = melodies(song(track(notes)), clip)
     assert not faults
@@ -96,7 +96,7 @@ def test_a_rest_of_just_the_shortest_length_stays() -> None:
 
 
 def test_the_last_note_rings_to_the_end_if_the_rest_would_be_too_short() -> None:
-    clip = Clip(seconds=4, min_notes=2, min_pitch_classes=1)
+    clip = ClipSpec(seconds=4, min_notes=2, min_pitch_classes=1)
     for gap, expected in ((0.02, 96_000), (0.1, 93_632)):  # 0.1 s before the end: 93 600 samples, to the next block
         notes = [(0, 2, 60, 80), (2, 4 - gap, 62, 80), (5, 6, 60, 80)]
         found, _ = windows(melodies(song(track(notes)), clip)[0][0], clip)
@@ -160,7 +160,7 @@ def test_a_line_that_is_one_voice_already_stays_as_it_is(rows: list[tuple[int, i
     ]
 
 
-def naive_windows(melody: Melody, clip: Clip) -> list[tuple[int, list[tuple[int, int, int, int]]]]:
+def naive_windows(melody: Melody, clip: ClipSpec) -> list[tuple[int, list[tuple[int, int, int, int]]]]:
     """Windows by their definition, in exact fractions of seconds: all of them, good or not."""
     block = Fraction(64, 24_000)
     notes = [
@@ -191,7 +191,7 @@ def naive_windows(melody: Melody, clip: Clip) -> list[tuple[int, list[tuple[int,
 @given(st.lists(NOTE, min_size=4, max_size=80), st.sampled_from([2, 8]))
 @settings(max_examples=100, deadline=None)
 def test_windows_are_as_defined(rows: list[tuple[int, int, int, int]], seconds: int) -> None:
-    clip = Clip(seconds=seconds, min_notes=2, min_pitch_classes=2, max_rest_share=0.6)
+    clip = ClipSpec(seconds=seconds, min_notes=2, min_pitch_classes=2, max_rest_share=0.6)
     notes = [(tick / TICKS_A_SECOND, (tick + length) / TICKS_A_SECOND, p, v) for tick, length, p, v in rows]
     for melody in melodies(song(track(notes)), clip)[0]:
         found, faults = windows(melody, clip)
@@ -224,7 +224,7 @@ def test_a_phrase_that_returns_gives_the_same_notes(offset: int, tempo: int) -> 
         seconds = [(start_tick + tick) * tempo / 1e6 / 480 for tick in range(0, 480 * 8 + 1, 160)]
         return [(a, b, 60 + i % 7, 80) for i, (a, b) in enumerate(itertools.pairwise(seconds))]
 
-    clip = Clip(seconds=4, min_notes=2, min_pitch_classes=1, max_rest_share=1)
+    clip = ClipSpec(seconds=4, min_notes=2, min_pitch_classes=1, max_rest_share=1)
     first = windows(melodies(song(track(phrase(0))), clip)[0][0], clip)[0][0]
     again = windows(melodies(song(track(phrase(offset))), clip)[0][0], clip)[0][0]
     assert first.notes.tolist() == again.notes.tolist()
@@ -237,7 +237,7 @@ def test_ties_of_rounding_fall_the_same_way_everywhere() -> None:
     def phrase(start_tick: int) -> np.ndarray:
         seconds = [(start_tick + 512 * i) * 501_250 / 480 / 1e6 for i in range(8)]
         notes = [(a, b, 60 + i % 5, 80) for i, (a, b) in enumerate(itertools.pairwise(seconds))]
-        clip = Clip(seconds=4, min_notes=2, min_pitch_classes=1)
+        clip = ClipSpec(seconds=4, min_notes=2, min_pitch_classes=1)
         return windows(melodies(song(track(notes)), clip)[0][0], clip)[0][0].notes
 
     expected = [64 * math.floor(200.5 * i + 0.5) for i in range(7)]
@@ -254,9 +254,10 @@ def test_ties_of_rounding_fall_the_same_way_everywhere() -> None:
     ],
 )
 def test_windows_left_out_are_named(pitches: list[int], seconds: float, reason: str) -> None:
-    clip = Clip()
+    clip = ClipSpec()
     rows = [[round(i * seconds * 375) * 64, round((i + 1) * seconds * 375) * 64, p, 80] for i, p in enumerate(pitches)]
     assert rejection_reason(np.array(rows, np.int32), clip) == reason
     assert (
-        rejection_reason(np.array(rows, np.int32), Clip(min_notes=4, max_rest_share=0.8, min_pitch_classes=1)) is None
+        rejection_reason(np.array(rows, np.int32), ClipSpec(min_notes=4, max_rest_share=0.8, min_pitch_classes=1))
+        is None
     )

@@ -82,7 +82,7 @@ def test_what_cannot_be_read_is_one_sentence(song, tmp_path, capsys):
         ([str(song), "--track", "7"], "there is one in 0, 1"),
         ([str(song), "--start", "99"], "has no notes there"),
         ([str(song), "--start", "nan"], "starts at 0 s or later"),
-        ([str(song), "--seconds", "0"], "SECONDS=0"),
+        ([str(song), "--seconds", "0"], "--seconds must be an integer >= 1"),
     ]
     for arguments, message in cases:
         assert main(["controls", *arguments]) == 2

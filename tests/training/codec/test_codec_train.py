@@ -306,7 +306,7 @@ def test_other_configs_data_and_arguments_are_refused(whole, data, configs, tmp_
     other.write_text(configs["seanet"].read_text().replace("mel = 1.0", "mel = 2.0"))
     assert "loss.mel was 1.0 and is now 2.0" in refused("train", "--data", data, "--config", other, "--run", run)
     assert "must end in .safetensors" in refused("train", "--data", data, "--out", "codec.pt")
-    assert "STEPS=0" in refused("train", "--data", data, "--config", configs["seanet"], "--steps", "0")
+    assert "--steps must be" in refused("train", "--data", data, "--config", configs["seanet"], "--steps", "0")
     early = refused("train", "--data", data, "--config", configs["seanet"], "--steps", "4", "--run", tmp_path / "run")
     assert "STEPS must be at least quantizer.start_step = 5" in early
     assert not (tmp_path / "run").exists()

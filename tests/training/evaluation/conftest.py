@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_specs.controls import Controls, controls
+from data_specs.controls import Controls, control_arrays
 from data_specs.spec import load_spec
 from pipeline.render.renderer import Renderer
 from pipeline.render.soundfont import soundfont_path
@@ -45,7 +45,10 @@ class Clips:
 
     def controls(self, hop: int = HOP) -> list[Controls]:
         frames = self.audio.shape[-1] // hop
-        return [controls(n, int(i), 3, frames, hop) for n, i in zip(self.notes, self.instrument, strict=True)]
+        return [
+            Controls(**control_arrays(n, int(i), 3, frames, hop))
+            for n, i in zip(self.notes, self.instrument, strict=True)
+        ]
 
 
 def rendered(count: int, seed: int) -> Clips:

@@ -141,7 +141,7 @@ def test_the_command_writes_all_files(pvt_audio, snapshots, tmp_path, capsys):
     ("changes", "message"),
     [
         (["--clips", "1"], "CLIPS must be 2 or more, got 1"),
-        (["--clips", "x"], "CLIPS=x is not a whole number"),
+        (["--clips", "x"], "--clips must be an integer >= 1"),
         (["--preset", "table43"], "PRESET must be one of table41, table42, got table43"),
         (["--seconds", "9"], "SECONDS=9 must be at most 8"),
         (["--data", "/nowhere"], "there is no dataset at /nowhere"),

@@ -13,7 +13,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from data_specs.controls.curve_files import curves_of_value, read_curves
+from data_specs.controls.curve_files import parse_value, read_curves
 from data_specs.errors import UserError
 from training import checkpoint
 from training.cli import main
@@ -65,7 +65,7 @@ embedding = 16
 code_embedding = 4
 controls = { local = { channels = 8 } }
 """
-CURVES = curves_of_value(
+CURVES = parse_value(
     {"version": 1, "velocity": [[0, 0.2], [1, 0.9]], "chroma": [[0, "E"], [0.5, "G"]], "instruments": "violin"}
 )
 PAIRS = [("edm", "encodec"), ("ddpm", "encodec"), ("discdpm", "disc"), ("edm", "cqt")]
@@ -184,7 +184,7 @@ def test_seconds_are_whole_frames(run, snapshots):
     cqt = load_model(snapshots["edm", "cqt"])
     assert sample_count(cqt, 1 / 240 * 100) == 10_000
     for seconds in (0, 0.001, 1.005, -1):
-        with pytest.raises(UserError, match=r"not a whole number of this model's frames, which last 320/24000 s"):
+        with pytest.raises(UserError, match=r"must be a multiple of this model's frame of 320/24000 s"):
             sample_count(run, seconds)
 
 
@@ -195,7 +195,7 @@ def test_options_and_curves_that_do_not_fit_are_refused_before_anything_is_compu
         load_model(snapshots["discdpm", "disc"]).sample(CURVES, seconds=1, s_churn=3)
     with pytest.raises(UserError, match="SECONDS="):
         run.sample({"version": 1, "velocity": [[0, 0.1], [8, 0.2]]}, seconds=4)
-    with pytest.raises(UserError, match="'flute' is not known"):
+    with pytest.raises(UserError, match="got 'flute'"):
         run.sample({"version": 1, "instruments": "flute"}, seconds=1)
 
 
@@ -336,11 +336,11 @@ def test_sample_and_demo_commands(snapshots, data, tmp_path, capsys, monkeypatch
     assert "through encodec" in page
 
     for arguments, message in [
-        (["--clips", "0"], "CLIPS=0"),
-        (["--seconds", "1e9"], "SECONDS=1e9"),
+        (["--clips", "0"], "--clips must be"),
+        (["--seconds", "1e9"], "--seconds 1e9"),
         (["--guidance", "pitch=2"], "no control feature 'pitch'"),
         (["--s-churn", "lots"], "s_churn"),
-        (["--seed", "-1"], "SEED=-1"),
+        (["--seed", "-1"], "--seed must be"),
     ]:
         assert main(["sample", "--run", str(edm), *common, *arguments]) == 2
         assert message in capsys.readouterr().err

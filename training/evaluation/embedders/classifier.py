@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from data_specs.controls import CHROMA_STEPS
 from data_specs.errors import UserError
 from data_specs.io.files import write_bytes
+from data_specs.rates import SAMPLE_RATE
 from training.evaluation.logmel import LogMel, Patches
 
-SAMPLE_RATE = 24_000
 # 85 ms windows resolve neighbouring semitones by their overtones; patches of one second hold attack and decay.
 PATCHES = Patches(LogMel(SAMPLE_RATE, 2048, 240, 2048, 128, 60.0, 10_000.0, 0.1), length=96, hop=96)
 DIMENSION = 64

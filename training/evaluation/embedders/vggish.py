@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from data_specs.errors import UserError
 from data_specs.io.download import cache_folder, download
 from data_specs.io.files import file_sha256
+from data_specs.rates import SAMPLE_RATE
 from training.evaluation.logmel import LogMel, Patches
 
 VARIABLE = "PVT_VGGISH"
 FILE = "vggish-10086976.pth"
 URL = f"https://github.com/harritaylor/torchvggish/releases/download/v0.1/{FILE}"
 SHA256 = "10086976"  # first digits, from the name of the file; the complete digest is not published
-SOURCE_RATE, RATE = 24_000, 16_000
+RATE = 16_000
 PATCHES = Patches(LogMel(RATE, 400, 160, 512, 64, 125.0, 7500.0, 0.01), length=96, hop=96)
 TAPS, CUTOFF_HZ, KAISER_BETA = 241, 8000.0, 7.86  # at 48 kHz: flat to 7.5 kHz, -80 dB from 8.5 kHz
 BATCH = 32  # examples at once: bounds memory
@@ -43,7 +44,7 @@ def resample(audio: Tensor) -> Tensor:
 def _low_pass() -> np.ndarray:
     """Kaiser-windowed sinc at 48 kHz with gain 2, for the inserted zeros; float64 [TAPS]."""
     time = np.arange(TAPS) - TAPS // 2
-    cutoff = 2 * CUTOFF_HZ / (2 * SOURCE_RATE)
+    cutoff = 2 * CUTOFF_HZ / (2 * SAMPLE_RATE)
     kernel = np.sinc(cutoff * time) * np.kaiser(TAPS, KAISER_BETA)
     return 2 * kernel / kernel.sum()
 
@@ -76,7 +77,7 @@ class Vggish:
     """VGGish as an embedder of 24 kHz audio."""
 
     name = "vggish"
-    sample_rate = SOURCE_RATE
+    sample_rate = SAMPLE_RATE
     dimension = 128
 
     def __init__(self, network: Network, device: str | torch.device = "cpu") -> None:

@@ -1,0 +1,31 @@
+"""The lookup that all registries share.
+
+A registry is a dict from names to entries. An entry may be a string "module:attribute", which is imported at lookup, so
+listing the names is cheap and registries add no import cycles.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from data_specs.errors import UserError
+
+
+def lookup(registry: Mapping[str, Any], name: Any, option: str) -> Any:
+    """Return the entry of `registry` called `name`, imported if it is a string "module:attribute".
+
+    Args:
+        registry: names and entries.
+        name: as the user wrote it.
+        option: what the name was given as, for the message, for example `FORMAT=`.
+
+    Raises:
+        UserError: `name` is not in the registry; the message lists the choices.
+    """
+    if not isinstance(name, str) or name not in registry:
+        raise UserError(f"{option} must be one of {', '.join(registry)}; got {name!r:.40}")
+    entry = registry[name]
+    if isinstance(entry, str):
+        module, _, attribute = entry.partition(":")
+        return getattr(import_module(module), attribute)
+    return entry
