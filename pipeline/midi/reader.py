@@ -76,7 +76,7 @@ def sounding_song(raw: RawSong, limits: "Limits") -> Song:
                 velocity[rows],
             )
         )
-    return Song(tuple(tracks), float(end_s.max()), raw.repaired)
+    return Song(tuple(tracks), float(end_s.max()), raw.repaired, raw.rules)
 
 
 def _until_next_edge(raw: RawSong) -> RawSong:

@@ -4,7 +4,11 @@ This module defines what a file contains; `pipeline.midi.symusic_reader` gives t
 Conventions where the standard (MIDI Manufacturers Association, "Standard MIDI Files 1.0") or practice leaves a choice:
 
 - A note belongs to the track chunk, channel and program in force at its start. A note-off ends the oldest open note of
-  its channel and pitch. `pipeline.midi.reader` decides how long overlapping notes of one pitch sound.
+  its channel and pitch within the chunk. `pipeline.midi.reader` decides how long overlapping notes of one pitch sound.
+- In formats 0 and 1 the state of a channel belongs to the file, as on the synthesizer that plays it; in format 2 to
+  the track. Events at one tick apply by track, then by position. Each port (meta event 21) has channels of its own.
+- Controllers 120 and 123 to 127 end all notes of their channel that started at an earlier tick.
+- Track chunks beyond the number in the header are read too.
 - Running status continues after meta, system exclusive and real-time events; other system messages cancel it. Only the
   first two belong in a file, the others are skipped.
 - A velocity above 127 is read as 127, an event with a pitch above 127 is skipped. A track that is cut short or invalid
@@ -19,7 +23,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.midi.song import NEVER, FrameClock, Part, RawSong, TempoMap
+from pipeline.midi.channel_state import ALL_OFF, BANK, BANK_MSB, PROGRAM, Change, exclusive_changes, state_timeline
+from pipeline.midi.song import NEVER, RULES, FrameClock, Part, RawSong, TempoMap
 from pipeline.rejects import Rejected
 
 if TYPE_CHECKING:
@@ -32,6 +37,8 @@ _SMPTE_FRAMES = {24: Fraction(24), 25: Fraction(25), 29: Fraction(30_000, 1001),
 _ZIP, _HTML = b"PK\x03\x04", (b"<!doctype html", b"<html", b"<head", b"<?xml")
 # Bytes that follow a system status in a track: quarter frame, song position, song select; the others have none.
 _SYSTEM_DATA = {0xF1: 1, 0xF2: 2, 0xF3: 1}
+_ORDER_BITS, _LARGEST_TICK = 26, 1 << 36  # beyond which `pipeline.midi.reader` rejects a note
+_NO_CUT = np.iinfo(np.int64).max
 _UNDEFINED = (0xF4, 0xF5, 0xF9, 0xFD)
 
 
@@ -39,8 +46,8 @@ _UNDEFINED = (0xF4, 0xF5, 0xF9, 0xFD)
 class SmfIndex:
     """Header fields and chunk positions of a file.
 
-    `tracks` are (begin, end) of the contents of the track chunks, at most as many as the header announces. `tick_s` is
-    the length of a tick in seconds under an SMPTE division, else None.
+    `tracks` are (begin, end) of the contents of the track chunks. `tick_s` is the length of a tick in seconds under an
+    SMPTE division, else None.
     """
 
     format: int
@@ -57,7 +64,9 @@ def index_chunks(content: bytes) -> SmfIndex:
         Rejected: the file is empty, of another type, has an invalid time division or no track chunk.
     """
     begin = _header_offset(content)
-    repaired = {"header"} if begin else set()
+    riff_end = _riff_end(content, begin)
+    repaired = {"header"} if begin and riff_end is None else set()
+    content = content[:riff_end]
     if len(content) < begin + _HEADER.size:
         raise Rejected("damaged header", f"the file ends after {len(content) - begin} bytes")
     _, length, form, announced, division = _HEADER.unpack_from(content, begin)
@@ -66,13 +75,15 @@ def index_chunks(content: bytes) -> SmfIndex:
     quarter, tick_s = _division(division)
     position = begin + 8 + (length if 6 <= length <= 64 else 6)
     spans: list[tuple[int, int]] = []
-    while len(spans) < (announced or 0xFFFF):
+    while len(spans) < (announced or 0xFFFF) or _leads_to_track(content, position):
         span, position, valid = _next_track(content, position)
         if not valid:
             repaired.add("chunk length")
         if span is None:  # fewer than announced: common, and nothing is lost
             break
         spans.append(span)
+    if len(spans) > announced:
+        repaired.add("header")
     if not spans:
         raise Rejected("no tracks", "a header without track chunks")
     return SmfIndex(form, quarter, tick_s, tuple(spans), frozenset(repaired))
@@ -91,6 +102,14 @@ def _header_offset(content: bytes) -> int:
     if begin < 0:
         raise Rejected("not MIDI", f"begins with {content[:8]!r}")
     return begin
+
+
+def _riff_end(content: bytes, begin: int) -> int | None:
+    """Return the end of the data chunk of a RIFF MIDI file (RMID) that starts before `begin`, else None."""
+    if begin < 20 or not (content.startswith(b"RIFF") and content[8:12] == b"RMID"):
+        return None
+    end = begin + int.from_bytes(content[begin - 4 : begin], "little")
+    return end if content[begin - 8 : begin - 4] == b"data" and begin + _HEADER.size <= end <= len(content) else None
 
 
 def _division(division: int) -> tuple[int, Fraction | None]:
@@ -127,6 +146,16 @@ def _next_track(content: bytes, position: int) -> tuple[tuple[int, int] | None, 
         position = end
 
 
+def _leads_to_track(content: bytes, position: int) -> bool:
+    """Whether only whole chunks, and no other file's header, lie between `position` and a track chunk."""
+    while _is_chunk(content, position):
+        tag, length = _CHUNK.unpack_from(content, position)
+        if tag in (b"MTrk", b"MThd"):
+            return bool(tag == b"MTrk")
+        position += 8 + length
+    return False
+
+
 def _is_chunk(content: bytes, position: int) -> bool:
     tag = content[position : position + 4]
     return len(content) >= position + 8 and tag.isalnum() and tag.isascii()
@@ -140,16 +169,28 @@ def read_notes(content: bytes, index: SmfIndex, limits: "Limits") -> RawSong:
     """
     reader = _EventReader(limits.events, set(index.repaired))
     for begin, end in index.tracks:
-        reader.read_track(content[begin:end])
-    columns = np.array(reader.notes, np.int64).reshape(-1, 7).T
-    chunk, channel, program, start, end_tick, pitch, velocity = columns
-    owners, part = np.unique((chunk * 16 + channel) * 128 + program, return_inverse=True)
+        reader.read_track(content[begin:end], own_channels=index.format == 2)
+    chunk, scope, position, end_tick, pitch, velocity = np.array(reader.notes, np.int64).reshape(-1, 6).T
+    start = position >> _ORDER_BITS
+    program, drums = np.zeros_like(start), np.zeros_like(start)
+    for key in np.unique(scope).tolist():
+        rows = np.flatnonzero(scope == key)
+        timeline = state_timeline(key % 16, sorted(reader.changes.get(key, [])))
+        at = np.searchsorted(timeline[0], position[rows], side="right") - 1
+        program[rows], drums[rows] = timeline[1][at], timeline[2][at]
+        if key in reader.all_off:
+            cuts = np.append(np.sort(reader.all_off[key]), _NO_CUT)
+            cut = cuts[np.searchsorted(cuts, start[rows], side="right")]
+            ends = np.where(end_tick[rows] == NEVER, _NO_CUT, end_tick[rows])
+            end_tick[rows] = np.where(np.minimum(ends, cut) == _NO_CUT, NEVER, np.minimum(ends, cut))
+    owner = (chunk * 2048 + scope % 2048) * 256 + program * 2 + drums
+    owners, part = np.unique(owner, return_inverse=True)
     clocks = _clocks(index, reader.tempos)
-    parts = [
-        Part(owner % 128, owner // 128 % 16 == 9, reader.names[owner // 2048], owner // 2048 if len(clocks) > 1 else 0)
-        for owner in owners.tolist()
-    ]
-    return RawSong(parts, clocks, part, start, end_tick, pitch, velocity, tuple(sorted(reader.repaired)))
+    parts = []
+    for key in owners.tolist():
+        number = key >> 19
+        parts.append(Part(key // 2 % 128, bool(key % 2), reader.names[number], number if len(clocks) > 1 else 0))
+    return RawSong(parts, clocks, part, start, end_tick, pitch, velocity, tuple(sorted(reader.repaired)), RULES)
 
 
 def _clocks(index: SmfIndex, tempos: list[list[tuple[int, int]]]) -> list[TempoMap | FrameClock]:
@@ -164,8 +205,13 @@ def _clocks(index: SmfIndex, tempos: list[list[tuple[int, int]]]) -> list[TempoM
 class _EventReader:
     """Collects what the events of a file's tracks contain.
 
+    A scope identifies a channel whose state is shared: port * 16 + channel, in format 2 plus 2048 * chunk. A position
+    orders the events of a file in time: tick * 2^_ORDER_BITS + number of the event.
+
     Attributes:
-        notes: [chunk, channel, program, start tick, end tick or NEVER, pitch, velocity] in the order of their starts.
+        notes: [chunk, scope, position, end tick or NEVER, pitch, velocity] in file order.
+        changes: (position, change) of each scope.
+        all_off: ticks at which all notes of a scope end.
         names, tempos: track name and (tick, microseconds per quarter note) of each chunk.
         repaired: kinds of damage found so far.
     """
@@ -175,11 +221,14 @@ class _EventReader:
         self.most_events = most_events
         self.repaired = repaired
         self.notes: list[list[int]] = []
+        self.changes: dict[int, list[tuple[int, Change]]] = {}
+        self.all_off: dict[int, list[int]] = {}
         self.names: list[str] = []
         self.tempos: list[list[tuple[int, int]]] = []
 
-    def read_track(self, data: bytes) -> None:
+    def read_track(self, data: bytes, own_channels: bool) -> None:
         """Read the content of the next track chunk."""
+        self.scope = len(self.names) * 2048 if own_channels else 0  # of channel 0
         self.names.append("")
         self.tempos.append([])
         try:
@@ -191,8 +240,7 @@ class _EventReader:
         """Read events up to the end of the track; IndexError if the data end within an event."""
         chunk = len(self.names) - 1
         position, tick, status = 0, 0, 0
-        programs = [0] * 16
-        pending: dict[int, deque[list[int]]] = {}  # (channel, pitch) -> open notes, oldest first
+        pending: dict[int, deque[list[int]]] = {}  # (scope, pitch) -> open notes, oldest first
         while position < len(data):
             byte = data[position]
             if byte < 0x80:  # most delta times; calling variable_length for each would cost a third of the time
@@ -205,6 +253,7 @@ class _EventReader:
             self.events_left -= 1
             if self.events_left < 0:
                 raise Rejected("too many events", f"more than {self.most_events}")
+            when = min(tick, _LARGEST_TICK) << _ORDER_BITS | self.most_events - self.events_left
             if byte >= 0xF0:
                 if byte in (0xF0, 0xF7, 0xFF):
                     kind = data[position + 1] if byte == 0xFF else None
@@ -213,7 +262,10 @@ class _EventReader:
                     length, position = variable_length(data, position + (2 if byte == 0xFF else 1))
                     if position + length > len(data):
                         raise IndexError
-                    self._read_text_event(kind, tick, data[position : position + length])
+                    if kind is not None:
+                        self._read_meta(kind, tick, data[position : position + length])
+                    elif byte == 0xF0:
+                        self._change(when, exclusive_changes(data[position : position + length]))
                     position += length
                     continue
                 if byte in _UNDEFINED:
@@ -231,7 +283,7 @@ class _EventReader:
             channel = status & 0x0F
             if status & 0xE0 == 0xC0:  # program change and channel pressure: one data byte
                 if status < 0xD0:
-                    programs[channel] = min(data[position], 127)
+                    self._change(when, [Change(PROGRAM, channel, min(data[position], 127))])
                     if data[position] > 127:
                         self.repaired.add("data byte")
                 position += 1
@@ -239,6 +291,16 @@ class _EventReader:
             pitch, velocity = data[position], data[position + 1]
             position += 2
             if status >= 0xA0:
+                if status & 0xF0 == 0xB0:
+                    if pitch == BANK_MSB:
+                        self._change(when, [Change(BANK, channel, velocity)])
+                    elif pitch in ALL_OFF:
+                        scope = self.scope + channel
+                        self.all_off.setdefault(scope, []).append(tick)
+                        for open_key in pending:
+                            if open_key >> 7 == scope:  # later note-offs end later notes
+                                still = [n for n in pending[open_key] if n[2] >> _ORDER_BITS == tick]
+                                pending[open_key] = deque(still)
                 continue
             if velocity > 127:
                 self.repaired.add("data byte")
@@ -246,20 +308,27 @@ class _EventReader:
             if pitch > 127:
                 self.repaired.add("data byte")
                 continue
-            key = channel << 7 | pitch
+            scope = self.scope + channel
+            key = scope << 7 | pitch
             if status >= 0x90 and velocity:
-                note = [chunk, channel, programs[channel], tick, NEVER, pitch, velocity]
+                note = [chunk, scope, when, NEVER, pitch, velocity]
                 self.notes.append(note)
                 pending.setdefault(key, deque()).append(note)
             elif waiting := pending.get(key):
-                waiting.popleft()[4] = tick
+                waiting.popleft()[3] = min(tick, _LARGEST_TICK)
 
-    def _read_text_event(self, kind: int | None, tick: int, data: bytes) -> None:
-        """Read a meta event of `kind`, or a system exclusive event (None)."""
+    def _change(self, when: int, changes: list[Change]) -> None:
+        for change in changes:
+            for channel in range(16) if change.channel < 0 else (change.channel,):
+                self.changes.setdefault(self.scope + channel, []).append((when, change))
+
+    def _read_meta(self, kind: int, tick: int, data: bytes) -> None:
         if kind == 0x51 and len(data) >= 3:
             self.tempos[-1].append((tick, int.from_bytes(data[:3])))
         elif kind == 0x03:
             self.names[-1] = _text(data)
+        elif kind == 0x21 and data:
+            self.scope = self.scope // 2048 * 2048 + data[0] % 128 * 16
 
 
 def variable_length(data: bytes, position: int) -> tuple[int, int]:

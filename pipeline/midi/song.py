@@ -14,6 +14,7 @@ Ticks = NDArray[np.int64]
 Seconds = NDArray[np.float64]
 Bytes7 = NDArray[np.int16]  # 0..127
 
+RULES = 2  # version of the reading rules; raised when files that are not plain give other notes
 NEVER = -1  # end tick of a note without note-off
 
 _DEFAULT_TEMPO = 500_000  # microseconds per quarter note
@@ -91,6 +92,7 @@ class RawSong(NamedTuple):
     pitch: Ticks
     velocity: Ticks
     repaired: tuple[str, ...] = ()
+    rules: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,16 +120,20 @@ class Song:
     """The tracks with notes of a MIDI file, and the end of the last note in seconds.
 
     `repaired` names the kinds of damage found and bypassed, in alphabetical order; empty for a well-formed file.
+    `rules` is the version of the reading rules that the notes depend on: RULES, or 1 for plain files, which read alike
+    under all versions.
     """
 
     tracks: tuple[Track, ...]
     end_s: float
     repaired: tuple[str, ...] = ()
+    rules: int = 1
 
     def pack(self) -> bytes:
         """Serialize the song: length of a JSON header, the header, then the columns."""
         tracks = [[t.index, t.program, t.is_drum, t.name, len(t.pitch)] for t in self.tracks]
-        header = json.dumps({"end_s": self.end_s, "repaired": self.repaired, "tracks": tracks}).encode()
+        about = {"end_s": self.end_s, "repaired": self.repaired, "rules": self.rules, "tracks": tracks}
+        header = json.dumps(about).encode()
         header += b" " * (-(len(header) + _LENGTH.size) % 8)  # aligns the columns
         columns = [
             np.concatenate([getattr(track, name) for track in self.tracks]).astype(dtype, copy=False).tobytes()
@@ -154,7 +160,8 @@ class Song:
             for (index, program, is_drum, name, count), end in zip(header["tracks"], ends, strict=True):
                 part = {key: column[end - count : end] for key, column in columns.items()}
                 tracks.append(Track(int(index), int(program), bool(is_drum), str(name), **part))
-            return cls(tuple(tracks), float(header["end_s"]), tuple(str(kind) for kind in header["repaired"]))
+            repaired = tuple(str(kind) for kind in header["repaired"])
+            return cls(tuple(tracks), float(header["end_s"]), repaired, int(header["rules"]))
         except (struct.error, KeyError, TypeError, IndexError, ValueError) as error:
             raise ValueError(f"not a packed song ({error})") from error
 

@@ -1,16 +1,18 @@
 """Fast reading of well-formed MIDI files by symusic.
 
 symusic wraps ticks at 32 bits, takes an F7 event for a single byte and a system event for a running status, reads past
-the end of a short tempo event and drops notes without a note-off. Therefore it only receives files that follow the
-standard's grammar to the letter, and only complete results are used: `pipeline.midi.smf` gives the same notes.
+the end of a short tempo event and drops notes without a note-off. Its channel state is that of the track, its drums are
+channel 10 and it ignores the mode controllers. Therefore it only receives files that follow the standard's grammar to
+the letter and in which none of this matters, and only complete results are used: `pipeline.midi.smf` gives the same.
 """
 
 import re
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from pipeline.midi.channel_state import DRUM_BANKS, MELODIC_BANK, RESET, Change, exclusive_changes
 from pipeline.midi.smf import SmfIndex, variable_length
 from pipeline.midi.song import Part, RawSong, TempoMap
 
@@ -22,13 +24,22 @@ _SMALLEST_EVENT = 2  # bytes: a delta time and a data byte under running status
 _LATE_TICK, _LATE = 4 * (2**28 - 1), 3 * b"\xff\xff\xff\x7f\xff\x01\x00" + b"\xff\xff\xff\x7f"
 _NOTE_OFFS = tuple(bytes([0x80 | channel]) + b"\x00".join(bytes([p, 0]) for p in range(128)) for channel in range(16))
 _END_OF_TRACK = b"\x00\xff\x2f\x00"
-# The standard's grammar: delta times of at most four bytes, channel events with their runs.
+# The standard's grammar: delta times of at most four bytes, channel events with their runs. Inert are all events but
+# program changes, bank selects and the controllers that end notes.
 _DELTA = rb"[\x80-\xff]{0,3}+[\x00-\x7f]"
-_CHANNEL_EVENTS = re.compile(
-    rb"(?:%(delta)b[\x80-\xbf\xe0-\xef][\x00-\x7f]{2}(?:%(delta)b[\x00-\x7f]{2})*+"
-    rb"|%(delta)b[\xc0-\xdf][\x00-\x7f](?:%(delta)b[\x00-\x7f])*+)*+" % {b"delta": _DELTA}
+_INERT_CONTROL = rb"[\x01-\x77\x79\x7a][\x00-\x7f]"
+_INERT_EVENTS = re.compile(
+    rb"(?:%(delta)b[\x80-\xaf\xe0-\xef][\x00-\x7f]{2}(?:%(delta)b[\x00-\x7f]{2})*+"
+    rb"|%(delta)b[\xb0-\xbf]%(control)b(?:%(delta)b%(control)b)*+"
+    rb"|%(delta)b[\xd0-\xdf][\x00-\x7f](?:%(delta)b[\x00-\x7f])*+)*+" % {b"delta": _DELTA, b"control": _INERT_CONTROL}
 )
-_OTHER_EVENT = re.compile(_DELTA + rb"(?:\xff([\x00-\x7f])|\xf0)")
+_OTHER_EVENT = re.compile(
+    rb"%(delta)b(?:\xff([\x00-\x7f])|\xf0|([\xc0-\xcf][\x00-\x7f])"
+    rb"|[\xb0-\xbf]\x00([\x00-\x7f])(?:%(delta)b%(control)b)*+)" % {b"delta": _DELTA, b"control": _INERT_CONTROL}
+)
+_MEANINGFUL_BANKS = (*DRUM_BANKS, MELODIC_BANK)
+_NOTE_ON = [re.compile(b"[\x00-\x7f]" + bytes([0x90 | channel]) + b"[\x00-\x7f]{2}") for channel in range(16)]
+_HARMLESS = [Change(RESET, -1, mode) for mode in ("gm", "gs")]
 
 
 def read_notes(content: bytes, index: SmfIndex, limits: "Limits") -> RawSong | None:
@@ -68,19 +79,47 @@ def read_notes(content: bytes, index: SmfIndex, limits: "Limits") -> RawSong | N
     return RawSong(parts, [clock], part, start, start + length, pitch, velocity)
 
 
-def _plain_tracks(content: bytes, index: SmfIndex, limits: "Limits") -> list[bytes] | None:
-    """Return the events of each track without its end; None if the file is unusual or may exceed the limits."""
+class _PlainTrack(NamedTuple):
+    """Events of a track without its end, and its program changes as (channel, program, position within the events)."""
+
+    events: bytes
+    programs: list[tuple[int, int, int]]
+
+    def may_play(self, channel: int, before: int | None = None) -> bool:
+        """Whether the events, up to a position, may start a note on `channel`; false positives are possible."""
+        return 0x90 | channel in self.events and bool(_NOTE_ON[channel].search(self.events[:before]))
+
+
+def _plain_tracks(content: bytes, index: SmfIndex, limits: "Limits") -> list[_PlainTrack] | None:
+    """Return the tracks of a file; None if it is unusual or may exceed the limits."""
     if index.format > 1 or index.tick_s is not None or index.repaired or limits.largest_tick >= _LATE_TICK:
         return None
     if sum(end - begin for begin, end in index.tracks) > _SMALLEST_EVENT * limits.events or not _ticks_fit(content):
         return None
     tracks = []
     for begin, end in index.tracks:
-        stop = _end_of_events(content, begin, end)
-        if stop is None:
+        track = _plain_track(content, begin, end)
+        if track is None:
             return None
-        tracks.append(content[begin:stop])
-    return tracks
+        tracks.append(track)
+    return tracks if _programs_stay_in_tracks(tracks) else None
+
+
+def _programs_stay_in_tracks(tracks: list[_PlainTrack]) -> bool:
+    """Whether each channel has one program throughout the file or is used by one track alone."""
+    changes: dict[int, dict[int, list[tuple[int, int]]]] = {}  # channel -> track -> program changes
+    for number, track in enumerate(tracks):
+        for channel, program, position in track.programs:
+            changes.setdefault(channel, {}).setdefault(number, []).append((program, position))
+    for channel, by_track in changes.items():
+        playing = [number for number, track in enumerate(tracks) if track.may_play(channel)]
+        if len(by_track.keys() | set(playing)) == 1:
+            continue
+        if len({program for of_track in by_track.values() for program, _ in of_track}) > 1:
+            return False
+        if any(n not in by_track or tracks[n].may_play(channel, before=by_track[n][0][1]) for n in playing):
+            return False
+    return True
 
 
 def _ticks_fit(content: bytes) -> bool:
@@ -98,34 +137,48 @@ def _ticks_fit(content: bytes) -> bool:
     return bound < _LATE_TICK
 
 
-def _end_of_events(content: bytes, begin: int, end: int) -> int | None:
-    """Return the position of a chunk's end-of-track event, or None if its events do not follow the standard's grammar:
-    no system events but exclusive ones, no running status across these and meta events, tempos of three bytes."""
+def _plain_track(content: bytes, begin: int, end: int) -> _PlainTrack | None:
+    """Return a track if its events follow the standard's grammar, else None.
+
+    That is, no system events but exclusive ones, no running status across these and meta events, tempos of three bytes.
+    Events that move drums or end notes, and ports, are refused too.
+    """
+    programs: list[tuple[int, int, int]] = []
     position = begin
     while True:
-        channel_events = _CHANNEL_EVENTS.match(content, position, end)
-        assert channel_events  # matches the empty string
-        position = channel_events.end()
+        inert = _INERT_EVENTS.match(content, position, end)
+        assert inert  # matches the empty string
+        position = inert.end()
         if position == end:
-            return end
+            return _PlainTrack(content[begin:end], programs)
         other = _OTHER_EVENT.match(content, position, end)
         if not other:
             return None
-        if other[1] == b"\x2f":
-            return position
+        meta, program, bank = other.groups()
+        if meta == b"\x2f":
+            return _PlainTrack(content[begin:position], programs)
+        if program:
+            programs.append((program[0] & 0x0F, program[1], position - begin))
+        if bank and bank[0] in _MEANINGFUL_BANKS:
+            return None
+        position = other.end()
+        if program or bank:
+            continue
         try:
-            length, position = variable_length(content, other.end())
+            length, data = variable_length(content, position)
         except IndexError:
             return None
-        position += length
-        if position > end or (other[1] == b"\x51" and length != 3):
+        position = data + length
+        if position > end or (meta == b"\x51" and length != 3) or meta == b"\x21":
+            return None
+        if meta is None and any(change not in _HARMLESS for change in exclusive_changes(content[data:position])):
             return None
 
 
-def _with_late_note_offs(tracks: list[bytes], index: SmfIndex) -> bytes:
+def _with_late_note_offs(tracks: list[_PlainTrack], index: SmfIndex) -> bytes:
     """Return a file of these tracks with late note-offs for every channel that may have notes."""
     chunks = [struct.pack(">4sIHHH", b"MThd", 6, index.format, len(tracks), index.ticks_per_quarter)]
-    for events in tracks:
+    for events, _ in tracks:
         note_offs = [_NOTE_OFFS[channel] for channel in range(16) if 0x90 | channel in events]
         late = _LATE + b"\x00".join(note_offs) if note_offs else b""
         body = events + late + _END_OF_TRACK

@@ -31,7 +31,7 @@ from pipeline.rejects import Rejected, Rejects
 if TYPE_CHECKING:
     from pipeline.midi.song import Song
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 METADATA_KEY = b"pvt_index"
 SCHEMA = pa.schema(
     [
@@ -54,6 +54,7 @@ class IndexedSong:
     name: str
     copies: int = 1  # files of this content in the part
     windows: int = 0
+    rules: int = 1  # version of the reading rules that the windows depend on
     rejects: dict[str, list[Any]] = field(default_factory=dict)
 
     def reject(self, reason: str, where: str) -> None:
@@ -124,7 +125,7 @@ def _song_windows(song: IndexedSong, content: bytes, clip: ClipSpec, reader: Cal
         song.reject(reason, where)
     if not found:
         song.reject("no melody", f"{len(read.tracks)} tracks")
-    song.windows = len(found)
+    song.windows, song.rules = len(found), read.rules
     return found
 
 
@@ -196,6 +197,7 @@ class SourceSong(NamedTuple):
 
     digest: str
     name: str
+    rules: int
 
 
 class Candidates:
@@ -221,7 +223,7 @@ class Candidates:
             self._count_rejects(song)
             if song.windows:
                 self._lookup[number][row] = len(self.songs)
-                self.songs.append(SourceSong(digest, song.name))
+                self.songs.append(SourceSong(digest, song.name, song.rules))
                 self.windows += song.windows
 
     def _count_rejects(self, song: IndexedSong) -> None:

@@ -19,7 +19,7 @@ from data_specs.hashing import UInt64
 from data_specs.io.files import atomic_write, file_sha256, value_digest, write_json
 from data_specs.spec import SPLITS, Spec
 from pipeline.melody.hashing import is_valid, song_keys, window_keys
-from pipeline.plan.index import Candidates, read_columns
+from pipeline.plan.index import Candidates, SourceSong, read_columns
 from pipeline.plan.plan import PLAN_VERSION, SCHEMA, Plan
 from pipeline.plan.selection import KnownFingerprints, plan_order, repeated, variants, within_cap
 from pipeline.rejects import Rejects
@@ -33,8 +33,9 @@ REASONS = ("", "window out of range", "window known from train", "repeated windo
 KEPT, MISFIT, KNOWN, REPEATED, CAPPED = range(len(REASONS))
 
 
-def plan_digest(spec: Spec, sources: Sequence[str]) -> str:
-    """Hash everything that decides a plan: the spec's plan key and the digests of the songs with candidate windows."""
+def plan_digest(spec: Spec, songs: Sequence[SourceSong]) -> str:
+    """Hash everything that decides a plan: the spec's plan key, and content and reading rules of the songs."""
+    sources = [song.digest if song.rules == 1 else f"{song.digest} rules {song.rules}" for song in songs]
     return value_digest({"version": PLAN_VERSION, "spec": spec.plan_key(), "sources": sorted(sources)})
 
 
@@ -44,7 +45,7 @@ def make_plan(spec: Spec, parts: Iterable[Path], folder: Path) -> Plan:
     The result does not depend on the order of the parts or on how files were divided into parts.
     """
     index = Candidates(parts)
-    digest = plan_digest(spec, [song.digest for song in index.songs])
+    digest = plan_digest(spec, index.songs)
     path = folder / f"plan-{digest[:16]}"
     if not _is_complete(path):
         chosen, rejects = _choose(spec, index)

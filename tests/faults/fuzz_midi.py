@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def _outcome(read: Any) -> Song | Rejected | None:
 
 
 def _comparable(outcome: Song | Rejected) -> Any:
-    return outcome.args if isinstance(outcome, Rejected) else outcome.pack()
+    return outcome.args if isinstance(outcome, Rejected) else replace(outcome, rules=1).pack()
 
 
 def _short(outcome: Song | Rejected) -> str:

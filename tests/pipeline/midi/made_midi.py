@@ -23,7 +23,7 @@ Meta = mido.MetaMessage
 
 def file_bytes(tracks: Iterable[list], tpq: int = 480, form: int = 1) -> bytes:
     """A MIDI file of tracks whose messages carry absolute ticks."""
-    made = mido.MidiFile(type=form, ticks_per_beat=tpq)
+    made = mido.MidiFile(type=1, ticks_per_beat=tpq)  # mido refuses several tracks in format 0
     for messages in tracks:
         track = mido.MidiTrack()
         tick = 0
@@ -33,7 +33,7 @@ def file_bytes(tracks: Iterable[list], tpq: int = 480, form: int = 1) -> bytes:
         made.tracks.append(track)
     buffer = io.BytesIO()
     made.save(file=buffer)
-    return buffer.getvalue()
+    return buffer.getvalue()[:8] + struct.pack(">H", form) + buffer.getvalue()[10:]
 
 
 def chunk(events: bytes, tag: bytes = b"MTrk") -> bytes:
@@ -54,8 +54,10 @@ def off(tick: int, pitch: int, channel: int = 0) -> Message:
 
 
 def random_song(seed: int) -> bytes:
-    """Several tracks and channels, program changes, tempos in the first track, no note overlapping another of its
-    pitch and channel."""
+    """Several tracks with channels of their own, program changes and tempos in the first track.
+
+    No note overlaps another of its pitch and channel.
+    """
     rng = random.Random(seed)
     first: list = [Meta("set_tempo", tempo=rng.randrange(200_000, 900_000), time=0)]
     first += [
@@ -63,9 +65,10 @@ def random_song(seed: int) -> bytes:
         for tick in sorted(rng.sample(range(1, 40_000), 12))
     ]
     tracks = [first]
-    for _ in range(rng.randrange(1, 5)):
+    channels = rng.sample(range(16), 16)
+    for number in range(rng.randrange(1, 5)):
         messages: list = [Meta("track_name", name=f"part {rng.randrange(9)}", time=0)]
-        for channel in rng.sample(range(16), 2):
+        for channel in channels[2 * number : 2 * number + 2]:
             tick = 0
             messages.append(Message("program_change", program=rng.randrange(128), channel=channel, time=0))
             for _ in range(60):

@@ -1,6 +1,7 @@
 """Damaged, unusual and hostile MIDI files: what is read around, what is rejected, and the child process."""
 
 import random
+import struct
 
 import pytest
 
@@ -20,6 +21,13 @@ from tests.pipeline.midi.made_midi import (
 )
 
 # --- damage
+
+
+def riff(content: bytes) -> bytes:
+    """An RMID file with a trailing chunk."""
+    body = b"RMIDdata" + struct.pack("<I", len(content)) + content + bytes(len(content) % 2) + b"LIST\x04\0\0\0INFO"
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
 
 NOTE = b"\x00\x90\x3c\x40\x83\x60\x80\x3c\x00"  # C4 for 480 ticks
 END = b"\x00\xff\x2f\x00"
@@ -45,8 +53,19 @@ C4 = (0, 480, 60)
         ),
         pytest.param(raw_file(chunk(NOTE + END), announced=9), [C4], (), id="fewer tracks than announced"),
         pytest.param(raw_file(chunk(NOTE + END), announced=0), [C4], ("header",), id="no tracks announced"),
+        pytest.param(raw_file(chunk(END), chunk(NOTE), announced=1), [C4], ("header",), id="fewer announced"),
+        pytest.param(
+            raw_file(chunk(END), chunk(b"x", b"XFIH"), chunk(NOTE), announced=1),
+            [C4],
+            ("header",),
+            id="foreign, then track",
+        ),
+        pytest.param(raw_file(chunk(NOTE)) + raw_file(chunk(NOTE)), [C4], (), id="another file behind"),
+        pytest.param(riff(raw_file(chunk(NOTE + END))), [C4], (), id="RMID"),
         pytest.param(raw_file(chunk(NOTE + END), form=7), [C4], ("header",), id="unknown format"),
-        pytest.param(b"RIFF\0\0\0\0RMIDdata\0\0\0\0" + raw_file(chunk(NOTE + END)), [C4], ("header",), id="RIFF"),
+        pytest.param(
+            b"RIFF\0\0\0\0RMIDdata\0\0\0\0" + raw_file(chunk(NOTE + END)), [C4], ("header",), id="RIFF of no length"
+        ),
         pytest.param(raw_file(chunk(b"junk", b"XFIH"), chunk(NOTE + END)), [C4], (), id="foreign chunk"),
         pytest.param(raw_file(chunk(NOTE + END)) + b"trailing", [C4], (), id="trailing bytes"),
         pytest.param(
