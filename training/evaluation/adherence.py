@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_specs.analysis.pitch import HOP
 from data_specs.errors import UserError
 from training.evaluation.embedders.classifier import PATCHES, InstrumentClassifier
 from training.evaluation.features import FrameFeatures, extract_features
-from training.evaluation.pitch import HOP
 from training.evaluation.targets import UNSPECIFIED, ControlTargets
 from training.evaluation.velocity import VelocityScale, note_levels
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_specs.analysis.pitch import HOP
 from data_specs.controls import CONTROLS, FEATURES, Controls
 from data_specs.errors import UserError
 from data_specs.rates import SAMPLE_RATE
@@ -23,7 +24,6 @@ from training.evaluation.embedders.classifier import WEIGHTS, PvtNet
 from training.evaluation.embedders.vggish import Vggish
 from training.evaluation.fad import Embedder, Gaussian, score, split_half
 from training.evaluation.memorization import find_copies
-from training.evaluation.pitch import HOP
 from training.evaluation.targets import ControlTargets, control_targets
 from training.evaluation.velocity import VelocityScale
 

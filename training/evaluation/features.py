@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_specs.analysis.pitch import HOP, track
 from data_specs.rates import SAMPLE_RATE
 from training.evaluation.logmel import LogMel
-from training.evaluation.pitch import HOP, track
 
 FRAME_S = HOP / SAMPLE_RATE
 LEVEL_WINDOW = 480  # samples: 20 ms, more than two periods of the lowest pitch

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import spearmanr
 
+from data_specs.analysis.pitch import HOP
 from data_specs.controls import Controls
 from data_specs.errors import UserError
 from training.evaluation import adherence
 from training.evaluation.adherence import LOWER_IS_BETTER, MEASURES, analyze, anchors, average, measure
-from training.evaluation.pitch import HOP
 from training.evaluation.targets import control_targets
 from training.evaluation.velocity import VelocityScale, note_levels
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.evaluation.pitch import HOP, track
+from data_specs.analysis.pitch import track
 
 
 def tone(midi: float, harmonics=(1.0, 0.5, 0.3, 0.2), seconds: float = 0.5) -> np.ndarray:
@@ -37,17 +37,3 @@ def test_a_clip_is_heard_alike_alone_and_in_a_batch():
     together, alone = track(audio), track(audio[9:10])
     assert torch.equal(together.voiced[9], alone.voiced[0])
     torch.testing.assert_close(together.midi[9], alone.midi[0], atol=1e-3, rtol=0)
-
-
-def test_rendered_notes_are_heard_as_played(clips):
-    """At least 97 % of frames away from changes, octaves included."""
-    found = track(clips.audio)
-    samples = np.arange(found.midi.shape[1]) * HOP
-    right = total = 0
-    for clip, notes in enumerate(clips.notes):
-        for onset, offset, pitch, _ in notes:
-            inside = (samples > onset + 1200) & (samples < offset - 600)
-            heard = found.voiced[clip].numpy() & (np.abs(found.midi[clip].numpy() - pitch) < 0.5)
-            right, total = right + (heard & inside).sum(), total + inside.sum()
-    assert total > 5000
-    assert right / total > 0.97

@@ -1,0 +1,1 @@
+"""Analysis of audio: pitch and frame descriptors."""
