@@ -18,7 +18,8 @@ from training.data.dataset import Dataset
 from training.data.loader import BatchBuilder
 from training.diffusion_task import DiffusionTask
 from training.distributed import World
-from training.trainer import Trainer
+from training.ema import EMA
+from training.trainer import backward, sync_step
 
 PART = "gpu"
 CLIPS, REPEATS = 32, 7
@@ -78,23 +79,19 @@ def step_rows(
     chosen = load_config(config, paradigm, format_name)
     share = chosen.machine.micro_batch or chosen.training.batch
     training = chosen.training.model_copy(update={"batch": share})
-    trainer = Trainer(
-        context.scratch / "runs" / f"{config}-{paradigm}-{format_name}",
-        DiffusionTask.of(
-            chosen.model_copy(
-                update={"training": training, "machine": chosen.machine.model_copy(update={"compile": False})}
-            ),
-            data,
-        ),
-        World(0, 1, device),
-    )
-    objective = trainer.objective(data, print)  # type: ignore[arg-type]
+    task = DiffusionTask(chosen.model_copy(update={"training": training}), data)
+    world, network = World(0, 1, device), task.network.to(device).train()
+    ema, objective = EMA(network, training.ema_decay), task.objective(network)
+    optimizer = torch.optim.Adam(network.parameters(), betas=training.adam_betas, fused=world.gpu)
     batch = BatchBuilder(data, training, share).train(np.arange(share) % len(data))
 
     def step() -> None:
-        losses = trainer.backward(objective, batch)
-        trainer.update(losses, stop=False)
-        trainer.step += 1
+        losses = backward(task, objective, batch, world)
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm)
+        sync_step(losses, norm, False, share, world)
+        optimizer.step()
+        ema.update(1)
+        optimizer.zero_grad()
         if device.type == "cuda":
             torch.cuda.synchronize()
 

@@ -1,31 +1,45 @@
-"""What a run leaves behind: checkpoints that appear whole or not at all, each with two artefacts.
+"""Checkpoints of a run: written by rename, each with a snapshot for sampling and the full state for resuming.
 
 ```
 RUN/checkpoints/step-00000060/
-  snapshot.safetensors   the averaged (EMA) weights; its metadata holds config, data and progress: enough to sample
-  state.pt               weights, optimizer and counters: with the snapshot, enough to continue
+  snapshot.safetensors   the averaged (EMA) weights; its metadata holds config, data and progress
+  state.pt               weights, optimizer and counters; with the snapshot, enough to resume
   checkpoint.json        bytes and SHA-256 of both
 ```
-Nothing is ever unpickled: safetensors has no code in it and `torch.load` is called with `weights_only=True`.
+Nothing is unpickled: safetensors holds no code and `torch.load` is called with `weights_only=True`.
 """
 
 import json
 import pickle
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from data_specs.errors import UserError
 from data_specs.io.files import atomic_write, file_sha256, write_json
+from training.runs import CHECKPOINTS
 
-CHECKPOINTS = "checkpoints"
 MANIFEST, SNAPSHOT, STATE = "checkpoint.json", "snapshot.safetensors", "state.pt"
 SNAPSHOT_VERSION = 1
+
+
+class Stateful(Protocol):
+    """A part of a run that a checkpoint saves and restores."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors, numbers, strings, lists and dicts."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """The inverse of `state_dict`."""
+
+
+Parts = Mapping[str, Stateful]
 
 
 @dataclass(frozen=True)
@@ -33,27 +47,45 @@ class Saved:
     """A checkpoint as it was read: tensors on the CPU.
 
     Attributes:
-        state: what `save` was given as `state`.
-        weights: the averaged weights by name.
-        facts: what `save` was given as `facts`.
+        state: the argument `state` of `save`.
+        weights: averaged weights by name.
     """
 
     state: dict[str, Any]
     weights: dict[str, Tensor]
-    facts: dict[str, Any]
+
+
+def states(parts: Parts) -> dict[str, Any]:
+    """The state of each part by its name."""
+    return {name: part.state_dict() for name, part in parts.items()}
+
+
+def restore(parts: Parts, saved: Saved) -> None:
+    """Load the state of each part, the inverse of `states`.
+
+    Raises:
+        UserError: a part is missing.
+    """
+    if missing := parts.keys() - saved.state.keys():
+        raise UserError(
+            f"the checkpoint has no state of {', '.join(sorted(missing))}: another version of the project wrote it; "
+            f"resume with that version, or choose another RUN="
+        )
+    for name, part in parts.items():
+        part.load_state_dict(saved.state[name])
 
 
 def save(
-    run: Path, step: int, state: dict[str, Any], weights: dict[str, Tensor], facts: dict[str, Any], keep: int
+    run: Path, step: int, state: dict[str, Any], weights: dict[str, Tensor], metadata: dict[str, Any], keep: int
 ) -> Path:
-    """Write a checkpoint by rename, then remove all but the newest `keep`. Returns its folder.
+    """Write a checkpoint by rename, then remove all but the newest `keep`; returns its folder.
 
     Args:
         run: folder of the run.
         step: steps done.
-        state: weights, optimizer state and counters, for `torch.save`: tensors, numbers, strings, lists and dicts.
+        state: of everything that is restored, from `states`.
         weights: averaged weights by name, for the snapshot.
-        facts: JSON value for the snapshot's metadata.
+        metadata: JSON value that describes the snapshot.
         keep: number of checkpoints to keep.
     """
     folder = run / CHECKPOINTS
@@ -62,11 +94,11 @@ def save(
         shutil.rmtree(leftover)
     # promise: newest-whole-checkpoint-taken-2
     temporary, final = folder / f".step-{step:08d}", folder / f"step-{step:08d}"
-    write_snapshot(temporary / SNAPSHOT, weights, facts)
+    write_snapshot(temporary / SNAPSHOT, weights, metadata)
     with atomic_write(temporary / STATE) as file:
         try:
             torch.save(state, file)
-        except RuntimeError as error:  # how its writer reports that the file took no more bytes
+        except RuntimeError as error:  # how torch reports a full disk
             raise OSError(f"{temporary / STATE} could not be written: {error}") from error
     files = {name: temporary / name for name in (SNAPSHOT, STATE)}
     content = {name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for name, path in files.items()}
@@ -79,22 +111,22 @@ def save(
     return final
 
 
-def write_snapshot(path: Path, weights: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """One safetensors file with everything that sampling needs, written atomically."""
+def write_snapshot(path: Path, weights: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """Write one safetensors file with everything that sampling needs, atomically."""
     from safetensors.torch import save as to_bytes
 
-    metadata = {
+    header = {
         "format": "pvt-audio snapshot",
         "version": str(SNAPSHOT_VERSION),
-        "facts": json.dumps(facts, sort_keys=True),
+        "facts": json.dumps(metadata, sort_keys=True),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with atomic_write(path) as file:
-        file.write(to_bytes(tensors, metadata))
+        file.write(to_bytes(tensors, header))
 
 
 def read_snapshot(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights and facts of a snapshot.
+    """Weights and metadata of a snapshot.
 
     Raises:
         UserError: not a snapshot, damaged, or of an unknown version.
@@ -103,70 +135,67 @@ def read_snapshot(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            header = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{path} is not a snapshot that can be read ({error}); name a run folder or a snapshot"
-        ) from error
-    if metadata.get("format") != "pvt-audio snapshot" or metadata.get("version") != str(SNAPSHOT_VERSION):
+        raise UserError(f"{path} is not a readable snapshot ({error}); name a run folder or a snapshot") from error
+    if header.get("format") != "pvt-audio snapshot" or header.get("version") != str(SNAPSHOT_VERSION):
         raise UserError(
             f"{path} is not a snapshot of this version; name a run folder or a snapshot that training wrote"
         )
     try:
-        facts = json.loads(metadata["facts"])
+        metadata = json.loads(header["facts"])
     except (KeyError, ValueError, RecursionError):
         raise UserError(f"{path} has damaged metadata; name another snapshot") from None
-    return weights, facts
+    return weights, metadata
 
 
 def write_half(snapshot: Path, out: Path) -> Path:
-    """Copy a snapshot with its weights as float16: half the bytes, for carrying and shipping. Returns `out`.
+    """Copy a snapshot with its weights as float16, in half the bytes; returns `out`.
 
-    Whoever loads it computes in float32 again; rounding moves a weight by at most 2^-11 of its size.
+    Loading converts them to float32; rounding changes a weight by at most 2^-11 of its value.
 
     Raises:
         UserError: not a snapshot, or a weight that float16 cannot hold.
     """
-    weights, facts = read_snapshot(snapshot)
+    weights, metadata = read_snapshot(snapshot)
     halves = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
     for name, half in halves.items():
         if half.is_floating_point() and not torch.isfinite(half).all():
-            raise UserError(f"{snapshot}: {name} holds values that float16 cannot; keep the snapshot as it is")
-    write_snapshot(out, halves, facts)
+            raise UserError(f"{snapshot}: {name} exceeds the range of float16; keep the snapshot as it is")
+    write_snapshot(out, halves, metadata)
     return out
 
 
 def load_newest(run: Path) -> Saved | None:
-    """The newest checkpoint that is whole; None where there is none. Damaged ones are named on stderr and passed over.
+    """The newest intact checkpoint, None without any; damaged ones are reported on stderr and skipped.
 
     Raises:
-        UserError: there are checkpoints and none is whole.
+        UserError: all checkpoints are damaged.
     """
     folders = _folders(run)
     for folder in folders:
         fault = _fault(folder)
         # promise: newest-whole-checkpoint-taken
         if fault:
-            print(f"{folder} is damaged ({fault}); trying the one before it", file=sys.stderr)
+            print(f"{folder} is damaged ({fault}); trying the previous one", file=sys.stderr)
             continue
         try:
             # promise: nothing-runs
             state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError) as error:
             raise UserError(
-                f"{folder / STATE} holds more than tensors and numbers, so it is not loaded; remove {folder} to go on "
-                f"from the checkpoint before it"
+                f"{folder / STATE} holds objects other than tensors and numbers, so it is not loaded; remove {folder} "
+                f"to resume from the previous checkpoint"
             ) from error
-        weights, facts = read_snapshot(folder / SNAPSHOT)
-        return Saved(state, weights, facts)
+        return Saved(state, read_snapshot(folder / SNAPSHOT)[0])
     if folders:
-        raise UserError(f"no checkpoint in {run / CHECKPOINTS} is whole; move the folder {run} aside to start anew")
+        raise UserError(f"no checkpoint in {run / CHECKPOINTS} is intact; move the folder {run} aside to start again")
     return None
 
 
 def find_snapshot(path: Path) -> Path:
-    """The snapshot meant by `path`: itself when it is a file, else the newest whole one of a run or checkpoint folder.
+    """The snapshot at `path`: the file itself, or the newest intact one of a run or checkpoint folder.
 
     Raises:
         UserError: there is none.
@@ -178,7 +207,7 @@ def find_snapshot(path: Path) -> Path:
     for folder in _folders(path):
         if not _fault(folder, only=SNAPSHOT):
             return folder / SNAPSHOT
-    raise UserError(f"there is no snapshot in {path}; train first, or name a run folder or a snapshot file")
+    raise UserError(f"there is no snapshot in {path}; train first, or name a run folder or a snapshot file with RUN=")
 
 
 def _folders(run: Path) -> list[Path]:
@@ -187,7 +216,7 @@ def _folders(run: Path) -> list[Path]:
 
 
 def _fault(folder: Path, only: str | None = None) -> str:
-    """Why a checkpoint is not whole; empty when it is."""
+    """Why a checkpoint is damaged; empty if it is intact."""
     try:
         files = json.loads((folder / MANIFEST).read_bytes())["files"]
         for name in (SNAPSHOT, STATE) if only is None else (only,):
@@ -201,7 +230,7 @@ def _fault(folder: Path, only: str | None = None) -> str:
 
 
 def _remove(folder: Path) -> None:
-    """Delete a checkpoint; it loses its name first, so that a kill in between leaves nothing that looks whole."""
+    """Delete a checkpoint; renamed first, so that a kill in between leaves nothing that looks intact."""
     hidden = folder.with_name(f".{folder.name}.old")
     folder.rename(hidden)
     shutil.rmtree(hidden)

@@ -1,18 +1,20 @@
-"""The command line of training. A command is one function and one line in COMMANDS; heavy imports stay inside."""
+"""The command line of training: one function and one line in COMMANDS per command; heavy imports stay inside."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from data_specs.cli import Parser, integer, run
 from data_specs.errors import UserError
-from training.evaluation.commands import add_classifier, add_evaluate
-from training.sampling.commands import add_demo, add_sample, add_sweep
+from training.evaluation.commands import add_classifier, add_evaluate, add_sweep
+from training.runs import run_folder
+from training.sampling.commands import add_demo, add_sample
 
 
 def main(argv: list[str] | None = None, prog: str = "python -m training") -> int:
-    """Run `python -m training ...`; returns the exit status."""
+    """Run `python -m training ...` and return the exit status."""
     parser = Parser(prog=prog, description="From shards to diffusion models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (summary, add) in COMMANDS.items():
@@ -21,45 +23,46 @@ def main(argv: list[str] | None = None, prog: str = "python -m training") -> int
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Trains until the config's last step; the same command continues a run that was stopped."
+    parser.description = "Train until the config's last step; the same command resumes a run that was stopped."
     add = parser.add_argument
     add("--paradigm", required=True, metavar="NAME", help="ddpm, edm or discdpm")
     add("--format", metavar="NAME", help="encodec or cqt for ddpm and edm, disc for discdpm (encodec; disc)")
     add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="parent folder or one PVT-<format> (data)")
     add("--config", default="tiny", metavar="NAME", help="tiny, small, paper, best, or a .toml file (tiny)")
     add("--run", type=Path, metavar="FOLDER", help="folder of the run (runs/<paradigm>-<format>-<config>)")
-    add("--steps", metavar="N", help="in all, not in addition (the config's)")
+    add("--steps", metavar="N", help="total number of steps (the config's)")
     add("--gpus", metavar="N", default="1", help="ranks on this machine, one device each (1)")
-    add("--device", metavar="NAME", help="cpu or cuda (cuda where there is one)")
+    add("--device", metavar="NAME", help="cpu, cuda or mps (cuda if available)")
+    add("--dry-run", action="store_true", help="compute one loss, print what the run would do, write nothing")
     add("--micro-batch", metavar="N", help="clips a rank computes at once (the config's)")
     parser.set_defaults(command=_train)
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from training.launch import launch, launched
+    from training.config import load_config
 
     ranks = integer("GPUS", arguments.gpus)
-    if ranks > 1 and not launched():
-        return launch(ranks, [sys.executable, "-m", "training", *sys.argv[1:]])
-
-    from training.config import load_config
-    from training.preview import listen
-    from training.trainer import train
-
     steps = None if arguments.steps is None else integer("STEPS", arguments.steps)
     config = load_config(arguments.config, arguments.paradigm, arguments.format, steps)
     if arguments.micro_batch is not None:
         machine = config.machine.model_copy(update={"micro_batch": integer("MICRO_BATCH", arguments.micro_batch)})
         config = config.model_copy(update={"machine": machine})
-    folder = arguments.run or Path("runs") / f"{config.paradigm}-{config.format}-{config.name}"
-    train(folder, arguments.data, config, arguments.device, listen)
+    folder = arguments.run or run_folder(config.paradigm, config.format, config.name)
+    if ranks > 1 and not arguments.dry_run:
+        from training.distributed import launched
+        from training.launch import launch
+
+        if not launched(os.environ):
+            return launch(ranks, folder, sys.argv[1:])
+    from training.trainer import train
+
+    train(folder, arguments.data, config, arguments.device, dry_run=arguments.dry_run)
     return 0
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Writes the newest averaged weights of a run, as float16, with all that sampling needs, into one file that "
-        "RUN= takes anywhere."
+        "Write the newest averaged weights of a run as float16, with everything sampling needs, into one file for RUN=."
     )
     parser.add_argument("run", type=Path, help="folder of a run, of a checkpoint, or a snapshot")
     parser.add_argument("out", type=Path, help="file to write (.safetensors)")
@@ -70,16 +73,16 @@ def _export(arguments: argparse.Namespace) -> int:
     from training.checkpoint import find_snapshot, write_half
 
     if arguments.out.suffix != ".safetensors":
-        raise UserError(f"{arguments.out} must end in .safetensors, for example model.safetensors")
+        raise UserError(f"OUT must end in .safetensors, got {arguments.out}; write for example model.safetensors")
     size = write_half(find_snapshot(arguments.run), arguments.out).stat().st_size
     print(f"{arguments.out}: {size / 1e6:.1f} MB")
     return 0
 
 
 def _add_format(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Prints the format that a paradigm is trained on; refuses a pair that does not fit."
+    parser.description = "Print the format that a paradigm is trained on; a pair that does not fit is an error."
     parser.add_argument("paradigm", help="ddpm, edm or discdpm")
-    parser.add_argument("format", nargs="?", help="the format wanted (the paradigm's default)")
+    parser.add_argument("format", nargs="?", help="the requested format (the paradigm's default)")
     parser.set_defaults(command=_format)
 
 
@@ -91,7 +94,7 @@ def _format(arguments: argparse.Namespace) -> int:
 
 
 def _add_toys(parser: argparse.ArgumentParser) -> None:
-    parser.description = "The paradigms on data that can be seen; writes a figure each and toys.json."
+    parser.description = "Train the paradigms on two-dimensional data; write a figure of each and toys.json."
     add = parser.add_argument
     add("--out", type=Path, default=Path("toys"), metavar="FOLDER", help="where to write (toys)")
     add("--only", metavar="NAMES", help="a comma list of experiments (all)")
@@ -119,11 +122,11 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "train": ("train a diffusion model on a dataset", _add_train),
     "sample": ("write new clips that follow curves", add_sample),
     "export": ("write a run's weights into one small file", _add_export),
-    "sweep": ("measure how sampling options move quality", add_sweep),
+    "sweep": ("measure how sampling options change quality", add_sweep),
     "demo": ("a page with the samples of several runs side by side", add_demo),
     "evaluate": ("measure trained runs: distance to real audio, control adherence, time, size", add_evaluate),
-    "classifier": ("train the classifier that the measures listen with", add_classifier),
-    "format": ("say which format a paradigm is trained on", _add_format),
+    "classifier": ("train the instrument classifier of the measures", add_classifier),
+    "format": ("print the format a paradigm is trained on", _add_format),
     "toys": ("run the first experiments: swiss roll, digits, small codes", _add_toys),
-    "codec": ("fit or train a codec of one's own", _add_codec),
+    "codec": ("fit or train a codec", _add_codec),
 }

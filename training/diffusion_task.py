@@ -1,8 +1,9 @@
-"""Training a diffusion model, as the loop sees it. B clips, G clips of the global batch, R ranks."""
+"""Training of a diffusion model. B clips, G clips of the global batch, R ranks."""
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Any, Self
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -11,28 +12,26 @@ from training.data.dataset import Dataset
 from training.data.loader import Batch
 from training.diffusion import LossModule, PerClipNoise
 from training.distributed import World
-from training.model import DatasetMetadata, TrainedModel, build
+from training.log import RunLog
+from training.metadata import DatasetMetadata
+from training.model import TrainedModel, build_model
 from training.networks.precision import set_precision
+from training.preview import log_samples
 from training.task import Task
 
 
 class DiffusionTask(Task):
-    """A backbone and a paradigm on the stored data of one format."""
+    """A backbone and a paradigm on the stored data of one format.
 
-    def __init__(self, config: Config, facts: DatasetMetadata) -> None:
+    Raises:
+        UserError: the codec at hand is not the one that made the data.
+    """
+
+    def __init__(self, config: Config, data: Dataset) -> None:
         self.config: Config = config
-        self.facts: DatasetMetadata = facts
-        self.model = build(config, facts)
+        self.data: DatasetMetadata = DatasetMetadata.of(data.info, data.features)
+        self.model = build_model(config, self.data)
         self.network = self.model.network
-
-    @classmethod
-    def of(cls, config: Config, data: Dataset) -> Self:
-        """The task of a config on a dataset.
-
-        Raises:
-            UserError: the codec at hand is not the one that the data was made with.
-        """
-        return cls(config, DatasetMetadata.of(data.info, data.features))
 
     def objective(self, network: nn.Module) -> nn.Module:
         precision, device = self.config.training.precision, next(network.parameters()).device
@@ -47,23 +46,25 @@ class DiffusionTask(Task):
         return losses
 
     def observe(self, step: int, losses: Tensor, world: World) -> None:
-        """Show an adaptive paradigm the losses of the whole batch, so that it learns the same on every rank."""
-        if self.model.paradigm.adaptive:
+        if self.model.paradigm.adaptive:  # from the losses of all ranks, so that it adapts alike on each
             clips = self.config.training.batch
-            everyone = self._noise(range((step - 1) * clips, step * clips), "train", world)
-            self.model.paradigm.observe(everyone, world.all_gather(losses))
+            noise = self._noise(range((step - 1) * clips, step * clips), "train", world)
+            self.model.paradigm.observe(noise, world.all_gather(losses))
 
-    def snapshot(self, network: nn.Module, step: int, train_seconds: float) -> TrainedModel:
-        return dataclasses.replace(self.model, network=network, step=step, train_seconds=train_seconds)
+    def trained(self, network: nn.Module, step: int, train_seconds: float) -> TrainedModel:
+        return replace(self.model, network=network, step=step, train_seconds=train_seconds)
 
-    def state(self) -> dict[str, Any]:
-        return {"paradigm": self.model.paradigm.state_dict()}
+    def log_samples(self, trained: TrainedModel, valid_data: Dataset, log: RunLog, folder: Path) -> None:
+        log_samples(trained, valid_data, log, folder)
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.model.paradigm.state_dict())
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         # promise: saved-step-boundary-same-3
-        self.model.paradigm.load_state_dict(state["paradigm"])
+        self.model.paradigm.load_state_dict(state)
 
     def _noise(self, positions: Sequence[int], stream: str, world: World) -> PerClipNoise:
-        """Draws for clips at `positions`: the same everywhere in validation, in training by the device."""
+        """Draws for clips at `positions`: from the CPU in validation, from the device in training."""
         drawn_on = world.device if stream == "train" else "cpu"
         return PerClipNoise(self.config.training.seed, positions, stream, world.device, drawn_on)

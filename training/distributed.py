@@ -1,11 +1,11 @@
-"""The ranks of a run: who they are, what they compute on, and how they agree.
+"""Ranks of a run: rank and size, device, collectives.
 
-One process is one rank with one device. torchrun, srun (one task per GPU) or `training.launch` start them; without any
-of these there is a single rank and no process group.
+One process is one rank with one device. torchrun or srun (one task per GPU) start several; otherwise there is a single
+rank and no process group.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,6 +15,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from data_specs.errors import UserError
+
+DEVICES = ("cpu", "cuda", "mps")
+MEETING = ("MASTER_ADDR", "MASTER_PORT")  # where ranks find each other
 
 
 @dataclass(frozen=True)
@@ -32,16 +35,14 @@ class World:
 
     @property
     def gpu(self) -> bool:
-        """Whether this rank computes on a GPU."""
+        """Whether this rank computes on a CUDA device."""
         return self.device.type == "cuda"
 
-    def total(self, *values: float) -> list[float]:
-        """Sums of `values` over all ranks, the same on each of them, in float64."""
-        if self.size == 1:
-            return list(values)
-        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
-        dist.all_reduce(tensor)
-        return tensor.tolist()
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
+        """Sums over all ranks of `values` [N] (float64), in place, the same on each rank."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
 
     def all_gather(self, values: Tensor) -> Tensor:
         """[B] of each rank -> [R * B] on every rank, in the order of the ranks."""
@@ -52,67 +53,78 @@ class World:
         return torch.cat(parts)
 
     def broadcast(self, values: Tensor) -> Tensor:
-        """The main rank's values on every rank; the shape is the same on all."""
+        """The main rank's values on every rank, in place; the shape is the same on all."""
         if self.size > 1:
             dist.broadcast(values, 0)
         return values
 
-    def wait(self) -> None:
-        """Return when every rank has come here."""
+    def barrier(self) -> None:
+        """Return once every rank has called this."""
         if self.size > 1:
             dist.barrier()
 
 
-def ranks_from(environment: dict[str, str]) -> tuple[int, int, int]:
-    """(rank, number of ranks, rank on this machine) as torchrun or srun have put them into the environment.
+def ranks_from(environment: Mapping[str, str]) -> tuple[int, int, int]:
+    """(rank, number of ranks, rank on this machine) from the variables that torchrun or srun set.
 
     Raises:
-        UserError: srun started several tasks but nothing says where they meet.
+        UserError: variables that contradict each other, or several ranks without an address where they meet.
     """
     if "RANK" in environment and "WORLD_SIZE" in environment:
-        return int(environment["RANK"]), int(environment["WORLD_SIZE"]), int(environment.get("LOCAL_RANK", 0))
-    # The batch script of a job has SLURM_NTASKS as well; only a task that srun started has the size of its step.
-    size = int(environment.get("SLURM_STEP_NUM_TASKS", 1))
-    if size == 1:
-        return 0, 1, 0
-    if "MASTER_ADDR" not in environment or "MASTER_PORT" not in environment:
-        raise UserError(
-            "srun started several tasks but MASTER_ADDR and MASTER_PORT are not set; "
-            "export them as the template in training/slurm does"
-        )
-    return int(environment["SLURM_PROCID"]), size, int(environment["SLURM_LOCALID"])
+        names, local_rank = ("RANK", "WORLD_SIZE"), environment.get("LOCAL_RANK", "0")
+        advice = "unset RANK and WORLD_SIZE to train with one rank, or start ranks with GPUS= or torchrun"
+    else:
+        # The batch script of a job has SLURM_NTASKS as well; only a task that srun started has the size of its step.
+        names, local_rank = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"), environment.get("SLURM_LOCALID", "0")
+        advice = "export them as the template in training/slurm does"
+    texts = [environment.get(names[0], "0"), environment.get(names[1], "1"), local_rank]
+    if not all(text.isdecimal() for text in texts) or int(texts[0]) >= max(1, int(texts[1])):
+        raise UserError(f"{names[0]}={texts[0]} and {names[1]}={texts[1]} in the environment do not fit; {advice}")
+    rank, size, local = map(int, texts)
+    if size > 1 and not all(environment.get(name) for name in MEETING):
+        raise UserError(f"{names[1]}={size} is set in the environment but {' or '.join(MEETING)} is not; {advice}")
+    return (rank, size, local) if size > 1 else (0, 1, 0)
+
+
+def launched(environment: Mapping[str, str]) -> bool:
+    """Whether torchrun or srun started this process as one rank of several."""
+    return "TORCHELASTIC_RUN_ID" in environment or int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1
 
 
 def choose_device(name: str | None, local_rank: int = 0) -> torch.device:
-    """The device of a rank: `name`, or for None a GPU where there is one.
+    """The device of a rank: `name`, or for None a GPU if available, else the CPU.
 
     Raises:
-        UserError: a GPU is asked for that this machine does not have, or the name is not a device's.
+        UserError: not a device, or one that this machine lacks.
     """
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError:
-        raise UserError(f"DEVICE={name} is not a device; use cpu or cuda") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"DEVICE={name} is not supported; use cpu or cuda")
+        device = None
+    if device is None or device.type not in DEVICES:
+        raise UserError(f"DEVICE= must be one of {', '.join(DEVICES)}, got {name!r:.40}")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("DEVICE=mps is not available on this machine; use DEVICE=cpu")
     if device.type == "cuda":
+        present = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if present == 1 and "SLURM_STEP_NUM_TASKS" in os.environ:
+            local_rank = 0  # Slurm may show each task a single GPU
         index = local_rank if device.index is None else device.index
-        if index >= torch.cuda.device_count():
-            present = torch.cuda.device_count()
-            raise UserError(f"GPU {index} is asked for and this machine has {present}; lower GPUS or use DEVICE=cpu")
+        if index >= present:
+            raise UserError(f"GPU {index} was requested and this machine has {present}; lower GPUS= or use DEVICE=cpu")
         device = torch.device("cuda", index)
     return device
 
 
 @contextmanager
-def world(device: str | None, timeout_minutes: float) -> Iterator[World]:
+def join_world(device: str | None, timeout_minutes: float) -> Iterator[World]:
     """Join the other ranks for the block.
 
     Args:
-        device: cpu, cuda, or None for what the machine has.
-        timeout_minutes: how long a rank waits for the others before it gives up with an error.
+        device: cpu, cuda, mps, or None for what the machine has.
+        timeout_minutes: how long a rank waits for the others before it raises.
     """
-    rank, size, local_rank = ranks_from(dict(os.environ))
+    rank, size, local_rank = ranks_from(os.environ)
     chosen = choose_device(device, local_rank)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)

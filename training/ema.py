@@ -1,4 +1,4 @@
-"""Functions of the step alone: the learning rate, and how fast averaged weights forget."""
+"""Learning rate and averages of weights; both schedules are functions of the step alone."""
 
 import copy
 
@@ -7,9 +7,9 @@ from torch import nn
 
 
 def learning_rate(step: int, base: float, warmup_steps: int, decay_start: int) -> float:
-    """The rate of step 1, 2, ...: a linear rise over `warmup_steps`, then `base`, then `base * sqrt(start / step)`.
+    """Learning rate of step 1, 2, ...: linear warm-up, `base`, then inverse-square-root decay (Karras et al. 2024).
 
-    It does not know the number of steps, so a run can be prolonged (the fall is that of Karras et al. 2024).
+    It does not depend on the total number of steps, so a run can be extended.
     """
     rate = base * min(1.0, step / max(1, warmup_steps))
     if decay_start and step > decay_start:
@@ -18,13 +18,13 @@ def learning_rate(step: int, base: float, warmup_steps: int, decay_start: int) -
 
 
 class EMA:
-    """Exponential moving average (EMA) of a network's parameters: the weights that validation and sampling use.
+    """Exponential moving average (EMA) of a network's parameters, used for validation and sampling.
 
-    Early steps are forgotten faster: step s keeps the share min(decay, (1 + s) / (10 + s)) of the average.
+    The decay of step s is min(decay, (1 + s) / (10 + s)), so early steps are forgotten faster.
 
     Args:
-        source: the network that is trained; its present values are the start.
-        decay: share of the average that a step keeps in the long run.
+        source: the network in training; its present values are the initial average.
+        decay: largest share of the average that a step keeps.
 
     Attributes:
         network: a copy of `source` with averaged values, in eval mode.
@@ -37,7 +37,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the values of the network after `step` steps (1, 2, ...)."""
+        """Include the network's values after `step` steps (1, 2, ...)."""
         decay = min(self._decay, (1 + step) / (10 + step))
         averages, sources = map(list, zip(*self._pairs, strict=True))
         # promise: gradients-clipped-together-averaged-2

@@ -1,88 +1,55 @@
-"""Several ranks on this machine, one process each: what GPUS=N does. torchrun and srun do the same in their own way."""
+"""Several ranks on this machine: GPUS=N starts them with torchrun."""
 
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
+from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
-GRACE_SECONDS = 20.0  # for the other ranks, after one has failed
-FORWARDED = (signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C reaches the ranks from the terminal itself
+from training.stopping import SIGNALS, STOP_FILE
+
 PR_SET_PDEATHSIG = 1
 
 
-def launched() -> bool:
-    """Whether a launcher has started this process as one rank of several."""
-    return "RANK" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1
+def launch(ranks: int, run: Path, arguments: Sequence[str]) -> int:
+    """Run `python -m training ARGUMENTS` as `ranks` ranks under torchrun and wait; returns the exit status.
 
-
-def launch(ranks: int, command: list[str]) -> int:
-    """Run `command` as `ranks` ranks and wait for them; returns the exit status of the first that failed, else 0.
-
-    Signals are handed on. When one rank fails, the others are stopped, since they would wait for it in vain.
+    torchrun ends its ranks when it gets a signal or when one of them fails. A signal to this process therefore writes
+    the stop file of `run` instead, so that all ranks save and stop at the same step; a second one ends torchrun.
     """
     environment = {
         **os.environ,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(_free_port()),
         "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo"),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks))),
-        "WORLD_SIZE": str(ranks),
     }
-    processes = [
-        subprocess.Popen(
-            command,
-            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            preexec_fn=die_with_parent,  # safe, since this process has no threads
-        )
-        for rank in range(ranks)
-    ]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    process = subprocess.Popen(
+        [*torchrun, "--module", "--", "training", *arguments],
+        env=environment,
+        start_new_session=True,  # Ctrl-C reaches this process alone
+        preexec_fn=die_with_parent,  # safe, since this process has no threads
+    )
+    stop = run / STOP_FILE
 
     def forward(number: int, frame: FrameType | None) -> None:
-        for process in processes:
-            process.send_signal(number)
+        if stop.exists() or not run.is_dir():
+            process.terminate()
+        else:
+            stop.write_text(signal.Signals(number).name)
 
-    before = {number: signal.signal(number, forward) for number in FORWARDED}
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {number: signal.signal(number, forward) for number in SIGNALS}
     try:
-        return _wait(processes)
+        status = process.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _wait(processes: list[subprocess.Popen[bytes]]) -> int:
-    while True:
-        codes = [process.poll() for process in processes]
-        failed = next((code for code in codes if code), 0)
-        if failed or None not in codes:
-            break
-        time.sleep(0.05)
-    if failed:
-        print(f"rank {codes.index(failed)} failed with status {failed}; stopping the others", file=sys.stderr)
-        deadline = time.monotonic() + GRACE_SECONDS
-        # promise: run-ends-error-within
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-    return failed if failed >= 0 else 128 - failed
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    # promise: run-ends-error-within
+    return status if status >= 0 else 128 - status
 
 
 def die_with_parent() -> None:
-    """Linux sends SIGTERM to a rank whose launcher was killed, so that none keeps a GPU for nobody."""
+    """Ask Linux to send SIGTERM to this process when its parent dies, so that no rank is left on a GPU."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

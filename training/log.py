@@ -1,27 +1,31 @@
-"""What a run says while it runs: RUN/log.jsonl, TensorBoard, a progress bar on terminals, lines elsewhere."""
+"""Log of a run: RUN/log.jsonl, TensorBoard, a progress bar on terminals, lines of text elsewhere."""
 
 import json
+import math
 import resource
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Self
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from data_specs.errors import UserError
 from data_specs.io.files import disk_errors, write_bytes
+from training.config import RunConfig
+from training.data.loader import Batch
 
 LOG_FILE = "log.jsonl"
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
-    """The lines of RUN/log.jsonl; a last line that was cut off by a kill is left out.
+    """Lines of RUN/log.jsonl, without a last line that a kill cut off.
 
     Raises:
-        UserError: another line is not one of a run.
+        UserError: another line is damaged.
     """
     path = run / LOG_FILE
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
@@ -31,13 +35,15 @@ def read_log(run: Path) -> list[dict[str, Any]]:
             return found
     except (ValueError, TypeError, KeyError, RecursionError):
         pass
-    raise UserError(f"{path} holds a line that no run has written; take it out, or move the file away")
+    raise UserError(f"{path} holds a line that no run wrote; remove it, or move the file away")
 
 
 @dataclass
 class Meter:
-    """What has been seen since the last line of the log; part of the saved state, so that no line is cut short."""
+    """Progress of a run and sums since the last line of its log; saved, so that no line is cut short by a stop."""
 
+    step: int = 0  # steps done
+    skipped_in_a_row: int = 0
     loss_sum: float = 0.0
     losses: int = 0
     skipped: int = 0  # steps whose loss or gradient was not finite
@@ -45,20 +51,19 @@ class Meter:
     waited: float = 0.0
     train_seconds: float = 0.0  # since the first step of the run
 
-    def loss(self, value: float | None) -> None:
-        """The mean loss of a step; None when the step was skipped."""
-        self.skipped += value is None
-        self.losses += value is not None
-        self.loss_sum += value or 0.0
-
-    def time(self, seconds: float, waited: float) -> None:
-        """How long a step took, and how much of that was waiting for data."""
+    def update(self, loss: float | None, seconds: float, waited: float) -> None:
+        """Count a step: its mean loss, None if it was skipped, its duration, and the part spent waiting for data."""
+        self.step += 1
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if loss is None else 0
+        self.skipped += loss is None
+        self.losses += loss is not None
+        self.loss_sum += loss or 0.0
         self.seconds += seconds
         self.waited += waited
         self.train_seconds += seconds
 
-    def line(self, batch: int) -> dict[str, float | int | None]:
-        """Means since the last line, which ends here. `loss` is None when every step was skipped."""
+    def pop_means(self, batch: int) -> dict[str, float | int | None]:
+        """Means since the last call; `loss` is None if every step was skipped."""
         steps = self.losses + self.skipped
         values = {
             "loss": self.loss_sum / self.losses if self.losses else None,
@@ -69,14 +74,22 @@ class Meter:
         self.loss_sum, self.losses, self.skipped, self.seconds, self.waited = 0.0, 0, 0, 0.0, 0.0
         return values
 
+    def state_dict(self) -> dict[str, Any]:
+        """All counters, for a checkpoint."""
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.__init__(**state)  # type: ignore[misc]
+
 
 class RunLog:
-    """Writes one run's log; continues it at `step`, so lines beyond that step, which are made again, are dropped.
+    """Writer of one run's log. Lines beyond `step` are dropped, since resuming repeats these steps.
 
     Args:
         run: folder of the run.
         step: steps done so far.
-        steps: steps in all.
+        steps: total number of steps.
         main: whether this rank writes; on the others every method does nothing.
     """
 
@@ -103,10 +116,11 @@ class RunLog:
                 self._board.close()
                 self._file.close()
 
-    def line(self, step: int, **values: float | int | None) -> None:
-        """One line of log.jsonl; its numbers go to TensorBoard too."""
+    def scalars(self, step: int, **values: float | int | None) -> None:
+        """Write numbers as one line of log.jsonl and to TensorBoard; those that are not finite are null."""
         if not self._main:
             return
+        values = {name: value if value is None or math.isfinite(value) else None for name, value in values.items()}
         with disk_errors(self._path):
             self._file.write(_line({"step": step, **values}))
             self._file.flush()
@@ -117,36 +131,54 @@ class RunLog:
             self._bar.set_postfix_str(f"loss {values['loss']:.4f}", refresh=False)
 
     def advance(self) -> None:
-        """One step is done."""
+        """Move the progress bar by one step."""
         if self._main:
             self._bar.update()
 
-    def say(self, text: str) -> None:
-        """One line for a person, above the progress bar."""
+    def print(self, text: str) -> None:
+        """Print one line above the progress bar."""
         if self._main:
             self._bar.write(text, file=sys.stdout)
             sys.stdout.flush()
 
-    def sound(self, name: str, audio: Any, sample_rate: int, step: int) -> None:
-        """Audio [1, N] for TensorBoard."""
+    def audio(self, name: str, audio: Any, sample_rate: int, step: int) -> None:
+        """Write audio [1, N] to TensorBoard."""
         if self._main:
             with disk_errors(self._path):
                 self._board.add_audio(name, audio, step, sample_rate=sample_rate)
 
-    def figure(self, name: str, image: Any, step: int) -> None:
-        """An image, uint8 [H, W, 3], for TensorBoard."""
+    def image(self, name: str, image: Any, step: int) -> None:
+        """Write an image, uint8 [H, W, 3], to TensorBoard."""
         if self._main:
             with disk_errors(self._path):
                 self._board.add_image(name, image, step, dataformats="HWC")
 
 
+def summary(run: Path, config: RunConfig, network: nn.Module, batch: Batch, device: torch.device, step: int) -> str:
+    """Text printed before the first step: config, parameters by module, tensor shapes and device."""
+    values = config.model_dump(mode="json")
+    lines = [f"run {run}: " + (f"resuming at step {step}" if step else "new")]
+    for name, value in values.items():
+        text = ", ".join(f"{key} {one}" for key, one in value.items()) if isinstance(value, dict) else value
+        lines.append(f"  {name}: {text}")
+    for name, module in network.named_children():
+        if count := sum(parameter.numel() for parameter in module.parameters()):
+            lines.append(f"  {name:12} {type(module).__name__:16} {count:>12,} parameters")
+    total = sum(parameter.numel() for parameter in network.parameters())
+    lines.append(f"  {'total':29} {total:>12,} parameters")
+    for name, tensor in (("data", batch.data), ("controls", batch.controls)):
+        lines.append(f"  {name} {list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}")
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    return "\n".join([*lines, f"  device {device}{threads}"])
+
+
 def due(step: int, every: int) -> bool:
-    """Whether something that happens every `every` steps (0: never) happens after `step`."""
+    """Whether an event every `every` steps (0: never) occurs after `step`."""
     return every > 0 and step % every == 0
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Largest memory so far in MB (10^6 bytes): of tensors on a GPU, of the whole process on a CPU."""
+    """Peak memory in MB (10^6 bytes): of tensors on a GPU, of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
@@ -157,7 +189,7 @@ def _line(values: dict[str, Any]) -> bytes:
 
 
 def _summary_writer(folder: Path, step: int) -> Any:
-    # TensorBoard imports TensorFlow when it is installed, unless this module exists; its stub is all that is needed.
+    # TensorBoard imports TensorFlow if it is installed, unless this module exists.
     sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))
     from torch.utils.tensorboard import SummaryWriter
 

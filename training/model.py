@@ -1,11 +1,11 @@
-"""A trained model and everything it was made from: what `load_model` gives and what the training loop builds.
+"""A trained model: network, paradigm, config and metadata; building and loading it.
 
-B clips, N control rows, T frames.
+B clips, n samples, N audio samples, R control rows, T frames.
 """
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,97 +13,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data_specs.controls.curve_files import as_curves
 from data_specs.controls.curves import Curves
-from data_specs.dataset import DatasetInfo, Feature
 from data_specs.errors import UserError
-from data_specs.io.files import value_digest
-from data_specs.representations import Representation, Scaling, Statistics, representation
-from data_specs.representations.latents import Codes
-from data_specs.spec import StrictModel, parse_model
+from data_specs.representations import Representation, Scaling, Statistics
+from data_specs.spec import parse_model
 from training import checkpoint
-from training.conditioning import ControlLayout
-from training.config import Config, RunConfig, differing_key
+from training.config import Config
 from training.diffusion import Paradigm, build_paradigm
 from training.diffusion.guidance import Weights
-from training.networks import build_network
+from training.metadata import DatasetMetadata
+from training.networks import build_network, parameter_count
+from training.sampling.curve_sources import load_curves
+from training.sampling.sampling import SamplingConfig, sample_batches
+
+SNAPSHOTS = Path(__file__).parent / "snapshots"  # shipped with the project
 
 
-def content_digest(info: DatasetInfo) -> str:
-    """Digest of the content of a dataset's train split."""
-    return value_digest([[shard.clips, shard.sha256] for shard in info.splits["train"].shards])
-
-
-class DatasetMetadata(StrictModel):
-    """What a model has to know of the dataset it was trained on, to be used without it."""
-
-    digest: str  # of the content of the train split
-    format: str
-    label: str
-    sample_rate: int
-    clip_samples: int
-    hop: int
-    shape: tuple[int, ...]  # of one stored clip
-    controls: dict[str, tuple[int, ...]]  # shapes of one clip's control features, in the order they are stacked
-    instruments: tuple[str, ...]
-    codec: str
-    codebooks: int
-    codec_digest: str  # of the codec's weights or the transform's kernels
-    classes: int | None  # of a code; None for continuous data
-    centred: bool  # whether the mean is taken off on the way into the network
-    one_scale: bool = False  # whether all channels are divided by one spread
-    statistics: dict[str, Any] | None
-    plan_digest: str
-    format_digest: str
-
-    @classmethod
-    def of(cls, info: DatasetInfo, features: tuple[Feature, ...]) -> "DatasetMetadata":
-        """The facts of a dataset.
-
-        Raises:
-            UserError: the codec at hand is not the one that the data was made with.
-        """
-        codec = info.spec.codec
-        stored = matching_representation(info.format, codec.name, codec.codebooks, info.codec_digest)
-        shapes = {feature.name: feature.shape for feature in features}
-        return cls(
-            digest=content_digest(info),
-            format=info.format,
-            label=info.label,
-            sample_rate=info.spec.clip.sample_rate,
-            clip_samples=info.clip_samples,
-            hop=info.hop,
-            shape=shapes.pop("data"),
-            controls=shapes,
-            instruments=info.spec.instrument_names,
-            codec=codec.name,
-            codebooks=codec.codebooks,
-            codec_digest=info.codec_digest,
-            classes=stored.bins if isinstance(stored, Codes) else None,
-            centred=stored.centred,
-            one_scale=stored.one_scale,
-            statistics=info.statistics,
-            plan_digest=info.plan_digest,
-            format_digest=info.format_digest,
-        )
-
-    @property
-    def layout(self) -> ControlLayout:
-        """The control features as networks take them."""
-        return ControlLayout.from_shapes(self.controls)
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TrainedModel:
     """A model ready to sample.
 
     Attributes:
-        network: the backbone with averaged weights, in eval mode.
-        paradigm: how to sample with it.
-        config: what it was trained with.
-        data: what it was trained on.
-        step: steps of training behind it.
-        train_seconds: wall-clock seconds those steps took.
+        network: the backbone with averaged weights.
+        paradigm: loss and sampler.
+        config: of its training.
+        data: metadata of the dataset it was trained on.
+        step: training steps done.
+        train_seconds: wall-clock seconds these steps took.
     """
 
     network: nn.Module
@@ -113,19 +49,28 @@ class TrainedModel:
     step: int
     train_seconds: float
 
+    def __repr__(self) -> str:
+        size = f"{parameter_count(self.network) / 1e6:.1f} M parameters"
+        controls = ", ".join(self.data.layout.names)
+        return f"TrainedModel({self.config.paradigm} on {self.data.label}, {size}, step {self.step}, {controls})"
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return next(self.network.parameters()).device
+
     @cached_property
     def representation(self) -> Representation:
         """The format's transform.
 
         Raises:
-            UserError: the codec at hand is not the one that the data was made with.
+            UserError: the codec at hand is not the one that made the data.
         """
-        data = self.data
-        return matching_representation(data.format, data.codec, data.codebooks, data.codec_digest)
+        return self.data.representation()
 
     @cached_property
     def scaling(self) -> Scaling | None:
-        """The pair between stored values and the network's; None for codes."""
+        """Map between stored values and the network's; None for codes."""
         if self.data.statistics is None:
             return None
         statistics = Statistics.from_json(self.data.statistics)
@@ -133,44 +78,94 @@ class TrainedModel:
         return Scaling.fit(statistics, self.paradigm.sigma_data, training.companding, data.centred, data.one_scale)
 
     def to_model(self, stored: Tensor) -> Tensor:
-        """Stored data [B, *shape] -> what the paradigm takes: scaled float32, or int64 codes."""
+        """Stored data [B, *shape] -> scaled float32, or int64 codes, as the paradigm takes it."""
         return stored.long() if self.scaling is None else self.scaling.to_model(stored)
 
-    def from_model(self, x: Tensor) -> Tensor:
-        """The inverse of `to_model`."""
-        return x if self.scaling is None else self.scaling.from_model(x)
+    @torch.no_grad()
+    def decode(self, x: Tensor) -> Tensor:
+        """Data as the paradigm returns it, [B, *shape] -> audio, float32 [B, 1, N] on the CPU."""
+        stored = x.to(torch.int16) if self.scaling is None else self.scaling.from_model(x)
+        return self.representation.decode(stored).float().cpu()
 
     def sample(
         self,
         curves: Curves | Mapping[str, Any] | str | Path,
         *,
-        seconds: float | None = None,
+        seconds: float | Fraction | None = None,
         n: int = 4,
         seed: int = 0,
         steps: int | None = None,
         guidance: Weights = 1.0,
+        progress: bool = False,
         **options: Any,
     ) -> Tensor:
         """`n` new clips that follow `curves`, float32 [n, 1, N] at the dataset's sample rate.
 
         Args:
-            curves: Curves, the value of a curve file, or the path of one.
-            seconds: a whole number of frames; None for the length of the clips in training.
-            seed: decides the noise; sample i is the same in any batch.
+            curves: Curves, the content of a curve file, the path of one, or the name of a shipped one.
+            seconds: length, rounded up to a frame; None for the length of the clips in training.
+            seed: of the noise; sample i is the same in any batch.
             steps: of the sampler; None takes the published number.
             guidance: one weight, or one by feature.
+            progress: show a bar if standard error is a terminal.
             options: of the paradigm's sampler, for example s_churn.
 
         Raises:
-            UserError: curves or options that do not fit.
+            UserError: curves or options that do not fit the model.
         """
-        from training.sampling.sampling import SamplingConfig, sample
+        length = self.sample_count(seconds)
+        controls = self.stack_curves([load_curves(curves)], length).expand(n, -1, -1)
+        return self.sample_controls(controls, length, SamplingConfig(steps, guidance, seed, options), progress=progress)
 
-        settings = SamplingConfig(steps, guidance, seed, options)
-        return sample(self, as_curves(curves), seconds=seconds, n=n, settings=settings)
+    def sample_controls(
+        self,
+        controls: Tensor,
+        samples: int,
+        config: SamplingConfig | None = None,
+        *,
+        indices: Sequence[int] | None = None,
+        batch: int | None = None,
+        progress: bool = False,
+    ) -> Tensor:
+        """One clip of `samples` samples for each row of `controls` [B, R, T], float32 [B, 1, N] on the CPU.
 
-    def facts(self) -> dict[str, Any]:
-        """Everything but the weights as a JSON value, for the metadata of a snapshot."""
+        The other arguments are those of `training.sampling.sampling.sample_batches`.
+        """
+        found = sample_batches(
+            self.network,
+            self.paradigm,
+            self.decode,
+            self.representation.shape(samples),
+            controls,
+            config or SamplingConfig(),
+            indices=indices,
+            batch=batch,
+            progress=progress,
+        )
+        return torch.cat(found) if found else torch.empty(0, 1, samples)
+
+    def sample_count(self, seconds: float | Fraction | None) -> int:
+        """Number of audio samples N of `seconds`, rounded up to a frame; None for the clips of training."""
+        if seconds is None:
+            return self.data.clip_samples
+        exact = Fraction(seconds).limit_denominator(self.data.sample_rate) * self.data.sample_rate
+        frames = max(1, -(-(exact - 1) // self.data.hop))  # one sample of tolerance for rounded decimals
+        return int(frames) * self.data.hop
+
+    def stack_curves(self, curves: Sequence[Curves], samples: int) -> Tensor:
+        """Curves on the model's frames, stacked as the network takes them: float32 [B, R, T].
+
+        Raises:
+            UserError: curves that do not fit the length or the model's instruments.
+        """
+        frames, hop = self.representation.frames(samples), self.data.hop
+        arrays = [one.arrays(self.data.instruments, samples, frames, hop) for one in curves]
+        return self.data.layout.stack(
+            {name: torch.stack([torch.from_numpy(one[name]) for one in arrays]) for name in arrays[0]}
+        )
+
+    def metadata(self) -> dict[str, Any]:
+        """Everything but the weights as a JSON value, for a snapshot."""
         return {
             "config": self.config.model_dump(mode="json"),
             "data": self.data.model_dump(mode="json"),
@@ -180,24 +175,8 @@ class TrainedModel:
         }
 
 
-def matching_representation(format_name: str, codec: str, codebooks: int, digest: str) -> Representation:
-    """The representation of a format, if it is the one that made the data.
-
-    Raises:
-        UserError: its digest is another, or its weights cannot be had.
-    """
-    stored = representation(format_name, codec, codebooks)
-    # promise: sampling-refuses-digest
-    if stored.digest != digest:
-        raise UserError(
-            f"{stored.label} has the digest {stored.digest[:12] or 'of none'} here, the data was made with "
-            f"{digest[:12] or 'none'}; put that codec back ({codec}), or build the dataset again with this one"
-        )
-    return stored
-
-
-def build(config: Config, data: DatasetMetadata) -> TrainedModel:
-    """A model with fresh weights, a function of the config's seed; on the CPU, in train mode."""
+def build_model(config: Config, data: DatasetMetadata) -> TrainedModel:
+    """A model with initial weights, a function of the config's seed; on the CPU, in train mode."""
     paradigm = build_paradigm(config.paradigm, config.diffusion, data.layout, classes=data.classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
@@ -207,49 +186,35 @@ def build(config: Config, data: DatasetMetadata) -> TrainedModel:
     return TrainedModel(network=network, paradigm=paradigm, config=config, data=data, step=0, train_seconds=0.0)
 
 
-def check_continues(folder: Path, config: RunConfig, data_digest: str) -> None:
-    """Refuse a run folder that holds a run of another config or of other data than `data_digest` names.
+def load_model(path: str | Path | None = None, device: str | torch.device = "cpu") -> TrainedModel:
+    """The newest model of a run folder, the one in a snapshot file, or for None the shipped one.
 
     Raises:
-        UserError: names the key that differs, or that the folder is not a run.
+        UserError: there is no model at `path`, or it is damaged.
     """
-    path = folder / "config.json"
-    if not path.exists():
-        if (folder / checkpoint.CHECKPOINTS).exists():
-            raise UserError(f"{folder} has checkpoints but no config.json; move it aside or choose another RUN")
-        return
+    snapshot = checkpoint.find_snapshot(shipped_model() if path is None else Path(path))
+    weights, metadata = checkpoint.read_snapshot(snapshot)
     try:
-        old = json.loads(path.read_bytes())
-        old_digest = old.pop("data")["digest"]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path} is damaged; move {folder} aside or choose another RUN") from None
-    new = config.model_dump(mode="json")
-    difference = differing_key({**old, "data_digest": old_digest}, {**new, "data_digest": data_digest})
-    # promise: refused-name-key-nothing-5
-    if difference:
-        raise UserError(f"{folder} holds another run: {difference}; choose another RUN, or give it the same config")
-
-
-def load_model(path: str | Path, device: str | torch.device = "cpu") -> TrainedModel:
-    """The newest model of a run folder, or the one in a snapshot file.
-
-    Raises:
-        UserError: there is none, or it is damaged.
-    """
-    snapshot = checkpoint.find_snapshot(Path(path))
-    weights, facts = checkpoint.read_snapshot(snapshot)
-    try:
-        config = parse_model(Config, facts["config"], f"{snapshot}: config")
-        data = parse_model(DatasetMetadata, facts["data"], f"{snapshot}: data")
-        step, seconds = int(facts["step"]), float(facts["train_seconds"])
-        run = build(config, data)
-        run.network.load_state_dict(weights)
+        config = parse_model(Config, metadata["config"], f"{snapshot}: config")
+        data = parse_model(DatasetMetadata, metadata["data"], f"{snapshot}: data")
+        step, seconds = int(metadata["step"]), float(metadata["train_seconds"])
+        model = build_model(config, data)
+        model.network.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{snapshot} does not fit this version of the project ({error}); train again") from error
-    network = run.network.to(device).eval().requires_grad_(False)
-    return TrainedModel(
-        network=network, paradigm=run.paradigm, config=config, data=data, step=step, train_seconds=seconds
-    )
+    network = model.network.to(device).eval().requires_grad_(False)
+    return replace(model, network=network, step=step, train_seconds=seconds)
+
+
+def shipped_model() -> Path:
+    """The snapshot shipped with the project.
+
+    Raises:
+        UserError: none is shipped.
+    """
+    if shipped := sorted(SNAPSHOTS.glob("*.safetensors")):
+        return shipped[0]
+    raise UserError("no model was named; give RUN=runs/..., or PARADIGM= of a run that you trained")
 
 
 load_run = load_model  # the name before version 2

@@ -1,4 +1,4 @@
-"""Asking a run to stop: a signal or a file raises a flag, and the loop looks at it between two steps."""
+"""Requests to stop a run: a signal or a file sets a flag, which the loop reads between two steps."""
 
 import signal
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ class StopRequest:
 
     def __bool__(self) -> bool:
         if not self.reason and self._file.exists():
-            self.reason = f"the file {self._file}"
+            self.reason = self._file.read_text().strip() or f"the file {self._file}"
         return bool(self.reason)
 
     def handle(self, number: int, frame: FrameType | None) -> None:
@@ -28,7 +28,7 @@ class StopRequest:
             raise KeyboardInterrupt
         self.reason = signal.Signals(number).name
 
-    def honoured(self) -> None:
+    def clear(self) -> None:
         """Remove the stop file, so that the next call continues."""
         # promise: saved-step-boundary-same-4
         self._file.unlink(missing_ok=True)
@@ -36,7 +36,7 @@ class StopRequest:
 
 @contextmanager
 def stop_requests(run: Path) -> Iterator[StopRequest]:
-    """A StopRequest that listens to SIGTERM, SIGUSR1, SIGINT and the file `run`/stop during the block."""
+    """A StopRequest that SIGTERM, SIGUSR1, SIGINT and the file `run`/stop set during the block."""
     request = StopRequest(run)
     before = {number: signal.signal(number, request.handle) for number in SIGNALS}
     try:

@@ -1,12 +1,8 @@
-"""What a run trains. The loop knows steps, ranks, averages, checkpoints and logs; a task knows network, loss and data.
-
-B clips of a batch, G clips of the global batch.
-"""
+"""What the training loop needs of a kind of training. B clips of a batch, G clips of the global batch, R ranks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -19,25 +15,18 @@ from training.ema import EMA
 from training.log import RunLog
 
 
-class Snapshot(Protocol):
-    """A trained network as it is after some step."""
-
-    def facts(self) -> dict[str, Any]:
-        """Everything but the weights as a JSON value."""
-
-
 class Task(ABC):
-    """One kind of training.
+    """Network, loss and data of one kind of training: diffusion models, learned codecs.
 
     Attributes:
-        config: sizes, rates and how often something is said.
+        config: of the run.
         network: all parameters that are trained and averaged.
-        facts: what has to stay the same of the data within a run, as a JSON value with the key `digest`.
+        data: metadata of the dataset, which must not change within a run; has the key `digest`.
     """
 
     config: RunConfig
     network: nn.Module
-    facts: StrictModel
+    data: StrictModel
 
     @abstractmethod
     def objective(self, network: nn.Module) -> nn.Module:
@@ -48,32 +37,31 @@ class Task(ABC):
         """Loss of each clip, float32 [B].
 
         Args:
-            objective: of this task, perhaps shared between ranks.
+            objective: of this task, perhaps wrapped for several ranks.
             batch: clips as they are stored, on the CPU.
-            stream: `train`, or `valid` for draws and weights of parts that never change.
-            world: this rank, with the device to compute on.
+            stream: `train`, or `valid` for draws and weights that are the same at every step.
+            world: this rank and its device.
         """
 
     @abstractmethod
-    def snapshot(self, network: nn.Module, step: int, train_seconds: float) -> Snapshot:
-        """What listeners and checkpoints get of the averaged `network`."""
+    def trained(self, network: nn.Module, step: int, train_seconds: float) -> Any:
+        """The trained model or codec with the averaged `network`; its method `metadata` describes it as JSON."""
 
-    def before_step(self, step: int, average: EMA, train_data: Dataset, world: World) -> None:  # noqa: B027
+    def before_step(self, step: int, ema: EMA, train_data: Dataset, world: World) -> None:  # noqa: B027
         """Prepare step 1, 2, ...: a function of the step and the weights, the same on every rank."""
 
-    def observe(self, step: int, losses: Tensor, world: World) -> None:  # noqa: B027 (most tasks learn nothing)
-        """Learn from this rank's losses [G / R] of `step`, which changed the weights."""
+    def observe(self, step: int, losses: Tensor, world: World) -> None:  # noqa: B027
+        """Adapt to this rank's losses [G / R] of `step`, which changed the weights."""
 
-    def measure(self, snapshot: Any, valid_data: Dataset, log: RunLog) -> None:  # noqa: B027
-        """Measures beside the validation loss; called after it on the main rank."""
+    def measure(self, trained: Any, valid_data: Dataset, log: RunLog) -> None:  # noqa: B027
+        """Log further measures after the validation loss, on the main rank."""
 
-    def state(self) -> dict[str, Any]:
-        """What the task has learned outside its network, for the checkpoint; its keys are the task's own."""
+    def log_samples(self, trained: Any, valid_data: Dataset, log: RunLog, folder: Path) -> None:  # noqa: B027
+        """Write audio and figures of fixed validation clips into `folder`, on the main rank."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """State outside the network, for the checkpoint."""
         return {}
 
-    def load_state(self, state: dict[str, Any]) -> None:  # noqa: B027
-        """The inverse of `state`; other keys are there too."""
-
-
-MakeTask = Callable[[Any, Dataset], Task]  # config and train split -> a task with fresh weights, on the CPU
-Listen = Callable[[Any, Dataset, RunLog, Path], None]  # writes what a snapshot sounds like by now into a folder
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
+        """The inverse of `state_dict`."""

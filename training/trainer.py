@@ -1,14 +1,15 @@
-"""The training loop: one step after another, a state that can be left and taken up anywhere.
+"""The training loop.
 
-Every random number is a function of (seed, position of a clip in the run), every schedule a function of the step, so
-a run that was stopped and continued is the run that was not. G clips of the global batch, R ranks.
+Every random number is a function of (seed, position of a clip in the run) and every schedule a function of the step,
+so a run that was interrupted and resumed equals one that was not. G clips of the global batch, R ranks.
 """
 
-import dataclasses
 import math
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,17 +20,17 @@ from data_specs.errors import UserError
 from data_specs.io.files import locked, write_json
 from training import checkpoint
 from training.compiling import compile_or_not
-from training.config import RunConfig
+from training.config import Optimization, RunConfig
 from training.data.dataset import Dataset
 from training.data.loader import Batch, BatchBuilder, PrefetchLoader, check_share
 from training.data.shuffle import seed_of
 from training.diffusion_task import DiffusionTask
-from training.distributed import World, world
+from training.distributed import World, join_world
 from training.ema import EMA, learning_rate
-from training.log import Meter, RunLog, due, peak_memory_mb
-from training.model import check_continues
-from training.stopping import StopRequest, stop_requests
-from training.task import Listen, MakeTask, Snapshot, Task
+from training.log import Meter, RunLog, due, peak_memory_mb, summary
+from training.runs import check_same_run
+from training.stopping import stop_requests
+from training.task import Task
 
 
 def train(
@@ -37,18 +38,19 @@ def train(
     data: Path,
     config: RunConfig,
     device: str | None = None,
-    listen: Listen | None = None,
-    make: MakeTask = DiffusionTask.of,
+    make: Callable[[Any, Dataset], Task] = DiffusionTask,
+    *,
+    dry_run: bool = False,
 ) -> str:
-    """Train until `config.training.steps`, or until asked to stop; the same call continues.
+    """Train until `config.training.steps`, or until asked to stop; the same call resumes.
 
     Args:
-        run: folder of the run, made if need be.
+        run: folder of the run, created if needed.
         data: a PVT-<format> folder or its parent.
         config: from `load_config`, or whatever `make` takes.
-        device: cpu, cuda, or None for what the machine has.
-        listen: called now and then on the main rank with the averaged model and the validation clips.
-        make: the kind of training.
+        device: cpu, cuda, mps, or None for what the machine has.
+        make: builds the task from the config and the train split, with initial weights on the CPU.
+        dry_run: compute one loss, print what a run would do, write nothing.
 
     Returns:
         Why the run was stopped; empty when it is complete.
@@ -56,185 +58,162 @@ def train(
     Raises:
         UserError: data or config that do not fit the run, or losses that stay non-finite.
     """
+    training, every = config.training, config.logging
     with ExitStack() as stack:
-        ranks = stack.enter_context(world(device, config.machine.timeout_minutes))
-        if ranks.main:
+        # Ranks, data, network.
+        world = stack.enter_context(join_world(device, config.machine.timeout_minutes))
+        if world.main and not dry_run:
             stack.enter_context(locked(run / ".lock", f"the run {run}"))
         train_data = Dataset(data, format_name=config.format, in_memory=config.machine.in_memory)
         valid_data = Dataset(data, "valid", format_name=config.format)
-        check_share(train_data, config.training, ranks.size)
+        check_share(train_data, training, world.size)
         task = make(config, train_data)
-        facts = task.facts.model_dump(mode="json")
-        check_continues(run, config, facts["digest"])
-        ranks.wait()  # nobody writes before everybody has compared
-        if ranks.main:
-            write_json(run / "config.json", {**config.model_dump(mode="json"), "data": facts})
+        metadata = task.data.model_dump(mode="json")
+        check_same_run(run, config.model_dump(mode="json"), metadata["digest"])
+        network = task.network.to(world.device).train()
 
-        trainer = Trainer(run, task, ranks)
-        trainer.restore()
-        log = stack.enter_context(RunLog(run, trainer.step, config.training.steps, ranks.main))
+        # Averages, optimizer, and everything a checkpoint restores.
+        ema = EMA(network, training.ema_decay)
+        optimizer = torch.optim.Adam(network.parameters(), betas=training.adam_betas, fused=world.gpu)
+        meter = Meter()
+        stateful: checkpoint.Parts = {"network": network, "optimizer": optimizer, "task": task, "progress": meter}
+        if saved := checkpoint.load_newest(run):
+            # promise: saved-step-boundary-same
+            checkpoint.restore(stateful, saved)
+            # promise: saved-step-boundary-same-2
+            ema.network.load_state_dict(saved.weights)
+
+        # What will be computed.
+        share = training.batch // world.size
+        objective = task.objective(network)
+        first = BatchBuilder(train_data, training, share).train(np.arange(share))
+        if world.main:
+            print(summary(run, config, network, first, world.device, meter.step), flush=True)
+        if dry_run:
+            losses = task.losses(objective, first.part(0, 1), "train", world)
+            print(f"dry run: loss {float(losses.mean().detach()):.4f} on one clip; nothing was written")
+            return ""
+        world.barrier()  # no rank writes before all have compared
+        if world.main:
+            write_json(run / "config.json", {**config.model_dump(mode="json"), "data": metadata})
+        log = stack.enter_context(RunLog(run, meter.step, training.steps, world.main))
         request = stack.enter_context(stop_requests(run))
-        return trainer.fit(train_data, valid_data, log, request, listen)
+        if config.machine.compile:
+            compile_or_not(network, lambda: backward(task, objective, first, world), log.print)
+            optimizer.zero_grad()
+        if world.size > 1:
+            devices = [world.device] if world.gpu else None
+            objective = DistributedDataParallel(objective, device_ids=devices, gradient_as_bucket_view=True)
 
-
-class Trainer:
-    """Everything that a step reads and changes."""
-
-    def __init__(self, run: Path, task: Task, ranks: World) -> None:
-        self.folder, self.task, self.config, self.ranks = run, task, task.config, ranks
-        training, network = task.config.training, task.network.to(ranks.device).train()
-        self.average = EMA(network, training.ema_decay)
-        self.optimizer = torch.optim.Adam(network.parameters(), betas=training.adam_betas, fused=ranks.gpu)
-        self.meter = Meter()
-        self.step = 0
-        self.skipped_in_a_row = 0
-
-    def restore(self) -> None:
-        """Take up the newest whole checkpoint, if there is one."""
-        saved = checkpoint.load_newest(self.folder)
-        if saved is None:
-            return
-        self.task.network.load_state_dict(saved.state["network"])
-        # promise: saved-step-boundary-same
-        self.optimizer.load_state_dict(saved.state["optimizer"])
-        self.task.load_state(saved.state)
-        # promise: saved-step-boundary-same-2
-        self.average.network.load_state_dict(saved.weights)
-        self.meter = Meter(**saved.state["meter"])
-        self.step, self.skipped_in_a_row = saved.state["step"], saved.state["skipped_in_a_row"]
-
-    def save(self, log: RunLog) -> None:
-        """Write a checkpoint; every rank waits until it stands."""
-        if self.ranks.main:
-            state = {
-                **self.task.state(),
-                "network": self.task.network.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "meter": dataclasses.asdict(self.meter),
-                "step": self.step,
-                "skipped_in_a_row": self.skipped_in_a_row,
-            }
-            weights, facts = self.average.network.state_dict(), self.snapshot().facts()
-            keep = self.config.logging.keep_checkpoints
-            folder = checkpoint.save(self.folder, self.step, state, weights, facts, keep)
-            log.say(f"step {self.step}: saved {folder}")
-        self.ranks.wait()
-
-    def snapshot(self) -> Snapshot:
-        """The model with averaged weights as it is now."""
-        return self.task.snapshot(self.average.network, self.step, self.meter.train_seconds)
-
-    def fit(
-        self, train_data: Dataset, valid_data: Dataset, log: RunLog, request: StopRequest, listen: Listen | None
-    ) -> str:
-        """Steps until the last one or a stop; returns why it stopped."""
-        training, every = self.config.training, self.config.logging
-        steps = iter(range(self.step + 1, training.steps + 1))
-        objective = self.objective(train_data, log)
-        listening = listen if self.ranks.main and every.listen_every else None
-        if self.step == 0:
-            self.validate(valid_data, log)
-        with PrefetchLoader(train_data, training, steps, self.ranks.rank, self.ranks.size, self.ranks.gpu) as batches:
+        # Steps.
+        if meter.step == 0:
+            validate(task, ema, meter, valid_data, log, world)
+        steps = iter(range(meter.step + 1, training.steps + 1))
+        batches = stack.enter_context(
+            PrefetchLoader(train_data, training, steps, world.rank, world.size, pinned=world.gpu)
+        )
+        started = time.perf_counter()
+        for batch in batches:
+            step = meter.step + 1
+            task.before_step(step, ema, train_data, world)
+            losses = backward(task, objective, batch, world)
+            # promise: gradients-clipped-together-averaged
+            norm = nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm)
+            loss, stop = sync_step(losses, norm, bool(request), training.batch, world)
+            if loss is not None:
+                set_learning_rate(optimizer, step, training)
+                optimizer.step()
+                ema.update(step)
+                task.observe(step, losses, world)
+            optimizer.zero_grad()
+            meter.update(loss, time.perf_counter() - started, batches.pop_wait_seconds())
+            # promise: counted-step-skipped-configured-2
+            if meter.skipped_in_a_row >= training.max_skipped:
+                raise UserError(
+                    f"loss or gradients were not finite in {meter.skipped_in_a_row} steps in a row, up to step {step}; "
+                    f"train in another RUN= with a lower training.learning_rate, or in float32 instead of bf16"
+                )
             started = time.perf_counter()
-            for batch in batches:
-                self.task.before_step(self.step + 1, self.average, train_data, self.ranks)
-                losses = self.backward(objective, batch)
-                stop = self.update(losses, bool(request))
-                self.step += 1
-                self.meter.time(time.perf_counter() - started, batches.take_waited())
-                log.advance()
-                last = self.step == training.steps
-                if self.step % every.log_every == 0:
-                    memory = peak_memory_mb(self.ranks.device)
-                    log.line(self.step, **self.meter.line(training.batch), peak_memory_mb=memory)
-                if last or due(self.step, every.valid_every):
-                    self.validate(valid_data, log)
-                if stop or last or due(self.step, every.checkpoint_every):
-                    self.save(log)
-                if listening and (last or due(self.step, every.listen_every)):
-                    listening(self.snapshot(), valid_data, log, self.folder / "listen" / f"step-{self.step:08d}")
-                if stop and not last:
-                    request.honoured()
-                    reason = request.reason or "a signal to another rank"
-                    log.say(f"step {self.step}: stopped by {reason}; the same command continues")
-                    return reason
-                started = time.perf_counter()
-        log.say(f"step {self.step}: complete")
+
+            # Maintenance.
+            last = step == training.steps
+            log.advance()
+            if step % every.log_every == 0:
+                log.scalars(step, **meter.pop_means(training.batch), peak_memory_mb=peak_memory_mb(world.device))
+            if last or due(step, every.valid_every):
+                validate(task, ema, meter, valid_data, log, world)
+            if stop or last or due(step, every.checkpoint_every):
+                if world.main:
+                    trained = task.trained(ema.network, step, meter.train_seconds)
+                    state, weights = checkpoint.states(stateful), ema.network.state_dict()
+                    folder = checkpoint.save(run, step, state, weights, trained.metadata(), every.keep_checkpoints)
+                    log.print(f"step {step}: saved {folder}")
+                world.barrier()
+            if world.main and every.listen_every and (last or due(step, every.listen_every)):
+                trained = task.trained(ema.network, step, meter.train_seconds)
+                task.log_samples(trained, valid_data, log, run / "listen" / f"step-{step:08d}")
+            if stop and not last:
+                request.clear()
+                reason = request.reason or "a signal to another rank"
+                log.print(f"step {step}: stopped by {reason}; run the same command again to resume")
+                return reason
+        log.print(f"step {meter.step}: complete")
         return ""
 
-    def objective(self, train_data: Dataset, log: RunLog) -> nn.Module:
-        """Network and loss as one module, compiled and shared between ranks where that is asked for."""
-        module = self.task.objective(self.task.network)
-        if self.config.machine.compile:
-            share = self.config.training.batch // self.ranks.size
-            batch = BatchBuilder(train_data, self.config.training, share).train(np.arange(share))
-            compile_or_not(self.task.network, lambda: self.backward(module, batch), log.say)
-            self.optimizer.zero_grad()
-        if self.ranks.size == 1:
-            return module
-        devices = [self.ranks.device] if self.ranks.gpu else None
-        return DistributedDataParallel(module, device_ids=devices, gradient_as_bucket_view=True)
 
-    def backward(self, objective: nn.Module, batch: Batch) -> Tensor:
-        """Add up the gradient of the mean loss over the global batch; returns this rank's losses, float32 [G / R]."""
-        share = len(batch.positions)
-        size = self.config.machine.micro_batch or share
-        torch.manual_seed(seed_of(self.config.training.seed, "network", int(batch.positions[0])))
-        losses = []
-        for start in range(0, share, size):
-            last = start + size >= share
-            with objective.no_sync() if isinstance(objective, DistributedDataParallel) and not last else nullcontext():
-                part = self.task.losses(objective, batch.part(start, start + size), "train", self.ranks)
-                # promise: changes-rounding-alone
-                (part.sum() / share).backward()  # ranks are averaged by DistributedDataParallel
-            losses.append(part.detach())
-        return torch.cat(losses)
+def backward(task: Task, objective: nn.Module, batch: Batch, world: World) -> Tensor:
+    """Accumulate the gradient of the mean loss over the global batch; returns this rank's losses, float32 [G / R]."""
+    share = len(batch.positions)
+    size = task.config.machine.micro_batch or share
+    torch.manual_seed(seed_of(task.config.training.seed, "network", int(batch.positions[0])))
+    losses = []
+    for start in range(0, share, size):
+        last = start + size >= share
+        with objective.no_sync() if isinstance(objective, DistributedDataParallel) and not last else nullcontext():
+            part = task.losses(objective, batch.part(start, start + size), "train", world)
+            # promise: changes-rounding-alone
+            (part.sum() / share).backward()  # DistributedDataParallel averages over ranks
+        losses.append(part.detach())
+    return torch.cat(losses)
 
-    def update(self, losses: Tensor, stop: bool) -> bool:
-        """Change the weights by the gradients at hand, unless something is not finite; returns whether to stop.
 
-        Raises:
-            UserError: too many steps in a row were not finite.
-        """
-        training, step = self.config.training, self.step + 1
-        # promise: gradients-clipped-together-averaged
-        norm = nn.utils.clip_grad_norm_(self.task.network.parameters(), training.clip_norm)
-        # One meeting a step: the loss of all ranks, and whether any of them was asked to stop.
-        total, stops = self.ranks.total(float(losses.double().sum()), float(stop))
-        # promise: counted-step-skipped-configured
-        finite = math.isfinite(total) and math.isfinite(float(norm))
-        if finite:
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(step, training.learning_rate, training.warmup_steps, training.decay_start)
-            self.optimizer.step()
-            self.average.update(step)
-            self.task.observe(step, losses, self.ranks)
-        self.optimizer.zero_grad()
-        self.meter.loss(total / training.batch if finite else None)
-        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
-        # promise: counted-step-skipped-configured-2
-        if self.skipped_in_a_row >= training.max_skipped:
-            raise UserError(
-                f"loss or gradients were not finite in {self.skipped_in_a_row} steps in a row, up to step {step}; "
-                f"train in another RUN with a lower training.learning_rate, or in float32 instead of bf16"
-            )
-        # promise: all-stop-same-step
-        return stops > 0
+def sync_step(losses: Tensor, norm: Tensor, stop: bool, batch: int, world: World) -> tuple[float | None, bool]:
+    """Agree with all ranks on a step: its mean loss, None if loss or gradient is not finite, and whether to stop.
 
-    @torch.no_grad()
-    def validate(self, valid_data: Dataset, log: RunLog) -> None:
-        """Loss of the averaged weights on the first validation clips, with crops and noise that never change."""
-        clips = min(len(valid_data), self.config.logging.valid_clips)
-        if not clips or not self.config.logging.valid_every:
-            return
-        size = self.config.machine.micro_batch or self.config.training.batch // self.ranks.size
-        maker = BatchBuilder(valid_data, self.config.training, size)
-        objective = self.task.objective(self.average.network)
-        mine = np.arange(self.ranks.rank, clips, self.ranks.size)
-        parts = (maker.valid(mine[start : start + size]) for start in range(0, len(mine), size))
-        total = sum(float(self.task.losses(objective, part, "valid", self.ranks).double().sum()) for part in parts)
-        (total,) = self.ranks.total(total)
-        log.line(self.step, valid_loss=total / clips)
-        log.say(f"step {self.step}: validation loss {total / clips:.5f}")
-        if self.ranks.main:
-            self.task.measure(self.snapshot(), valid_data, log)
+    The only point of a step that waits for the device.
+    """
+    values = torch.stack([losses.double().sum(), norm.double(), norm.new_full((), stop, dtype=torch.float64)])
+    total, norms, stops = world.all_reduce_sum(values).tolist()
+    # promise: counted-step-skipped-configured
+    finite = math.isfinite(total) and math.isfinite(norms)
+    # promise: all-stop-same-step
+    return total / batch if finite else None, stops > 0
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, training: Optimization) -> None:
+    """Set the learning rate of step 1, 2, ..."""
+    rate = learning_rate(step, training.learning_rate, training.warmup_steps, training.decay_start)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+@torch.no_grad()
+def validate(task: Task, ema: EMA, meter: Meter, valid_data: Dataset, log: RunLog, world: World) -> None:
+    """Log the loss of the averaged weights on the first validation clips; crops and noise are the same each time."""
+    config = task.config
+    clips = min(len(valid_data), config.logging.valid_clips)
+    if not clips or not config.logging.valid_every:
+        return
+    size = config.machine.micro_batch or config.training.batch // world.size
+    builder = BatchBuilder(valid_data, config.training, size)
+    objective = task.objective(ema.network)
+    own = np.arange(world.rank, clips, world.size)
+    total = torch.zeros(1, dtype=torch.float64, device=world.device)
+    for start in range(0, len(own), size):
+        losses = task.losses(objective, builder.valid(own[start : start + size]), "valid", world)
+        total += losses.double().sum()
+    loss = float(world.all_reduce_sum(total)) / clips
+    log.scalars(meter.step, valid_loss=loss)
+    log.print(f"step {meter.step}: validation loss {loss:.5f}")
+    if world.main:
+        task.measure(task.trained(ema.network, meter.step, meter.train_seconds), valid_data, log)

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from tests.training.conftest import write_dataset
+from tests.training.test_trainer import rank_processes
 from training.config import load_config
 from training.log import read_log
 from training.trainer import train
@@ -133,12 +134,7 @@ def test_a_signal_to_one_of_two_ranks_stops_both_at_the_same_step(data, config_f
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    ranks = [
-        child
-        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        if b"RANK=1\0" in Path(f"/proc/{child}/environ").read_bytes()
-    ]
-    os.kill(int(ranks[0]), signal.SIGTERM)
+    os.kill(rank_processes(process.pid)[1], signal.SIGTERM)
     try:
         said = process.communicate(timeout=60)[0]
     finally:

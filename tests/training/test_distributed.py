@@ -1,26 +1,30 @@
-"""Ranks as torchrun and srun announce them, devices, and the launcher of this machine."""
+"""Ranks as torchrun and srun announce them, devices, and ranks on this machine."""
 
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from data_specs.errors import UserError
-from training.distributed import World, choose_device, ranks_from
-from training.launch import launch
+from training.distributed import World, choose_device, launched, ranks_from
 
+ROOT = Path(__file__).parents[2]
 SRUN = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_NTASKS": "8"}
+MEETING = {"MASTER_ADDR": "n1", "MASTER_PORT": "20001"}
 
 
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
         ({}, (0, 1, 0)),
-        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, (3, 4, 1)),
-        ({**SRUN, "MASTER_ADDR": "n1", "MASTER_PORT": "20001"}, (5, 8, 1)),
+        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", **MEETING}, (3, 4, 1)),
+        ({"RANK": "0", "WORLD_SIZE": "1"}, (0, 1, 0)),
+        ({"RANK": "3"}, (0, 1, 0)),  # left over from something else
+        ({**SRUN, **MEETING}, (5, 8, 1)),
         ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, (0, 1, 0)),  # the batch script itself
         ({**SRUN, "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, (0, 1, 0)),
     ],
@@ -29,84 +33,97 @@ def test_ranks(environment, expected):
     assert ranks_from(environment) == expected
 
 
-def test_tasks_that_cannot_meet():
-    with pytest.raises(UserError, match="MASTER_ADDR"):
-        ranks_from(SRUN)
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        (SRUN, "SLURM_STEP_NUM_TASKS=8 is set .* but MASTER_ADDR or MASTER_PORT is not; export them as the template"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "WORLD_SIZE=2 is set in the environment .* unset RANK and WORLD_SIZE"),
+        ({"RANK": "4", "WORLD_SIZE": "4", **MEETING}, "RANK=4 and WORLD_SIZE=4 in the environment do not fit"),
+        ({"RANK": "x", "WORLD_SIZE": "4", **MEETING}, "RANK=x and WORLD_SIZE=4 in the environment do not fit"),
+    ],
+)
+def test_ranks_that_cannot_meet_are_refused(environment, message):
+    with pytest.raises(UserError, match=message):
+        ranks_from(environment)
+
+
+def test_only_a_launcher_marks_a_process_as_launched():
+    assert not launched({"RANK": "0", "WORLD_SIZE": "2", **MEETING})
+    assert launched({"RANK": "0", "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none", **MEETING})
+    assert launched({**SRUN, **MEETING})
 
 
 def test_devices(monkeypatch):
     assert choose_device("cpu") == torch.device("cpu")
+    for name in ("gpu", "meta", "tpu", "cuda:x"):
+        with pytest.raises(UserError, match=f"DEVICE= must be one of cpu, cuda, mps, got '{name}'"):
+            choose_device(name)
+    with pytest.raises(UserError, match="DEVICE=mps is not available"):
+        choose_device("mps")
+    with pytest.raises(UserError, match="GPU 0 was requested and this machine has 0"):
+        choose_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert choose_device(None, 1) == torch.device("cuda", 1)
     assert choose_device("cuda:0", 1) == torch.device("cuda", 0)
-    with pytest.raises(UserError, match="GPU 2 is asked for and this machine has 2"):
+    with pytest.raises(UserError, match="GPU 2 was requested and this machine has 2"):
         choose_device(None, 2)
-    for name in ("gpu", "meta"):
-        with pytest.raises(UserError, match=f"DEVICE={name}"):
-            choose_device(name)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    assert choose_device(None, 3) == torch.device("cuda", 0)  # each task sees one GPU
 
 
-def test_alone():
+def test_a_single_rank_communicates_with_itself():
     world = World(0, 1, torch.device("cpu"))
-    assert world.total(1.5, 2.0) == [1.5, 2.0]
+    values = torch.tensor([1.5, 2.0], dtype=torch.float64)
+    assert torch.equal(world.all_reduce_sum(values), values)
     assert world.main
     assert torch.equal(world.all_gather(torch.arange(3)), torch.arange(3))
 
 
-PRINT = "import os; print(os.environ['RANK'], os.environ['WORLD_SIZE'], os.environ['MASTER_PORT'])"
+RANK = """
+import os, sys, time
+from pathlib import Path
+folder = Path({folder!r})
+(folder / (os.environ["RANK"] + ".ready")).write_text(os.environ["WORLD_SIZE"])
+while not (folder / "run" / "stop").exists():
+    if {fail} and os.environ["RANK"] == "1":
+        sys.exit(7)
+    time.sleep(0.02)
+"""
 
 
-def test_the_launcher_numbers_its_ranks(capfd):
-    assert launch(3, [sys.executable, "-c", PRINT]) == 0
-    lines = sorted(line.split() for line in capfd.readouterr().out.splitlines())
-    assert [line[:2] for line in lines] == [["0", "3"], ["1", "3"], ["2", "3"]]
-    assert len({line[2] for line in lines}) == 1
-
-
-def test_one_failure_ends_all(capfd):
-    code = "import os, sys, time; sys.exit(7) if os.environ['RANK'] == '1' else time.sleep(60)"
-    started = time.monotonic()
-    assert launch(2, [sys.executable, "-c", code]) == 7
-    assert time.monotonic() - started < 30
-    assert "rank 1 failed with status 7" in capfd.readouterr().err
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_signals_are_handed_on(tmp_path, number):
-    rank = (
-        "import os, signal, time\n"
-        "def stop(number, frame): open(os.environ['RANK'] + '.stopped', 'w').write(str(number)); os._exit(0)\n"
-        "signal.signal(signal.SIGTERM, stop); signal.signal(signal.SIGUSR1, stop)\n"
-        "open(os.environ['RANK'] + '.ready', 'w').close(); time.sleep(60)"
+def launcher(folder, fail=False):
+    """A process that launches two ranks, each of which waits for the stop file of `folder`/run."""
+    package = folder / "path" / "training"
+    package.mkdir(parents=True)
+    (folder / "run").mkdir()
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text(RANK.format(folder=str(folder), fail=fail))
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "import os, pathlib; from training.launch import launch\n"
+        f"os.environ['PYTHONPATH'] = {str(folder / 'path')!r}\n"
+        f"sys.exit(launch(2, pathlib.Path({str(folder / 'run')!r}), []))"
     )
-    code = f"import sys; sys.path[:0] = {sys.path!r}; from training.launch import launch\n"
-    code += f"sys.exit(launch(2, [sys.executable, '-c', {rank!r}]))"
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
-    deadline = time.monotonic() + 60
+    return subprocess.Popen([sys.executable, "-c", code], cwd=folder, stderr=subprocess.PIPE, text=True)
+
+
+def test_one_failure_ends_all(tmp_path):
+    process = launcher(tmp_path, fail=True)
+    error = process.communicate(timeout=100)[1]
+    assert process.returncode != 0
+    assert "exitcode  : 7" in error
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_stops_all_ranks_by_the_stop_file(tmp_path, number):
+    process = launcher(tmp_path)
+    deadline = time.monotonic() + 100
     while len(list(tmp_path.glob("*.ready"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(number)
-    assert process.wait(timeout=60) == 0
-    assert {path.read_text() for path in tmp_path.glob("*.stopped")} == {str(int(number))}
-    assert len(list(tmp_path.glob("*.stopped"))) == 2
-
-
-def test_the_others_are_asked_to_stop_before_they_are_killed(tmp_path):
-    """A rank that is told has time to say goodbye; a kill would leave no note."""
-    code = (
-        "import os, pathlib, signal, sys, time\n"
-        f"folder = pathlib.Path({str(tmp_path)!r})\n"
-        "def asked(*_):\n"
-        "    (folder / 'asked').touch()\n"
-        "    sys.exit(0)\n"
-        "if os.environ['RANK'] == '0':\n"
-        "    signal.signal(signal.SIGTERM, asked)\n"
-        "    (folder / 'ready').touch()\n"
-        "    time.sleep(60)\n"
-        "while not (folder / 'ready').exists():\n"
-        "    time.sleep(0.01)\n"
-        "sys.exit(3)\n"
-    )
-    assert launch(2, [sys.executable, "-c", code]) == 3
-    assert (tmp_path / "asked").exists()
+    process.communicate(timeout=100)
+    assert process.returncode == 0
+    assert (tmp_path / "run" / "stop").read_text() == signal.Signals(number).name
+    assert {path.read_text() for path in tmp_path.glob("*.ready")} == {"2"}

@@ -8,8 +8,9 @@ from PIL import Image
 from training.config import load_config
 from training.data.dataset import Dataset
 from training.log import RunLog
-from training.model import DatasetMetadata, build
-from training.preview import listen
+from training.metadata import DatasetMetadata
+from training.model import build_model
+from training.preview import log_samples
 
 CONFIG = """
 [training]
@@ -42,11 +43,11 @@ def test_sounds_and_figures(make_dataset, tmp_path, paradigm, format_name):
     path.write_text(CONFIG)
     folder, _ = make_dataset(tmp_path, format_name, {"train": 2, "valid": 2})
     data = Dataset(folder, "valid")
-    model = build(load_config(str(path), paradigm, format_name), DatasetMetadata.of(data.info, data.features))
+    model = build_model(load_config(str(path), paradigm, format_name), DatasetMetadata.of(data.info, data.features))
     model.network.eval()
     for name in ("one", "two"):
         with RunLog(tmp_path, 0, 10, main=True) as log:
-            listen(model, data, log, tmp_path / name)
+            log_samples(model, data, log, tmp_path / name)
     frames = data.crop_frames(1)
     for index in range(2):
         for kind in ("sample", "real"):

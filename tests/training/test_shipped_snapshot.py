@@ -8,9 +8,8 @@ import torch
 from scipy.stats import spearmanr
 
 from data_specs.io.files import file_sha256
-from training.model import TrainedModel, load_model
+from training.model import SNAPSHOTS, TrainedModel, load_model
 from training.networks import parameter_count
-from training.sampling.commands import SNAPSHOTS, run_paths
 
 CURVES = {
     "version": 1,
@@ -23,7 +22,7 @@ CLASSES = np.repeat([4, 7, 9, 0, 4, 2, 7, 0], 8)  # pitch class in each sixteent
 
 @pytest.fixture(scope="module")
 def run() -> TrainedModel:
-    return load_model(run_paths(None, None, None, "tiny")[0])
+    return load_model()
 
 
 @pytest.fixture(scope="module")

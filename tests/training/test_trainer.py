@@ -1,4 +1,4 @@
-"""A run that is stopped, killed or moved between ranks is the run that was not."""
+"""The training loop: a run that is stopped, killed or moved between ranks equals one that was not."""
 
 import json
 import os
@@ -12,11 +12,17 @@ import pytest
 import torch
 
 from data_specs.errors import UserError
+from training import trainer
+from training.checkpoint import load_newest, save
 from training.config import load_config
+from training.data.dataset import Dataset
 from training.diffusion import EDM
+from training.diffusion_task import DiffusionTask
 from training.log import read_log
-from training.model import load_model
-from training.trainer import Trainer, train
+from training.metadata import DatasetMetadata
+from training.model import build_model, load_model
+from training.networks import parameter_count
+from training.trainer import train
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -99,15 +105,15 @@ def same_weights(a, b):
 
 def at_step(monkeypatch, step, action):
     """Call `action` in the middle of `step`, once."""
-    update = Trainer.update
+    backward = trainer.backward
 
-    def with_action(self, *arguments):
-        if self.step + 1 == step:
-            monkeypatch.setattr(Trainer, "update", update)
+    def with_action(task, objective, batch, world):
+        if int(batch.positions[0]) // task.config.training.batch + 1 == step:
+            monkeypatch.setattr(trainer, "backward", backward)
             action()
-        return update(self, *arguments)
+        return backward(task, objective, batch, world)
 
-    monkeypatch.setattr(Trainer, "update", with_action)
+    monkeypatch.setattr(trainer, "backward", with_action)
 
 
 def command(config_file, data, run, *more):
@@ -202,7 +208,7 @@ def test_an_adaptive_paradigm_continues(disc_data, config_file, tmp_path, monkey
     train(tmp_path / "parts", disc_data, config)
     train(tmp_path / "parts", disc_data, config)
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
-    state = torch.load(tmp_path / "whole/checkpoints/step-00000020/state.pt", weights_only=True)["paradigm"]
+    state = torch.load(tmp_path / "whole/checkpoints/step-00000020/state.pt", weights_only=True)["task"]
     assert state["seen"].sum() == 20 * 4  # every clip of every step was shown, once
 
 
@@ -312,27 +318,76 @@ def test_one_run_at_a_time(encodec_data, config_file, tmp_path):
         train(tmp_path, encodec_data[0], load_config(str(config_file), "edm"))
 
 
-def test_listening_is_called_with_the_averaged_model(encodec_data, config_file, tmp_path):
+def test_samples_are_logged_from_the_averaged_model(encodec_data, config_file, tmp_path, monkeypatch):
     config = load_config(str(config_file), "edm", steps=5)
     config = config.model_copy(update={"logging": config.logging.model_copy(update={"listen_every": 2})})
-    heard = []
-    train(tmp_path, encodec_data[0], config, listen=lambda model, data, log, folder: heard.append((model.step, folder)))
-    assert [step for step, _ in heard] == [2, 4, 5]
-    assert heard[0][1] == tmp_path / "listen" / "step-00000002"
+    logged = []
+    monkeypatch.setattr(
+        DiffusionTask, "log_samples", lambda task, model, data, log, folder: logged.append((model, folder))
+    )
+    train(tmp_path, encodec_data[0], config)
+    assert [model.step for model, _ in logged] == [2, 4, 5]
+    assert logged[0][1] == tmp_path / "listen" / "step-00000002"
+    assert same_weights(logged[-1][0].network.state_dict(), weights(tmp_path))
+
+
+def test_dry_run_prints_sizes_and_writes_nothing(encodec_data, config_file, tmp_path, capsys):
+    config = load_config(str(config_file), "edm")
+    train(tmp_path / "run", encodec_data[0], config, dry_run=True)
+    printed = capsys.readouterr().out
+    assert f"{parameter_count(build_model(config, DatasetMetadata.of(*facts(encodec_data[0]))).network):,}" in printed
+    assert "data [4, 128, 75] float32" in printed
+    assert "controls [4, 5, 75] float32" in printed
+    assert "learning_rate 0.003" in printed
+    assert not (tmp_path / "run").exists()
+
+
+def facts(folder):
+    data = Dataset(folder)
+    return data.info, data.features
+
+
+def test_a_checkpoint_without_a_registered_part_is_refused(encodec_data, config_file, tmp_path):
+    train(tmp_path, encodec_data[0], load_config(str(config_file), "edm", steps=1))
+    saved = load_newest(tmp_path)
+    del saved.state["optimizer"]
+    save(tmp_path, 1, saved.state, saved.weights, {}, 1)
+    with pytest.raises(UserError, match=r"no state of optimizer: another version .* wrote it"):
+        train(tmp_path, encodec_data[0], load_config(str(config_file), "edm", steps=2))
 
 
 def test_a_rank_that_dies_ends_the_run(encodec_data, config_file, tmp_path):
     run = command(config_file, encodec_data[0], tmp_path, "--gpus", "2", "--steps", "100000")
     process = subprocess.Popen(run, env=environment(), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     wait_for_step(tmp_path, 3, process)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    assert len(children) == 2
+    ranks = rank_processes(process.pid)
+    assert len(ranks) == 2
     started = time.monotonic()
-    os.kill(int(children[1]), signal.SIGKILL)
-    assert process.wait(timeout=60) != 0
+    os.kill(ranks[1], signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
     assert time.monotonic() - started < 60
-    assert "stopping the others" in process.stderr.read()
-    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    assert not any(alive(rank) for rank in ranks.values())
+
+
+def alive(pid):
+    """Whether a process exists and is not a zombie, which nobody may have waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def rank_processes(pid):
+    """Processes of the ranks below `pid`, by rank."""
+    found, waiting = {}, [pid]
+    while waiting:
+        for child in Path(f"/proc/{waiting[0]}/task/{waiting.pop(0)}/children").read_text().split():
+            waiting.append(int(child))
+            for variable in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
+                if variable.startswith(b"RANK="):
+                    found[int(variable[5:])] = int(child)
+    return found
 
 
 def test_training_imports_no_tensorflow(encodec_data, config_file, tmp_path):

@@ -36,7 +36,7 @@ def log_samples(run: CodecRun, valid_data: Dataset, log: RunLog, folder: Path) -
             sounds["codes"] = codec.decode(codec.dequantize(codes))[0, 0]
         for name, audio in sounds.items():
             write_wav(folder / f"{name}-{index}.wav", audio, rate)
-            log.sound(f"{name}/{index}", audio[None].clamp(-1, 1), rate, run.step)
+            log.audio(f"{name}/{index}", audio[None].clamp(-1, 1), rate, run.step)
         write_bytes(folder / f"clip-{index}.png", _picture(sounds, clip, valid_data, run.step))
 
 

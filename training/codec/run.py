@@ -69,7 +69,7 @@ class CodecRun:
     step: int
     train_seconds: float
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """Return everything except the weights as a JSON value, for the metadata of a snapshot."""
         return {
             "config": self.config.model_dump(mode="json"),

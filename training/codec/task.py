@@ -1,6 +1,7 @@
 """Training task of a codec. B clips, N samples, K codebooks."""
 
-from typing import Any, Self
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from training.codec.discriminator import adversarial_losses
 from training.codec.fit import fit_codebooks, non_silent
 from training.codec.losses import log_mel, magnitude_loss, mel_loss, stft_loss, waveform_loss
 from training.codec.measures import measure_codec
+from training.codec.preview import log_samples
 from training.codec.run import AudioMetadata, CodecRun, TrainedCodec
 from training.data.dataset import Dataset
 from training.data.loader import Batch, BatchBuilder
@@ -20,28 +22,24 @@ from training.data.shuffle import seed_of, uniform
 from training.distributed import World
 from training.ema import EMA
 from training.log import RunLog
-from training.model import content_digest
+from training.metadata import content_digest
 from training.task import Task
 
 
 class CodecTask(Task):
     """Task of training encoder, codebooks and decoder on PVT-audio."""
 
-    def __init__(self, config: CodecConfig, metadata: AudioMetadata) -> None:
+    def __init__(self, config: CodecConfig, data: Dataset) -> None:
+        info = data.info
         self.config: CodecConfig = config
-        self.facts: AudioMetadata = metadata
+        self.data: AudioMetadata = AudioMetadata(
+            digest=content_digest(info),
+            label=info.spec.name,
+            sample_rate=info.spec.clip.sample_rate,
+            clip_samples=info.clip_samples,
+        )
         self.network: TrainedCodec
         self.network, self.options = build_codec(config)
-
-    @classmethod
-    def of(cls, config: CodecConfig, data: Dataset) -> Self:
-        """Return the task of a config on a dataset."""
-        info = data.info
-        rate = info.spec.clip.sample_rate
-        metadata = AudioMetadata(
-            digest=content_digest(info), label=info.spec.name, sample_rate=rate, clip_samples=info.clip_samples
-        )
-        return cls(config, metadata)
 
     def objective(self, network: nn.Module) -> nn.Module:
         assert isinstance(network, TrainedCodec)
@@ -65,12 +63,12 @@ class CodecTask(Task):
             return 0
         return 1 + int(count * quantizer.codebooks)
 
-    def before_step(self, step: int, average: EMA, train_data: Dataset, world: World) -> None:
+    def before_step(self, step: int, ema: EMA, train_data: Dataset, world: World) -> None:
         """Fit codebooks to latents of the coming clips, before the first step that quantizes."""
         if step != self.config.quantizer.start_step:
             return
         codebooks = world.broadcast(self._codebooks(step, train_data, world).to(world.device))
-        for network in (self.network, average.network):
+        for network in (self.network, ema.network):
             assert isinstance(network, TrainedCodec)
             network.quantizer.initialize(codebooks)
 
@@ -89,24 +87,27 @@ class CodecTask(Task):
         generator = torch.Generator().manual_seed(seed_of(training.seed, "k-means"))
         return fit_codebooks(latents, quantizer.codebooks, quantizer.bins, quantizer.iterations, generator)
 
-    def snapshot(self, network: nn.Module, step: int, train_seconds: float) -> CodecRun:
+    def trained(self, network: nn.Module, step: int, train_seconds: float) -> CodecRun:
         assert isinstance(network, TrainedCodec)
         return CodecRun(
             network=network,
             options=self.options,
             config=self.config,
-            data=self.facts,
+            data=self.data,
             step=step,
             train_seconds=train_seconds,
         )
 
-    def measure(self, snapshot: Any, valid_data: Dataset, log: RunLog) -> None:
+    def measure(self, trained: Any, valid_data: Dataset, log: RunLog) -> None:
         """Log SI-SDR and log-mel distance of validation clips, from latents and from all codebooks."""
-        assert isinstance(snapshot, CodecRun)
-        count, started = self.config.logging.valid_clips, snapshot.network.quantizer.initialized
-        values = measure_codec(snapshot.codec(), valid_data, count, with_codes=started)
-        log.line(snapshot.step, train_seconds=snapshot.train_seconds, **values)
-        log.say(f"step {snapshot.step}: " + ", ".join(f"{name} {value:.2f}" for name, value in values.items()))
+        assert isinstance(trained, CodecRun)
+        count, started = self.config.logging.valid_clips, trained.network.quantizer.initialized
+        values = measure_codec(trained.codec(), valid_data, count, with_codes=started)
+        log.scalars(trained.step, train_seconds=trained.train_seconds, **values)
+        log.print(f"step {trained.step}: " + ", ".join(f"{name} {value:.2f}" for name, value in values.items()))
+
+    def log_samples(self, trained: CodecRun, valid_data: Dataset, log: RunLog, folder: Path) -> None:
+        log_samples(trained, valid_data, log, folder)
 
 
 class CodecObjective(nn.Module):

@@ -60,15 +60,12 @@ def train_command(arguments: argparse.Namespace) -> int:
     if arguments.out is not None:
         check_out(arguments.out)
     ranks = integer("GPUS", arguments.gpus)
-    from training.launch import launch, launched
-
-    if ranks > 1 and not launched():
-        return launch(ranks, [sys.executable, "-m", "training", *sys.argv[1:]])
-
     from training.codec.assembly import load_codec_run
     from training.codec.config import load_codec_config
-    from training.codec.preview import log_samples
     from training.codec.task import CodecTask
+    from training.distributed import launched
+    from training.launch import launch
+    from training.runs import RUNS
     from training.trainer import train
 
     steps = None if arguments.steps is None else integer("STEPS", arguments.steps)
@@ -81,8 +78,10 @@ def train_command(arguments: argparse.Namespace) -> int:
     if arguments.micro_batch is not None:
         machine = config.machine.model_copy(update={"micro_batch": integer("MICRO_BATCH", arguments.micro_batch)})
         config = config.model_copy(update={"machine": machine})
-    run = arguments.run or Path("runs") / f"codec-{config.name}"
-    stopped = train(run, arguments.data, config, arguments.device, log_samples, CodecTask.of)
+    run = arguments.run or RUNS / f"codec-{config.name}"
+    if ranks > 1 and not launched(os.environ):
+        return launch(ranks, run, sys.argv[1:])
+    stopped = train(run, arguments.data, config, arguments.device, CodecTask)
     if not stopped and _main_rank():
         _write(load_codec_run(run), arguments.out or run / WEIGHTS, arguments.name)
     return 0
@@ -134,4 +133,4 @@ def check_out(out: Path) -> None:
 def _main_rank() -> bool:
     from training.distributed import ranks_from
 
-    return ranks_from(dict(os.environ))[0] == 0
+    return ranks_from(os.environ)[0] == 0

@@ -173,8 +173,8 @@ class PrefetchLoader:
             raise item
         return item
 
-    def take_waited(self) -> float:
-        """Seconds that the consumer has waited for batches since this was last asked."""
+    def pop_wait_seconds(self) -> float:
+        """Seconds the consumer has waited for batches since the last call."""
         waited, self._waited = self._waited, 0.0
         return waited
 

@@ -3,8 +3,17 @@
 import argparse
 from pathlib import Path
 
+from data_specs.cli import integer
 from data_specs.errors import UserError
-from training.sampling.commands import add_runs, parse_guidance, run_paths
+from training.options import (
+    add_models,
+    add_sampling,
+    load_models,
+    parse_guidance,
+    parse_seconds,
+    sampling_config,
+    selected_paths,
+)
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +22,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         "Sample from trained models and measure Frechet audio distance, control adherence, time and size. Writes JSON, "
         "Markdown and CSV. Needs PVT-audio."
     )
-    add_runs(parser)
+    add_models(parser)
     add = parser.add_argument
     add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="PVT-audio or the folder above it (data)")
     add("--preset", metavar="NAME", help="table41: 2000 clips of 4 s; table42: 20000 of 8 s (200 clips of 4 s)")
@@ -39,7 +48,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         raise UserError(f"PRESET must be one of {', '.join(PRESETS)}, got {arguments.preset}")
     preset = PRESETS[arguments.preset or DEFAULT_PRESET]
     clips = preset.clips if arguments.preset else DEFAULT_CLIPS
-    paths = run_paths(arguments.run, arguments.paradigm, arguments.format, arguments.config)
+    paths = selected_paths(arguments)
     options = Options(
         data=arguments.data,
         clips=clips if arguments.clips is None else int(_positive("CLIPS", arguments.clips, whole=True)),
@@ -58,6 +67,41 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     out = arguments.out or (paths[0] / "evaluation" if len(paths) == 1 and paths[0].is_dir() else Path("evaluation"))
     print(write(evaluate(paths, options), out))
     print(f"wrote evaluation.md, evaluation.json, evaluation.csv and clips.json to {out}")
+    return 0
+
+
+def add_sweep(parser: argparse.ArgumentParser) -> None:
+    """Options of `python -m training sweep`."""
+    parser.description = (
+        "Measure how sampling options change quality: samples with each value of each option, on the same controls "
+        "from the same noise. Needs PVT-audio."
+    )
+    add_models(parser)
+    add_sampling(parser)
+    add = parser.add_argument
+    add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="PVT-audio or the folder above it (data)")
+    add("--vary", action="append", metavar="OPTION=VALUES", help="(s_churn=0,10,20,40 and steps=9,18,36)")
+    add("--clips", metavar="N", default="64", help="samples for each value (64)")
+    add("--out", type=Path, metavar="FOLDER", help="(sweep in the run, else ./sweep)")
+    parser.set_defaults(command=_sweep)
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from training.evaluation.evaluator import Evaluator
+    from training.evaluation.sweep import Sweep, sweep, write_sweep
+
+    sweeps = [Sweep.parse(text) for text in arguments.vary or ["s_churn=0,10,20,40", "steps=9,18,36"]]
+    clips = integer("CLIPS", arguments.clips)
+    models = load_models(arguments)
+    if len(models) > 1:
+        raise UserError("a sweep varies one model; give one RUN=")
+    ((path, model),) = models.values()
+    config = sampling_config(model, arguments)
+    samples = model.sample_count(parse_seconds(arguments.seconds))
+    evaluator = Evaluator.prepare(arguments.data, samples, anchor_clips=clips, seed=config.seed)
+    out = arguments.out or ((path if path.is_dir() else Path()) / "sweep")
+    print(write_sweep(sweep(model, evaluator, sweeps, config, clips, path), out, clips), end="")
+    print(out)
     return 0
 
 

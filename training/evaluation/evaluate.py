@@ -25,7 +25,8 @@ from training.evaluation.timing import inference_times
 from training.log import read_log
 from training.model import TrainedModel, load_model
 from training.networks import parameter_count
-from training.sampling.sampling import SamplingConfig, device_of, quick_steps, sample_controls, sample_count
+from training.runs import run_names
+from training.sampling.sampling import SamplingConfig, default_steps
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
     """
     names = run_names(paths)
     models = [load_model(path, options.device) for path in paths]
-    samples = [sample_count(model, options.seconds) for model in models]
+    samples = [model.sample_count(options.seconds) for model in models]
     evaluator = Evaluator.prepare(
         options.data,
         samples[0],
@@ -113,7 +114,8 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
         label = model.representation.label
         if label not in ceilings:
             ceilings[label] = ceiling(model, evaluator, options.clips)
-        settings = SamplingConfig(quick_steps(model, options.sampler_steps), options.guidance, options.seed)
+        steps = options.sampler_steps or default_steps(model.paradigm, model.device)
+        settings = SamplingConfig(steps, options.guidance, options.seed)
         metrics = evaluator.measure(generate(model, evaluator, settings, options.clips, options.unconditioned))
         ids = [f"{number:05d}" for number in range(options.clips)]
         result.clips[name] = adherence.to_json(metrics.ratios, ids)
@@ -121,7 +123,7 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
         row["samples"] = {
             "clips": options.clips,
             "seconds": options.seconds,
-            "evaluations": model.paradigm.evaluations(settings.of(model)),
+            "evaluations": model.paradigm.evaluations(settings.resolve(model.paradigm)),
             "guidance": str(options.guidance),
             "free": list(options.unconditioned),
             "seed": options.seed,
@@ -154,8 +156,8 @@ def generate(
             count = len(batch["data"])
             controls = model_controls(model, batch, evaluator.samples, evaluator.valid.clips.info.hop)
             controls = model.data.layout.without(controls, unconditioned)
-            audio = sample_controls(
-                model, controls, evaluator.samples, settings=settings, indices=range(done, done + count), progress=True
+            audio = model.sample_controls(
+                controls, evaluator.samples, settings, indices=range(done, done + count), progress=True
             )
             if not bool(audio.isfinite().all()):
                 raise UserError("the model's samples are not finite; train longer or with a lower learning rate")
@@ -211,7 +213,7 @@ def describe_model(name: str, path: Path, model: TrainedModel) -> dict[str, Any]
         "clips": model.step * batch,
         "training_seconds": model.train_seconds,
         "peak_memory_mb": max(memory) if memory else None,
-        "device": str(device_of(model.network)),
+        "device": str(model.device),
     }
 
 
@@ -221,22 +223,6 @@ def training_log(path: Path) -> list[dict[str, Any]]:
         if lines := read_log(folder):
             return lines
     return []
-
-
-def run_names(paths: Sequence[Path]) -> list[str]:
-    """Return a short name for each run: its folder, with as many parent folders as make the names unique.
-
-    Raises:
-        UserError: no run, or the same one twice.
-    """
-    resolved = [path.resolve() for path in paths]
-    if not paths or len(set(resolved)) < len(resolved):
-        raise UserError("RUN must name one or more run folders or snapshots, comma-separated, each once")
-    for depth in range(1, max(len(path.parts) for path in resolved) + 1):
-        names = ["/".join(path.parts[-depth:]) for path in resolved]
-        if len(set(names)) == len(names):
-            break
-    return names
 
 
 def write(evaluation: Evaluation, out: Path) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from training.diffusion import PerClipNoise
 from training.model import TrainedModel
-from training.sampling.sampling import LARGEST_BATCH, STREAM, SamplingConfig, device_of, sample_controls, sample_count
+from training.sampling.sampling import LARGEST_BATCH, STREAM
 
 CASES = {"8x4": (8, 4), "64x8": (64, 8)}  # clips and seconds of tables 4.1 and 4.2
 PROBE_STEPS = 2
@@ -33,8 +33,8 @@ def inference_times(model: TrainedModel) -> dict[str, dict[str, Any]]:
 @torch.inference_mode()
 def inference_time(model: TrainedModel, clips: int, seconds: int) -> Inference:
     """Return the time to sample and decode `clips` clips of `seconds`."""
-    device = device_of(model.network)
-    samples = sample_count(model, seconds)
+    device = model.device
+    samples = model.sample_count(seconds)
     batch = clips if device.type == "cuda" else min(clips, LARGEST_BATCH["cpu"])
     controls = unconditioned_controls(model, clips if device.type == "cuda" else batch, samples)
     evaluations = model.paradigm.evaluations()
@@ -42,7 +42,7 @@ def inference_time(model: TrainedModel, clips: int, seconds: int) -> Inference:
         _probe(model, controls, samples)
         torch.cuda.synchronize(device)
         start = time.perf_counter()
-        sample_controls(model, controls, samples, settings=SamplingConfig())
+        model.sample_controls(controls, samples)
         return Inference(time.perf_counter() - start, evaluations, False, torch.cuda.get_device_name(device))
     sampling, decoding, probed = _probe(model, controls, samples)
     seconds_each = (sampling / probed * evaluations + decoding) / batch
@@ -56,7 +56,7 @@ def unconditioned_controls(model: TrainedModel, clips: int, samples: int) -> Ten
 
 def _probe(model: TrainedModel, controls: Tensor, samples: int) -> tuple[float, float, int]:
     """Seconds of a short trajectory and of decoding it, and its network evaluations, after a warm-up."""
-    shape, device = model.representation.shape(samples), device_of(model.network)
+    shape, device = model.representation.shape(samples), model.device
     controls = controls.to(device)
     for steps in (1, PROBE_STEPS):
         options = model.paradigm.options({"steps": steps})
@@ -64,7 +64,6 @@ def _probe(model: TrainedModel, controls: Tensor, samples: int) -> tuple[float, 
         start = time.perf_counter()
         x = model.paradigm.sample(model.network, shape, controls, noise, options)
         sampled = time.perf_counter()
-        stored = model.from_model(x)
-        model.representation.decode(stored.to(torch.int16) if model.scaling is None else stored)
+        model.decode(x)
         end = time.perf_counter()
     return sampled - start, end - sampled, model.paradigm.evaluations(options)

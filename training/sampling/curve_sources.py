@@ -1,34 +1,35 @@
-"""What `CONTROLS=` names: shipped curve files, a user's own, and clips of a dataset with the sound they come from."""
+"""Sources of control curves that `CONTROLS=` can name: shipped curve files, a user's own, and clips of a dataset."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from data_specs.controls import CONTROLS
-from data_specs.controls.curve_files import READERS, read_curves
+from data_specs.controls.curve_files import READERS, as_curves, read_curves
 from data_specs.controls.curves import Curves
-from data_specs.dataset import MANIFEST, DatasetInfo, folder_name
+from data_specs.dataset import MANIFEST, folder_name
 from data_specs.errors import UserError
-from data_specs.representations import representation
 from data_specs.spec import SPLITS
 from training.data.dataset import Dataset
+from training.metadata import matching_representation
 
-CLIPS_OF_DATASET = re.compile(r"(?P<folder>.+):(?P<split>\w+):(?P<first>\d+)(?:-(?P<last>\d+))?")
-MOST_CLIPS = 100_000
+DATASET_CLIPS = re.compile(r"(?P<folder>.+):(?P<split>\w+):(?P<first>\d+)(?:-(?P<last>\d+))?")
+MAX_CLIPS = 100_000
+ALIASES = {"unsaid": "partial"}  # names that shipped files had before
 
 
 @dataclass(frozen=True)
 class ControlSet:
-    """Curves with a name; those of a dataset's clip come with the clip's own sound.
+    """Curves with a name, and the audio of the clip they were taken from.
 
     Attributes:
         name: for files and headings, without folders.
         curves: what samples follow.
-        real: audio of the clip, float32 [1, N]; None for curves that were drawn.
+        real: audio of the clip, float32 [1, N]; None for drawn curves.
         real_label: what `real` was decoded from.
     """
 
@@ -39,36 +40,41 @@ class ControlSet:
 
 
 def shipped_curves() -> dict[str, Path]:
-    """The curve files that come with the project, by name."""
+    """Curve files shipped with the project, by name."""
     return {path.stem: path for path in sorted((Path(__file__).parent / "curves").glob("*.json"))}
 
 
+def load_curves(value: Curves | Mapping[str, Any] | str | Path) -> Curves:
+    """Curves from a shipped file's name, the path of a curve file, or the content of one; Curves are returned as is."""
+    path = None if isinstance(value, (Curves, Mapping)) else shipped_curves().get(ALIASES.get(str(value), str(value)))
+    return as_curves(value if path is None else path)
+
+
 def control_sets(text: str, format_name: str | None = None) -> list[ControlSet]:
-    """Everything that a comma list names, in its order.
+    """Everything a comma list names, in its order; without text all shipped curves.
 
     Args:
         text: names of shipped files, paths of .json or .csv files, `folder:split:first-last` for clips of a dataset.
-        format_name: the format to look for where `folder` is the parent of several datasets.
+        format_name: the format to read where `folder` holds several datasets.
 
     Raises:
-        UserError: something that is none of these, or that cannot be read.
+        UserError: a part is none of these, is named twice, or cannot be read.
     """
-    if not text.strip():
-        return [ControlSet(name, read_curves(path)) for name, path in shipped_curves().items()]
     parts = [text] if Path(text).is_file() else [part.strip() for part in text.split(",") if part.strip()]
-    found = [one for part in parts for one in _named(part, format_name)]
-    if not found:
+    if text.strip() and not parts:
         raise UserError(f"CONTROLS={text} names nothing; {_advice()}")
-    names = [one.name for one in found]
-    if twins := {name for name in names if names.count(name) > 1}:
-        raise UserError(f"CONTROLS names {min(twins)!r} twice; leave one out or rename a file")
-    return found
+    parts = parts or list(shipped_curves())
+    if repeated := {part for part in parts if parts.count(part) > 1}:
+        raise UserError(f"CONTROLS= names {min(repeated)} twice; remove one")
+    names = _file_names(parts)
+    return [found for part in parts for found in _parse(part, names.get(part, part), format_name)]
 
 
 def dataset_clips(folder: Path, split: str, indices: Sequence[int], format_name: str | None = None) -> list[ControlSet]:
-    """The curves and sound of clips of a dataset.
+    """Curves and audio of clips of a dataset.
 
-    The sound is the original rendering where PVT-audio lies beside and holds the clip, else what the format decodes to.
+    The audio is the original rendering where PVT-audio is in the same folder and holds the clip, else decoded from the
+    format.
 
     Raises:
         UserError: no such dataset, split or clip.
@@ -78,35 +84,46 @@ def dataset_clips(folder: Path, split: str, indices: Sequence[int], format_name:
     data = Dataset(folder, "train" if split == "train" else "valid", format_name=format_name)
     if indices and max(indices) >= len(data):
         raise UserError(f"{data.folder} has {len(data)} {split} clips, numbered from 0; there is no {max(indices)}")
-    audio = _beside(data)
+    rendered = _rendered(data)
     names = data.info.spec.instrument_names
     found = []
     for index in indices:
         clip, clip_id = _read(data, index)
-        arrays = {name: clip[name].numpy() for name in CONTROLS}
-        curves = Curves.from_arrays(arrays, names, data.info.hop)
-        sound, label = _sound(data.info, clip["data"], _original(audio, index, clip_id))
-        found.append(ControlSet(f"{split}-{index:05d}-{curves.instruments[0]}", curves, sound, label))
+        curves = Curves.from_arrays({name: array.numpy() for name, array in clip.items()}, names, data.info.hop)
+        real, label = _audio(data, clip["data"], _original(rendered, index, clip_id))
+        found.append(ControlSet(f"{split}-{index:05d}-{curves.instruments[0]}", curves, real, label))
     return found
 
 
-def _named(part: str, format_name: str | None) -> list[ControlSet]:
-    shipped = shipped_curves()
-    if part in shipped:
-        return [ControlSet(part, read_curves(shipped[part]))]
+def _file_names(parts: Sequence[str]) -> dict[str, str]:
+    """A name for each curve file: its stem, with suffix or folder where several files share a stem."""
+    files = [Path(part) for part in parts if Path(part).suffix.lower() in READERS]
+    taken = [path.stem for path in files] + [part for part in parts if part in shipped_curves()]
+    names = {}
+    for path in files:
+        name = path.stem
+        if taken.count(name) > 1:
+            name = "-".join(part for part in (*path.parts[:-1], path.stem, path.suffix[1:]) if part not in ("/", ".."))
+        names[str(path)] = name
+    return {part: names[str(Path(part))] for part in parts if str(Path(part)) in names}
+
+
+def _parse(part: str, name: str, format_name: str | None) -> list[ControlSet]:
+    if ALIASES.get(part, part) in shipped_curves():
+        return [ControlSet(ALIASES.get(part, part), load_curves(part))]
     if Path(part).suffix.lower() in READERS:
-        return [ControlSet(Path(part).stem, read_curves(Path(part)))]
-    if match := CLIPS_OF_DATASET.fullmatch(part):
+        return [ControlSet(name, read_curves(Path(part)))]
+    if match := DATASET_CLIPS.fullmatch(part):
         first = int(match["first"])
         last = first if match["last"] is None else int(match["last"])
-        if not first <= last < first + MOST_CLIPS:
+        if not first <= last < first + MAX_CLIPS:
             raise UserError(f"CONTROLS={part}: clips {first}-{last} are not a range; write for example valid:0-3")
         folder = Path(match["folder"])
         wanted = None if (folder / MANIFEST).is_file() else format_name  # curves suit a model of any format
         return dataset_clips(folder, match["split"], range(first, last + 1), wanted)
     if Path(part).exists():
-        raise UserError(f"CONTROLS={part} is no curve file; {_advice()}")
-    raise UserError(f"CONTROLS={part} is not known and no such file exists; {_advice()}")
+        raise UserError(f"CONTROLS={part} is not a curve file; {_advice()}")
+    raise UserError(f"CONTROLS={part} is neither a known name nor a file; {_advice()}")
 
 
 def _advice() -> str:
@@ -114,8 +131,8 @@ def _advice() -> str:
     return f"write one of {names}, a .json or .csv curve file, or clips such as data/PVT-encodec:valid:0-3"
 
 
-def _beside(data: Dataset) -> Dataset | None:
-    """The original renderings of the same plan, where they lie beside `data`."""
+def _rendered(data: Dataset) -> Dataset | None:
+    """The original renderings of the same plan, where PVT-audio is in the same folder as `data`."""
     folder = data.folder.parent / folder_name("audio")
     if data.info.format == "audio" or not (folder / MANIFEST).is_file():
         return None
@@ -123,12 +140,12 @@ def _beside(data: Dataset) -> Dataset | None:
     return audio if audio.info.plan_digest == data.info.plan_digest else None
 
 
-def _original(audio: Dataset | None, index: int, clip_id: str) -> Tensor | None:
-    # Formats are prefixes of one plan and leave out the same clips, so a clip has the same number in all of them.
-    if audio is None or index >= len(audio):
+def _original(rendered: Dataset | None, index: int, clip_id: str) -> Tensor | None:
+    # Formats are prefixes of one plan and omit the same clips, so a clip has the same number in all of them.
+    if rendered is None or index >= len(rendered):
         return None
-    clip, its_id = _read(audio, index)
-    return clip["data"] if its_id == clip_id else None
+    clip, other_id = _read(rendered, index)
+    return clip["data"] if other_id == clip_id else None
 
 
 def _read(data: Dataset, index: int) -> tuple[dict[str, Tensor], str]:
@@ -136,15 +153,12 @@ def _read(data: Dataset, index: int) -> tuple[dict[str, Tensor], str]:
     return {name: value for name, value in clip.items() if isinstance(value, Tensor)}, str(clip["id"])
 
 
-def _sound(info: DatasetInfo, stored: Tensor, original: Tensor | None) -> tuple[Tensor, str]:
-    """Audio float32 [1, N] and what it was heard through."""
+def _audio(data: Dataset, stored: Tensor, original: Tensor | None) -> tuple[Tensor, str]:
+    """Audio float32 [1, N] and what it was decoded from."""
     if original is not None:
         return original.float(), "rendered"
-    codec = info.spec.codec
-    through = representation(info.format, codec.name, codec.codebooks)
-    if info.codec_digest and through.digest != info.codec_digest:
-        raise UserError(
-            f"the codec {codec.name} at hand is not the one that this dataset was made with; put its weights back"
-        )
+    codec = data.info.spec.codec
+    transform = matching_representation(data.info.format, codec.name, codec.codebooks, data.info.codec_digest)
     with torch.no_grad():
-        return through.decode(stored[None])[0], "rendered" if info.format == "audio" else f"through {through.label}"
+        label = "rendered" if data.info.format == "audio" else f"through {transform.label}"
+        return transform.decode(stored[None])[0], label

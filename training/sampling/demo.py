@@ -1,9 +1,7 @@
-"""`make demo`: one page that lets several models be heard side by side on the same controls, beside the real clip."""
+"""`make demo`: one page with the samples of several models on the same controls, beside the real clip."""
 
 from collections.abc import Sequence
 from pathlib import Path
-
-from torch import Tensor
 
 from data_specs.errors import UserError
 from data_specs.io.files import write_bytes
@@ -12,82 +10,65 @@ from data_specs.viz.page.tracks import Track, card
 from training.model import TrainedModel
 from training.networks import parameter_count
 from training.sampling.curve_sources import ControlSet
-from training.sampling.outputs import curve_arrays, fitted, real_audio, settings_text
-from training.sampling.sampling import SamplingConfig, control_rows, sample_controls, sample_count
+from training.sampling.outputs import curve_arrays, describe, fit_curves, real_audio
+from training.sampling.sampling import SamplingConfig
+
+Models = dict[str, tuple[TrainedModel, SamplingConfig]]  # by the name on the page, each with how to sample
 
 
-def demo(
-    runs: dict[str, TrainedModel],
-    sets: Sequence[ControlSet],
-    out: Path,
-    *,
-    seconds: float | None,
-    settings: dict[str, SamplingConfig],
-) -> Path:
+def write_demo(models: Models, sets: Sequence[ControlSet], out: Path, *, seconds: float | None) -> Path:
     """Write the page; returns its path.
 
     Args:
-        runs: models by the name they have on the page.
-        sets: what all of them follow.
+        sets: controls that all models follow.
         out: the HTML file.
         seconds: length of each sample; None for that of the clips in training.
-        settings: how to sample, by the name of the model.
 
     Raises:
-        UserError: controls that do not fit a model, or models of clips that differ in length.
+        UserError: controls that do not fit a model, or models whose clips differ in length.
     """
-    lengths = {name: sample_count(run, seconds) for name, run in runs.items()}
-    if len(set(lengths.values())) > 1:
-        raise UserError("the runs make clips of different lengths; give SECONDS that suit all of them")
-    samples = next(iter(lengths.values()))
-    sounds = {name: _sampled(run, sets, samples, settings[name]) for name, run in runs.items()}
+    lengths = {model.sample_count(seconds) for model, _ in models.values()}
+    if len(lengths) > 1:
+        raise UserError("RUN= names models of clips that differ in length; give SECONDS= that suits all of them")
+    (samples,) = lengths
+    curves = [fit_curves(one, samples) for one in sets]
+    sounds = {
+        name: model.sample_controls(model.stack_curves(curves, samples), samples, config, progress=True)
+        for name, (model, config) in models.items()
+    }
+    first = next(iter(models.values()))[0]
+    cards = []
+    for number, (one, drawn) in enumerate(zip(sets, curves, strict=True)):
+        tracks = [Track(name, sounds[name][number, 0].numpy(), model.data.label) for name, (model, _) in models.items()]
+        if (real := real_audio(one, samples)) is not None:
+            tracks.insert(0, Track("real", real.numpy(), one.real_label))
+        arrays = curve_arrays(first, drawn, samples)
+        # promise: escaped-4
+        cards.append(card(one.name, [], tracks, arrays, first.data.hop, first.data.instruments))
     page = document(
         "Sounds that follow curves",
-        "Each model was given the curves of velocity, pitch class and instrument that stand below its picture. "
-        "Where a curve says free, the model was told nothing.",
+        "Each model follows the curves below its picture. Where a curve is marked free, the feature is unconditioned.",
         [
-            section("Models", "", [_models(runs, settings)]),
-            section(
-                "Listen",
-                "A click on a picture plays from there; starting a second sound of a row goes on where the first "
-                "one was.",
-                [_row(one, number, runs, sounds, samples) for number, one in enumerate(sets)],
-            ),
+            section("Models", "", [_table(models)]),
+            section("Samples", "Click a picture to play from there; another sound continues at the same time.", cards),
         ],
     )
     write_bytes(out, page.encode())
     return out
 
 
-def _sampled(run: TrainedModel, sets: Sequence[ControlSet], samples: int, settings: SamplingConfig) -> Tensor:
-    controls = control_rows(run, [fitted(one, samples) for one in sets], samples)
-    return sample_controls(run, controls, samples, settings=settings, progress=True)
-
-
-def _models(runs: dict[str, TrainedModel], settings: dict[str, SamplingConfig]) -> Markup:
+def _table(models: Models) -> Markup:
     head = ("model", "paradigm", "data", "parameters", "steps", "clips seen", "sampling")
     rows = [
         (
             name,
-            run.config.paradigm,
-            run.data.label,
-            f"{parameter_count(run.network) / 1e6:.2f} M",
-            f"{run.step:,}",
-            f"{run.step * run.config.training.batch:,}",
-            settings_text(run, settings[name]),
+            model.config.paradigm,
+            model.data.label,
+            f"{parameter_count(model.network) / 1e6:.2f} M",
+            f"{model.step:,}",
+            f"{model.step * model.config.training.batch:,}",
+            describe(model, config),
         )
-        for name, run in runs.items()
+        for name, (model, config) in models.items()
     ]
     return table(head, rows, numbers=(3, 4, 5))
-
-
-def _row(
-    one: ControlSet, number: int, runs: dict[str, TrainedModel], sounds: dict[str, Tensor], samples: int
-) -> Markup:
-    first = next(iter(runs.values()))
-    arrays = curve_arrays(first, fitted(one, samples), samples)
-    tracks = [Track(name, sounds[name][number, 0].numpy(), run.data.label) for name, run in runs.items()]
-    if (real := real_audio(one, samples)) is not None:
-        tracks.insert(0, Track("real", real.numpy(), one.real_label))
-    # promise: escaped-4
-    return card(one.name, [], tracks, arrays, first.data.hop, first.data.instruments)

@@ -12,6 +12,7 @@ import torch
 
 from data_specs.codecs import load_codec
 from data_specs.errors import UserError
+from training import trainer
 from training.cli import main
 from training.codec.assembly import build_codec, load_codec_run
 from training.codec.config import load_codec_config
@@ -21,7 +22,7 @@ from training.codec.task import CodecObjective, CodecTask
 from training.data.dataset import Dataset
 from training.log import read_log
 from training.model import load_model
-from training.trainer import Trainer, train
+from training.trainer import train
 
 ROOT = Path(__file__).parents[3]
 CONFIG = """
@@ -127,15 +128,15 @@ def losses(run, key="loss"):
 
 
 def stop_at(monkeypatch, step):
-    update = Trainer.update
+    backward = trainer.backward
 
-    def stopping(self, *arguments):
-        if self.step + 1 == step:
-            monkeypatch.setattr(Trainer, "update", update)
+    def stopping(task, objective, batch, world):
+        if int(batch.positions[0]) // task.config.training.batch + 1 == step:
+            monkeypatch.setattr(trainer, "backward", backward)
             os.kill(os.getpid(), signal.SIGTERM)
-        return update(self, *arguments)
+        return backward(task, objective, batch, world)
 
-    monkeypatch.setattr(Trainer, "update", stopping)
+    monkeypatch.setattr(trainer, "backward", stopping)
 
 
 @pytest.mark.parametrize("kind", CODEC_KINDS)
@@ -225,7 +226,7 @@ def test_two_ranks_share_a_batch_and_a_discriminator(whole, data, configs, tmp_p
 
 
 def test_codebooks_are_drawn_from_all(configs, data):
-    task = CodecTask.of(load_codec_config(str(configs["seanet"])), Dataset(data, format_name="audio"))
+    task = CodecTask(load_codec_config(str(configs["seanet"])), Dataset(data, format_name="audio"))
     drawn = [task.codebooks_at(step) for step in range(1, 401)]
     assert not any(drawn[:4])  # before start_step
     assert set(drawn) == {0, 1, 2, 3}
@@ -249,7 +250,7 @@ def test_exported_with_codebooks_fitted_anew(whole, data, tmp_path, capsys):
 def test_kmeans_gives_the_first_codebooks(data, configs, tmp_path, monkeypatch):
     """Before step 5 the latents of clips to come are fitted, for the trained and the averaged network alike."""
     config = load_codec_config(str(configs["seanet"]), steps=4)
-    train(tmp_path, data, config, "cpu", None, CodecTask.of)
+    train(tmp_path, data, config, "cpu", CodecTask)
     with pytest.raises(UserError, match="fitted before step 5, got 4 steps"):
         load_codec_run(tmp_path).write(tmp_path / "early.safetensors", "early")
     seen = []
@@ -258,7 +259,7 @@ def test_kmeans_gives_the_first_codebooks(data, configs, tmp_path, monkeypatch):
         "training.codec.quantizer.TrainedQuantizer.initialize",
         lambda self, books: (seen.append(books), initialize(self, books)),
     )
-    train(tmp_path, data, load_codec_config(str(configs["seanet"]), steps=5), "cpu", None, CodecTask.of)
+    train(tmp_path, data, load_codec_config(str(configs["seanet"]), steps=5), "cpu", CodecTask)
     assert len(seen) == 2
     assert torch.equal(*seen)
     assert not seen[0][:, 0].any()

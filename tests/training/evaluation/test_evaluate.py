@@ -14,11 +14,11 @@ from training.cli import main as training
 from training.config import load_config
 from training.data.dataset import Dataset
 from training.evaluation.adherence import MEASURES
-from training.evaluation.evaluate import Options, evaluate, model_controls, run_names
+from training.evaluation.evaluate import Options, evaluate, model_controls
 from training.evaluation.evaluator import Evaluator
 from training.evaluation.timing import inference_time
-from training.model import DatasetMetadata, build, load_model
-from training.sampling.sampling import sample_controls
+from training.metadata import DatasetMetadata
+from training.model import TrainedModel, build_model, load_model
 
 CONFIG = """
 [training]
@@ -57,9 +57,9 @@ def snapshots(make_dataset, tmp_path_factory):
     paths = {}
     for paradigm, format_name in (("edm", "encodec"), ("discdpm", "disc"), ("ddpm", "cqt")):
         data = Dataset(make_dataset(folder, format_name, {"train": 2, "valid": 2})[0])
-        run = build(load_config(str(config), paradigm, format_name), DatasetMetadata.of(data.info, data.features))
+        run = build_model(load_config(str(config), paradigm, format_name), DatasetMetadata.of(data.info, data.features))
         paths[format_name] = folder / format_name / "snapshot.safetensors"
-        write_snapshot(paths[format_name], run.network.state_dict(), run.facts())
+        write_snapshot(paths[format_name], run.network.state_dict(), run.metadata())
     return paths
 
 
@@ -106,11 +106,13 @@ def test_the_same_seed_gives_the_same_figures_in_another_batch_size(found, pvt_a
 def test_features_left_free_are_not_told_and_still_judged(pvt_audio, snapshots, monkeypatch):
     told = []
 
-    def remember(run, controls, samples, **rest):
-        told.append(run.data.layout.split(controls))
-        return sample_controls(run, controls, samples, **rest)
+    sample_controls = TrainedModel.sample_controls
 
-    monkeypatch.setattr("training.evaluation.evaluate.sample_controls", remember)
+    def remember(model, controls, *arguments, **options):
+        told.append(model.data.layout.split(controls))
+        return sample_controls(model, controls, *arguments, **options)
+
+    monkeypatch.setattr(TrainedModel, "sample_controls", remember)
     options = Options(data=pvt_audio, clips=4, seconds=2, sampler_steps=1, unconditioned=("velocity", "chroma"))
     row = evaluate([snapshots["encodec"]], options).rows[0]
     assert told
@@ -196,11 +198,3 @@ def test_extrapolated_time_counts_evaluations_and_clips(snapshots, monkeypatch):
     found = inference_time(run, 64, 2)
     assert found.seconds == pytest.approx(8 * run.paradigm.evaluations())
     assert found.extrapolated
-
-
-def test_names_tell_runs_apart(tmp_path):
-    assert run_names([tmp_path / "a" / "run", tmp_path / "b" / "run"]) == ["a/run", "b/run"]
-    assert run_names([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
-    for wrong in ([], [tmp_path, tmp_path]):
-        with pytest.raises(UserError, match="RUN must name"):
-            run_names(wrong)

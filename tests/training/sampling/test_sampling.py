@@ -1,8 +1,9 @@
-"""Sampling: what is asked for is what is made, in any batch; files, demo and the command line around it."""
+"""Sampling: clips follow their curves and are the same in any batch; files, demo and command line."""
 
 import html
 import io
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -21,22 +22,13 @@ from training.conditioning import ControlLayout
 from training.config import load_config
 from training.data.dataset import Dataset
 from training.data.loader import control_layout
-from training.model import DatasetMetadata, build, load_model
+from training.metadata import DatasetMetadata
+from training.model import build_model, load_model
 from training.networks import parameter_count
-from training.sampling.commands import parse_guidance, run_paths
+from training.options import parse_guidance
 from training.sampling.curve_sources import control_sets, shipped_curves
-from training.sampling.outputs import write_free_grid, write_samples
-from training.sampling.sampling import (
-    SamplingConfig,
-    affordable_steps,
-    batch_size,
-    control_rows,
-    evaluation_bytes,
-    sample,
-    sample_controls,
-    sample_count,
-)
-from training.sampling.sweep import Sweep
+from training.sampling.outputs import write_grid, write_samples
+from training.sampling.sampling import SamplingConfig, default_steps
 
 CONFIG = """
 [training]
@@ -92,12 +84,14 @@ def snapshots(make_dataset, tmp_path_factory):
             folder.parent.mkdir(exist_ok=True)
             make_dataset(folder.parent, format_name, {"train": 2, "valid": 2}, shard_clips=2)
         data = Dataset(folder)
-        run = build(load_config(str(config_file), paradigm, format_name), DatasetMetadata.of(data.info, data.features))
+        run = build_model(
+            load_config(str(config_file), paradigm, format_name), DatasetMetadata.of(data.info, data.features)
+        )
         generator = torch.Generator().manual_seed(1)
         for weight in run.network.parameters():  # layers that begin at zero would hide the controls
             weight.data.add_(0.1 * torch.randn(weight.shape, generator=generator))
         path = parent / f"{paradigm}-{format_name}.safetensors"
-        checkpoint.write_snapshot(path, run.network.state_dict(), run.facts())
+        checkpoint.write_snapshot(path, run.network.state_dict(), run.metadata())
         found[paradigm, format_name] = path
     return found
 
@@ -135,39 +129,32 @@ def test_every_paradigm_gives_audio_of_the_length_asked_for(snapshots, pair):
 @pytest.mark.parametrize("pair", PAIRS[:3], ids="-".join)
 def test_a_sample_equals_itself_in_any_batch(snapshots, pair):
     run = load_model(snapshots[pair])
-    controls = control_rows(run, [CURVES], 24_000).repeat(5, 1, 1)
+    controls = run.stack_curves([CURVES], 24_000).repeat(5, 1, 1)
     settings = SamplingConfig(steps=2, seed=7)
-    whole = sample_controls(run, controls, 24_000, settings=settings, batch=5)
+    whole = run.sample_controls(controls, 24_000, settings, batch=5)
     for batch in (1, 2):
-        parts = sample_controls(run, controls, 24_000, settings=settings, batch=batch)
+        parts = run.sample_controls(controls, 24_000, settings, batch=batch)
         if run.scaling is None:
             share = float((parts - whole).abs().amax((1, 2)).lt(1e-3).double().mean())
             assert share >= 0.8  # a tie of two codes may fall to the other side, and is then heard
         else:
             assert (parts - whole).abs().max() < 1e-3
-    alone = sample_controls(run, controls[3:4], 24_000, settings=settings, indices=[3])
+    alone = run.sample_controls(controls[3:4], 24_000, settings, indices=[3])
     assert (alone[0] - whole[3]).abs().max() < 1e-3 or run.scaling is None
 
 
 def test_samples_follow_the_controls_they_were_given(run):
-    controls = control_rows(run, [CURVES, CURVES.without("velocity"), CURVES], 24_000)
+    controls = run.stack_curves([CURVES, CURVES.without("velocity"), CURVES], 24_000)
     assert controls.shape == (3, 5, 75)
     assert (controls[1, 0] == -1).all()
-    audio = sample_controls(run, controls, 24_000, settings=SamplingConfig(steps=2), indices=[0, 0, 0])
+    audio = run.sample_controls(controls, 24_000, SamplingConfig(steps=2), indices=[0, 0, 0])
     assert (audio[0] - audio[2]).abs().max() < 1e-3
     assert (audio[0] - audio[1]).abs().max() > 1e-2
 
 
 def test_a_loaded_model_counts_its_parameters(run):
-    trained = build(run.config, run.data).network
+    trained = build_model(run.config, run.data).network
     assert parameter_count(run.network) == parameter_count(trained) > 1000
-
-
-def test_several_curves_come_in_order_with_n_samples_each(run):
-    audio = sample(run, [CURVES, CURVES.without("chroma")], seconds=1, n=2, settings=SamplingConfig(steps=2))
-    first = sample(run, CURVES, seconds=1, n=2, settings=SamplingConfig(steps=2))
-    assert audio.shape == (4, 1, 24_000)
-    assert (audio[:2] - first).abs().max() < 1e-3
 
 
 def test_guidance_changes_a_sample_and_weight_one_does_not(run):
@@ -177,15 +164,14 @@ def test_guidance_changes_a_sample_and_weight_one_does_not(run):
     assert not torch.equal(plain, run.sample(CURVES, seconds=1, n=1, steps=2, guidance=2.0))
 
 
-def test_seconds_are_whole_frames(run, snapshots):
-    assert sample_count(run, None) == 192_000
-    assert sample_count(run, 4) == 96_000
-    assert sample_count(run, 301 / 75) == 301 * 320
+def test_seconds_are_rounded_up_to_a_frame(run, snapshots):
+    assert run.sample_count(None) == 192_000
+    assert run.sample_count(4) == 96_000
+    assert run.sample_count(301 / 75) == 301 * 320
+    assert run.sample_count(1.005) == 76 * 320
+    assert run.sample_count(0.001) == 320
     cqt = load_model(snapshots["edm", "cqt"])
-    assert sample_count(cqt, 1 / 240 * 100) == 10_000
-    for seconds in (0, 0.001, 1.005, -1):
-        with pytest.raises(UserError, match=r"must be a multiple of this model's frame of 320/24000 s"):
-            sample_count(run, seconds)
+    assert cqt.sample_count(1 / 240 * 100) == 10_000
 
 
 def test_options_and_curves_that_do_not_fit_are_refused_before_anything_is_computed(run, snapshots):
@@ -201,37 +187,84 @@ def test_options_and_curves_that_do_not_fit_are_refused_before_anything_is_compu
 
 def test_another_codec_than_the_data_was_made_with_is_refused(run):
     stranger = replace(run, data=run.data.model_copy(update={"codec_digest": "f" * 64}))
-    with pytest.raises(UserError, match="the data was made with ffffffffffff; put that codec back"):
+    with pytest.raises(UserError, match="the data was made with ffffffffffff; restore that codec"):
         stranger.sample(CURVES, seconds=1, steps=1)
 
 
-def test_batches_are_sized_to_memory(run, monkeypatch):
-    controls = control_rows(run, [CURVES] * 6, 24_000)
-    short = evaluation_bytes(run, controls[:1], 24_000)
-    long = evaluation_bytes(run, control_rows(run, [CURVES], 96_000), 96_000)
-    assert 3.5 * short < long < 4.5 * short
-    monkeypatch.setattr("training.sampling.sampling._free_bytes", lambda: 7 * short)
-    assert batch_size(run, controls, 24_000, SamplingConfig()) == 3
-    assert batch_size(run, controls, 24_000, SamplingConfig(guidance=2.0)) == 1
-    monkeypatch.setattr("training.sampling.sampling._free_bytes", lambda: 0)
-    assert batch_size(run, controls, 24_000, SamplingConfig()) == 1
+def test_a_batch_that_does_not_fit_is_halved(run, monkeypatch):
+    controls = run.stack_curves([CURVES] * 6, 24_000)
+    config = SamplingConfig(steps=1, seed=2)
+    expected = run.sample_controls(controls, 24_000, config)
+    sizes = []
+
+    def small(paradigm, network, shape, controls, noise, *arguments, **options):
+        sizes.append(noise.batch)
+        if noise.batch > limit:
+            raise torch.OutOfMemoryError
+        return sample(paradigm, network, shape, controls, noise, *arguments, **options)
+
+    sample = type(run.paradigm).sample
+    monkeypatch.setattr(type(run.paradigm), "sample", small)
+    limit = 1
+    found = run.sample_controls(controls, 24_000, config, batch=6)
+    assert sizes == [6, 3, 1, 1, 1, 1, 1, 1]
+    assert (found - expected).abs().max() < 1e-3
+    limit = 0
+    with pytest.raises(UserError, match=r"one clip does not fit .*lower SECONDS="):
+        run.sample_controls(controls, 24_000, config)
 
 
-def test_slow_samplers_take_few_steps_where_none_were_asked_for(run, snapshots):
-    assert affordable_steps(run) is None
-    assert affordable_steps(load_model(snapshots["ddpm", "encodec"])) == 50
+def test_the_progress_bar_ends_at_its_total(run, monkeypatch):
+    bars = []
+
+    class Bar:
+        def __init__(self, **options):
+            self.n, self.total, self.over = 0, options["total"], False
+            bars.append(self)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def update(self, count):
+            self.n += count
+            self.over |= self.n > self.total
+
+    monkeypatch.setattr("training.sampling.sampling.tqdm", Bar)
+    controls = run.stack_curves([CURVES] * 3, 24_000)
+    run.sample_controls(controls, 24_000, SamplingConfig(steps=4), batch=2)
+    assert (bars[0].n, bars[0].total, bars[0].over) == (12, 12, False)
+
+
+def test_slow_samplers_take_few_steps_by_default_on_a_cpu(run, snapshots):
+    cpu = torch.device("cpu")
+    assert default_steps(run.paradigm, cpu) is None
+    ddpm = load_model(snapshots["ddpm", "encodec"]).paradigm
+    assert default_steps(ddpm, cpu) == 50
+    assert default_steps(ddpm, torch.device("cuda")) is None
+
+
+def test_a_model_is_described_in_a_line(run):
+    assert re.fullmatch(r"TrainedModel\(edm on encodec, \d\.\d M parameters, step 0, velocity, .*\)", repr(run))
+
+
+def test_shipped_names_are_curves_in_python(run):
+    for name in ("swell", "unsaid"):
+        assert run.sample(name, n=1, steps=1).shape == (1, 1, 192_000)
 
 
 def test_files_of_a_set_hold_what_was_made(run, data, tmp_path):
     (chosen,) = control_sets(f"{data}:valid:1")
     settings = SamplingConfig(steps=2, seed=5)
-    files = write_samples(run, chosen, tmp_path, seconds=1, n=2, settings=settings)
+    files = write_samples(run, chosen, tmp_path, samples=24_000, n=2, config=settings)
     folder = tmp_path / chosen.name
     assert sorted(path.name for path in folder.iterdir()) == [
         "5-00.png", "5-00.wav", "5-01.png", "5-01.wav", "controls.json", "real.wav",
     ]  # fmt: skip
     audio, rate = soundfile.read(files[1], dtype="float32")
-    expected = sample(run, chosen.curves.cropped(24_000), seconds=1, n=2, settings=settings)
+    expected = run.sample(chosen.curves.cropped(24_000), seconds=1, n=2, steps=2, seed=5)
     assert rate == 24_000
     assert np.abs(audio - expected[1, 0].clamp(-1, 1).numpy()).max() < 1e-3
     again = read_curves(folder / "controls.json").arrays(run.data.instruments, 24_000, 75, 320)
@@ -244,76 +277,24 @@ def test_files_of_a_set_hold_what_was_made(run, data, tmp_path):
     assert Image.open(folder / "5-00.png").size[0] > 600
 
 
-def test_the_grid_frees_one_feature_at_a_time_from_one_noise(run, tmp_path):
+def test_the_grid_leaves_out_one_feature_at_a_time_from_the_same_noise(run, tmp_path):
     from training.sampling.curve_sources import ControlSet
 
     chosen = ControlSet("drawn", CURVES)
-    write_free_grid(run, chosen, tmp_path, seconds=1, settings=SamplingConfig(steps=2))
+    write_grid(run, chosen, tmp_path, samples=24_000, config=SamplingConfig(steps=2))
     sounds = {path.stem: soundfile.read(path, dtype="float32")[0] for path in (tmp_path / "drawn").glob("*.wav")}
-    assert set(sounds) == {"0-all", "0-velocity-free", "0-chroma-free", "0-instruments-free"}
-    plain = sample(run, CURVES.without("chroma"), seconds=1, n=1, settings=SamplingConfig(steps=2))[0, 0].clamp(-1, 1)
-    assert np.abs(sounds["0-chroma-free"] - plain.numpy()).max() < 1e-3
-    assert np.abs(sounds["0-chroma-free"] - sounds["0-all"]).max() > 1e-2
+    assert set(sounds) == {"0-all", "0-without-velocity", "0-without-chroma", "0-without-instruments"}
+    plain = run.sample(CURVES.without("chroma"), seconds=1, n=1, steps=2)[0, 0].clamp(-1, 1)
+    assert np.abs(sounds["0-without-chroma"] - plain.numpy()).max() < 1e-3
+    assert np.abs(sounds["0-without-chroma"] - sounds["0-all"]).max() > 1e-2
 
 
-def test_shipped_curves_suit_a_clip_of_eight_seconds(run):
-    names = shipped_curves()
-    assert len(names) == 3
-    for one in control_sets(""):
-        assert not one.curves.notices
-        assert control_rows(run, [one.curves], 192_000).shape == (1, 5, 600)
-    (chosen,) = control_sets(next(iter(names)))
-    assert chosen.real is None
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("nothing", "is not known and no such file exists"),
-        ("swell,swell", "names 'swell' twice"),
-        (",", "names nothing"),
-        ("DATA:valid:2", "there is no 2"),
-        ("DATA:valid:1-0", "are not a range"),
-        ("DATA:test:0", "there is no split 'test'"),
-        ("DATA", "is no curve file"),
-        ("gone:valid:0", "there is no dataset"),
-    ],
-)
-def test_controls_that_name_nothing_are_refused(data, text, message):
-    with pytest.raises(UserError, match=message):
-        control_sets(text.replace("DATA", str(data)))
-
-
-def test_clips_of_any_format_give_their_curves(data):
-    (named,) = control_sets(f"{data}:valid:0", "cqt")
-    (found,) = control_sets(f"{data.parent}:valid:0", "encodec")
-    (other,) = control_sets(f"{data.parent}:valid:0", "cqt")
-    assert named.curves == found.curves != other.curves
-    assert named.real_label.startswith("through encodec")
-    assert other.real_label == "through cqt"
-    assert named.real.shape == other.real.shape == (1, 192_000)
-
-
-def test_guidance_and_sweeps_are_read():
+def test_guidance_is_parsed():
     assert parse_guidance("2") == 2.0
     assert parse_guidance("velocity=1.5, chroma=3") == {"velocity": 1.5, "chroma": 3.0}
     for text in ("", "x", "nan", "-1", "velocity", "velocity=", "velocity=1,velocity=2", "=2", "1,2"):
         with pytest.raises(UserError, match="GUIDANCE="):
             parse_guidance(text)
-    churn = Sweep.parse("S_churn=0,10,40")
-    assert (churn.option, churn.values) == ("s_churn", (0, 10, 40))
-    assert churn.settings(10, SamplingConfig(steps=3)).options == {"s_churn": 10}
-    assert Sweep.parse("steps=9,18").settings(9, SamplingConfig()).steps == 9
-    for text in ("steps", "steps=9", "steps=9,9", "=1,2", "steps=a,b"):
-        with pytest.raises(UserError, match="is no sweep"):
-            Sweep.parse(text)
-
-
-def test_runs_are_found_by_name_or_paradigm():
-    assert [str(path) for path in run_paths("a, b", None, None, "tiny")] == ["a", "b"]
-    assert [str(path) for path in run_paths(None, "discdpm", None, "tiny")] == ["runs/discdpm-disc-tiny"]
-    with pytest.raises(UserError, match="PARADIGM"):
-        run_paths(None, "gan", None, "tiny")
 
 
 def test_sample_and_demo_commands(snapshots, data, tmp_path, capsys, monkeypatch):
@@ -337,7 +318,7 @@ def test_sample_and_demo_commands(snapshots, data, tmp_path, capsys, monkeypatch
 
     for arguments, message in [
         (["--clips", "0"], "--clips must be"),
-        (["--seconds", "1e9"], "--seconds 1e9"),
+        (["--seconds", "1e9"], "got '1e9'"),
         (["--guidance", "pitch=2"], "no control feature 'pitch'"),
         (["--s-churn", "lots"], "s_churn"),
         (["--seed", "-1"], "--seed must be"),
@@ -361,7 +342,7 @@ def test_names_of_runs_and_curves_are_text_on_the_page(snapshots, tmp_path, caps
 
 def test_controls_written_for_people_are_json(run, tmp_path):
     (chosen,) = control_sets("swell")
-    write_samples(run, chosen, tmp_path, seconds=8, n=1, settings=SamplingConfig(steps=1))
+    write_samples(run, chosen, tmp_path, samples=192_000, n=1, config=SamplingConfig(steps=1))
     value = json.loads((tmp_path / "swell" / "controls.json").read_text())
     assert value == json.loads(shipped_curves()["swell"].read_text())
     assert io.BytesIO((tmp_path / "swell" / "0-00.png").read_bytes()).read(4) == b"\x89PNG"

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from data_specs.errors import UserError
-from training.sampling import sweep as module
+from training.evaluation import sweep as module
+from training.evaluation.sweep import Sweep, markdown, sweep, write_sweep
 from training.sampling.sampling import SamplingConfig
-from training.sampling.sweep import Sweep, markdown, sweep, write_sweep
 
 
 class Paradigm:
@@ -24,17 +24,17 @@ def bench(monkeypatch):
     """A run and a judge that remember what was asked of them; FAD falls with steps, chroma rises with churn."""
     asked = []
 
-    def options_of(settings, run):
+    def resolve(settings, paradigm):
         if settings.steps == 0:
             raise UserError("steps must be above 0")
         return {"steps": settings.steps or 18, **settings.options}
 
-    def generated(run, judge, settings, clips):
+    def generate(run, judge, settings, clips):
         asked.append((settings, clips))
         yield torch.zeros(clips, 1, 10), settings
 
-    monkeypatch.setattr(SamplingConfig, "of", options_of)
-    monkeypatch.setattr(module, "generated", generated)
+    monkeypatch.setattr(SamplingConfig, "resolve", resolve)
+    monkeypatch.setattr(module, "generate", generate)
     monkeypatch.setattr(module, "check_instruments", lambda run, judge, path: None)
     monkeypatch.setattr(
         module,
@@ -48,7 +48,7 @@ def bench(monkeypatch):
             "copies": None,
         },
     )
-    judge = SimpleNamespace(hear=lambda batches: next(iter(batches))[1])
+    judge = SimpleNamespace(measure=lambda batches: next(iter(batches))[1])
     return SimpleNamespace(paradigm=Paradigm()), judge, asked
 
 
@@ -90,3 +90,13 @@ def test_tables_and_figures_hold_the_rows(bench, tmp_path):
     assert json.loads((tmp_path / "sweep.json").read_text())[1]["adherence"]["chroma"] == 0.9
     assert (tmp_path / "sweep.md").read_text() == text
     assert {path.name for path in tmp_path.glob("*.png")} == {"sweep-s_churn.png", "sweep-steps.png"}
+
+
+def test_sweeps_are_parsed():
+    churn = Sweep.parse("S_churn=0,10,40")
+    assert (churn.option, churn.values) == ("s_churn", (0, 10, 40))
+    assert churn.settings(10, SamplingConfig(steps=3)).options == {"s_churn": 10}
+    assert Sweep.parse("steps=9,18").settings(9, SamplingConfig()).steps == 9
+    for text in ("steps", "steps=9", "steps=9,9", "=1,2", "steps=a,b"):
+        with pytest.raises(UserError, match="is no sweep"):
+            Sweep.parse(text)

@@ -68,7 +68,7 @@ def sweep(
     """
     check_instruments(run, evaluator, path)
     planned = [(one, value, one.settings(value, base)) for one in sweeps for value in one.values]
-    evaluations = [run.paradigm.evaluations(settings.of(run)) for _, _, settings in planned]
+    evaluations = [run.paradigm.evaluations(settings.resolve(run.paradigm)) for _, _, settings in planned]
     rows = []
     for (one, value, settings), count in zip(planned, evaluations, strict=True):
         metrics = evaluator.measure(generate(run, evaluator, settings, clips))

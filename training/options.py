@@ -1,0 +1,121 @@
+"""Options shared by the commands that use trained models: which models, how to sample, on what device."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_specs.cli import integer
+from data_specs.errors import UserError
+from training.runs import run_names, select_runs
+
+if TYPE_CHECKING:
+    from training.model import TrainedModel
+    from training.sampling.sampling import SamplingConfig
+
+SAMPLER_OPTIONS = ("sampler", "s_churn", "s_min", "s_max", "s_noise")
+MAX_SECONDS = 600
+
+
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """Options that select models; `load_models` reads them."""
+    add = parser.add_argument
+    add("--run", metavar="RUNS", help="run folders or snapshots, comma-separated (--paradigm's, else the shipped one)")
+    add("--paradigm", metavar="NAME", help="ddpm, edm or discdpm: selects runs/<paradigm>-<format>-<config>")
+    add("--format", metavar="NAME", help="with --paradigm (encodec; disc)")
+    add("--config", metavar="NAME", default="tiny", help="with --paradigm (tiny)")
+    add("--device", metavar="NAME", help="cpu or cuda (cuda if available)")
+
+
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """Options of sampling; `sampling_config` and `seconds` read them."""
+    add = parser.add_argument
+    add("--seconds", metavar="S", help="length of each clip, rounded up to a frame (that of the clips in training)")
+    add("--sampler-steps", metavar="N", help="(the published number; on a CPU 50 where that is a thousand)")
+    add("--guidance", metavar="W", default="1", help="one weight, or by feature: velocity=1.5,chroma=3 (1: none)")
+    add("--seed", metavar="N", default="0", help="of the noise (0)")
+    add("--sampler", metavar="NAME", help="heun, euler, ancestral or ddim, where the paradigm has them")
+    for name in SAMPLER_OPTIONS[1:]:
+        add(f"--{name.replace('_', '-')}", metavar="X", help="stochastic sampling of EDM (Karras et al. 2022)")
+
+
+def selected_paths(arguments: argparse.Namespace) -> list[Path]:
+    """Paths of the models that the options of `add_models` select."""
+    return select_runs(arguments.run, arguments.paradigm, arguments.format, arguments.config)
+
+
+def load_models(arguments: argparse.Namespace) -> "dict[str, tuple[Path, TrainedModel]]":
+    """The selected models by a short name: their path, and the model on its device."""
+    from training.distributed import choose_device
+    from training.model import load_model
+
+    paths = selected_paths(arguments)
+    names, device = run_names(paths), choose_device(arguments.device)
+    return {name: (path, load_model(path, device)) for name, path in zip(names, paths, strict=True)}
+
+
+def sampling_config(model: "TrainedModel", arguments: argparse.Namespace) -> "SamplingConfig":
+    """How to sample from `model`, checked before anything is computed.
+
+    Raises:
+        UserError: an option that its paradigm lacks, a feature that it lacks, or a value out of range.
+    """
+    from training.sampling.sampling import SamplingConfig, default_steps
+
+    if arguments.sampler_steps is None:
+        steps = default_steps(model.paradigm, model.device)
+    else:
+        steps = integer("SAMPLER_STEPS", arguments.sampler_steps)
+    given = {name: getattr(arguments, name, None) for name in SAMPLER_OPTIONS}
+    options = {name: value for name, value in given.items() if value is not None}
+    guidance = parse_guidance(arguments.guidance)
+    config = SamplingConfig(steps, guidance, integer("SEED", arguments.seed, least=0), options)
+    if isinstance(guidance, Mapping):
+        for name in guidance:
+            model.data.layout.slice(name)
+    config.resolve(model.paradigm)
+    return config
+
+
+def parse_guidance(text: str) -> float | dict[str, float]:
+    """`2` -> 2.0; `velocity=1.5,chroma=3` -> weights by feature.
+
+    Raises:
+        UserError: neither.
+    """
+    parts = [part.partition("=") for part in text.split(",")]
+    try:
+        if len(parts) == 1 and not parts[0][1]:
+            return _weight(text)
+        weights = {name.strip(): _weight(value) for name, _, value in parts}
+    except ValueError:
+        weights = {}
+    if len(weights) < len(parts) or not all(weights):
+        raise UserError(
+            f"GUIDANCE= must be one weight from 0 to 100 such as 2, or velocity=1.5,chroma=3, got {text!r:.60}"
+        )
+    return weights
+
+
+def _weight(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 100:
+        raise ValueError(text)
+    return number
+
+
+def parse_seconds(text: str | None) -> float | None:
+    """The value of SECONDS=.
+
+    Raises:
+        UserError: not a number of seconds up to MAX_SECONDS.
+    """
+    if text is None:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 < number <= MAX_SECONDS:
+        raise UserError(f"SECONDS= must be a number above 0 and up to {MAX_SECONDS}, got {text!r:.40}")
+    return number
