@@ -36,7 +36,7 @@ DATA = (
         "::test_another_control_is_one_class_and_one_entry "
         "training/diffusion/test_continuous.py::test_another_paradigm_is_one_class_and_one_line "
         "training/networks/test_networks.py::test_another_backbone_is_one_class_and_one_line "
-        "::test_another_way_of_control_is_one_class_and_one_line",
+        "::test_another_control_branch_is_one_class_and_one_line",
         mutation("class-entry-shards-their", rewrite("if-expression", "{body}")),
         mutation("class-entry-shards-their-2", without(1, "list")),
         mutation("class-entry-shards-their-3", iterate("{}[:4]")),

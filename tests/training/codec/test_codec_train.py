@@ -269,7 +269,7 @@ def test_kmeans_gives_the_first_codebooks(data, configs, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "change", "sentence"),
     [
-        ("lapped", ("kind = ", "sort = "), "choose from lapped, magnitudes, seanet"),
+        ("lapped", ("kind = ", "sort = "), "one of lapped, magnitudes, seanet"),
         ("lapped", ("width = 8", "width = 0"), r"\[network\]: width"),
         ("lapped", ("width = 8", "power = 0.3"), "the initial codec determines it"),
         ("lapped", ("begin", "#"), 'set begin = "pvt"'),
