@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.training.conftest import write_dataset
-from tests.training.test_trainer import rank_processes
+from tests.training.processes import rank_processes
 from training.config import load_config
 from training.log import read_log
 from training.trainer import train

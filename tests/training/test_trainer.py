@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from data_specs.errors import UserError
+from tests.training.processes import alive, rank_processes
 from training import trainer
 from training.checkpoint import load_newest, save
 from training.config import load_config
@@ -368,26 +369,6 @@ def test_a_rank_that_dies_ends_the_run(encodec_data, config_file, tmp_path):
     assert process.returncode != 0
     assert time.monotonic() - started < 60
     assert not any(alive(rank) for rank in ranks.values())
-
-
-def alive(pid):
-    """Whether a process exists and is not a zombie, which nobody may have waited for."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def rank_processes(pid):
-    """Processes of the ranks below `pid`, by rank."""
-    found, waiting = {}, [pid]
-    while waiting:
-        for child in Path(f"/proc/{waiting[0]}/task/{waiting.pop(0)}/children").read_text().split():
-            waiting.append(int(child))
-            for variable in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
-                if variable.startswith(b"RANK="):
-                    found[int(variable[5:])] = int(child)
-    return found
 
 
 def test_training_imports_no_tensorflow(encodec_data, config_file, tmp_path):
