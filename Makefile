@@ -11,6 +11,10 @@ $(foreach name,$(VARIABLES),$(eval $(name) =))
 given = $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 unknown = $(filter-out PYTHON VENV MAKEFLAGS MAKEOVERRIDES -*-% $(VARIABLES),$(given))
 $(if $(unknown),$(error $(unknown) is not a variable of this Makefile; make help lists them))
+$(if $(word 2,$(value VENV)),$(error VENV must be a path without spaces))
+# From here on a value is the text as typed: neither make nor, with `quoted`, the shell expands anything in it.
+$(foreach name,PYTHON VENV $(VARIABLES),$(eval override $(name) := $$(value $(name))))
+unexport PYTHON VENV $(VARIABLES)
 
 SHELL = /bin/bash
 .SHELLFLAGS = -eu -o pipefail -c
@@ -20,14 +24,21 @@ SHELL = /bin/bash
 
 python = $(VENV)/bin/python
 ready = $(VENV)/ready
-# Two processes of one thread: more threads would only wait for each other, processor in hand.
+developed = $(VENV)/developed
+# Two processes of one thread: more threads only wait for each other.
 pytest = OMP_NUM_THREADS=1 $(python) -m pytest -q -n 2
-# An option for each variable that has a value: $(call option,clips,CLIPS) gives --clips "400:80".
-option = $(if $($2),--$1 "$($2)")
+# A value as one word of the shell: $(call quoted,MIDI)
+quoted = '$(subst ','\'',$($1))'
+# An option for each variable that has a value: $(call option,clips,CLIPS) gives --clips='400:80'.
+option = $(if $($2),--$1=$(call quoted,$2))
 # A switch for each variable that is 1; 0 and empty are off, anything else is passed on to be refused.
-switch = $(if $(filter-out 0,$($2)),--$1$(if $(filter-out 1,$($2)),="$($2)"))
-# Build the sample dataset of a format, unless the user named DATA or it stands: $(call sample_data,audio)
-sample_data = $(if $(DATA),:,test -e data/PVT-$1/dataset.json || $(python) -m pvt dataset --format $1)
+switch = $(if $(filter-out 0,$($2)),--$1$(if $(filter-out 1,$($2)),=$(call quoted,$2)))
+# Datasets of other specs than the sample are in a folder named after the spec.
+folder = data$(if $(filter-out sample,$(SPEC)),/$(basename $(notdir $(SPEC))))
+data = $(if $(DATA),$(call option,data,DATA),$(if $(SPEC),--data=$(call quoted,folder)))
+# Build the dataset of a format unless DATA is given or it exists: $(call build_data,audio)
+build_data = $(if $(DATA),:,test -e $(call quoted,folder)/PVT-$1/dataset.json || \
+  $(python) -m pvt dataset $(call option,spec,SPEC) --format=$1)
 # What names trained models and how they sample.
 which_run = $(call option,run,RUN) $(call option,paradigm,PARADIGM) $(call option,format,FORMAT) \
   $(call option,config,CONFIG) $(call option,device,DEVICE)
@@ -35,7 +46,7 @@ how_to_sample = $(call option,seconds,SECONDS) $(call option,sampler-steps,SAMPL
   $(call option,guidance,GUIDANCE) $(call option,seed,SEED)
 
 help:  ## this text
-	@$(PYTHON) -c 'import re; text = open("Makefile").read(); \
+	@$(call quoted,PYTHON) -c 'import re; text = open("Makefile").read(); \
 	  [print(f"make {name:10} {what}") for name, what in re.findall(r"^([a-z-]+):[^\n#]*## (.*)$$", text, re.M)]'
 	@sed -n 's/^#| \{0,1\}//p' Makefile
 
@@ -49,15 +60,15 @@ help:  ## this text
 #|   CODEC          phaseless, pvt, encodec_24khz, or a weights file                        (from the spec)
 #|   CLIPS          train:valid, for example 400:80; replaces the caps of all formats       (from the spec)
 #|   SEED           of the plan's order and the modulations                                 (from the spec)
-#|   OUT            parent folder of the datasets                                                    (data)
-#|   DATA           parent folder, or one PVT-<format> folder, to read                               (data)
-#|   WORKERS        processes                                                                   (all cores)
+#|   OUT            parent folder of the datasets                            (data; data/<spec> of other specs)
+#|   DATA           parent folder, or one PVT-<format> folder, to read       (data; data/<spec> with SPEC=)
+#|   WORKERS        processes                                           (all cores, as far as memory allows)
 #|   SCHEDULER      tcp://host:port or tls://host:port of a running Dask scheduler            (local workers)
 #|   TLS_CA         PEM file, for tls://: who signed the certificates of scheduler and workers
 #|   TLS_CERT       PEM file, for tls://: our certificate
 #|   TLS_KEY        PEM file, for tls://: its key
 #|   CLUSTER        slurm, or a copy of pipeline/cluster/slurm/default.toml: workers as Slurm jobs     (local workers)
-#|   SHARDS         i/n: only shards k with k mod n = i; the same command without it ends the dataset
+#|   SHARDS         i/n: only shards k with k mod n = i; run without SHARDS to finalize
 #|   INDEX          another OUT whose index and plan are used                                    (OUT's own)
 #|   DRY_RUN        1: stop after the plan
 #|   FORCE          1: move a folder that is in the way aside (PVT-cqt.old-1)
@@ -89,20 +100,29 @@ help:  ## this text
 #|   OUT            where to write                                       (in the run; samples/ for a snapshot)
 
 $(ready): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "error: $(PYTHON) is older than 3.11; name a newer one: make setup PYTHON=python3.12" >&2; exit 2; }
-	@test -x $(python) || $(PYTHON) -m venv $(VENV) || \
-	  { echo "error: $(PYTHON) has no venv module; on Debian: apt-get install python3-venv" >&2; exit 2; }
-	$(python) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all]'
-	@ldconfig -p 2>/dev/null | grep -q libfluidsynth || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	@$(call quoted,PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || \
+	  { echo 'error: the environment needs Python 3.11 to 3.14; name one: make setup PYTHON=python3.12' >&2; exit 2; }
+	@test -x $(python) || $(call quoted,PYTHON) -m venv $(VENV) || \
+	  { echo 'error: this Python has no venv module; on Debian: apt-get install python3-venv' >&2; exit 2; }
+	@echo 'installing the packages of constraints.txt into $(VENV): 1 to 4 GB, some minutes'
+	@$(python) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all]'
+	@$(python) -c 'from pipeline.render.fluidsynth import load_fluidsynth; load_fluidsynth()' 2>/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo 'installing libfluidsynth3' && \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y libfluidsynth3 >/dev/null; } || \
-	  echo "libfluidsynth is missing; rendering needs it. Type: sudo apt-get install libfluidsynth3" >&2
+	  echo 'libfluidsynth is missing, rendering needs it; type: sudo apt-get install libfluidsynth3, or on macOS:' \
+	  'brew install fluid-synth' >&2
+	@touch $@
+
+$(developed): $(ready)
+	@echo 'installing the tools of developers and TensorFlow into $(VENV)'
+	@$(python) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --editable '.[all,tensorflow,dev]'
 	@touch $@
 
 setup: $(ready)  ## make the environment: .venv with pinned packages, and libfluidsynth
 
-doctor: $(ready)  ## say what is found, what is missing and how to mend it
-	@$(python) -m pvt doctor
+doctor:  ## report what is installed, what is missing and how to install it
+	@if test -x $(python); then $(python) -m pipeline.tools.doctor; else $(call quoted,PYTHON) -m pipeline.tools.doctor; fi
 
 dataset: $(ready)  ## build a dataset: SPEC, FORMAT, MIDI, CLIPS, OUT, ...
 	@$(python) -m pvt dataset $(call option,spec,SPEC) $(call option,format,FORMAT) $(call option,midi,MIDI) \
@@ -118,72 +138,72 @@ lakh: $(ready)  ## download the Lakh MIDI dataset and check it: MATCHED, OUT, UR
 	@$(python) -m pvt lakh $(call switch,matched,MATCHED) $(call option,out,OUT) $(call option,url,URL)
 
 validate: $(ready)  ## read a dataset again and check everything: DATA, FORMAT
-	@$(python) -m pvt validate $(call option,data,DATA) $(call option,format,FORMAT)
+	@$(python) -m pvt validate $(data) $(call option,format,FORMAT)
 
 report: $(ready)  ## a page that shows a dataset and lets it be heard: DATA, OUT
-	@$(python) -m pvt report $(call option,data,DATA) $(call option,out,OUT)
+	@$(python) -m pvt report $(data) $(call option,out,OUT)
 
 train: $(ready)  ## train a model, building the sample dataset if there is none: PARADIGM, FORMAT, CONFIG, STEPS, ...
-	@format=$$($(python) -m training format "$(PARADIGM)" $(FORMAT)) && \
-	  { $(call sample_data,$$format); } && \
-	  $(python) -m pvt train --paradigm "$(PARADIGM)" --format "$$format" $(call option,data,DATA) \
+	@format=$$($(python) -m training format $(call quoted,PARADIGM) $(if $(FORMAT),$(call quoted,FORMAT))) && \
+	  { $(call build_data,$$format); } && \
+	  $(python) -m pvt train --paradigm=$(call quoted,PARADIGM) --format "$$format" $(data) \
 	  $(call option,config,CONFIG) $(call option,steps,STEPS) $(call option,run,RUN) $(call option,gpus,GPUS) \
 	  $(call option,device,DEVICE)
 
 sample: $(ready)  ## new clips that follow curves: CONTROLS or MIDI, RUN, CLIPS, SECONDS, GUIDANCE, ...
-	@controls="$(CONTROLS)"; if [ -n "$(MIDI)" ]; then \
-	  controls="$$(mktemp -d)/$$(basename "$(MIDI)").json"; \
-	  $(python) -m pvt controls "$(MIDI)" --out "$$controls" $(call option,seconds,SECONDS); fi; \
-	  $(python) -m pvt sample $${controls:+--controls "$$controls"} $(which_run) $(how_to_sample) \
+	@controls=$(call quoted,CONTROLS); midi=$(call quoted,MIDI); if [ -n "$$midi" ]; then \
+	  controls="$$(mktemp -d)/$$(basename -- "$$midi").json"; \
+	  $(python) -m pvt controls "$$midi" --out "$$controls" $(call option,seconds,SECONDS); fi; \
+	  $(python) -m pvt sample $${controls:+--controls="$$controls"} $(which_run) $(how_to_sample) \
 	  $(call option,clips,CLIPS) $(call option,out,OUT)
 
 controls: $(ready)  ## convert the melody of a MIDI file to a curve file: MIDI, OUT, SECONDS
-	@test -n "$(MIDI)" || { echo "error: controls needs MIDI=, for example MIDI=song.mid" >&2; exit 2; }
-	@$(python) -m pvt controls "$(MIDI)" $(call option,out,OUT) $(call option,seconds,SECONDS)
+	@$(if $(MIDI),:,echo 'error: controls needs MIDI=, for example MIDI=song.mid' >&2; exit 2)
+	@$(python) -m pvt controls $(call option,out,OUT) $(call option,seconds,SECONDS) -- $(call quoted,MIDI)
 
 sweep: $(ready)  ## how sampling options move quality: RUN, VARY, CLIPS
-	@$(call sample_data,audio)
-	@$(python) -m pvt sweep $(which_run) $(how_to_sample) $(call option,data,DATA) $(call option,vary,VARY) \
+	@$(call build_data,audio)
+	@$(python) -m pvt sweep $(which_run) $(how_to_sample) $(data) $(call option,vary,VARY) \
 	  $(call option,clips,CLIPS) $(call option,out,OUT)
 
 evaluate: $(ready)  ## distance to real audio, how curves are followed, time, size: RUN, CLIPS, PRESET
-	@$(call sample_data,audio)
-	@$(python) -m pvt evaluate $(which_run) $(how_to_sample) $(call option,data,DATA) \
+	@$(call build_data,audio)
+	@$(python) -m pvt evaluate $(which_run) $(how_to_sample) $(data) \
 	  $(call option,preset,PRESET) $(call option,clips,CLIPS) $(call option,free,FREE) \
 	  $(call option,vggish,VGGISH) $(call option,out,OUT)
 
 demo: $(ready)  ## a page with the samples of several runs side by side: RUN, CONTROLS
-	@$(call sample_data,audio)
+	@$(call build_data,audio)
 	@$(python) -m pvt demo $(which_run) $(how_to_sample) $(call option,controls,CONTROLS) $(call option,out,OUT)
 
 export: $(ready)  ## write the weights of a run to one small file: RUN, OUT
-	@test -n "$(RUN)" || { echo "error: export needs RUN=, for example RUN=runs/edm-encodec-tiny" >&2; exit 2; }
-	@$(python) -m pvt export "$(RUN)" "$(or $(OUT),model.safetensors)"
+	@$(if $(RUN),:,echo 'error: export needs RUN=, for example RUN=runs/edm-encodec-tiny' >&2; exit 2)
+	@$(python) -m pvt export -- $(call quoted,RUN) $(if $(OUT),$(call quoted,OUT),model.safetensors)
 
 toys: $(ready)  ## the report's first experiments: swiss roll, digits, small codes
 	@$(python) -m pvt toys $(call option,out,OUT)
 
 codec: $(ready)  ## fit a codec of your own on PVT-audio: DATA, OUT
-	@$(call sample_data,audio)
-	@$(python) -m pvt codec fit $(call option,data,DATA) --out "$(or $(OUT),codec.safetensors)"
+	@$(call build_data,audio)
+	@$(python) -m pvt codec fit $(data) --out=$(if $(OUT),$(call quoted,OUT),codec.safetensors)
 
-lint: $(ready)  ## ruff
+lint: $(developed)  ## ruff
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
 
-types: $(ready)  ## mypy
+types: $(developed)  ## mypy
 	$(python) -m mypy
 
-test: $(ready)  ## the tests, under eight minutes on two cores
+test: $(developed)  ## the tests, under eight minutes on two cores
 	$(pytest) --dist loadfile
 
-test-slow: $(ready)  ## the long tests, twenty minutes on two cores
+test-slow: $(developed)  ## the long tests, twenty minutes on two cores
 	$(pytest) -m slow
 
-bench: $(ready)  ## every figure beside its baseline, within 20 minutes: MIDI (bench/results.md)
+bench: $(developed)  ## every figure beside its baseline, within 20 minutes: MIDI (bench/results.md)
 	@$(python) -m bench $(call option,midi,MIDI)
 
-bench-full: $(ready)  ## more repeats, cost against the number of clips, a public U-Net: MIDI
+bench-full: $(developed)  ## more repeats, cost against the number of clips, a public U-Net: MIDI
 	@$(python) -m bench --full $(call option,midi,MIDI)
 
 check: lint types test  ## everything a change must pass

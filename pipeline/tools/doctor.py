@@ -1,32 +1,47 @@
-"""`make doctor`: what this machine has, what it lacks, and what to type."""
+"""`make doctor`: what this machine has, what is missing, and how to install it.
+
+Runs with a bare Python too (`python -m pipeline.tools.doctor`), so third-party imports are inside the checks.
+"""
 
 import importlib.util
+import os
 import platform
+import shutil
 import sys
 from collections.abc import Callable
+from ctypes.util import find_library
 from importlib.metadata import version
 from pathlib import Path
 
 from data_specs.errors import UserError
 
 Check = Callable[[], str]
+PYTHONS = (3, 11), (3, 14)  # first and last version of which all pinned packages exist
 
 
 def doctor() -> int:
-    """Print a line per thing looked for; returns 1 when something that the default path needs is missing."""
+    """Print a line per check; return 1 when something that the default commands need is missing, else 0."""
+    is_set_up = importlib.util.find_spec("torch") is not None
+    if not is_set_up:
+        print("the environment is not set up; type: make setup (1 to 4 GB of packages, some minutes)")
     faults = 0
-    for name, needed, check in CHECKS:
+    for name, needed, check in CHECKS if is_set_up else SYSTEM_CHECKS:
         try:
             mark, text = "ok", check()
         except UserError as error:
             mark, text = ("MISSING" if needed else "absent"), str(error)
             faults += needed
-        print(f"{mark:8}{name:14}{text}")
-    print("everything that the default path needs is there" if not faults else f"{faults} missing; see above")
-    return 1 if faults else 0
+        print(f"{mark:8}{name:16}{text}")
+    print(f"{faults} missing; see above" if faults else "nothing is missing" + (" for make setup" * (not is_set_up)))
+    return 1 if faults or not is_set_up else 0
 
 
 def _python() -> str:
+    first, last = (".".join(map(str, one)) for one in PYTHONS)
+    if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
+        raise UserError(f"Python {platform.python_version()}; type: make setup PYTHON=python{last} ({first} to {last})")
+    if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
+        raise UserError("no venv module; type: sudo apt-get install python3-venv")
     return f"{platform.python_version()} at {sys.prefix}"
 
 
@@ -37,6 +52,12 @@ def _package(module: str, distribution: str) -> Check:
         return version(distribution)
 
     return check
+
+
+def _fluidsynth_file() -> str:
+    if not (found := find_library("fluidsynth")):
+        raise UserError("not found; type: sudo apt-get install libfluidsynth3, or on macOS: brew install fluid-synth")
+    return found
 
 
 def _fluidsynth() -> str:
@@ -65,21 +86,34 @@ def _codec(name: str) -> Check:
 def _accelerator() -> str:
     import torch
 
-    if not torch.cuda.is_available():
-        raise UserError("no GPU that torch can use; everything runs on the CPU, training is slow there")
-    return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    if torch.backends.mps.is_available():
+        return f"Apple GPU (DEVICE=mps, untested), torch {torch.__version__}"
+    raise UserError("no GPU that torch can use; everything runs on the CPU, where training is slow")
+
+
+def _memory() -> str:
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    if pages < 2:
+        raise UserError(f"{pages:.1f} GB; a worker of make dataset needs about 1 GB, training 2 GB")
+    return f"{pages:.1f} GB, {os.cpu_count()} cores"
 
 
 def _disk() -> str:
-    import shutil
-
     free = shutil.disk_usage(Path()).free
     if free < 4e9:
         raise UserError(f"only {free / 1e9:.1f} GB are free here; the sample datasets take 2 GB, the environment 4 GB")
     return f"{free / 1e9:.0f} GB free here"
 
 
-# name, whether the default path needs it, check
+# name, whether the default commands need it, check
+SYSTEM_CHECKS: tuple[tuple[str, bool, Check], ...] = (
+    ("python", True, _python),
+    ("fluidsynth", False, _fluidsynth_file),
+    ("memory", False, _memory),
+    ("disk", True, _disk),
+)
 CHECKS: tuple[tuple[str, bool, Check], ...] = (
     ("python", True, _python),
     ("torch", True, _package("torch", "torch")),
@@ -89,9 +123,13 @@ CHECKS: tuple[tuple[str, bool, Check], ...] = (
     ("fluidsynth", True, _fluidsynth),
     ("soundfont", True, _soundfont),
     ("codec phaseless", True, _codec("phaseless")),
+    ("memory", False, _memory),
     ("disk", True, _disk),
     ("encodec", False, _package("encodec", "encodec")),
     ("encodec_24khz", False, _codec("encodec_24khz")),
     ("tensorflow", False, _package("tensorflow", "tensorflow-cpu")),
     ("gpu", False, _accelerator),
 )
+
+if __name__ == "__main__":
+    sys.exit(doctor())
