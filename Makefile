@@ -34,7 +34,8 @@ option = $(if $($2),--$1=$(call quoted,$2))
 # A switch for each variable that is 1; 0 and empty are off, anything else is passed on to be refused.
 switch = $(if $(filter-out 0,$($2)),--$1$(if $(filter-out 1,$($2)),=$(call quoted,$2)))
 # Datasets of other specs than the sample are in a folder named after the spec.
-folder = data$(if $(filter-out sample,$(SPEC)),/$(basename $(notdir $(SPEC))))
+space = $(empty) $(empty)
+folder = data$(if $(filter-out sample,$(SPEC)),/$(subst ?,$(space),$(basename $(notdir $(subst $(space),?,$(SPEC))))))
 data = $(if $(DATA),$(call option,data,DATA),$(if $(SPEC),--data=$(call quoted,folder)))
 # Build the dataset of a format unless DATA is given or it exists: $(call build_data,audio)
 build_data = $(if $(DATA),:,test -e $(call quoted,folder)/PVT-$1/dataset.json || \

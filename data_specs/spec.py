@@ -229,14 +229,18 @@ class Spec(StrictModel):
         return key
 
 
+def shipped_specs() -> list[str]:
+    """Return the names of the specs in this package."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.toml"))
+
+
 def spec_path(name: str) -> Path:
     """Return the file of a spec: one of this package by name, else a path.
 
     Raises:
         UserError: no such file.
     """
-    folder = Path(__file__).parent
-    shipped = sorted(path.stem for path in folder.glob("*.toml"))
+    folder, shipped = Path(__file__).parent, shipped_specs()
     if name in shipped:
         return folder / f"{name}.toml"
     if Path(name).is_file():

@@ -1,4 +1,4 @@
-"""The command line of the pipeline. Heavy imports stay inside the commands, so that --help is quick."""
+"""Command line of the pipeline. Heavy imports are inside the commands, so --help is fast."""
 
 import argparse
 from pathlib import Path
@@ -7,62 +7,74 @@ from typing import TYPE_CHECKING
 from data_specs.cli import Parser, integer, run
 from data_specs.errors import UserError
 from data_specs.formats import FORMATS, check_format
-from data_specs.spec import ClipCounts, Spec, load_spec
+from data_specs.spec import ClipCounts, Spec, load_spec, shipped_specs
 
 if TYPE_CHECKING:
     from pipeline.cluster.workers import Workers
 
 DEFAULT_OUT = "data"
+DEFAULT_SPEC = "sample"
 DEFAULT_FORMAT = "encodec"
 
 
 def main(argv: list[str] | None = None, prog: str = "python -m pipeline") -> int:
-    """Run `python -m pipeline ...`; returns the exit status."""
-    parser = Parser(prog=prog, description="From MIDI to shards of sound with exact controls.")
+    """Run `python -m pipeline ...` and return the exit status."""
+    parser = Parser(prog=prog, description="MIDI to shards of clips with exact controls.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_dataset(commands.add_parser("dataset", help="build a dataset"))
-    _add_validate(commands.add_parser("validate", help="read a dataset again and check everything"))
-    _add_report(commands.add_parser("report", help="a page about a dataset: counts, histograms, sounds"))
+    _add_validate(commands.add_parser("validate", help="verify checksums, shapes and values of a dataset"))
+    _add_report(commands.add_parser("report", help="write an HTML page about a dataset"))
     _add_controls(commands.add_parser("controls", help="turn the melody of a MIDI file into a curve file"))
     _add_lakh(commands.add_parser("lakh", help="download the Lakh MIDI dataset and check it"))
-    doctor = commands.add_parser("doctor", help="say what is found, what is missing and how to mend it")
+    doctor = commands.add_parser("doctor", help="check the installation")
     doctor.set_defaults(command=_doctor)
     return run(parser, argv)
 
 
 def _add_dataset(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Builds OUT/PVT-<format>; the same command continues, checks and skips what stands."
+    parser.description = "Build OUT/PVT-<format>. Finished shards are kept; rerun the same command to resume."
     add = parser.add_argument
-    add("--spec", default="sample", metavar="NAME", help="sample, pvt, or the path of a .toml file (sample)")
+    add(
+        "--spec",
+        default=DEFAULT_SPEC,
+        metavar="NAME",
+        help=f"{', '.join(shipped_specs())}, or a .toml file ({DEFAULT_SPEC})",
+    )
     add("--format", default=DEFAULT_FORMAT, help=f"{', '.join(FORMATS)}, a comma list, or all ({DEFAULT_FORMAT})")
     add("--midi", metavar="PATH", help="folder (recursive) or tar.gz of MIDI files (the spec's)")
     add("--soundfont", metavar="PATH", help="an .sf2 file (the spec's)")
     add("--codec", metavar="NAME", help="phaseless, pvt, encodec_24khz, or a weights file (the spec's)")
     add("--clips", metavar="TRAIN:VALID", help="replaces the caps of all formats, for example 400:80")
-    add("--seed", metavar="N", help="of the plan's order and the modulations (the spec's)")
-    add("--out", type=Path, default=Path(DEFAULT_OUT), metavar="FOLDER", help=f"parent folder ({DEFAULT_OUT})")
-    add("--index", type=Path, metavar="FOLDER", help="another OUT whose index and plan are used")
-    add("--workers", metavar="N", help="processes, one computing thread each (all cores)")
+    add("--seed", metavar="N", help="seed of plan and modulation (the spec's)")
+    add(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help=f"parent folder ({DEFAULT_OUT}, or {DEFAULT_OUT}/<spec> of other specs)",
+    )
+    add("--index", type=Path, metavar="FOLDER", help="another OUT, whose index and plan are used")
+    add("--workers", metavar="N", help="processes of one thread (all cores, as far as memory allows)")
     add("--scheduler", metavar="ADDRESS", help="tcp://host:port or tls://... of a running Dask scheduler")
-    add("--tls-ca", metavar="PEM", help="for tls://: who signed the scheduler's certificate")
+    add("--tls-ca", metavar="PEM", help="for tls://: certificate authority of the scheduler")
     add("--tls-cert", metavar="PEM", help="for tls://: our certificate")
     add("--tls-key", metavar="PEM", help="for tls://: its key")
     add("--cluster", metavar="NAME", help="slurm, or a .toml like pipeline/cluster/slurm/default.toml")
     add("--shards", metavar="I/N", help="build only shards k with k mod N = I; several at once share one OUT")
     add("--dry-run", action="store_true", help="stop after the plan")
-    add("--force", action="store_true", help="move a folder that is in the way aside (PVT-cqt.old-1)")
+    add("--force", action="store_true", help="move an existing folder aside (PVT-cqt.old-1)")
     add("--accept-fewer", action="store_true", help="accept fewer clips than asked for")
-    add("--accept-device", action="store_true", help="continue on another kind of machine")
+    add("--accept-device", action="store_true", help="resume on another kind of machine")
     parser.set_defaults(command=_dataset)
 
 
 def _dataset(arguments: argparse.Namespace) -> int:
     spec = resolve_spec(arguments)
+    out = arguments.out or default_folder(arguments.spec)
     formats = parse_formats(arguments.format)
     workers = choose_workers(arguments)
     if arguments.dry_run and (scripts := workers.scripts()):
         print(scripts)
-        print("nothing is submitted; DRY_RUN=1 without CLUSTER makes the plan")
+        print("nothing was submitted; DRY_RUN=1 without CLUSTER= makes the plan")
         return 0
     from pipeline.build.build import build
     from pipeline.build.job import Request
@@ -72,8 +84,8 @@ def _dataset(arguments: argparse.Namespace) -> int:
         Request(
             spec=spec,
             formats=formats,
-            out=arguments.out,
-            index=(arguments.index or arguments.out) / "index",
+            out=out,
+            index=(arguments.index or out) / "index",
             workers=workers,
             dry_run=arguments.dry_run,
             force=arguments.force,
@@ -85,19 +97,19 @@ def _dataset(arguments: argparse.Namespace) -> int:
 
 
 def choose_workers(arguments: argparse.Namespace) -> "Workers":
-    """Where the run's workers come from.
+    """Return the source of workers.
 
     Raises:
-        UserError: options that exclude each other, or settings that cannot be read.
+        UserError: options exclude each other, or settings cannot be read.
     """
     from pipeline.cluster.workers import LocalWorkers, RemoteWorkers, Tls
 
     chosen = [name for name in ("WORKERS", "SCHEDULER", "CLUSTER") if getattr(arguments, name.lower())]
     if len(chosen) > 1:
-        raise UserError(f"{' and '.join(chosen)} exclude each other; give one of them")
+        raise UserError(f"{'= and '.join(chosen)}= exclude each other; give one of them")
     tls = [arguments.tls_ca, arguments.tls_cert, arguments.tls_key]
     if any(tls) and not (all(tls) and arguments.scheduler):
-        raise UserError("TLS_CA, TLS_CERT and TLS_KEY go together, with SCHEDULER=tls://host:port; give all three")
+        raise UserError("TLS_CA=, TLS_CERT= and TLS_KEY= must be given together, with SCHEDULER=tls://host:port")
     if arguments.scheduler:
         return RemoteWorkers(arguments.scheduler, Tls(*map(Path, tls)) if all(tls) else None)
     if arguments.cluster:
@@ -108,7 +120,7 @@ def choose_workers(arguments: argparse.Namespace) -> "Workers":
 
 
 def resolve_spec(arguments: argparse.Namespace) -> Spec:
-    """The spec that was named, with the fields that were given on the command line."""
+    """Return the named spec with the fields given on the command line."""
     spec = load_spec(arguments.spec)
     if arguments.midi:
         spec = spec.model_copy(update={"source": spec.source.model_copy(update={"midi": arguments.midi})})
@@ -124,11 +136,16 @@ def resolve_spec(arguments: argparse.Namespace) -> Spec:
     return spec
 
 
+def default_folder(spec: str) -> Path:
+    """Return the folder of a spec's datasets: one of its own, except for the sample."""
+    return Path(DEFAULT_OUT) if spec == DEFAULT_SPEC else Path(DEFAULT_OUT) / Path(spec).stem
+
+
 def parse_formats(text: str) -> tuple[str, ...]:
-    """`all`, one format or a comma list -> formats, in the order in which they are built.
+    """Parse `all`, one format or a comma list; return formats in the order of building.
 
     Raises:
-        UserError: a format that is not known.
+        UserError: an unknown format.
     """
     names = tuple(FORMATS) if text == "all" else tuple(name.strip() for name in text.split(","))
     for name in names:
@@ -137,10 +154,10 @@ def parse_formats(text: str) -> tuple[str, ...]:
 
 
 def _add_validate(parser: argparse.ArgumentParser) -> None:
-    parser.description = "CRCs, digests, shapes, ranges, silence, counts, duplicate ids, leakage; exit 1 on a fault."
+    parser.description = "Check CRCs, digests, shapes, ranges, silence, counts, duplicate ids and leakage."
     add = parser.add_argument
     add("--data", type=Path, default=Path(DEFAULT_OUT), help=f"parent folder or one PVT-<format> ({DEFAULT_OUT})")
-    add("--format", help="only these formats, as in `dataset` (all that stand)")
+    add("--format", help="only these formats, as in `dataset` (all that exist)")
     parser.set_defaults(command=_validate)
 
 
@@ -151,7 +168,7 @@ def _validate(arguments: argparse.Namespace) -> int:
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Writes one self-contained HTML page that shows a dataset and lets it be heard."
+    parser.description = "Write one self-contained HTML page with counts, histograms and sounds of a dataset."
     add = parser.add_argument
     add("--data", type=Path, default=Path(DEFAULT_OUT), help=f"parent folder or one PVT-<format> ({DEFAULT_OUT})")
     add("--out", type=Path, metavar="FILE", help="the page (report.html in the data folder)")

@@ -15,29 +15,30 @@ from typing import Any, BinaryIO
 from data_specs.errors import UserError
 
 _TEMPORARY = ".tmp"
-
-
+LONGEST_NAME = 255  # bytes, of nearly all file systems
 _FULL = {errno.ENOSPC: "no space is left", errno.EDQUOT: "your quota is used up"}
 _CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turns the ways in which a disk refuses `path` into a UserError."""
+    """Turn the errors of a disk that refuses `path` into a UserError."""
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
             raise UserError(
-                f"{_FULL[error.errno]} to write {path}; free some or choose another folder, then repeat; "
-                f"what is finished stands"
+                f"{_FULL[error.errno]} to write {path}; free some or choose another folder; finished work is kept, "
+                f"run the same command again to resume"
             ) from error
         if error.errno in _CLOSED:
             raise UserError(f"{path} cannot be written ({error.strerror}); choose another folder") from error
         if isinstance(error, NotADirectoryError | FileExistsError):
-            raise UserError(
-                f"{path} cannot be made, a file stands where a folder must; choose another folder"
-            ) from error
+            raise UserError(f"{path} cannot be made: a part of its path is a file; choose another folder") from error
+        if isinstance(error, IsADirectoryError):
+            raise UserError(f"{path} is a folder; give the path of a file") from error
+        if error.errno == errno.ENAMETOOLONG:
+            raise UserError(f"the name of {path} is too long; choose a shorter one") from error
         raise
 
 
@@ -51,7 +52,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         UserError: the disk is full, the quota used up, or the folder not writable.
     """
     # promise: file-appears-whole-all
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{_TEMPORARY}")
+    temporary = path.with_name(f".{secrets.token_hex(8)}{_TEMPORARY}")
     with disk_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,6 +66,25 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
                 # promise: sentence-pipeline-trainer-finished
                 temporary.unlink(missing_ok=True)
             raise
+
+
+def check_output_file(path: Path) -> Path:
+    """Return `path`, checked before work whose result is written there.
+
+    Raises:
+        UserError: it is a folder, is below a file, cannot be written, or its name is too long.
+    """
+    with disk_errors(path):
+        if len(os.fsencode(path.name)) > LONGEST_NAME:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        if path.is_dir():
+            raise IsADirectoryError
+        existing = next(parent for parent in path.absolute().parents if parent.exists())
+        if not existing.is_dir():
+            raise NotADirectoryError
+        if not os.access(existing, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return path
 
 
 def remove_temporaries(folder: Path) -> None:

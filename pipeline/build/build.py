@@ -1,7 +1,7 @@
 """`make dataset` from request to finished folders: plan, jobs, shards on the cluster, manifest."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from tqdm import tqdm
@@ -18,6 +18,7 @@ from pipeline.build.manifest import REJECTS, all_rejects, manifest, write_clips
 from pipeline.build.shards import Receipt, Receipts, joint_tasks
 from pipeline.build.tasks import PLUGIN, ShardWorker, build_shards, retry_isolated, shard_machine
 from pipeline.cluster.cluster import Cluster
+from pipeline.midi.sources import source_exists
 from pipeline.rejects import Rejects
 from pipeline.render.soundfont import soundfont_path
 
@@ -36,6 +37,9 @@ def build(request: Request) -> int:
             "FORCE=1 would move aside what the runs of other SHARDS= build; move the old folder away yourself, then "
             "start all of them without FORCE"
         )
+    if request.dry_run and not source_exists(request.spec.source.midi):
+        _print_estimate(request)
+        return 0
     soundfont = soundfont_path(request.spec.rendering.soundfont)
     codec = request.spec.codec
     formats = [representation(name, codec.name, codec.codebooks) for name in request.formats]
@@ -63,13 +67,24 @@ def build(request: Request) -> int:
     return 0
 
 
+def _print_estimate(request: Request) -> None:
+    """Print what the spec asks for, where its MIDI is not there to make a plan of."""
+    spec = request.spec
+    print(f"MIDI={spec.source.midi} is not there, so no plan is made; `make lakh` downloads the Lakh MIDI dataset")
+    for name in request.formats:
+        clips = {split: spec.clips_of(name, split) for split in SPLITS}
+        shards = sum(-(-count // spec.format(name).shard_clips) for count in clips.values())
+        print(f"  {name:24}{clips['train']:>8} train {clips['valid']:>7} valid {shards:>6} shards")
+
+
 def _check_enough(request: Request, jobs: Sequence[Job]) -> None:
     for job in jobs:
         for split in SPLITS:
             asked, found = request.spec.clips_of(job.representation.name, split), job.plan.counts[split]
             # promise: run-stops-counts-unless
             if found < asked and not request.accept_fewer:
-                write_json(request.index / REJECTS, job.rejects.to_json())
+                with suppress(UserError):  # a read-only index
+                    write_json(request.index / REJECTS, job.rejects.to_json())
                 _print_rejects(job.rejects)
                 raise UserError(
                     f"{asked} {split} clips are asked for, but the melodies of {request.spec.source.midi} give {found} "
@@ -225,7 +240,8 @@ def _finish(job: Job, request: Request) -> None:
     content = manifest(job, receipts, rejects)
     folder.finish(content, job.shapes, job.tasks)
     clips = ", ".join(f"{content['splits'][split]['clips']} {split}" for split in SPLITS)
-    print(f"{folder.path}: {clips} clips")
+    rejected = f", {faults} rejected for their audio" if faults else ""
+    print(f"{folder.path}: {clips} clips{rejected}")
 
 
 def _print_rejects(rejects: Rejects) -> None:

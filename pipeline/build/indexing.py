@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from distributed import WorkerPlugin, get_worker
 from tqdm import tqdm
 
+from data_specs.errors import UserError
 from data_specs.io.files import locked, remove_temporaries, write_json
 from data_specs.spec import Limits, Spec
 from pipeline.cluster.cluster import Cluster
@@ -63,11 +65,22 @@ def ready_plan(spec: Spec, folder: Path, cluster: Cluster) -> tuple[Plan, Reject
     Raises:
         UserError: the source cannot be read or holds no MIDI.
     """
-    with locked(folder / "lock", str(folder), wait=True):
-        remove_temporaries(folder)
+    with nullcontext() if _is_read_only(folder) else _locked_index(folder):
         indexed = _index_source(spec, folder, cluster)
         plan = make_plan(spec, indexed.parts, folder)
     return plan, Rejects.from_json(plan.rejects) + indexed.rejects
+
+
+@contextmanager
+def _locked_index(folder: Path) -> Iterator[None]:
+    with locked(folder / "lock", str(folder), wait=True):
+        remove_temporaries(folder)
+        yield
+
+
+def _is_read_only(folder: Path) -> bool:
+    """Return whether an existing index can only be read, as a colleague's or one on a read-only disk."""
+    return folder.is_dir() and not os.access(folder, os.W_OK)
 
 
 def _index_source(spec: Spec, folder: Path, cluster: Cluster) -> IndexedSource:
@@ -77,6 +90,11 @@ def _index_source(spec: Spec, folder: Path, cluster: Cluster) -> IndexedSource:
     record = folder / f"source-{_signature(spec, files)[:16]}.json"
     if (recorded := _read_record(record)) is not None:
         return recorded
+    if _is_read_only(folder):
+        raise UserError(
+            f"the index {folder} cannot be written and does not have MIDI={spec.source.midi} with these settings; "
+            f"omit INDEX=, or choose another folder with OUT="
+        )
     source = files if files is not None else iter_files(spec.source.midi, spec.limits, rejects)
     parts = set()
     with tqdm(total=len(files) if files is not None else None, unit="file", desc="index", disable=None) as bar:

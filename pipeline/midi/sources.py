@@ -88,6 +88,11 @@ def iter_files(midi: str, limits: "Limits", rejects: Rejects) -> Iterator[Source
         raise UserError(f"MIDI={printable(midi)} holds no readable {', '.join(SUFFIXES)} file; choose another")
 
 
+def source_exists(midi: str) -> bool:
+    """Return whether `midi` names the project's tunes or an existing path."""
+    return midi == TUNES or Path(midi).exists()
+
+
 def batches(files: Iterable[SourceFile], count: int) -> Iterator[list[SourceFile]]:
     """Lists of at most `count` files, and of at most 64 MiB of content but for one file above that."""
     batch: list[SourceFile] = []

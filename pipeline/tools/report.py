@@ -8,7 +8,7 @@ import numpy as np
 
 from data_specs.controls import NOTES
 from data_specs.dataset import DatasetInfo
-from data_specs.io.files import write_bytes
+from data_specs.io.files import check_output_file, write_bytes
 from data_specs.rates import SAMPLE_RATE
 from data_specs.spec import SPLITS
 from data_specs.viz.figures import INSTRUMENT_COLOURS
@@ -36,9 +36,9 @@ def report(data: Path, out: Path | None = None, clips: int = CLIPS) -> Path:
         UserError: no finished dataset, or one that is damaged.
     """
     formats = finished_datasets(data)
+    path = check_output_file(out or data / PAGE)
     largest = max(formats, key=lambda dataset: dataset.clips)
     alike = [dataset for dataset in formats if dataset.info.plan_digest == largest.info.plan_digest]
-    path = out or data / PAGE
     info = largest.info
     notes = notes_of(largest)
     seconds = info.clip_samples / SAMPLE_RATE

@@ -38,7 +38,7 @@ def test_a_disk_that_fills_up_on_the_workers(order, remote, reference, whole, sa
     with Cluster(remote) as cluster:
         cluster.run_on_all(fill_disk)
         try:
-            with pytest.raises(UserError, match=r"no space is left to write .*; what is finished stands"):
+            with pytest.raises(UserError, match=r"no space is left to write .*; finished work is kept"):
                 order.build(tmp_path, remote)
             assert not list(tmp_path.rglob("*.parquet"))
         finally:
@@ -77,7 +77,7 @@ def test_an_output_where_nobody_may_write(order, tmp_path):
     with pytest.raises(UserError, match=r"/sys/pvt.* cannot be written"):
         order.build(type(tmp_path)("/sys/pvt"), LocalWorkers(1))
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="a file stands where a folder must"):
+    with pytest.raises(UserError, match="a part of its path is a file"):
         order.build(tmp_path / "file" / "out", LocalWorkers(1))
 
 

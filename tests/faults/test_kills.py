@@ -10,7 +10,7 @@ from data_specs.errors import UserError
 from pipeline.cluster.workers import RemoteWorkers
 
 PATIENCE_SECONDS = 120
-GONE = "is gone; start it and its workers again; what is finished stands"
+GONE = "is gone; start it and its workers again; finished work is kept"
 ROLES = ("worker", "scheduler", "client")
 
 

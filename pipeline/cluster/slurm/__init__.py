@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from data_specs.errors import UserError
 from data_specs.io.files import disk_errors
@@ -40,9 +40,16 @@ class TlsFiles(StrictModel):
     certificate: Path
     key: Path
 
+    @field_validator("*")
+    @classmethod
+    def _without_spaces(cls, path: Path) -> Path:
+        if any(character.isspace() for character in str(path.absolute())):
+            raise ValueError("must be a path without spaces, which dask-jobqueue would not quote")
+        return path
+
 
 class Slurm(StrictModel):
-    """The settings of `default.toml`."""
+    """Settings as in `default.toml`."""
 
     queue: str = ""
     account: str = ""
@@ -59,11 +66,11 @@ class Slurm(StrictModel):
     tls: TlsFiles | None = None
 
     @model_validator(mode="after")
-    def _leaves_in_time(self) -> Self:
+    def _check_times(self) -> Self:
         if self.lifetime_minutes + self.stagger_minutes >= self.walltime_minutes:
             raise ValueError("lifetime_minutes and stagger_minutes together must be less than walltime_minutes")
         if not self.cpu.jobs:
-            raise ValueError("cpu.jobs must be at least 1: reading MIDI and rendering need processors")
+            raise ValueError("cpu.jobs must be at least 1 to read MIDI and render")
         return self
 
 
@@ -128,10 +135,11 @@ class SlurmWorkers(Workers):
         from dask_jobqueue import SLURMCluster
 
         s = self.settings
-        jobs = s.gpu if gpu else s.cpu
+        jobs, name = (s.gpu, "pvt-gpu") if gpu else (s.cpu, "pvt")
         arguments = ["--lifetime", f"{s.lifetime_minutes}m", "--lifetime-stagger", f"{s.stagger_minutes}m"]
         # promise: scheduler-workers-dashboard-listen
         arguments += ["--dashboard-address", f"{LOOPBACK}:0"]
+        logs = [f'--output="{s.logs}/{name}-%J.out"', f'--error="{s.logs}/{name}-%J.err"']
         with disk_errors(Path(s.logs)):  # the folder is made here
             return SLURMCluster(
                 queue=s.queue or None,
@@ -141,12 +149,13 @@ class SlurmWorkers(Workers):
                 processes=jobs.workers,
                 memory=f"{jobs.memory_gb * jobs.workers} GiB",
                 interface=s.interface or None,
-                local_directory=s.scratch,
+                local_directory=shlex.quote(s.scratch),
                 log_directory=s.logs,
-                python=sys.executable,
-                job_name="pvt-gpu" if gpu else "pvt",
+                python=shlex.quote(sys.executable),
+                job_name=name,
                 job_script_prologue=[*EXPORTS, IMPORTS, *s.prologue],
-                job_extra_directives=[*s.directives, *jobs.directives],
+                job_directives_skip=["#SBATCH -o ", "#SBATCH -e "],  # dask-jobqueue does not quote the folder
+                job_extra_directives=[*logs, *s.directives, *jobs.directives],
                 worker_extra_args=[*arguments, *(["--resources", "GPU=1"] if gpu else [])],
                 scheduler_options={"dashboard_address": f"{LOOPBACK}:0"},
                 security=Tls(s.tls.ca, s.tls.certificate, s.tls.key).security() if s.tls else None,

@@ -194,6 +194,25 @@ def test_another_soundfont_in_another_folder_takes_index_and_plan_without_openin
     assert info.splits["train"].clips == 10
 
 
+def test_a_read_only_index_and_a_finished_dataset_are_used_without_a_write(
+    request_for, built, small_spec, midi_folder, tmp_path, monkeypatch, capsys
+):
+    """Tests may run as root, whom permissions do not stop, so the answer of the system is replaced."""
+    read_only = tmp_path / "read only"
+    shutil.copytree(built, read_only, ignore=shutil.ignore_patterns("lock*"))
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: "read only" not in str(path) and access(path, mode))
+    before = {path: path.stat().st_mtime_ns for path in read_only.rglob("*")}
+    assert build(request_for(small_spec, midi_folder, read_only)) == 0
+    assert "nothing to build" in capsys.readouterr().out
+    out = tmp_path / "out"
+    assert build(request_for(small_spec, midi_folder, out, formats=("disc",), index=read_only / "index")) == 0
+    assert {path: path.stat().st_mtime_ns for path in read_only.rglob("*")} == before
+    other = small_spec.model_copy(update={"limits": small_spec.limits.model_copy(update={"notes": 99})})
+    with pytest.raises(UserError, match=r"index .*read only.* cannot be written .*omit INDEX="):
+        build(request_for(other, midi_folder, tmp_path / "third", index=read_only / "index"))
+
+
 def test_a_worker_of_another_kind_that_joins_is_refused(built):
     path = next((built / "PVT-disc" / ".build").glob("train-*.json"))
     receipt = Receipt.model_validate_json(path.read_bytes())

@@ -56,7 +56,7 @@ def test_only_this_machine_can_reach_scheduler_and_workers(cluster):
 
 
 def test_a_task_that_kills_its_worker_again_and_again_ends_the_run_by_name(cluster):
-    with pytest.raises(UserError, match="every worker died on one poison"):
+    with pytest.raises(UserError, match=r"every worker died on one poison .*GB for each of 1 WORKERS"):
         list(cluster.run(die, [()], "poison"))
     assert list(cluster.run(double, [(4,)], "number")) == [8]  # the workers are back
 
@@ -88,6 +88,26 @@ def test_a_scheduler_without_workers_is_one_sentence(tmp_path):
         object.__setattr__(remote, "patience_s", 1.0)
         with Cluster(remote) as cluster, pytest.raises(UserError, match="has had no workers for 1 s; start some"):
             list(cluster.run(double, [(1,)], "number"))
+
+
+def test_a_worker_over_its_memory_limit_is_not_paused(tmp_path):
+    """Dask would pause it for ever, since the interpreter alone exceeds the limit."""
+    with DaskSite(tmp_path, workers=0) as site, Cluster(RemoteWorkers(site.address)) as cluster:
+        site.start_worker("--memory-limit", "40MB")
+        assert sorted(cluster.run(double, ((n,) for n in range(4)), "number")) == [0, 2, 4, 6]
+
+
+def test_more_workers_than_memory_are_refused_and_fewer_are_the_default(monkeypatch):
+    monkeypatch.setattr("pipeline.cluster.workers.memory_gb", lambda: 2.2)
+    monkeypatch.setattr("pipeline.cluster.workers.cores", lambda: 16)
+    assert LocalWorkers().expected() == 2
+    with (
+        Cluster(LocalWorkers(8)) as cluster,
+        pytest.raises(UserError, match=r"WORKERS=8 need about 8 GB .* 2\.2 GB; use WORKERS=2"),
+    ):
+        cluster.client()
+    monkeypatch.setattr("pipeline.cluster.workers.memory_gb", lambda: 0.5)
+    assert LocalWorkers().expected() == 1
 
 
 @pytest.fixture(scope="module")

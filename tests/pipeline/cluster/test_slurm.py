@@ -24,7 +24,7 @@ ROOT = FOLDER.parents[2]
     ("old", "new", "named"),
     [
         ('queue = ""', 'queu = ""', "queu: Extra inputs are not permitted"),
-        ("jobs = 4", 'jobs = "four"', r"cpu\.jobs: .*\(found 'four'\)"),
+        ("jobs = 4", 'jobs = "four"', r"cpu\.jobs: must be a valid integer, got 'four'"),
         ("lifetime_minutes = 225", "lifetime_minutes = 239", "must be less than walltime_minutes"),
         ("jobs = 4", "jobs = 0", "cpu.jobs must be at least 1"),
         ("jobs = 4", "jobs =", "not valid TOML"),
@@ -69,11 +69,29 @@ def test_a_dry_run_prints_the_scripts_and_submits_nothing(tmp_path, monkeypatch,
     assert not list(Path().glob("PVT-*"))
 
 
+def test_paths_with_spaces_are_one_word_each_and_workers_import_this_checkout(tmp_path, monkeypatch):
+    """The job runs with a stand-in for Python that notes its arguments, in a folder that holds another checkout."""
+    (tmp_path / "other checkout" / "pipeline").mkdir(parents=True)
+    (tmp_path / "other checkout" / "pipeline" / "__init__.py").write_text("raise SystemExit('the wrong checkout')")
+    monkeypatch.chdir(tmp_path / "other checkout")
+    command(tmp_path, "my python", f'printf "%s\\n" "$@" >"{tmp_path}/ran"; "{sys.executable}" -c "import pipeline"')
+    monkeypatch.setattr("pipeline.cluster.slurm.sys.executable", str(tmp_path / "my python"))
+    text = DEFAULT.replace('scratch = "/tmp"', 'scratch = "/my scratch"').replace('"slurm-logs"', '"my logs"')
+    Path("site.toml").write_text(text)
+    script = SlurmWorkers(load_settings("site.toml")).scripts()
+    assert '#SBATCH --output="my logs/pvt-%J.out"\n' in script
+    assert "#SBATCH -o" not in script
+    done = subprocess.run(["bash", "-c", script], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    ran = (tmp_path / "ran").read_text().splitlines()
+    assert ran[ran.index("--local-directory") + 1] == "/my scratch"
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (["--cluster", "slurm", "--workers", "4"], "WORKERS and CLUSTER exclude each other"),
-        (["--scheduler", "tcp://127.0.0.1:1", "--tls-ca", "ca.pem"], "TLS_CA, TLS_CERT and TLS_KEY go together"),
+        (["--cluster", "slurm", "--workers", "4"], "--workers and --cluster exclude each other"),
+        (["--scheduler", "tcp://127.0.0.1:1", "--tls-ca", "ca.pem"], "--tls-key must be given together"),
     ],
 )
 def test_options_that_do_not_go_together(options, named, capsys, tmp_path):
@@ -85,7 +103,7 @@ def test_force_is_refused_before_anything_is_submitted():
     script = ["bash", str(FOLDER / "submit.sh"), "2", "--spec", "sample", "--force"]
     done = subprocess.run(script, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "--force would move aside what other shares build" in done.stderr
+    assert "--force would move aside what other tasks build" in done.stderr
 
 
 def command(folder: Path, name: str, text: str) -> None:
@@ -166,7 +184,7 @@ def test_an_array_plans_once_then_builds_shares_then_finishes(array_site):
     command(array_site, "interpreter", 'printf "%s|" "$@" >>"$STATE/ran"; echo >>"$STATE/ran"')
     done = submit("3", "--spec", "pvt", "--midi", "my songs", PYTHON=str(array_site / "interpreter"))
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "submitted: plan 100, 3 shares 101, finish 102\n"
+    assert done.stdout == "submitted: plan 100, 3 tasks 101, finish 102\n"
     base = "-m|pipeline|dataset|--spec|pvt|--midi|my songs|"
     shares = [f"{base}--shards|{number}/3|" for number in (2, 1, 0)]
     assert (array_site / "ran").read_text().splitlines() == [f"{base}--dry-run|", *shares, base]
@@ -183,7 +201,7 @@ def test_an_array_plans_once_then_builds_shares_then_finishes(array_site):
 def test_an_array_needs_a_number_of_shares(array_site):
     done = submit("--spec", "pvt")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: say in how many shares")
+    assert done.stderr.startswith("error: the first argument must be the number")
     assert not (array_site / "asked").exists()
 
 
