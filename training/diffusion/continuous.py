@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from data_specs.spec import StrictModel
 from training.diffusion.base import Paradigm
 from training.diffusion.guidance import Guidance, Weights
+from training.diffusion.inpainting import Known, sample_inpaint
 from training.diffusion.noise import Noise
 from training.diffusion.samplers import SAMPLERS, Callback, Churn, Denoiser
 
@@ -81,13 +82,17 @@ class ContinuousParadigm(Paradigm):
         options: StrictModel | None = None,
         guidance: Weights = 1.0,
         callback: Callback | None = None,
+        known: Known | None = None,
     ) -> Tensor:
+        """Sample clips; with `known`, generate only the frames that it does not give."""
         sampler, shared, sigmas, std = self.levels(options)
         with torch.no_grad():
             x = std * noise.normal(shape)
             denoiser = self.denoiser(network, controls, guidance, (shared.guidance_min, shared.guidance_max))
             if shared.rms_threshold is not None:
                 denoiser = thresholded(denoiser, shared.rms_threshold * self.sigma_data)
+            if known is not None:
+                return sample_inpaint(denoiser, x, sigmas, known, noise=noise, callback=callback)
             return SAMPLERS[sampler](denoiser, x, sigmas, noise=noise, churn=shared.churn, callback=callback)
 
     def evaluations(self, options: StrictModel | None = None) -> int:
