@@ -4,7 +4,7 @@ PYTHON = python3
 VENV = .venv
 VARIABLES = SPEC FORMAT MIDI SOUNDFONT CODEC CLIPS SEED OUT DATA WORKERS SCHEDULER TLS_CA TLS_CERT TLS_KEY \
   CLUSTER SHARDS INDEX DRY_RUN FORCE ACCEPT_FEWER ACCEPT_DEVICE MATCHED URL \
-  PARADIGM CONFIG STEPS RUN GPUS DEVICE CONTROLS SECONDS SAMPLER_STEPS GUIDANCE FREE PRESET VARY VGGISH
+  PARADIGM CONFIG STEPS RUN GPUS DEVICE CONTROLS SECONDS SAMPLER_STEPS PORT HOST GUIDANCE FREE PRESET VARY VGGISH
 $(foreach name,$(VARIABLES),$(eval $(name) =))
 
 # A misspelt variable would silently leave its default in force.
@@ -19,7 +19,7 @@ unexport PYTHON VENV $(VARIABLES)
 SHELL = /bin/bash
 .SHELLFLAGS = -eu -o pipefail -c
 .DEFAULT_GOAL = help
-.PHONY: help setup doctor dataset validate report controls lakh train sample sweep evaluate demo export toys codec \
+.PHONY: help setup doctor dataset validate report controls lakh train sample sweep evaluate demo studio export toys codec \
   lint types test test-slow bench bench-full check
 
 python = $(VENV)/bin/python
@@ -95,6 +95,8 @@ help:  ## this text
 #|   GUIDANCE       one weight, or by feature: velocity=1.5,chroma=3                              (1: none)
 #|   FREE           evaluate: features that samples are told nothing of, comma-separated               (none)
 #|   SEED           of the noise                                                                       (0)
+#|   PORT           studio: port; the next free one if taken                                        (8765)
+#|   HOST           studio: address to listen on; others than loopback need the printed token  (127.0.0.1)
 #|   PRESET         evaluate: table41 or table42
 #|   VARY           sweep: s_churn=0,10,40
 #|   VGGISH         evaluate: a file of VGGish's weights
@@ -176,6 +178,10 @@ evaluate: $(ready)  ## distance to real audio, how curves are followed, time, si
 demo: $(ready)  ## a page with the samples of several runs side by side: RUN, CONTROLS
 	@$(call build_data,audio)
 	@$(python) -m pvt demo $(which_run) $(how_to_sample) $(call option,controls,CONTROLS) $(call option,out,OUT)
+
+studio: $(ready)  ## draw curves and hear them in the browser: RUN, PORT, HOST
+	@$(python) -m pvt studio $(call option,run,RUN) $(call option,port,PORT) $(call option,host,HOST) \
+	  $(call option,device,DEVICE)
 
 export: $(ready)  ## write the weights of a run to one small file: RUN, OUT
 	@$(if $(RUN),:,echo 'error: export needs RUN=, for example RUN=runs/edm-encodec-tiny' >&2; exit 2)

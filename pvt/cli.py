@@ -13,6 +13,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "controls": ("pipeline", "convert the melody of a MIDI file to a curve file"),
     "lakh": ("pipeline", "download and verify the Lakh MIDI dataset"),
     "doctor": ("pipeline", "check the installation"),
+    "studio": ("pvt.studio", "draw curves and hear them in the browser"),
     "train": ("training", "train a diffusion model on a dataset"),
     "sample": ("training", "generate clips that follow curves"),
     "sweep": ("training", "measure the effect of sampling options on quality"),

@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from training.diffusion.noise import Noise
-from training.diffusion.samplers import Callback, Churn, Denoiser, SamplerState
+from training.diffusion.samplers import Callback, Denoiser, SamplerState
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def sample_inpaint(
         return torch.where(mask, clean, denoiser(state, state.new_full((state.shape[0],), sigma)))
 
     steps = len(sigmas) - 1
-    for step, (sigma, sigma_next) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True), start=1):
+    for step, (sigma, sigma_next) in enumerate(pairwise(sigmas), start=1):
         for again in reversed(range(resamples if sigma_next > 0 else 1)):
             state = given(x, sigma)
             denoised = denoised_at(state, sigma)

@@ -1,0 +1,50 @@
+"""Command line of the studio: `pvt studio`."""
+
+import argparse
+import secrets
+from pathlib import Path
+
+from data_specs.cli import Parser, run
+from data_specs.errors import UserError
+
+DEFAULT_PORT = 8765
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def main(argv: list[str] | None = None, prog: str = "pvt") -> int:
+    """Run `pvt studio ...`; returns the exit status."""
+    parser = Parser(prog=prog, description="Draw curves and generate audio from them.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_studio(commands.add_parser("studio", help="draw curves and hear them in the browser"))
+    return run(parser, argv)
+
+
+def add_studio(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `pvt studio`."""
+    parser.description = "Serve the studio, a web page to draw curves and generate audio from them, until Ctrl-C."
+    add = parser.add_argument
+    add("--run", metavar="RUNS", default="", help="run folders or snapshots, comma-separated (the shipped model)")
+    add("--port", metavar="N", default=str(DEFAULT_PORT), help=f"the next free one if taken ({DEFAULT_PORT})")
+    add(
+        "--host",
+        metavar="NAME",
+        default="127.0.0.1",
+        help="address to listen on; others than loopback need a token (127.0.0.1)",
+    )
+    add("--device", metavar="NAME", help="cpu or cuda (cuda where there is one)")
+    add("--no-browser", action="store_true", help="do not open a browser")
+    parser.set_defaults(command=_studio)
+
+
+def _studio(arguments: argparse.Namespace) -> int:
+    port = arguments.port
+    if not (port.isascii() and port.isdecimal() and int(port) < 65536):
+        raise UserError(f"--port (PORT=) must be an integer in 0..65535, got {port}")
+    paths = [Path(part.strip()) for part in arguments.run.split(",") if part.strip()]
+    if missing := [str(path) for path in paths if not path.exists()]:
+        raise UserError(f"--run (RUN=) must be run folders or snapshots, got {', '.join(missing)}, which do not exist")
+    from pvt.studio.server import serve
+
+    token = "" if arguments.host in LOOPBACK else secrets.token_urlsafe(16)
+    serve(paths, arguments.host, int(port), token, arguments.device, browser=not arguments.no_browser)
+    return 0

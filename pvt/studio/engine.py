@@ -1,0 +1,260 @@
+"""Models of the studio and the generation of takes. T frames, N samples."""
+
+import math
+import time
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import training
+from data_specs.controls import CONTROLS
+from data_specs.controls.curve_files import curves_value, read_curves
+from data_specs.controls.curves import Curves
+from data_specs.errors import UserError
+from data_specs.io.files import file_sha256
+from pvt.studio.analysis import Analyzer, spectrogram
+from pvt.studio.jobs import Job
+from pvt.studio.requests import MAX_SECONDS, Generation
+from pvt.studio.takes import CROSSFADE_SECONDS, Take, TakeStore, splice
+from training.checkpoint import find_snapshot
+from training.diffusion import PerClipNoise
+from training.diffusion.inpainting import Known
+from training.diffusion.samplers import SamplerState
+from training.model import TrainedModel, load_model
+from training.sampling.curve_sources import shipped_curves
+
+DRAFT_SHARE = 4  # full steps per draft step
+MIN_DRAFT_STEPS = 4
+EXAMPLE = "relay"
+STREAM = "sample"  # of the noise: takes equal those of `pvt sample` with the same seed
+MAX_CPU_STEPS = 50  # default on a CPU for samplers published with a thousand steps
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model of the menu."""
+
+    name: str
+    model: TrainedModel
+    digest: str
+
+    @cached_property
+    def steps(self) -> int:
+        """Default number of sampler steps."""
+        options: Any = self.model.paradigm.options({})
+        return int(options.steps) if self.device.type != "cpu" else min(int(options.steps), MAX_CPU_STEPS)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return next(self.model.network.parameters()).device
+
+    def describe(self) -> dict[str, Any]:
+        """JSON value for the page: controls, instruments, lengths and defaults."""
+        data = self.model.data
+        return {
+            "name": self.name,
+            "digest": self.digest,
+            "label": f"{self.model.config.paradigm} on {data.label}",
+            "controls": [describe_control(name) for name in data.layout.names],
+            "instruments": list(data.instruments),
+            "seconds": min(MAX_SECONDS, data.clip_samples / data.sample_rate),
+            "max_seconds": MAX_SECONDS,
+            "sample_rate": data.sample_rate,
+            "steps": self.steps,
+            "draft_steps": draft_steps(self.steps),
+            "redraw": self.model.scaling is not None,
+            "churn": "s_churn" in self.model.paradigm.Options.model_fields,
+        }
+
+
+def describe_control(name: str) -> dict[str, Any]:
+    """How the page draws a control: as a line, as notes, or as a strip of names."""
+    control = CONTROLS[name]
+    if not control.one_row:
+        kind = "strip"
+    elif name in ("chroma", "pitch"):
+        kind = "notes"
+    else:
+        kind = "line"
+    return {"name": name, "kind": kind, "interpolation": control.default}
+
+
+def draft_steps(steps: int) -> int:
+    """Steps of a draft."""
+    return min(steps, max(MIN_DRAFT_STEPS, steps // DRAFT_SHARE))
+
+
+class Engine:
+    """Loaded models, the analyzer and the takes of this session.
+
+    Args:
+        paths: run folders or snapshots; empty for the shipped model.
+        device: cpu or cuda; None for cuda where there is one.
+    """
+
+    def __init__(self, paths: list[Path], device: str | None = None) -> None:
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.entries: dict[str, ModelEntry] = {}
+        for path in paths or sorted((Path(training.__file__).parent / "snapshots").glob("*.safetensors"))[:1]:
+            name = path.stem if path.suffix == ".safetensors" else path.name
+            while name in self.entries:
+                name += "'"
+            self.entries[name] = ModelEntry(name, load_model(path, device), file_sha256(find_snapshot(path)))
+        self.analyzer = Analyzer.load()
+        self.takes = TakeStore()
+
+    def entry(self, name: str) -> ModelEntry:
+        """Return a model by name, the first for an empty name.
+
+        Raises:
+            UserError: no model has this name.
+        """
+        if not name:
+            return next(iter(self.entries.values()))
+        if name not in self.entries:
+            raise UserError(f"model must be one of {', '.join(self.entries)}, got {name!r:.60}")
+        return self.entries[name]
+
+    def presets(self) -> dict[str, Any]:
+        """Contents of the shipped curve files that the first model can follow."""
+        known = set(self.entry("").model.data.layout.names)
+        files = {name: read_curves(path) for name, path in shipped_curves().items()}
+        return {name: curves_value(curves) for name, curves in files.items() if set(curves.curves) <= known}
+
+    def example(self) -> Generation:
+        """The request that is generated when the studio starts."""
+        presets = self.presets()
+        curves = presets.get(EXAMPLE) or next(iter(presets.values()))
+        return Generation(curves=curves, seconds=8.0)
+
+    def check(self, request: Generation) -> None:
+        """Refuse a request before it is queued.
+
+        Raises:
+            UserError: an unknown model, control or take, or curves that do not fit.
+        """
+        entry = self.entry(request.model)
+        self._controls(entry, request, request.parsed_curves())
+        _options(entry, request, entry.steps)
+        if isinstance(request.guidance, dict):
+            for name in request.guidance:
+                entry.model.data.layout.slice(name)
+        if request.span is not None:
+            if entry.model.scaling is None:
+                raise UserError(f"{entry.name} generates codes, which cannot be redrawn in part; generate all of it")
+            if self.takes.get(request.span.take) is None:
+                raise UserError("the take to redraw is not in memory any more; generate it again")
+
+    def generate(self, request: Generation, job: Job) -> None:
+        """Generate the takes of a request: a draft if asked for, then in full quality; report both to the job."""
+        steps = request.steps or self.entry(request.model).steps
+        passes = [("draft", draft_steps(steps))] if request.draft and draft_steps(steps) < steps else []
+        for kind, count in [*passes, ("takes", steps)]:
+            takes = self.takes_of(request, count, job)
+            for take in takes:
+                self.takes.add(take)
+            job.report(kind, takes=[{"id": take.id, "analysis": take.analysis} for take in takes])
+
+    def takes_of(self, request: Generation, steps: int, job: Job) -> list[Take]:
+        """Sample, decode and analyze the variants of a request with a number of steps."""
+        entry = self.entry(request.model)
+        model = entry.model
+        curves = request.parsed_curves()
+        samples, controls = self._controls(entry, request, curves)
+        known = self._known(entry, request, samples)
+        found = _sample(entry, request, steps, controls.expand(request.variants, -1, -1), samples, known, job)
+        arrays = curves.arrays(model.data.instruments, samples, controls.shape[-1], model.data.hop)
+        rate = Fraction(model.data.sample_rate, model.data.hop)
+        takes = []
+        for variant, audio in enumerate(found):
+            job.check()
+            audio = self._spliced(request, audio, model.data.sample_rate)
+            recipe = {
+                "pvt_sound": 1,
+                "model": {"name": entry.name, "sha256": entry.digest},
+                "curves": curves_value(curves),
+                **request.model_dump(mode="json", exclude={"curves", "model", "draft", "variants"}),
+                "steps": steps,
+                "variant": variant,
+            }
+            takes.append(
+                Take(audio, model.data.sample_rate, recipe, self.analyzer(audio, arrays, rate), spectrogram(audio))
+            )
+        return takes
+
+    def _controls(self, entry: ModelEntry, request: Generation, curves: Curves) -> tuple[int, torch.Tensor]:
+        names = entry.model.data.layout.names
+        if unknown := [name for name in curves.curves if name not in names]:
+            raise UserError(f"{entry.name} does not know the control {unknown[0]}; it follows {', '.join(names)}")
+        data = entry.model.data
+        samples = math.ceil(request.seconds * data.sample_rate / data.hop) * data.hop
+        arrays = curves.arrays(data.instruments, samples, entry.model.representation.frames(samples), data.hop)
+        controls = data.layout.stack({name: torch.from_numpy(rows)[None] for name, rows in arrays.items()})
+        return samples, controls
+
+    def _known(self, entry: ModelEntry, request: Generation, samples: int) -> Known | None:
+        take = request.span and self.takes.get(request.span.take)
+        if not take or not request.span:
+            return None
+        model = entry.model
+        audio = torch.zeros(1, 1, samples)
+        kept = torch.from_numpy(take.audio[:samples])
+        audio[0, 0, : len(kept)] = kept
+        with torch.no_grad():
+            stored = model.representation.encode(audio.to(entry.device))
+        frames = torch.arange(stored.shape[-1], device=stored.device) * (model.data.hop / model.data.sample_rate)
+        return Known(model.to_model(stored), (frames < request.span.start) | (frames >= request.span.stop))
+
+    def _spliced(self, request: Generation, audio: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+        take = request.span and self.takes.get(request.span.take)
+        if not take or not request.span:
+            return audio
+        original = np.zeros_like(audio)
+        original[: len(take.audio)] = take.audio[: len(audio)]
+        start, stop = (round(edge * rate) for edge in (request.span.start, request.span.stop))
+        return splice(original, audio, start, min(stop, len(audio)), round(CROSSFADE_SECONDS * rate))
+
+
+def _options(entry: ModelEntry, request: Generation, steps: int) -> Any:
+    churn = {"s_churn": request.s_churn} if request.s_churn else {}
+    return entry.model.paradigm.options({"steps": steps, **churn})
+
+
+def _sample(
+    entry: ModelEntry,
+    request: Generation,
+    steps: int,
+    controls: torch.Tensor,
+    samples: int,
+    known: Known | None,
+    job: Job,
+) -> list[NDArray[np.float32]]:
+    """Return the audio [N] of each variant; report progress and check for cancellation between steps."""
+    model, started = entry.model, time.monotonic()
+
+    def on_step(state: SamplerState) -> None:
+        job.check()
+        left = (time.monotonic() - started) * (state.steps - state.step) / state.step
+        job.report("progress", share=state.step / state.steps, seconds_left=round(left, 1), steps=state.steps)
+
+    noise = PerClipNoise(request.seed, range(len(controls)), STREAM, entry.device)
+    with torch.no_grad():
+        x = model.paradigm.sample(
+            model.network,
+            model.representation.shape(samples),
+            controls.to(entry.device),
+            noise,
+            _options(entry, request, steps),
+            guidance=request.guidance,
+            callback=on_step,
+            **({} if known is None else {"known": known}),
+        )
+        stored = x.to(torch.int16) if model.scaling is None else model.scaling.from_model(x)
+        return [audio[0].numpy() for audio in model.representation.decode(stored).float().cpu()]

@@ -1,0 +1,144 @@
+"""What clients may ask for, with bounds; every violation is a UserError."""
+
+import json
+import math
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from data_specs.controls.curve_files import curves_of_value, parse_json
+from data_specs.controls.curves import RATE, Curves
+from data_specs.errors import UserError
+from data_specs.spec import StrictModel, parse_model
+
+MAX_SECONDS = 30.0
+MAX_BODY = 8_000_000  # bytes, of curve files and other texts
+MAX_UPLOAD = 64_000_000  # bytes, of recordings
+SAMPLE_RATES = (24_000, 48_000)
+BIT_DEPTHS = (16, 24)
+
+Weight = Annotated[float, Field(ge=0, le=100)]
+
+
+class Span(StrictModel):
+    """A part of a take to generate anew; the rest of it is kept."""
+
+    take: Annotated[str, Field(max_length=64)]
+    start: Annotated[float, Field(ge=0, le=MAX_SECONDS)]
+    stop: Annotated[float, Field(ge=0, le=MAX_SECONDS)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Span":
+        if self.stop - self.start < 0.05:
+            raise ValueError("a span must be at least 0.05 s long")
+        return self
+
+
+class Generation(StrictModel):
+    """A request to generate takes.
+
+    Attributes:
+        model: name in the menu; empty for the first.
+        curves: content of a curve file.
+        seconds: length of each take.
+        variants: number of takes, which differ in their noise.
+        seed: of the noise.
+        guidance: one weight, or one by control.
+        steps: of the sampler; None for the model's default.
+        s_churn: stochasticity of EDM samplers (Karras et al. 2022).
+        draft: generate with few steps first.
+        span: part of an earlier take to generate anew.
+    """
+
+    model: Annotated[str, Field(max_length=200)] = ""
+    curves: dict[str, Any]
+    seconds: Annotated[float, Field(ge=1, le=MAX_SECONDS)] = 8.0
+    variants: Annotated[int, Field(ge=1, le=4)] = 1
+    seed: Annotated[int, Field(ge=0, le=2**53)] = 0
+    guidance: Weight | dict[Annotated[str, Field(max_length=40)], Weight] = 1.0
+    steps: Annotated[int, Field(ge=1, le=256)] | None = None
+    s_churn: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    draft: bool = True
+    span: Span | None = None
+
+    def parsed_curves(self) -> Curves:
+        """The curves, cut to the length.
+
+        Raises:
+            UserError: they are invalid.
+        """
+        return curves_of_value(self.curves).cropped(round(self.seconds * RATE))
+
+
+def parse_generation(body: bytes) -> Generation:
+    """Parse the JSON body of `POST /api/jobs`."""
+    return parse_model(Generation, _json(body), "request")
+
+
+def parse_query(query: dict[str, str], body: bytes) -> Generation:
+    """Parse `POST /generate`: a curve file as the body, options in the query.
+
+    `guidance` is one weight, or `velocity=2,chroma=3` with the colons or equals signs encoded.
+    """
+    options: dict[str, Any] = {name: value for name, value in query.items() if name not in ("rate", "bits", "token")}
+    for name in ("seconds", "s_churn"):
+        if name in options:
+            options[name] = parse_float(name, options[name])
+    for name in ("variants", "seed", "steps"):
+        if name in options:
+            options[name] = parse_int(name, options[name])
+    if "guidance" in options:
+        parts = [part.replace(":", "=").partition("=") for part in options["guidance"].split(",")]
+        options["guidance"] = (
+            parse_float("guidance", parts[0][0])
+            if not parts[0][1]
+            else {name: parse_float("guidance", value) for name, _, value in parts}
+        )
+    if unknown := set(options) - set(Generation.model_fields) or {"curves", "span"} & set(options):
+        raise UserError(f"unknown option {min(unknown)!r:.40} in the query")
+    parse_json(_text(body))  # exact errors by point
+    return parse_model(Generation, {"draft": False, **options, "curves": _json(body)}, "request")
+
+
+def parse_format(query: dict[str, str]) -> tuple[int, int]:
+    """Sample rate and bit depth of a WAV file from a query."""
+    rate, bits = parse_int("rate", query.get("rate", "24000")), parse_int("bits", query.get("bits", "16"))
+    if rate not in SAMPLE_RATES or bits not in BIT_DEPTHS:
+        raise UserError(f"rate must be 24000 or 48000 and bits 16 or 24, got {rate} and {bits}")
+    return rate, bits
+
+
+def parse_int(name: str, text: str) -> int:
+    """Parse a small non-negative integer."""
+    if not (text.isascii() and text.isdecimal()) or len(text) > 16:
+        raise UserError(f"{name} must be an integer >= 0, got {text!r:.40}")
+    return int(text)
+
+
+def parse_float(name: str, text: str) -> float:
+    """Parse a finite number."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"{name} must be a number, got {text!r:.40}")
+    return number
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError("the body must be UTF-8 text") from None
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(_text(body), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"the body must be JSON ({error!s:.80})") from None
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is not a number of JSON")

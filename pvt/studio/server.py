@@ -1,0 +1,395 @@
+"""HTTP service of the studio: the page, generation jobs, takes and imports.
+
+Requests are refused unless the Host header names the address the studio listens on, and Origin, if sent, equals it.
+Bodies are bounded; no path from a client reaches the disk.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import json
+import os
+import socket
+import sys
+import webbrowser
+from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib import resources
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from data_specs.controls.curve_files import curves_value, parse_csv, parse_json
+from data_specs.errors import UserError
+from pvt.studio.jobs import Job, JobQueue, QueueFull
+from pvt.studio.requests import MAX_BODY, MAX_UPLOAD, parse_format, parse_generation, parse_int, parse_query
+from pvt.studio.takes import Take, wav_bytes
+
+if TYPE_CHECKING:
+    from pvt.studio.engine import Engine
+
+ASSETS = {
+    path.name: path.read_bytes()
+    for path in resources.files("pvt.studio").joinpath("assets").iterdir()
+    if path.is_file()
+}
+TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
+LOOPBACK_NAMES = {"127.0.0.1", "localhost", "[::1]"}
+PORTS_TRIED = 50
+COOKIE = "pvt_token"
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "connect-src 'self'; media-src 'self' blob:; img-src 'self' data: blob:; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+class Guard:
+    """Middleware: Host, Origin and token of every request, and headers of every response."""
+
+    def __init__(self, app: ASGIApp, names: set[str], token: str) -> None:
+        self.app, self.names, self.token = app, names, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a request or pass it on."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope)
+        refused = self._refusal(request)
+
+        async def send_with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] += [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+                if self.token and request.query_params.get("token") and refused is None:
+                    cookie = f"{COOKIE}={self.token}; Path=/; HttpOnly; SameSite=Strict"
+                    message["headers"].append((b"set-cookie", cookie.encode()))
+            await send(message)
+
+        await (refused or self.app)(scope, receive, send_with_headers)
+
+    def _refusal(self, request: Request) -> Response | None:
+        host = request.headers.get("host", "")
+        if len(request.headers.getlist("host")) != 1 or host_name(host) not in self.names:
+            return problem(421, f"the studio does not serve the host {host!r:.80}")
+        origin = request.headers.get("origin")
+        if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
+            return problem(403, "requests of other pages are refused")
+        given = request.query_params.get("token") or request.cookies.get(COOKIE) or ""
+        if self.token and not hmac.compare_digest(given.encode(), self.token.encode()):
+            return problem(403, "open the address that the studio printed; it holds the token")
+        return None
+
+
+def host_name(host: str) -> str:
+    """Name in a Host header, without its port."""
+    name, colon, port = host.rpartition(":")
+    return name.lower() if colon and port.isdecimal() else host.lower()
+
+
+def problem(status: int, message: str) -> JSONResponse:
+    """An error as JSON."""
+    return JSONResponse({"error": message}, status)
+
+
+class Studio:
+    """Handlers of the routes; the engine is loaded in the background while the page is served already.
+
+    Args:
+        load: returns the engine; called once in a thread.
+    """
+
+    def __init__(self, load: "Callable[[], Engine]") -> None:
+        self._load = load
+        self._engine: asyncio.Task[Engine] | None = None
+        self._example: Job | None = None
+        self.jobs: JobQueue
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """Start the queue and load the models."""
+        self.jobs = JobQueue()
+        self._engine = asyncio.create_task(asyncio.to_thread(self._load))
+        tasks = [asyncio.create_task(self.jobs.serve()), asyncio.create_task(self._begin())]
+        yield
+        for task in tasks:
+            task.cancel()
+        for job in (self.jobs.running,):
+            if job:
+                job.cancel()
+
+    async def _begin(self) -> None:
+        with contextlib.suppress(Exception):  # reported by the requests that need the engine
+            engine = await self.engine()
+            request = engine.example()
+            self._example = self.jobs.add(lambda job: engine.generate(request, job), attended=False)
+
+    async def engine(self) -> "Engine":
+        """Return the engine when it is loaded."""
+        assert self._engine is not None
+        return await asyncio.shield(self._engine)
+
+    async def page(self, request: Request) -> Response:
+        """`GET /`: the page."""
+        return HTMLResponse(ASSETS["index.html"])
+
+    async def asset(self, request: Request) -> Response:
+        """`GET /assets/NAME`: a file of the page."""
+        name = request.path_params["name"]
+        if name not in ASSETS:
+            return problem(404, f"there is no asset {name!r:.80}")
+        return Response(ASSETS[name], media_type=TYPES[PurePosixPath(name).suffix])
+
+    async def models(self, request: Request) -> Response:
+        """`GET /api/models`: the menu of models, shipped curves, and the job of the example."""
+        engine = await self.engine()
+        return JSONResponse(
+            {
+                "models": [entry.describe() for entry in engine.entries.values()],
+                "presets": engine.presets(),
+                "example": self._example and {"job": self._example.id, "curves": engine.example().curves},
+            }
+        )
+
+    async def start(self, request: Request) -> Response:
+        """`POST /api/jobs`: queue a generation."""
+        generation = parse_generation(await read_body(request, MAX_BODY))
+        engine = await self.engine()
+        engine.check(generation)
+        return JSONResponse({"id": self.jobs.add(lambda job: engine.generate(generation, job)).id}, 202)
+
+    async def events(self, request: Request) -> Response:
+        """`GET /api/jobs/ID/events`: events of a job as server-sent events, until it has finished."""
+        job = self._job(request)
+
+        async def lines() -> AsyncIterator[str]:
+            async with contextlib.aclosing(job.stream()) as events:
+                async for event in events:
+                    yield f"data: {json.dumps(event)}\n\n"
+
+        return StreamingResponse(lines(), media_type="text/event-stream")
+
+    async def cancel(self, request: Request) -> Response:
+        """`DELETE /api/jobs/ID`: cancel a job between two steps."""
+        self.jobs.cancel(self._job(request))
+        return JSONResponse({}, 202)
+
+    async def wav(self, request: Request) -> Response:
+        """`GET /api/takes/ID/wav?rate=48000&bits=24`: a take as a WAV file."""
+        take = await self._take(request)
+        rate, bits = parse_format(dict(request.query_params))
+        content = await asyncio.to_thread(wav_bytes, take.audio, take.sample_rate, bits, rate)
+        return Response(content, media_type="audio/wav")
+
+    async def spectrogram(self, request: Request) -> Response:
+        """`GET /api/takes/ID/spectrogram`: bytes [F, T], F in the header X-Bands."""
+        levels = (await self._take(request)).spectrogram
+        return Response(levels.tobytes(), media_type="application/octet-stream", headers={"X-Bands": str(len(levels))})
+
+    async def recipe(self, request: Request) -> Response:
+        """`GET /api/takes/ID/recipe`: everything that reproduces a take."""
+        return JSONResponse((await self._take(request)).recipe)
+
+    async def generate(self, request: Request) -> Response:
+        """`POST /generate`: a curve file as the body, options in the query; answers with a WAV file."""
+        query = dict(request.query_params)
+        rate, bits = parse_format(query)
+        generation = parse_query(query, await read_body(request, MAX_BODY))
+        engine = await self.engine()
+        engine.check(generation)
+        job = self.jobs.add(lambda job: engine.generate(generation, job), attended=False)
+        finished = asyncio.create_task(last_event(job))
+        gone = asyncio.create_task(disconnected(request))
+        await asyncio.wait({finished, gone}, return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        if not finished.done():
+            self.jobs.cancel(job)
+            return problem(499, "the client disconnected")
+        event = finished.result()
+        if event["kind"] != "done":
+            return problem(409 if event["kind"] == "cancelled" else 422, event.get("message", "the job was cancelled"))
+        takes = next(event["takes"] for event in reversed(job.events) if event["kind"] == "takes")
+        take = engine.takes.get(takes[0]["id"])
+        if take is None:
+            return problem(503, "the take was dropped from memory; send the request again")
+        return Response(
+            await asyncio.to_thread(wav_bytes, take.audio, take.sample_rate, bits, rate), media_type="audio/wav"
+        )
+
+    async def import_curves(self, request: Request) -> Response:
+        """`POST /api/import/curves`: a curve file, JSON or CSV -> its value and notices."""
+        body = await read_body(request, MAX_BODY)
+        try:
+            text = body.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise UserError("a curve file must be UTF-8 text") from None
+        curves = await asyncio.to_thread(parse_json if text.lstrip()[:1] == "{" else parse_csv, text, "the file")
+        return JSONResponse({"curves": curves_value(curves), "notices": list(curves.notices)})
+
+    async def import_midi(self, request: Request) -> Response:
+        """`POST /api/import/midi?seconds=8&track=N`: a MIDI file -> notes of a track and the list of tracks."""
+        from pvt.studio.imports import midi_notes
+
+        query = request.query_params
+        seconds = parse_int("seconds", query.get("seconds", "8"))
+        track = parse_int("track", query["track"]) if "track" in query else None
+        body = await read_body(request, MAX_BODY)
+        return JSONResponse(await asyncio.to_thread(midi_notes, body, seconds, track))
+
+    async def import_recording(self, request: Request) -> Response:
+        """`POST /api/import/recording?seconds=8`: an audio file -> curves measured from it."""
+        from pvt.studio.imports import recording_curves
+
+        seconds = parse_int("seconds", request.query_params.get("seconds", "8"))
+        body = await read_body(request, MAX_UPLOAD)
+        engine = await self.engine()
+        names = engine.entry(request.query_params.get("model", "")).model.data.layout.names
+        return JSONResponse(await asyncio.to_thread(recording_curves, body, seconds, names))
+
+    def _job(self, request: Request) -> Job:
+        job = self.jobs.get(request.path_params["id"])
+        if job is None:
+            raise Missing("there is no such job")
+        return job
+
+    async def _take(self, request: Request) -> Take:
+        take = (await self.engine()).takes.get(request.path_params["id"])
+        if take is None:
+            raise Missing("the take is not in memory any more; generate it again")
+        return take
+
+    def app(self, names: set[str], token: str) -> Guard:
+        """Return the application."""
+        routes = [
+            Route("/", self.page),
+            Route("/assets/{name}", self.asset),
+            Route("/api/models", self.models),
+            Route("/api/jobs", self.start, methods=["POST"]),
+            Route("/api/jobs/{id}/events", self.events),
+            Route("/api/jobs/{id}", self.cancel, methods=["DELETE"]),
+            Route("/api/takes/{id}/wav", self.wav),
+            Route("/api/takes/{id}/spectrogram", self.spectrogram),
+            Route("/api/takes/{id}/recipe", self.recipe),
+            Route("/api/import/curves", self.import_curves, methods=["POST"]),
+            Route("/api/import/midi", self.import_midi, methods=["POST"]),
+            Route("/api/import/recording", self.import_recording, methods=["POST"]),
+            Route("/generate", self.generate, methods=["POST"]),
+        ]
+        handlers: dict[Any, Callable[[Request, Any], Awaitable[Response]]] = {
+            UserError: _answer_with(422),
+            QueueFull: _answer_with(429),
+            Missing: _answer_with(404),
+            TooLarge: _answer_with(413),
+            ClientDisconnect: _answer_with(400),
+        }
+        return Guard(Starlette(routes=routes, exception_handlers=handlers, lifespan=self.lifespan), names, token)
+
+
+class Missing(Exception):
+    """Something that a path names does not exist."""
+
+
+class TooLarge(Exception):
+    """A body beyond its bound."""
+
+
+def _answer_with(status: int) -> Callable[[Request, Any], Awaitable[Response]]:
+    async def answer(request: Request, error: Any) -> Response:
+        return problem(status, str(error))
+
+    return answer
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Return the body.
+
+    Raises:
+        TooLarge: it exceeds `limit` bytes.
+    """
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > limit:
+            raise TooLarge(f"the body must be at most {limit // 1_000_000} MB")
+    return bytes(body)
+
+
+async def last_event(job: Job) -> dict[str, Any]:
+    """Wait for a job; returns its final event."""
+    event: dict[str, Any] = {}
+    async with contextlib.aclosing(job.stream()) as events:
+        async for latest in events:
+            event = latest
+    return event
+
+
+async def disconnected(request: Request) -> None:
+    """Return when the client has closed the connection."""
+    while not await request.is_disconnected():
+        await asyncio.sleep(0.2)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind a socket to the first free port from `port` on.
+
+    Raises:
+        UserError: the address is not one of this machine, or all ports are taken.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise UserError(f"HOST={host} must be an address of this machine ({error.strerror})") from None
+    for number in range(port, min(port + PORTS_TRIED, 65536)) if port else [0]:
+        found = socket.socket(family, socket.SOCK_STREAM)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            found.bind((address[0], number))
+            found.listen(128)
+            return found
+        except OSError as error:
+            found.close()
+            reason = error.strerror
+    raise UserError(f"PORT={port} and the {PORTS_TRIED - 1} ports after it cannot be used ({reason}); choose another")
+
+
+def serve(paths: list[Path], host: str, port: int, token: str, device: str | None, browser: bool) -> None:
+    """Serve the studio until Ctrl-C or SIGTERM."""
+
+    def load() -> "Engine":
+        from pvt.studio.engine import Engine
+
+        return Engine(paths, device)
+
+    bound = listen(host, port)
+    real_port = bound.getsockname()[1]
+    names = LOOPBACK_NAMES if not token else {host.lower(), socket.gethostname().lower()}
+    shown = host if ":" not in host else f"[{host}]"
+    address = f"http://{shown}:{real_port}/" + (f"?token={token}" if token else "")
+    print(f"Studio: {address} (Ctrl-C ends it)", flush=True)
+    if browser:
+        open_browser(address)
+    config = uvicorn.Config(
+        Studio(load).app(names, token), log_level="warning", timeout_graceful_shutdown=2, server_header=False
+    )
+    uvicorn.Server(config).run(sockets=[bound])
+
+
+def open_browser(address: str) -> None:
+    """Open the page where a graphical browser is at hand."""
+
+    if (
+        sys.platform == "darwin"
+        or sys.platform == "win32"
+        or os.environ.get("DISPLAY")
+        or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        with contextlib.suppress(webbrowser.Error):
+            webbrowser.open(address)

@@ -1,0 +1,93 @@
+"""Takes: generated audio with what made it; a bounded store, and WAV files."""
+
+import io
+import secrets
+import struct
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_BYTES = 256_000_000  # of stored audio: 90 takes of 30 s
+CROSSFADE_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Take:
+    """Generated audio.
+
+    Attributes:
+        audio: float32 [N].
+        sample_rate: in Hz.
+        recipe: JSON value that reproduces the audio: model digest, curves, seed, sampler, guidance.
+        analysis: JSON value of achieved curves and their errors.
+        spectrogram: uint8 [F, T], levels in mel bands.
+    """
+
+    audio: NDArray[np.float32]
+    sample_rate: int
+    recipe: Mapping[str, Any]
+    analysis: Mapping[str, Any]
+    spectrogram: NDArray[np.uint8]
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the arrays."""
+        return self.audio.nbytes + self.spectrogram.nbytes
+
+
+class TakeStore:
+    """The newest takes, within `MAX_BYTES`."""
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._takes: OrderedDict[str, Take] = OrderedDict()
+        self._max_bytes = max_bytes
+
+    def add(self, take: Take) -> None:
+        """Store a take; the oldest ones are dropped beyond the bound."""
+        self._takes[take.id] = take
+        while sum(held.bytes for held in self._takes.values()) > self._max_bytes and len(self._takes) > 1:
+            self._takes.popitem(last=False)
+
+    def get(self, take_id: str) -> Take | None:
+        """Return a take, None if it is unknown or was dropped."""
+        return self._takes.get(take_id)
+
+
+def splice(
+    original: NDArray[np.float32], generated: NDArray[np.float32], start: int, stop: int, fade: int
+) -> NDArray[np.float32]:
+    """Return `original` [N] with samples [start, stop) from `generated` [N].
+
+    Linear crossfades of `fade` samples lie before `start` and after `stop`; beyond them samples are unchanged.
+    """
+    position = np.arange(len(original))
+    rise = np.clip((position - (start - fade)) / fade, 0, 1) if start > 0 else np.ones(len(original))
+    fall = np.clip(((stop + fade) - 1 - position) / fade, 0, 1) if stop < len(original) else np.ones(len(original))
+    share = np.minimum(rise, fall).astype(np.float32)
+    mixed = original * (1 - share) + generated * share
+    return np.where(share == 0, original, mixed).astype(np.float32)
+
+
+def wav_bytes(audio: NDArray[np.float32], rate: int, bits: int, to_rate: int) -> bytes:
+    """Encode audio [N] of `rate` Hz as a WAV file of `to_rate` Hz and 16 or 24 bits, clipped to full scale."""
+    if to_rate != rate:
+        import soxr
+
+        audio = soxr.resample(audio, rate, to_rate, quality="VHQ")
+    clipped = np.clip(audio, -1, 1).astype(np.float64)
+    if bits == 16:
+        data = np.round(clipped * 32767).astype("<i2").tobytes()
+    else:
+        wide = np.round(clipped * 8_388_607).astype("<i4")
+        data = wide.view(np.uint8).reshape(-1, 4)[:, :3].tobytes()
+    out = io.BytesIO()
+    width = bits // 8
+    out.write(b"RIFF" + struct.pack("<I", 36 + len(data) + len(data) % 2) + b"WAVE")
+    out.write(b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, to_rate, to_rate * width, width, bits))
+    out.write(b"data" + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2))
+    return out.getvalue()
