@@ -80,7 +80,7 @@ class Analyzer:
         }
 
     def _velocity(self, analysis: ClipAnalysis, targets: ControlTargets) -> list[float | None]:
-        """Velocity of each note by the level of its attack, held until the next onset or silence."""
+        """Velocity of each note by the level of its attack, held until the next onset or rest."""
         notes = note_levels(analysis.features, 0, targets)
         velocity = self.scale.velocity(notes.level_db, notes.key, notes.instrument)
         frames = np.full(analysis.features.frames, np.nan)
@@ -88,7 +88,7 @@ class Analyzer:
         ends = np.round(targets.onset_end / FRAME_S).astype(int)
         for start, stop, value in zip(edges.tolist(), ends.tolist(), velocity.tolist(), strict=True):
             frames[start:stop] = value
-        frames[analysis.features.silent[0] & ~targets.note] = 0.0
+        frames[targets.rest] = np.nan
         return _rounded(frames, 3)
 
     def _instruments(self, analysis: ClipAnalysis) -> list[dict[str, Any]]:

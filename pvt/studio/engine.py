@@ -31,7 +31,8 @@ from training.sampling.curve_sources import shipped_curves
 
 DRAFT_SHARE = 4  # full steps per draft step
 MIN_DRAFT_STEPS = 4
-EXAMPLE = "relay"
+EXAMPLE = "swell"
+EXAMPLE_GUIDANCE = 1.5  # as the page starts with
 STREAM = "sample"  # of the noise: takes equal those of `pvt sample` with the same seed
 MAX_CPU_STEPS = 50  # default on a CPU for samplers published with a thousand steps
 
@@ -132,7 +133,7 @@ class Engine:
         """The request that is generated when the studio starts."""
         presets = self.presets()
         curves = presets.get(EXAMPLE) or next(iter(presets.values()))
-        return Generation(curves=curves, seconds=8.0)
+        return Generation(curves=curves, seconds=8.0, guidance=EXAMPLE_GUIDANCE)
 
     def check(self, request: Generation) -> None:
         """Refuse a request before it is queued.

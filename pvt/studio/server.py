@@ -290,7 +290,9 @@ class Studio:
             TooLarge: _answer_with(413),
             ClientDisconnect: _answer_with(400),
         }
-        return Guard(Starlette(routes=routes, exception_handlers=handlers, lifespan=self.lifespan), names, token)
+        app = Starlette(routes=routes, exception_handlers=handlers, lifespan=self.lifespan)
+        app.router.redirect_slashes = False
+        return Guard(app, names, token)
 
 
 class Missing(Exception):

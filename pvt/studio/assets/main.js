@@ -117,6 +117,7 @@ class Studio {
       if (this.job !== job) return;
       if (event.kind === "queued") this.progress(0, event.position ? `${event.position} before this one` : "queued");
       else if (event.kind === "progress") this.progress(event.share, `${Math.round(100 * event.share)} % · ${event.seconds_left} s left`);
+      else if (event.kind === "started") this.progress(0, "started");
       else if (event.kind === "draft" || event.kind === "takes") await this.received(entry, event, keepScore);
       else {
         this.job = null;

@@ -1,0 +1,251 @@
+"""The studio in a real browser with the shipped model."""
+
+import io
+import json
+import time
+
+import mido
+import numpy as np
+import pytest
+import soundfile
+
+SCORE = "studio.score"
+LOADED = "body[data-ready=true]"
+
+
+@pytest.fixture
+def page(browser, address):
+    """A page that has shown the example; console errors and requests to other hosts fail the test."""
+    context = browser.new_context(viewport={"width": 1400, "height": 1000}, accept_downloads=True)
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on(
+        "request",
+        lambda request: None if request.url.startswith((address, "blob:", "data:")) else faults.append(request.url),
+    )
+    page.goto(address)
+    page.wait_for_selector(LOADED, timeout=60_000)
+    page.wait_for_selector("body[data-takes=full][data-job=done]", timeout=60_000)
+    yield page
+    assert not faults
+    context.close()
+
+
+def lane(page, name: str):
+    return page.locator(f"canvas[data-lane={name}]")
+
+
+def drag(page, name: str, *points: tuple[float, float], steps: int = 8) -> None:
+    """Drag through points, shares of the lane's width and height from its top left."""
+    lane(page, name).scroll_into_view_if_needed()
+    box = lane(page, name).bounding_box()
+    at = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    page.mouse.move(*at[0])
+    page.mouse.down()
+    for point in at[1:]:
+        page.mouse.move(*point, steps=steps)
+    page.mouse.up()
+
+
+def generated(page) -> None:
+    """Wait for a generation that was started."""
+    page.wait_for_selector("body[data-job=running]", timeout=10_000)
+    page.wait_for_selector("body[data-job=done][data-takes=full]", timeout=90_000)
+
+
+def curves(page) -> dict:
+    return page.evaluate(f"{SCORE}.curves()")
+
+
+def test_drawing_changes_the_curve_and_undo_restores_it(page):
+    before = curves(page)
+    drag(page, "velocity", (0.1, 0.9), (0.3, 0.1), (0.5, 0.8))
+    drawn = curves(page)
+    assert drawn["velocity"] != before["velocity"]
+    assert page.evaluate(f"{SCORE}.valueAt({SCORE}.lines.velocity, 2.4)") == pytest.approx(0.93, abs=0.08)
+    page.keyboard.press("Control+z")
+    assert curves(page) == before
+    page.keyboard.press("Control+Shift+z")
+    assert curves(page) == drawn
+
+
+def test_points_are_added_moved_and_removed(page):
+    page.click("[data-tool=line]")
+    drag(page, "velocity", (0, 0.5), (1, 0.5))
+    page.click("[data-tool=points]")
+    box = lane(page, "velocity").bounding_box()
+    count = len(page.evaluate(f"{SCORE}.lines.velocity"))
+    lane(page, "velocity").dblclick(position={"x": box["width"] / 2, "y": box["height"] * 0.25})
+    assert len(page.evaluate(f"{SCORE}.lines.velocity")) == count + 1
+    drag(page, "velocity", (0.5, 0.25), (0.5, 0.75))
+    assert page.evaluate(f"{SCORE}.valueAt({SCORE}.lines.velocity, 4)") == pytest.approx(0.24, abs=0.05)
+    lane(page, "velocity").click(button="right", position={"x": box["width"] / 2, "y": box["height"] * 0.75})
+    assert len(page.evaluate(f"{SCORE}.lines.velocity")) == count
+
+
+def test_notes_are_drawn_moved_and_stretched(page):
+    page.evaluate(f"{SCORE}.edit(() => {{ {SCORE}.notes = []; }})")
+    drag(page, "chroma", (0.25, 0.5), (0.5, 0.5))
+    (note,) = page.evaluate(f"{SCORE}.notes")
+    assert (note["start"], note["stop"]) == (2, 4)
+    drag(page, "chroma", (0.37, 0.5), (0.495, 0.5))
+    assert [page.evaluate(f"{SCORE}.notes[0].{part}") for part in ("start", "stop")] == [3, 5]
+    drag(page, "chroma", (0.624, 0.5), (0.75, 0.5))
+    assert page.evaluate(f"{SCORE}.notes[0].stop") == 6
+    assert curves(page)["chroma"][0] == [0, "rest"]
+
+
+def test_clear_leaves_a_lane_unconditioned(page):
+    lane(page, "velocity").focus()
+    page.click("#clear")
+    assert "velocity" not in curves(page)
+    assert "unconditioned" in page.inner_text(".lane.line .asked")
+
+
+def test_the_keyboard_alone_draws_generates_and_plays(page):
+    lane(page, "velocity").focus()
+    before = curves(page)
+    for key in ("ArrowRight", "ArrowRight", "ArrowUp", "ArrowUp"):
+        page.keyboard.press(key)
+    assert curves(page) != before
+    page.keyboard.press("g")
+    generated(page)
+    page.keyboard.press("Space")
+    page.wait_for_function("studio.player.playing && studio.position > 0.2", timeout=5000)
+    page.keyboard.press("Space")
+    assert not page.evaluate("studio.player.playing")
+
+
+def test_variants_switch_at_the_same_position(page):
+    page.select_option("#variants", "2")
+    page.click("#generate")
+    generated(page)
+    page.click("#play")
+    page.wait_for_function("studio.position > 0.3", timeout=5000)
+    before = page.evaluate("studio.position")
+    page.keyboard.press("2")
+    assert page.evaluate("studio.variant") == 1
+    assert before <= page.evaluate("studio.position") < before + 1
+
+
+def test_achieved_curves_are_shown_with_their_error(page):
+    assert page.inner_text(".lane.line .achieved").startswith("achieved: mean error 0.")
+    assert "% of frames on pitch" in page.inner_text(".lane.notes .achieved")
+
+
+def test_export_and_import_round_trip_and_a_reload_keeps_the_score(page):
+    drag(page, "velocity", (0.2, 0.8), (0.6, 0.2))
+    page.click("#exports summary")
+    with page.expect_download() as download:
+        page.click("#export-curves")
+    text = download.value.path().read_text()
+    drawn = curves(page)
+    page.select_option("#preset", "partial")
+    assert curves(page) != drawn
+    page.set_input_files("#file", {"name": "curves.json", "mimeType": "application/json", "buffer": text.encode()})
+    page.wait_for_function(
+        "wanted => JSON.stringify(studio.score.curves().chroma) === wanted",
+        arg=json.dumps(drawn["chroma"], separators=(",", ":")),
+    )
+    loaded = curves(page)
+    page.reload()
+    page.wait_for_selector(LOADED)
+    assert curves(page) == loaded
+
+
+def test_wav_export_has_the_chosen_format(page):
+    page.click("#exports summary")
+    page.select_option("#rate", "48000")
+    page.select_option("#bits", "24")
+    with page.expect_download() as download:
+        page.click("#export-wav")
+    info = soundfile.info(str(download.value.path()))
+    assert (info.samplerate, info.subtype, info.duration) == (48_000, "PCM_24", 8.0)
+
+
+def test_midi_files_become_notes(page):
+    file = mido.MidiFile(ticks_per_beat=480)
+    track = mido.MidiTrack([mido.Message("program_change", program=40)])
+    for pitch in (60, 64, 67, 72):
+        track += [mido.Message("note_on", note=pitch, velocity=90), mido.Message("note_off", note=pitch, time=480)]
+    file.tracks.append(track)
+    out = io.BytesIO()
+    file.save(file=out)
+    page.set_input_files("#file", {"name": "song.mid", "mimeType": "audio/midi", "buffer": out.getvalue()})
+    page.wait_for_function("studio.score.notes.length === 4", timeout=20_000)
+    assert curves(page)["chroma"][:4] == [[0, "C"], [0.5, "E"], [1, "G"], [1.5, "C"]]
+
+
+def test_a_redrawn_span_keeps_the_rest_of_the_take(page, address):
+    first = page.evaluate("studio.current.takes[0].id")
+    page.click("[data-tool=select]")
+    drag(page, "velocity", (0.375, 0.5), (0.625, 0.5))
+    page.fill("#seed", "5")
+    page.click("#redraw")
+    generated(page)
+    second = page.evaluate("studio.current.takes[0].id")
+    old, new = (
+        soundfile.read(io.BytesIO(page.request.get(f"{address}api/takes/{take}/wav?bits=24").body()))[0]
+        for take in (first, second)
+    )
+    edges = slice(0, int(2.95 * 24_000)), slice(int(5.05 * 24_000), None)
+    for edge in edges:
+        np.testing.assert_array_equal(old[edge], new[edge])
+    inside = slice(int(3.2 * 24_000), int(4.8 * 24_000))
+    assert np.abs(old[inside] - new[inside]).max() > 0.01
+
+
+def test_a_job_can_be_cancelled(page):
+    page.fill("#seconds", "30")
+    page.keyboard.press("Tab")
+    page.click("#generate")
+    page.wait_for_selector("#cancel:visible")
+    page.click("#cancel")
+    page.wait_for_selector("body[data-job=cancelled]")
+    page.fill("#seconds", "2")
+    page.keyboard.press("Tab")
+    page.click("#generate")
+    generated(page)
+
+
+def test_dark_mode_and_a_phone_have_no_overflow(browser, address):
+    page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    page.goto(address)
+    page.wait_for_selector(LOADED)
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(18, 20, 26)"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.close()
+
+
+def test_drawing_thirty_seconds_of_points_keeps_up(page):
+    page.evaluate(
+        f"{SCORE}.edit(s => {{ s.seconds = 30; s.lines.velocity = Array.from({{length: 1500}}, (_, i) => [i / 50, (i % 50) / 50]); }})"
+    )
+    page.evaluate("studio.fit()")
+    took = page.evaluate(
+        "() => { const start = performance.now(); for (let i = 0; i < 20; i++) studio.render(); return (performance.now() - start) / 20; }"
+    )
+    print(f"render of 1500 points: {took:.1f} ms")
+    drag(page, "velocity", (0.1, 0.5), (0.9, 0.4), steps=60)
+    assert len(page.evaluate(f"{SCORE}.lines.velocity")) < 1500
+
+
+def test_every_control_has_a_name_for_screen_readers(page):
+    unnamed = page.evaluate(
+        """() => [...document.querySelectorAll("button, input, select, canvas")].filter((one) =>
+            !one.hidden && !(one.labels?.length || one.textContent.trim() || one.getAttribute("aria-label"))).map((one) => one.outerHTML)"""
+    )
+    assert unnamed == []
+
+
+def test_the_service_can_be_driven_by_other_programs(page, address):
+    body = json.dumps({"version": 1, "velocity": 0.8, "chroma": [[0, "C"]], "instruments": "violin"})
+    started = time.monotonic()
+    response = page.request.post(f"{address}generate?seconds=2&seed=3&guidance=1.5", data=body)
+    assert response.status == 200, response.text()
+    audio, rate = soundfile.read(io.BytesIO(response.body()))
+    print(f"2 s of audio in {time.monotonic() - started:.1f} s")
+    assert (len(audio), rate) == (48_000, 24_000)
+    assert np.abs(audio).max() > 0.01
