@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from data_specs.controls.curves import RATE
 from data_specs.errors import UserError
+from data_specs.rates import SAMPLE_RATE as RATE
 from data_specs.spec import load_spec
 from pipeline.melody.skyline import UNITS, melodies
 from pipeline.midi.reader import SandboxedReader

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from data_specs.controls.curve_files import curves_of_value, parse_json
-from data_specs.controls.curves import RATE, Curves
+from data_specs.controls.curve_files import parse_json, parse_value
+from data_specs.controls.curves import Curves
 from data_specs.errors import UserError
+from data_specs.rates import SAMPLE_RATE
 from data_specs.spec import StrictModel, parse_model
 
 MAX_SECONDS = 30.0
@@ -67,7 +68,7 @@ class Generation(StrictModel):
         Raises:
             UserError: they are invalid.
         """
-        return curves_of_value(self.curves).cropped(round(self.seconds * RATE))
+        return parse_value(self.curves).cropped(round(self.seconds * SAMPLE_RATE))
 
 
 def parse_generation(body: bytes) -> Generation:

@@ -59,7 +59,7 @@ export class Lane {
   drag(event, move, end = () => {}) {
     const before = this.score.state();
     this.canvas.setPointerCapture(event.pointerId);
-    const moved = (next) => { for (const one of next.getCoalescedEvents?.() ?? [next]) move(this.at(one), before); this.studio.paint(); };
+    const moved = (next) => { for (const one of next.getCoalescedEvents?.() ?? [next]) move(this.at(one), before); this.studio.dirty(this.studio.tool === "select" ? undefined : this); };
     const done = () => {
       this.canvas.removeEventListener("pointermove", moved);
       this.canvas.removeEventListener("pointerup", done);
@@ -176,7 +176,6 @@ export class LineLane extends Lane {
       });
     }
     let last = [at.time, at.value];
-    this.score.replace(this.name, at.time, at.time, [last]);
     this.drag(event, (now) => {
       const next = [now.time, now.value];
       if (Math.abs(next[0] - last[0]) < 0.01) return;
@@ -184,6 +183,7 @@ export class LineLane extends Lane {
       this.score.replace(this.name, ends[0][0], ends[1][0], ends);
       last = next;
     }, () => { this.score.lines[this.name] = simplified(this.points, 0.006); });
+    this.score.replace(this.name, at.time, at.time, [last]);
   }
 
   nearest(at) {
@@ -497,12 +497,12 @@ export class StripLane extends Lane {
   begin(event, at) {
     const name = this.row(at);
     const start = this.snap(at.time);
-    if (!this.score.strip.length) this.score.strip = [{ start: 0, name }];
     this.drag(event, (now, before) => {
       this.score.strip = structuredClone(before.strip.length ? before.strip : [{ start: 0, name }]);
       const stop = this.snap(now.time);
       this.assign(Math.min(start, stop), Math.max(start, stop), name);
     });
+    if (!this.score.strip.length) this.score.strip = [{ start: 0, name }];
   }
 
   double(event) { // gives everything to one instrument

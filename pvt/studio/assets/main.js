@@ -255,11 +255,18 @@ class Studio {
     this.dirty();
   }
 
-  // Request one repaint in the next animation frame.
-  dirty() {
+  // Request one repaint in the next animation frame, of everything or of one lane.
+  dirty(lane) {
+    this.stale ??= new Set();
+    this.stale.add(lane);
     if (this.waiting) return;
     this.waiting = true;
-    requestAnimationFrame(() => { this.waiting = false; this.render(); });
+    requestAnimationFrame(() => {
+      const lanes = this.stale;
+      Object.assign(this, { waiting: false, stale: null });
+      if (lanes.has(undefined)) this.render();
+      else for (const one of lanes) one.paint();
+    });
   }
 
   paint() { this.dirty(); }

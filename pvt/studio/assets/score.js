@@ -86,8 +86,9 @@ export class Score {
     const [left, right] = [this.valueAt(old, start), this.valueAt(old, stop)];
     const kept = [old.filter(([time]) => time < start - NEAR), old.filter(([time]) => time > stop + NEAR)];
     const edge = (time, value, known) => (known ? [[time, value]] : []);
-    const first = kept[0].length ? edge(start, left, true) : [];
-    const last = stop < this.seconds - NEAR ? edge(stop, right, kept[1].length || right !== null || !old.length) : [];
+    const single = stop - start < NEAR; // one point: no jump beside it
+    const first = kept[0].length && !single ? edge(start, left, true) : [];
+    const last = stop < this.seconds - NEAR && !(single && old.length) ? edge(stop, right, kept[1].length || right !== null || !old.length) : [];
     const same = (a, b) => a && b && Math.abs(a[0] - b[0]) < NEAR && a[1] === b[1];
     const all = [...kept[0], ...first, ...points, ...last, ...kept[1]].map(([t, v]) => [round(t), v === null ? null : round(v)]);
     this.lines[name] = all.filter((point, i) => !same(point, all[i - 1]));
