@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data_specs.analysis.pitch import HOP
 from data_specs.controls import FEATURES, Controls
 from data_specs.rates import SAMPLE_RATE
 from training.evaluation.adherence import ClipAnalysis, analyze, measure
 from training.evaluation.embedders.classifier import PATCHES, WEIGHTS, PvtNet
 from training.evaluation.features import FRAME_S
-from training.evaluation.pitch import HOP
 from training.evaluation.targets import ControlTargets, control_targets
 from training.evaluation.velocity import VelocityScale, note_levels
 
