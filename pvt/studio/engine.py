@@ -19,7 +19,7 @@ from data_specs.controls.curves import Curves
 from data_specs.errors import UserError
 from data_specs.io.files import file_sha256
 from pvt.studio.analysis import Analyzer, spectrogram
-from pvt.studio.jobs import Job
+from pvt.studio.jobs import StudioJob
 from pvt.studio.requests import MAX_SECONDS, Generation
 from pvt.studio.takes import CROSSFADE_SECONDS, Take, TakeStore, splice
 from training.checkpoint import find_snapshot
@@ -29,8 +29,8 @@ from training.diffusion.samplers import SamplerState
 from training.model import TrainedModel, load_model
 from training.sampling.curve_sources import shipped_curves
 
-DRAFT_SHARE = 4  # full steps per draft step
-MIN_DRAFT_STEPS = 4
+DRAFT_SHARE = 3  # full steps per draft step
+MIN_DRAFT_STEPS = 6
 EXAMPLE = "swell"
 EXAMPLE_GUIDANCE = 1.5  # as the page starts with
 STREAM = "sample"  # of the noise: takes equal those of `pvt sample` with the same seed
@@ -153,7 +153,7 @@ class Engine:
             if self.takes.get(request.span.take) is None:
                 raise UserError("the take to redraw is not in memory any more; generate it again")
 
-    def generate(self, request: Generation, job: Job) -> None:
+    def generate(self, request: Generation, job: StudioJob) -> None:
         """Generate the takes of a request: a draft if asked for, then in full quality; report both to the job."""
         steps = request.steps or self.entry(request.model).steps
         passes = [("draft", draft_steps(steps))] if request.draft and draft_steps(steps) < steps else []
@@ -163,7 +163,7 @@ class Engine:
                 self.takes.add(take)
             job.report(kind, takes=[{"id": take.id, "analysis": take.analysis} for take in takes])
 
-    def takes_of(self, request: Generation, steps: int, job: Job) -> list[Take]:
+    def takes_of(self, request: Generation, steps: int, job: StudioJob) -> list[Take]:
         """Sample, decode and analyze the variants of a request with a number of steps."""
         entry = self.entry(request.model)
         model = entry.model
@@ -235,7 +235,7 @@ def _sample(
     controls: torch.Tensor,
     samples: int,
     known: Known | None,
-    job: Job,
+    job: StudioJob,
 ) -> list[NDArray[np.float32]]:
     """Return the audio [N] of each variant; report progress and check for cancellation between steps."""
     model, started = entry.model, time.monotonic()

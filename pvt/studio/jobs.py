@@ -25,7 +25,7 @@ class QueueFull(UserError):
     """Too many jobs wait."""
 
 
-class Job:
+class StudioJob:
     """A piece of work and its events.
 
     Args:
@@ -33,7 +33,7 @@ class Job:
         attended: cancel the job when no client listens to it.
     """
 
-    def __init__(self, work: "Callable[[Job], None]", attended: bool = True) -> None:
+    def __init__(self, work: "Callable[[StudioJob], None]", attended: bool = True) -> None:
         self.id = secrets.token_hex(8)
         self.events: list[Event] = []
         self.finished = False
@@ -114,12 +114,12 @@ class JobQueue:
     """Runs jobs in the order of their arrival."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Job] = deque()
-        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._waiting: deque[StudioJob] = deque()
+        self._jobs: OrderedDict[str, StudioJob] = OrderedDict()
         self._arrived = asyncio.Event()
-        self.running: Job | None = None
+        self.running: StudioJob | None = None
 
-    def add(self, work: Callable[[Job], None], attended: bool = True) -> Job:
+    def add(self, work: Callable[[StudioJob], None], attended: bool = True) -> StudioJob:
         """Queue a job.
 
         Raises:
@@ -127,7 +127,7 @@ class JobQueue:
         """
         if len(self._waiting) >= MAX_QUEUE:
             raise QueueFull(f"{MAX_QUEUE} jobs wait already; try again later")
-        job = Job(work, attended)
+        job = StudioJob(work, attended)
         self._jobs[job.id] = job
         self._waiting.append(job)
         self._announce()
@@ -137,11 +137,11 @@ class JobQueue:
             del self._jobs[key]
         return job
 
-    def get(self, job_id: str) -> Job | None:
+    def get(self, job_id: str) -> StudioJob | None:
         """Return a job that waits, runs, or finished a short time ago."""
         return self._jobs.get(job_id)
 
-    def cancel(self, job: Job) -> None:
+    def cancel(self, job: StudioJob) -> None:
         """Cancel a job; one that waits leaves the queue at once."""
         job.cancel()
         if job in self._waiting:

@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from data_specs.controls.curve_files import curves_value, parse_csv, parse_json
 from data_specs.errors import UserError
-from pvt.studio.jobs import Job, JobQueue, QueueFull
+from pvt.studio.jobs import JobQueue, QueueFull, StudioJob
 from pvt.studio.requests import MAX_BODY, MAX_UPLOAD, parse_format, parse_generation, parse_int, parse_query
 from pvt.studio.takes import Take, wav_bytes
 
@@ -110,7 +110,7 @@ class Studio:
     def __init__(self, load: "Callable[[], Engine]") -> None:
         self._load = load
         self._engine: asyncio.Task[Engine] | None = None
-        self._example: Job | None = None
+        self._example: StudioJob | None = None
         self.jobs: JobQueue
 
     @contextlib.asynccontextmanager
@@ -254,7 +254,7 @@ class Studio:
         names = engine.entry(request.query_params.get("model", "")).model.data.layout.names
         return JSONResponse(await asyncio.to_thread(recording_curves, body, seconds, names))
 
-    def _job(self, request: Request) -> Job:
+    def _job(self, request: Request) -> StudioJob:
         job = self.jobs.get(request.path_params["id"])
         if job is None:
             raise Missing("there is no such job")
@@ -324,7 +324,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-async def last_event(job: Job) -> dict[str, Any]:
+async def last_event(job: StudioJob) -> dict[str, Any]:
     """Wait for a job; returns its final event."""
     event: dict[str, Any] = {}
     async with contextlib.aclosing(job.stream()) as events:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pvt.studio.jobs import Job
+from pvt.studio.jobs import StudioJob
 from pvt.studio.server import LOOPBACK_NAMES, Studio
 from pvt.studio.takes import Take, TakeStore
 
@@ -46,7 +46,7 @@ class FakeEngine:
     def check(self, request):
         request.parsed_curves()
 
-    def generate(self, request, job: Job) -> None:
+    def generate(self, request, job: StudioJob) -> None:
         if isinstance(request, SimpleNamespace):  # the example
             return
         self.running += 1
