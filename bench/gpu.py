@@ -88,7 +88,7 @@ def step_rows(
     def step() -> None:
         losses = backward(task, objective, batch, world)
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm)
-        sync_step(losses, norm, False, share, world)
+        sync_step(losses, norm, (False, False), share, world)
         optimizer.step()
         ema.update(1)
         optimizer.zero_grad()

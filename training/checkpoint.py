@@ -27,6 +27,7 @@ from training.runs import CHECKPOINTS
 
 MANIFEST, SNAPSHOT, STATE = "checkpoint.json", "snapshot.safetensors", "state.pt"
 SNAPSHOT_VERSION = 1
+AVERAGES = "ema"
 
 
 class Stateful(Protocol):
@@ -150,15 +151,52 @@ def read_snapshot(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return weights, metadata
 
 
-def write_half(snapshot: Path, out: Path) -> Path:
+def write_averages(run: Path, step: int, averages: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Write power-function averages as float16 to RUN/ema/step-<step>.safetensors, for `read_averages`.
+
+    Args:
+        averages: weights by name, by relative width.
+    """
+    from safetensors.torch import save as to_bytes
+
+    tensors = {f"{std}/{name}": value.half().cpu() for std, one in averages.items() for name, value in one.items()}
+    with atomic_write(run / AVERAGES / f"step-{step:08d}.safetensors") as file:
+        file.write(to_bytes(tensors))
+
+
+def read_averages(run: Path, last: int) -> list[tuple[int, float, dict[str, Tensor]]]:
+    """Step, relative width and weights of all averages that a run stored up to step `last`.
+
+    Raises:
+        UserError: there are none.
+    """
+    from safetensors.torch import load_file
+
+    found = []
+    for path in sorted((run / AVERAGES).glob("step-*.safetensors")):
+        step = int(path.stem.removeprefix("step-"))
+        tensors = load_file(path) if step <= last else {}
+        for std in dict.fromkeys(name.partition("/")[0] for name in tensors):
+            own = {name.partition("/")[2]: value for name, value in tensors.items() if name.startswith(f"{std}/")}
+            found.append((step, float(std), own))
+    if not found:
+        raise UserError(f"{run} has no averages to reconstruct from; train with training.ema_stds = [0.05, 0.1]")
+    return found
+
+
+def write_half(snapshot: Path, out: Path, replaced: Mapping[str, Tensor] | None = None) -> Path:
     """Copy a snapshot with its weights as float16, in half the bytes; returns `out`.
 
     Loading converts them to float32; rounding changes a weight by at most 2^-11 of its value.
+
+    Args:
+        replaced: weights by name, instead of those of the snapshot.
 
     Raises:
         UserError: not a snapshot, or a weight that float16 cannot hold.
     """
     weights, metadata = read_snapshot(snapshot)
+    weights = {**weights, **(replaced or {})}
     halves = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
     for name, half in halves.items():
         if half.is_floating_point() and not torch.isfinite(half).all():

@@ -9,12 +9,15 @@ from pathlib import Path
 from data_specs.cli import Parser, integer, run
 from data_specs.errors import UserError
 from training.evaluation.commands import add_classifier, add_evaluate, add_sweep
-from training.runs import run_folder
+from training.options import positive_number
+from training.runs import recorded_config, run_folder
 from training.sampling.commands import add_demo, add_sample
+from training.threads import set_threads, wait_passively
 
 
 def main(argv: list[str] | None = None, prog: str = "python -m training") -> int:
     """Run `python -m training ...` and return the exit status."""
+    wait_passively()
     parser = Parser(prog=prog, description="From shards to diffusion models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (summary, add) in COMMANDS.items():
@@ -34,6 +37,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--gpus", metavar="N", default="1", help="ranks on this machine, one device each (1)")
     add("--device", metavar="NAME", help="cpu, cuda or mps (cuda if available)")
     add("--dry-run", action="store_true", help="compute one loss, print what the run would do, write nothing")
+    add("--threads", metavar="N", help="of a CPU (those of the run so far, else the fastest)")
     add("--micro-batch", metavar="N", help="clips a rank computes at once (the config's)")
     parser.set_defaults(command=_train)
 
@@ -56,6 +60,10 @@ def _train(arguments: argparse.Namespace) -> int:
             return launch(ranks, folder, sys.argv[1:])
     from training.trainer import train
 
+    recorded = (recorded_config(folder) or {"machine": {}})["machine"].get("threads")
+    threads = recorded if arguments.threads is None else integer("THREADS", arguments.threads)
+    machine = config.machine.model_copy(update={"threads": set_threads(threads)})
+    config = config.model_copy(update={"machine": machine})
     train(folder, arguments.data, config, arguments.device, dry_run=arguments.dry_run)
     return 0
 
@@ -66,6 +74,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("run", type=Path, help="folder of a run, of a checkpoint, or a snapshot")
     parser.add_argument("out", type=Path, help="file to write (.safetensors)")
+    parser.add_argument("--ema-std", metavar="W", help="relative width of the average, reconstructed (that of the run)")
     parser.set_defaults(command=_export)
 
 
@@ -74,7 +83,15 @@ def _export(arguments: argparse.Namespace) -> int:
 
     if arguments.out.suffix != ".safetensors":
         raise UserError(f"OUT must end in .safetensors, got {arguments.out}; write for example model.safetensors")
-    size = write_half(find_snapshot(arguments.run), arguments.out).stat().st_size
+    snapshot = find_snapshot(arguments.run)
+    weights = None
+    if arguments.ema_std is not None:
+        from training.checkpoint import read_averages, read_snapshot
+        from training.ema import reconstruct
+
+        step = int(read_snapshot(snapshot)[1]["step"])
+        weights = reconstruct(read_averages(arguments.run, step), positive_number("EMA_STD", arguments.ema_std, 0.289))
+    size = write_half(snapshot, arguments.out, weights).stat().st_size
     print(f"{arguments.out}: {size / 1e6:.1f} MB")
     return 0
 

@@ -1,9 +1,9 @@
-"""What a training run is: one TOML file for all formats and paradigms, resolved for one pair of them.
+"""Training configs: one TOML file for all formats and paradigms, resolved for one pair of them.
 
 `[training]` and `[machine]` hold for every format; `[training.cqt]` and `[machine.cqt]` change single keys for one.
 `[diffusion.<paradigm>]` and `[network.<format>]` belong to `training.diffusion` and `training.networks`, which check
-their own keys. What stands in `[machine]` and `[logging]`, and the number of steps, may change between two calls that
-continue one run; everything else must not (`differing_key`).
+their own keys. `[machine]`, `[logging]` and the number of steps may change when a run is resumed; everything else must
+not (`differing_key`).
 """
 
 import json
@@ -20,20 +20,20 @@ from data_specs.spec import Positive, Share, StrictModel, parse_model
 
 CONFIGS = Path(__file__).parent / "configs"
 DEFAULT_FORMAT = "encodec"  # where a paradigm can be trained on it
-FREE = (
+MUTABLE = (
     "name",
     "training.steps",
     "machine",
     "logging",
     "network.checkpoint",
-)  # keys, or tables, that may change in a run
+)  # keys and tables that may change within a run
 
 NonNegative = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 
 
 class Optimization(StrictModel):
-    """What decides the weights of any network. Every value is a function of step and position, never of time."""
+    """Optimization of any network. Every value is a function of step and position, never of time."""
 
     steps: Positive
     batch: Positive  # clips a step, over all ranks
@@ -45,41 +45,48 @@ class Optimization(StrictModel):
     adam_betas: tuple[Share, Share] = (0.9, 0.999)
     clip_norm: PositiveFloat = 1.0  # of the gradient of all parameters together
     ema_decay: Share = 0.9999
+    ema_stds: tuple[Annotated[float, Field(gt=0, lt=0.289)], ...] = ()  # relative widths of further averages
     max_skipped: Positive = 20  # steps in a row without a finite loss and gradient before the run stops
 
 
 class Training(Optimization):
-    """What decides the weights of a diffusion model."""
+    """Optimization of a diffusion model."""
 
-    control_dropout: Share = 0.3  # of each control feature of each clip: not conditioned at all
-    span_dropout: Share = 0.0  # of the features that are left: not conditioned over a random span of time
-    precision: Literal["auto", "float32", "bf16"] = "auto"  # of the network; auto is bf16 on a GPU, float32 on a CPU
+    control_dropout: Share = 0.3  # probability that a control of a clip is unconditioned
+    span_dropout: Share = 0.0  # of those left, over a random span of time
+    precision: Literal["auto", "float32", "bf16"] = (
+        "auto"  # of the network; auto is bf16 where it is faster, recorded by the run
+    )
     companding: PositiveFloat = 1.0  # power of the signed-power companding of scaled data; 1 for none
 
 
 class Machine(StrictModel):
-    """How the work is spread; changes nothing but rounding."""
+    """Distribution of the work; changes results by rounding only."""
+
+    threads: Positive | None = None  # of a CPU; None for those of the run so far, else the fastest
 
     micro_batch: Positive | None = None  # clips a rank computes at once; None for its whole share
     compile: bool = False
     in_memory: bool = False  # hold the train split in memory
-    timeout_minutes: PositiveFloat = 10.0  # after which a rank that waits for the others gives up
+    timeout_minutes: PositiveFloat = 10.0  # a rank waits for the others
 
 
 class Logging(StrictModel):
-    """How often, in steps, a run says something. 0 for never."""
+    """Intervals of logging, in steps; 0 for never."""
 
     log_every: Positive = 10
     valid_every: NonNegative = 10_000
     valid_clips: Positive = 256
     listen_every: NonNegative = 10_000
     listen_clips: Positive = 3
-    checkpoint_every: Positive = 2_000
+    checkpoint_every: NonNegative = 2_000
+    checkpoint_seconds: NonNegative = 0  # the same by time; for steps that are much faster than a save
+    ema_every: NonNegative = 10_000  # for averages of `ema_stds`
     keep_checkpoints: Positive = 2
 
 
 class RunConfig(StrictModel):
-    """What the loop asks of a config, whatever is trained."""
+    """The part of a config that the training loop reads."""
 
     name: str
     format: str
@@ -89,7 +96,7 @@ class RunConfig(StrictModel):
 
 
 class Config(RunConfig):
-    """A resolved config of a diffusion model: everything that decides a run but the data."""
+    """A resolved config of a diffusion model: everything that determines a run except the data."""
 
     paradigm: str
     training: Training
@@ -195,7 +202,7 @@ def differing_key(old: dict[str, Any], new: dict[str, Any]) -> str | None:
     """
     before, after = _flat(old), _flat(new)
     for key in sorted(before.keys() | after.keys()):
-        if any(key == free or key.startswith(f"{free}.") for free in FREE):
+        if any(key == name or key.startswith(f"{name}.") for name in MUTABLE):
             continue
         if before.get(key) != after.get(key):
             return f"{key} was {json.dumps(before.get(key))} and is now {json.dumps(after.get(key))}"

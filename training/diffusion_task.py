@@ -1,10 +1,11 @@
 """Training of a diffusion model. B clips, G clips of the global batch, R ranks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from training.config import Config
@@ -15,7 +16,7 @@ from training.distributed import World
 from training.log import RunLog
 from training.metadata import DatasetMetadata
 from training.model import TrainedModel, build_model
-from training.networks.precision import set_precision
+from training.networks.precision import choose_precision, set_precision
 from training.preview import log_samples
 from training.task import Task
 
@@ -33,9 +34,19 @@ class DiffusionTask(Task):
         self.model = build_model(config, self.data)
         self.network = self.model.network
 
+    def prepare(self, trial: Callable[[], object], world: World, recorded: Mapping[str, Any] | None) -> None:
+        precision = self.config.training.precision
+        if precision == "auto":
+            before = (recorded or {}).get("training", {}).get("precision")
+            precision = before if before in ("float32", "bf16") else choose_precision(self.network, trial, world.device)
+            bf16 = world.broadcast(torch.tensor(float(precision == "bf16"), device=world.device))
+            precision = "bf16" if bf16 else "float32"
+        training = self.config.training.model_copy(update={"precision": precision})
+        self.config = self.config.model_copy(update={"training": training})
+        self.model = replace(self.model, config=self.config)
+        set_precision(self.network, precision)
+
     def objective(self, network: nn.Module) -> nn.Module:
-        precision, device = self.config.training.precision, next(network.parameters()).device
-        set_precision(network, ("bf16" if device.type == "cuda" else "float32") if precision == "auto" else precision)
         return LossModule(network, self.model.paradigm)
 
     def losses(self, objective: nn.Module, batch: Batch, stream: str, world: World) -> Tensor:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from data_specs.cli import integer
 from data_specs.errors import UserError
 from training.runs import run_names, select_runs
+from training.threads import set_threads
 
 if TYPE_CHECKING:
     from training.model import TrainedModel
@@ -24,7 +25,8 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     add("--paradigm", metavar="NAME", help="ddpm, edm or discdpm: selects runs/<paradigm>-<format>-<config>")
     add("--format", metavar="NAME", help="with --paradigm (encodec; disc)")
     add("--config", metavar="NAME", default="tiny", help="with --paradigm (tiny)")
-    add("--device", metavar="NAME", help="cpu or cuda (cuda if available)")
+    add("--device", metavar="NAME", help="cpu, cuda or mps (cuda if available)")
+    add("--threads", metavar="N", help="of a CPU (the fastest)")
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +52,7 @@ def load_models(arguments: argparse.Namespace) -> "dict[str, tuple[Path, Trained
     from training.model import load_model
 
     paths = selected_paths(arguments)
+    set_threads(None if arguments.threads is None else integer("THREADS", arguments.threads))
     names, device = run_names(paths), choose_device(arguments.device)
     return {name: (path, load_model(path, device)) for name, path in zip(names, paths, strict=True)}
 
@@ -104,18 +107,25 @@ def _weight(text: str) -> float:
     return number
 
 
+def positive_number(name: str, text: str, most: float) -> float:
+    """The number given as `text` for the make variable `name`.
+
+    Raises:
+        UserError: not a number above 0 and at most `most`.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 < number <= most:
+        raise UserError(f"{name}= must be a number above 0 and at most {most:g}, got {text!r:.40}")
+    return number
+
+
 def parse_seconds(text: str | None) -> float | None:
     """The value of SECONDS=.
 
     Raises:
         UserError: not a number of seconds up to MAX_SECONDS.
     """
-    if text is None:
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 < number <= MAX_SECONDS:
-        raise UserError(f"SECONDS= must be a number above 0 and up to {MAX_SECONDS}, got {text!r:.40}")
-    return number
+    return None if text is None else positive_number("SECONDS", text, MAX_SECONDS)

@@ -10,6 +10,7 @@ from data_specs.errors import UserError
 RUNS = Path("runs")
 DEFAULT_SPEC = "sample"
 CONFIG, CHECKPOINTS = "config.json", "checkpoints"
+TABLES = ("training", "machine", "logging")  # of a config
 
 
 def run_folder(paradigm: str, format_name: str, config: str, spec: str | None = None) -> Path:
@@ -61,6 +62,26 @@ def run_names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
+def recorded_config(folder: Path) -> dict[str, Any] | None:
+    """JSON form of the config of a run; None for a folder without one.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = folder / CONFIG
+    if not path.exists():
+        if (folder / CHECKPOINTS).exists():
+            raise UserError(f"{folder} has checkpoints but no {CONFIG}; move it aside or choose another RUN=")
+        return None
+    try:
+        config = json.loads(path.read_bytes())
+        if isinstance(config["data"]["digest"], str) and all(isinstance(config[key], dict) for key in TABLES):
+            return dict(config)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise UserError(f"{path} is damaged; move {folder} aside or choose another RUN=")
+
+
 def check_same_run(folder: Path, config: dict[str, Any], data_digest: str) -> None:
     """Refuse a folder that holds a run of another config or of other data.
 
@@ -73,16 +94,10 @@ def check_same_run(folder: Path, config: dict[str, Any], data_digest: str) -> No
     """
     from training.config import differing_key
 
-    path = folder / CONFIG
-    if not path.exists():
-        if (folder / CHECKPOINTS).exists():
-            raise UserError(f"{folder} has checkpoints but no {CONFIG}; move it aside or choose another RUN=")
+    old = recorded_config(folder)
+    if old is None:
         return
-    try:
-        old = json.loads(path.read_bytes())
-        old_digest = old.pop("data")["digest"]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path} is damaged; move {folder} aside or choose another RUN=") from None
+    old_digest = old.pop("data")["digest"]
     difference = differing_key({**old, "data_digest": old_digest}, {**config, "data_digest": data_digest})
     # promise: refused-name-key-nothing-5
     if difference:

@@ -1,6 +1,7 @@
 """What the training loop needs of a kind of training. B clips of a batch, G clips of the global batch, R ranks."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,14 @@ class Task(ABC):
     config: RunConfig
     network: nn.Module
     data: StrictModel
+
+    def prepare(self, trial: Callable[[], object], world: World, recorded: Mapping[str, Any] | None) -> None:  # noqa: B027
+        """Resolve what the config leaves to the machine.
+
+        Args:
+            trial: one forward and backward pass.
+            recorded: JSON form of the config that the run had before; None for a new run.
+        """
 
     @abstractmethod
     def objective(self, network: nn.Module) -> nn.Module:

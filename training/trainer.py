@@ -26,9 +26,9 @@ from training.data.loader import Batch, BatchBuilder, PrefetchLoader, check_shar
 from training.data.shuffle import seed_of
 from training.diffusion_task import DiffusionTask
 from training.distributed import World, join_world
-from training.ema import EMA, learning_rate
+from training.ema import EMA, PowerEMA, learning_rate
 from training.log import Meter, RunLog, due, peak_memory_mb, summary
-from training.runs import check_same_run
+from training.runs import check_same_run, recorded_config
 from training.stopping import stop_requests
 from training.task import Task
 
@@ -61,6 +61,8 @@ def train(
     training, every = config.training, config.logging
     with ExitStack() as stack:
         # Ranks, data, network.
+        if config.machine.threads:
+            torch.set_num_threads(config.machine.threads)
         world = stack.enter_context(join_world(device, config.machine.timeout_minutes))
         if world.main and not dry_run:
             stack.enter_context(locked(run / ".lock", f"the run {run}"))
@@ -69,14 +71,24 @@ def train(
         check_share(train_data, training, world.size)
         task = make(config, train_data)
         metadata = task.data.model_dump(mode="json")
-        check_same_run(run, config.model_dump(mode="json"), metadata["digest"])
         network = task.network.to(world.device).train()
+        share = training.batch // world.size
+        first = BatchBuilder(train_data, training, share).train(np.arange(share))
+        objective = task.objective(network)
+        task.prepare(lambda: backward(task, objective, first, world), world, recorded_config(run))
+        network.zero_grad()
+        config = task.config
+        check_same_run(run, config.model_dump(mode="json"), metadata["digest"])
 
         # Averages, optimizer, and everything a checkpoint restores.
         ema = EMA(network, training.ema_decay)
         optimizer = torch.optim.Adam(network.parameters(), betas=training.adam_betas, fused=world.gpu)
+        averages = PowerEMA(network, training.ema_stds)
         meter = Meter()
-        stateful: checkpoint.Parts = {"network": network, "optimizer": optimizer, "task": task, "progress": meter}
+        stateful: dict[str, checkpoint.Stateful]
+        stateful = {"network": network, "optimizer": optimizer, "task": task, "progress": meter}
+        if training.ema_stds:
+            stateful["averages"] = averages
         if saved := checkpoint.load_newest(run):
             # promise: saved-step-boundary-same
             checkpoint.restore(stateful, saved)
@@ -84,9 +96,6 @@ def train(
             ema.network.load_state_dict(saved.weights)
 
         # What will be computed.
-        share = training.batch // world.size
-        objective = task.objective(network)
-        first = BatchBuilder(train_data, training, share).train(np.arange(share))
         if world.main:
             print(summary(run, config, network, first, world.device, meter.step), flush=True)
         if dry_run:
@@ -112,18 +121,20 @@ def train(
         batches = stack.enter_context(
             PrefetchLoader(train_data, training, steps, world.rank, world.size, pinned=world.gpu)
         )
-        started = time.perf_counter()
+        started, saved_at = time.perf_counter(), time.monotonic()
         for batch in batches:
             step = meter.step + 1
             task.before_step(step, ema, train_data, world)
             losses = backward(task, objective, batch, world)
             # promise: gradients-clipped-together-averaged
             norm = nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm)
-            loss, stop = sync_step(losses, norm, bool(request), training.batch, world)
+            overdue = 0 < every.checkpoint_seconds < time.monotonic() - saved_at
+            loss, stop, save = sync_step(losses, norm, (bool(request), overdue and world.main), training.batch, world)
             if loss is not None:
                 set_learning_rate(optimizer, step, training)
                 optimizer.step()
                 ema.update(step)
+                averages.update(step)
                 task.observe(step, losses, world)
             optimizer.zero_grad()
             meter.update(loss, time.perf_counter() - started, batches.pop_wait_seconds())
@@ -142,13 +153,16 @@ def train(
                 log.scalars(step, **meter.pop_means(training.batch), peak_memory_mb=peak_memory_mb(world.device))
             if last or due(step, every.valid_every):
                 validate(task, ema, meter, valid_data, log, world)
-            if stop or last or due(step, every.checkpoint_every):
+            if training.ema_stds and world.main and (last or due(step, every.ema_every)):
+                checkpoint.write_averages(run, step, averages.state_dict())
+            if stop or save or last or due(step, every.checkpoint_every):
                 if world.main:
                     trained = task.trained(ema.network, step, meter.train_seconds)
                     state, weights = checkpoint.states(stateful), ema.network.state_dict()
                     folder = checkpoint.save(run, step, state, weights, trained.metadata(), every.keep_checkpoints)
                     log.print(f"step {step}: saved {folder}")
                 world.barrier()
+                saved_at = time.monotonic()
             if world.main and every.listen_every and (last or due(step, every.listen_every)):
                 trained = task.trained(ema.network, step, meter.train_seconds)
                 task.log_samples(trained, valid_data, log, run / "listen" / f"step-{step:08d}")
@@ -177,17 +191,20 @@ def backward(task: Task, objective: nn.Module, batch: Batch, world: World) -> Te
     return torch.cat(losses)
 
 
-def sync_step(losses: Tensor, norm: Tensor, stop: bool, batch: int, world: World) -> tuple[float | None, bool]:
-    """Agree with all ranks on a step: its mean loss, None if loss or gradient is not finite, and whether to stop.
+def sync_step(
+    losses: Tensor, norm: Tensor, requests: tuple[bool, bool], batch: int, world: World
+) -> tuple[float | None, bool, bool]:
+    """Agree with all ranks on a step: its mean loss, None if loss or gradient is not finite, whether to stop or save.
 
     The only point of a step that waits for the device.
     """
-    values = torch.stack([losses.double().sum(), norm.double(), norm.new_full((), stop, dtype=torch.float64)])
-    total, norms, stops = world.all_reduce_sum(values).tolist()
+    flags = [norm.new_full((), request, dtype=torch.float64) for request in requests]
+    values = torch.stack([losses.double().sum(), norm.double(), *flags])
+    total, norms, stops, saves = world.all_reduce_sum(values).tolist()
     # promise: counted-step-skipped-configured
     finite = math.isfinite(total) and math.isfinite(norms)
     # promise: all-stop-same-step
-    return total / batch if finite else None, stops > 0
+    return total / batch if finite else None, stops > 0, saves > 0
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, training: Optimization) -> None:

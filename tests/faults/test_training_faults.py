@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 STEPS = 40
 CONFIG = f"""
 [training]
+precision = "float32"
 steps = {STEPS}
 batch = 4
 seconds = 0.5

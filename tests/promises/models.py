@@ -93,7 +93,7 @@ STEPS = (
         "one rank of several receives a signal",
         "all stop at the same step",
         "faults/test_training_faults.py::test_a_signal_to_one_of_two_ranks_stops_both_at_the_same_step",
-        mutation("all-stop-same-step", value("(total / batch if finite else None, stop)")),
+        mutation("all-stop-same-step", value("(total / batch if finite else None, requests[0], False)")),
     ),
     promise(
         "kill -9, also in the middle of a save",

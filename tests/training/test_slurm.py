@@ -36,6 +36,7 @@ else:
 """
 CONFIG = """
 [training]
+precision = "float32"
 steps = 400
 batch = 4
 seconds = 0.5

@@ -28,6 +28,7 @@ from training.trainer import train
 ROOT = Path(__file__).parents[2]
 CONFIG = """
 [training]
+precision = "float32"
 steps = 60
 batch = 4
 seconds = 1

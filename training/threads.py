@@ -1,0 +1,57 @@
+"""Number of threads of torch on a CPU, chosen by measurement.
+
+Threads of OpenMP spin while they wait by default, which takes processor time from other processes. `wait_passively`
+must run before torch is imported. Results are bit-identical only for equal numbers of threads.
+"""
+
+import os
+import time
+from collections.abc import Callable
+
+LEAST_GAIN = 1.15  # of more threads over fewer, below which the smaller number is kept
+
+
+def wait_passively() -> None:
+    """Make waiting threads sleep, unless OMP_WAIT_POLICY is set; has an effect only before torch is imported."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def set_threads(threads: int | None) -> int:
+    """Set the number of threads and return it: `threads`, else OMP_NUM_THREADS, else the fastest of those measured."""
+    import torch
+
+    if threads is None and "OMP_NUM_THREADS" not in os.environ:
+        threads = fastest_threads(_convolution())
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return torch.get_num_threads()
+
+
+def fastest_threads(work: Callable[[], object], available: int | None = None) -> int:
+    """Number of threads for `work`: 1, 2, 4, ... up to the available cores, as long as more are faster."""
+    import torch
+
+    available = available or len(os.sched_getaffinity(0))
+    best, least = 1, float("inf")
+    for threads in sorted({1 << power for power in range(available.bit_length())} | {available}):
+        if threads > available:
+            break
+        torch.set_num_threads(threads)
+        work()
+        seconds = []
+        for _ in range(3):
+            start = time.perf_counter()
+            work()
+            seconds.append(time.perf_counter() - start)
+        if least < LEAST_GAIN * sorted(seconds)[1]:
+            break
+        best, least = threads, sorted(seconds)[1]
+    return best
+
+
+def _convolution() -> Callable[[], object]:
+    """A convolution of the size that networks of `tiny` compute."""
+    import torch
+
+    x, weight = torch.randn(2, 128, 600), torch.randn(128, 128, 3)
+    return lambda: torch.nn.functional.conv1d(x, weight, padding=1)
