@@ -4,7 +4,8 @@ PYTHON = python3
 VENV = .venv
 VARIABLES = SPEC FORMAT MIDI SOUNDFONT CODEC CLIPS SEED OUT DATA WORKERS SCHEDULER TLS_CA TLS_CERT TLS_KEY \
   CLUSTER SHARDS INDEX DRY_RUN FORCE ACCEPT_FEWER ACCEPT_DEVICE MATCHED URL \
-  PARADIGM CONFIG STEPS RUN GPUS DEVICE CONTROLS SECONDS SAMPLER_STEPS PORT HOST GUIDANCE FREE PRESET VARY VGGISH
+  PARADIGM CONFIG STEPS RUN GPUS DEVICE CONTROLS SECONDS SAMPLER_STEPS PORT HOST GUIDANCE FREE PRESET VARY VGGISH \
+  THREADS SET SAMPLER S_CHURN
 $(foreach name,$(VARIABLES),$(eval $(name) =))
 
 # A misspelt variable would silently leave its default in force.
@@ -42,9 +43,11 @@ build_data = $(if $(DATA),:,test -e $(call quoted,folder)/PVT-$1/dataset.json ||
   $(python) -m pvt dataset $(call option,spec,SPEC) --format=$1)
 # What names trained models and how they sample.
 which_run = $(call option,run,RUN) $(call option,paradigm,PARADIGM) $(call option,format,FORMAT) \
-  $(call option,config,CONFIG) $(call option,device,DEVICE)
+  $(call option,config,CONFIG) $(call option,device,DEVICE) $(call option,spec,SPEC) \
+  $(call option,threads,THREADS)
 how_to_sample = $(call option,seconds,SECONDS) $(call option,sampler-steps,SAMPLER_STEPS) \
   $(call option,guidance,GUIDANCE) $(call option,seed,SEED)
+sampler = $(call option,sampler,SAMPLER) $(call option,s-churn,S_CHURN)
 
 help:  ## this text
 	@$(call quoted,PYTHON) -c 'import re; text = open("Makefile").read(); \
@@ -85,6 +88,9 @@ help:  ## this text
 #|   RUN            folder of the run; the same command continues it       (runs/<paradigm>-<format>-<config>)
 #|   GPUS           ranks on this machine, one device each                                              (1)
 #|   DEVICE         cpu or cuda                                                           (cuda if there is one)
+#|   THREADS        of a CPU                                              (of the run so far, else the fastest)
+#|   SET            config keys: SET="training.batch=16 training.learning_rate=1e-4"
+#|   DRY_RUN        1: compute one loss and print sizes, write nothing
 #| sampling and measuring
 #|   RUN            run folders or snapshots, comma-separated                  (PARADIGM's, else the shipped one)
 #|   CONTROLS       curve files (.json, .csv), shipped curves, or dataset clips data/PVT-encodec:valid:0-3
@@ -93,6 +99,8 @@ help:  ## this text
 #|   SECONDS        of each sample                                                      (as in training)
 #|   SAMPLER_STEPS  (as published; on a CPU 50 where that is a thousand)
 #|   GUIDANCE       one weight, or by feature: velocity=1.5,chroma=3                              (1: none)
+#|   SAMPLER        heun, euler, ancestral, ddim, dpmpp_2m or ipndm, where the paradigm has them     (heun)
+#|   S_CHURN        noise added by stochastic sampling of EDM                                          (0)
 #|   FREE           evaluate: features that samples are told nothing of, comma-separated               (none)
 #|   SEED           of the noise                                                                       (0)
 #|   PORT           studio: port; the next free one if taken                                        (8765)
@@ -151,13 +159,14 @@ train: $(ready)  ## train a model, building the sample dataset if there is none:
 	  { $(call build_data,$$format); } && \
 	  $(python) -m pvt train --paradigm=$(call quoted,PARADIGM) --format "$$format" $(data) \
 	  $(call option,config,CONFIG) $(call option,steps,STEPS) $(call option,run,RUN) $(call option,gpus,GPUS) \
-	  $(call option,device,DEVICE)
+	  $(call option,device,DEVICE) $(call option,spec,SPEC) $(call option,threads,THREADS) $(call option,set,SET) \
+	  $(call switch,dry-run,DRY_RUN)
 
 sample: $(ready)  ## new clips that follow curves: CONTROLS or MIDI, RUN, CLIPS, SECONDS, GUIDANCE, ...
 	@controls=$(call quoted,CONTROLS); midi=$(call quoted,MIDI); if [ -n "$$midi" ]; then \
 	  controls="$$(mktemp -d)/$$(basename -- "$$midi").json"; \
 	  $(python) -m pvt controls "$$midi" --out "$$controls" $(call option,seconds,SECONDS); fi; \
-	  $(python) -m pvt sample $${controls:+--controls="$$controls"} $(which_run) $(how_to_sample) \
+	  $(python) -m pvt sample $${controls:+--controls="$$controls"} $(which_run) $(how_to_sample) $(sampler) \
 	  $(call option,clips,CLIPS) $(call option,out,OUT)
 
 controls: $(ready)  ## convert the melody of a MIDI file to a curve file: MIDI, OUT, SECONDS
@@ -166,7 +175,7 @@ controls: $(ready)  ## convert the melody of a MIDI file to a curve file: MIDI, 
 
 sweep: $(ready)  ## how sampling options move quality: RUN, VARY, CLIPS
 	@$(call build_data,audio)
-	@$(python) -m pvt sweep $(which_run) $(how_to_sample) $(data) $(call option,vary,VARY) \
+	@$(python) -m pvt sweep $(which_run) $(how_to_sample) $(sampler) $(data) $(call option,vary,VARY) \
 	  $(call option,clips,CLIPS) $(call option,out,OUT)
 
 evaluate: $(ready)  ## distance to real audio, how curves are followed, time, size: RUN, CLIPS, PRESET
@@ -177,7 +186,7 @@ evaluate: $(ready)  ## distance to real audio, how curves are followed, time, si
 
 demo: $(ready)  ## a page with the samples of several runs side by side: RUN, CONTROLS
 	@$(call build_data,audio)
-	@$(python) -m pvt demo $(which_run) $(how_to_sample) $(call option,controls,CONTROLS) $(call option,out,OUT)
+	@$(python) -m pvt demo $(which_run) $(how_to_sample) $(sampler) $(call option,controls,CONTROLS) $(call option,out,OUT)
 
 studio: $(ready)  ## draw curves and hear them in the browser: RUN, PORT, HOST
 	@$(python) -m pvt studio $(call option,run,RUN) $(call option,port,PORT) $(call option,host,HOST) \

@@ -38,6 +38,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--device", metavar="NAME", help="cpu, cuda or mps (cuda if available)")
     add("--dry-run", action="store_true", help="compute one loss, print what the run would do, write nothing")
     add("--threads", metavar="N", help="of a CPU (those of the run so far, else the fastest)")
+    add("--set", default="", metavar="PAIRS", help='config keys, as "training.batch=16 training.learning_rate=1e-4"')
+    add("--spec", metavar="NAME", help="of the dataset, for the name of the run (sample)")
     add("--micro-batch", metavar="N", help="clips a rank computes at once (the config's)")
     parser.set_defaults(command=_train)
 
@@ -47,11 +49,11 @@ def _train(arguments: argparse.Namespace) -> int:
 
     ranks = integer("GPUS", arguments.gpus)
     steps = None if arguments.steps is None else integer("STEPS", arguments.steps)
-    config = load_config(arguments.config, arguments.paradigm, arguments.format, steps)
+    config = load_config(arguments.config, arguments.paradigm, arguments.format, steps, arguments.set)
     if arguments.micro_batch is not None:
         machine = config.machine.model_copy(update={"micro_batch": integer("MICRO_BATCH", arguments.micro_batch)})
         config = config.model_copy(update={"machine": machine})
-    folder = arguments.run or run_folder(config.paradigm, config.format, config.name)
+    folder = arguments.run or run_folder(config.paradigm, config.format, config.name, arguments.spec)
     if ranks > 1 and not arguments.dry_run:
         from training.distributed import launched
         from training.launch import launch

@@ -28,6 +28,8 @@ MUTABLE = (
     "network.checkpoint",
 )  # keys and tables that may change within a run
 
+OVERRIDABLE = ("training", "machine", "logging", "diffusion", "network")  # tables
+
 NonNegative = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 
@@ -134,7 +136,9 @@ def check_pair(paradigm: str, format_name: str | None) -> str:
     return format_name
 
 
-def load_config(name: str, paradigm: str, format_name: str | None = None, steps: int | None = None) -> Config:
+def load_config(
+    name: str, paradigm: str, format_name: str | None = None, steps: int | None = None, overrides: str = ""
+) -> Config:
     """Read a config by name (`tiny`, `small`, `paper`, `best`) or path, resolved for a paradigm and a format.
 
     Args:
@@ -142,6 +146,7 @@ def load_config(name: str, paradigm: str, format_name: str | None = None, steps:
         paradigm: ddpm, edm or discdpm.
         format_name: the format to train on; the paradigm's default for None.
         steps: replaces training.steps.
+        overrides: `table.key=value` pairs separated by spaces, values in TOML; checked like the file.
 
     Raises:
         UserError: no such file, not TOML, a pair that does not fit, or a key that is unknown or of the wrong type.
@@ -173,7 +178,7 @@ def load_config(name: str, paradigm: str, format_name: str | None = None, steps:
     for key, table in tables.network.items():
         network_config(table, f"{path}: [network.{key}]")
     training, machine = resolved[format_name]
-    config = {
+    config: dict[str, Any] = {
         "name": path.stem,
         "paradigm": paradigm,
         "format": format_name,
@@ -183,7 +188,37 @@ def load_config(name: str, paradigm: str, format_name: str | None = None, steps:
         "diffusion": tables.diffusion.get(paradigm, {}),
         "network": tables.network[format_name],
     }
+    for key, value in parse_overrides(overrides).items():
+        if key == "training.steps" and steps is not None:
+            raise UserError("SET= and STEPS= both give training.steps; remove one")
+        *parents, last = key.split(".")
+        place: Any = config if parents and parents[0] in OVERRIDABLE else None
+        for parent in parents:
+            place = place.get(parent) if isinstance(place, dict) else None
+        if not isinstance(place, dict):
+            raise UserError(f"SET= must name keys such as training.batch or network.channels, got {key!r:.60}")
+        place[last] = value
+    network_config(config["network"], "SET=: network")
+    parse_model(PARADIGMS[paradigm].Config, config["diffusion"], "SET=: diffusion")
     return parse_model(Config, config, str(path))
+
+
+def parse_overrides(text: str) -> dict[str, Any]:
+    """`training.batch=16 network.kind=unet` -> values by dotted key; what is not TOML is a string.
+
+    Raises:
+        UserError: a part without `=`, or a key given twice.
+    """
+    found: dict[str, Any] = {}
+    for part in text.split():
+        key, equals, value = part.partition("=")
+        if not equals or not key or key in found:
+            raise UserError(f"SET= must be pairs such as training.batch=16, each key once, got {part!r:.60}")
+        try:
+            found[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[key] = value
+    return found
 
 
 def config_path(name: str, folder: Path = CONFIGS) -> Path:

@@ -25,6 +25,7 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     add("--paradigm", metavar="NAME", help="ddpm, edm or discdpm: selects runs/<paradigm>-<format>-<config>")
     add("--format", metavar="NAME", help="with --paradigm (encodec; disc)")
     add("--config", metavar="NAME", default="tiny", help="with --paradigm (tiny)")
+    add("--spec", metavar="NAME", help="with --paradigm: spec of the dataset (sample)")
     add("--device", metavar="NAME", help="cpu, cuda or mps (cuda if available)")
     add("--threads", metavar="N", help="of a CPU (the fastest)")
 
@@ -42,8 +43,9 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
 
 
 def selected_paths(arguments: argparse.Namespace) -> list[Path]:
-    """Paths of the models that the options of `add_models` select."""
-    return select_runs(arguments.run, arguments.paradigm, arguments.format, arguments.config)
+    """Paths of the models that the options of `add_models` select; also sets the number of threads."""
+    set_threads(None if arguments.threads is None else integer("THREADS", arguments.threads))
+    return select_runs(arguments.run, arguments.paradigm, arguments.format, arguments.config, arguments.spec)
 
 
 def load_models(arguments: argparse.Namespace) -> "dict[str, tuple[Path, TrainedModel]]":
@@ -52,7 +54,6 @@ def load_models(arguments: argparse.Namespace) -> "dict[str, tuple[Path, Trained
     from training.model import load_model
 
     paths = selected_paths(arguments)
-    set_threads(None if arguments.threads is None else integer("THREADS", arguments.threads))
     names, device = run_names(paths), choose_device(arguments.device)
     return {name: (path, load_model(path, device)) for name, path in zip(names, paths, strict=True)}
 

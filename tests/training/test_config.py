@@ -104,3 +104,21 @@ def test_what_may_differ(written):
     free = BASE.replace("micro_batch = 4", "micro_batch = 2\ncompile = true").replace("steps = 100", "steps = 200")
     new = load_config(written(free + "checkpoint = true\n[logging]\nlog_every = 3\n"), "edm", "encodec")
     assert differing_key(old, {**new.model_dump(mode="json"), "name": "other"}) is None
+
+
+def test_overrides_are_checked_like_the_file(written):
+    path = written(BASE)
+    config = load_config(path, "edm", overrides="training.batch=16 training.learning_rate=1e-3 network.kind=unet")
+    assert (config.training.batch, config.training.learning_rate, config.network["kind"]) == (16, 1e-3, "unet")
+    for text, message in [
+        ("training.batchs=1", "batchs"),
+        ("training.batch=many", "batch"),
+        ("batch=1", "SET= must name keys"),
+        ("training.batch", "SET= must be pairs"),
+        ("training.batch=1 training.batch=2", "each key once"),
+        ("network.chanels=3", "chanels"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            load_config(path, "edm", overrides=text)
+    with pytest.raises(UserError, match="SET= and STEPS= both"):
+        load_config(path, "edm", steps=3, overrides="training.steps=4")

@@ -8,7 +8,7 @@ import mmap
 from bisect import bisect_right
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -96,8 +96,12 @@ class Dataset:
             for buffer, shard in zip(self._buffers, self._shards, strict=True)
         ]
         self._places = [_Place.of(f, self._layout.offsets[f.name], self.frames) for f in self.features]
-        self._verify = verify
+        self._verify, self._in_memory = verify, in_memory
         self._touched = np.zeros(len(self), dtype=bool)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as arguments, so that processes which are not forked map the shards themselves."""
+        return _reopen, (self.folder, self.split, self._verify, self._in_memory)
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -218,6 +222,10 @@ class Dataset:
                 start = within * self._layout.size
                 aligned = start // mmap.PAGESIZE * mmap.PAGESIZE
                 buffer.madvise(mmap.MADV_WILLNEED, aligned, start + self._layout.size - aligned)
+
+
+def _reopen(folder: Path, split: Literal["train", "valid"], verify: bool, in_memory: bool) -> Dataset:
+    return Dataset(folder, split, verify=verify, in_memory=in_memory)
 
 
 def _check_shapes(features: tuple[Feature, ...], where: str) -> None:

@@ -6,6 +6,7 @@ R control rows, T frames, N samples.
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
@@ -13,11 +14,13 @@ from torch import Tensor
 
 from data_specs.controls.curve_files import curves_value
 from data_specs.controls.curves import Curves
-from data_specs.io.files import atomic_write, write_bytes
+from data_specs.io.files import atomic_write, move_aside, write_bytes, write_json
 from data_specs.viz.figures import Panel, panels_figure, png
 from training.model import TrainedModel
 from training.sampling.curve_sources import ControlSet
 from training.sampling.sampling import SamplingConfig
+
+RECORD = "sampling.json"  # settings of the samples in a folder
 
 
 def write_samples(
@@ -32,9 +35,14 @@ def write_samples(
     controls = model.stack_curves([curves], samples).expand(n, -1, -1)
     clips = model.sample_controls(controls, samples, config, progress=True)
     place, rate, hop = folder / chosen.name, model.data.sample_rate, model.data.hop
+    record = {"samples": samples, "clips": n, "guidance": config.guidance, "seed": config.seed, "steps": config.steps}
+    record = {**record, **config.options, "controls": curves_value(curves)}
+    if place.exists() and _recorded(place) != record:  # files of other settings would mix with the new ones
+        print(f"note: {place} holds other samples; moved to {move_aside(place)}")
     names = [f"{config.seed}-{number:02d}" for number in range(n)]
     # Sounds first: a figure that fails costs no sample.
     written = [write_wav(place / f"{name}.wav", clip[0], rate) for name, clip in zip(names, clips, strict=True)]
+    write_json(place / RECORD, record)
     write_bytes(place / "controls.json", (json.dumps(curves_value(curves)) + "\n").encode())
     arrays = curve_arrays(model, curves, samples)
     beside = []
@@ -45,6 +53,14 @@ def write_samples(
         panel = Panel(f"{chosen.name}, sample {name}", clip[0].numpy(), arrays, hop)
         write_bytes(place / f"{name}.png", png(panels_figure([panel, *beside], model.data.instruments)))
     return written
+
+
+def _recorded(place: Path) -> Any:
+    """The settings that the samples in a folder were made with; None where they are not recorded."""
+    try:
+        return json.loads((place / RECORD).read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 def write_grid(model: TrainedModel, chosen: ControlSet, folder: Path, *, samples: int, config: SamplingConfig) -> Path:

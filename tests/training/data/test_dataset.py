@@ -171,3 +171,11 @@ def test_an_empty_split(make_dataset, tmp_path):
     folder, _ = make_dataset(tmp_path, "encodec", {"train": 2, "valid": 0})
     assert len(Dataset(folder, "valid")) == 0
     assert list(Dataset(folder, "valid")) == []
+
+
+def test_a_spawned_data_loader_reads_the_same_clips(encodec_data):
+    dataset = Dataset(encodec_data[0])
+    loader = torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context="spawn")
+    for index, clip in enumerate(loader):
+        assert torch.equal(clip["data"], dataset[index]["data"])
+        assert clip["id"] == dataset[index]["id"]

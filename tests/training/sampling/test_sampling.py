@@ -261,7 +261,7 @@ def test_files_of_a_set_hold_what_was_made(run, data, tmp_path):
     files = write_samples(run, chosen, tmp_path, samples=24_000, n=2, config=settings)
     folder = tmp_path / chosen.name
     assert sorted(path.name for path in folder.iterdir()) == [
-        "5-00.png", "5-00.wav", "5-01.png", "5-01.wav", "controls.json", "real.wav",
+        "5-00.png", "5-00.wav", "5-01.png", "5-01.wav", "controls.json", "real.wav", "sampling.json",
     ]  # fmt: skip
     audio, rate = soundfile.read(files[1], dtype="float32")
     expected = run.sample(chosen.curves.cropped(24_000), seconds=1, n=2, steps=2, seed=5)
@@ -346,3 +346,13 @@ def test_controls_written_for_people_are_json(run, tmp_path):
     value = json.loads((tmp_path / "swell" / "controls.json").read_text())
     assert value == json.loads(shipped_curves()["swell"].read_text())
     assert io.BytesIO((tmp_path / "swell" / "0-00.png").read_bytes()).read(4) == b"\x89PNG"
+
+
+def test_samples_of_other_settings_are_moved_aside(run, tmp_path, capsys):
+    (chosen,) = control_sets("swell")
+    for n in (2, 2, 1):
+        write_samples(run, chosen, tmp_path, samples=192_000, n=n, config=SamplingConfig(steps=1))
+    assert sorted(path.name for path in (tmp_path / "swell").glob("*.wav")) == ["0-00.wav"]
+    assert len(list((tmp_path / "swell.old-1").glob("*.wav"))) == 2
+    assert not (tmp_path / "swell.old-2").exists()
+    assert "swell holds other samples; moved to" in capsys.readouterr().out
