@@ -5,7 +5,7 @@ VENV = .venv
 VARIABLES = SPEC FORMAT MIDI SOUNDFONT CODEC CLIPS SEED OUT DATA WORKERS SCHEDULER TLS_CA TLS_CERT TLS_KEY \
   CLUSTER SHARDS INDEX DRY_RUN FORCE ACCEPT_FEWER ACCEPT_DEVICE MATCHED URL \
   PARADIGM CONFIG STEPS RUN GPUS DEVICE CONTROLS SECONDS SAMPLER_STEPS PORT HOST GUIDANCE FREE PRESET VARY VGGISH \
-  THREADS SET SAMPLER S_CHURN
+  THREADS SET SAMPLER S_CHURN INIT
 $(foreach name,$(VARIABLES),$(eval $(name) =))
 
 # A misspelt variable would silently leave its default in force.
@@ -89,6 +89,7 @@ help:  ## this text
 #|   GPUS           ranks on this machine, one device each                                              (1)
 #|   DEVICE         cpu or cuda                                                           (cuda if there is one)
 #|   THREADS        of a CPU                                              (of the run so far, else the fastest)
+#|   INIT           shipped, a run folder or a snapshot: weights that a new run starts from           (none)
 #|   SET            config keys: SET="training.batch=16 training.learning_rate=1e-4"
 #|   DRY_RUN        1: compute one loss and print sizes, write nothing
 #| sampling and measuring
@@ -160,7 +161,7 @@ train: $(ready)  ## train a model, building the sample dataset if there is none:
 	  $(python) -m pvt train --paradigm=$(call quoted,PARADIGM) --format "$$format" $(data) \
 	  $(call option,config,CONFIG) $(call option,steps,STEPS) $(call option,run,RUN) $(call option,gpus,GPUS) \
 	  $(call option,device,DEVICE) $(call option,spec,SPEC) $(call option,threads,THREADS) $(call option,set,SET) \
-	  $(call switch,dry-run,DRY_RUN)
+	  $(call option,init,INIT) $(call switch,dry-run,DRY_RUN)
 
 sample: $(ready)  ## new clips that follow curves: CONTROLS or MIDI, RUN, CLIPS, SECONDS, GUIDANCE, ...
 	@controls=$(call quoted,CONTROLS); midi=$(call quoted,MIDI); if [ -n "$$midi" ]; then \

@@ -40,6 +40,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--threads", metavar="N", help="of a CPU (those of the run so far, else the fastest)")
     add("--set", default="", metavar="PAIRS", help='config keys, as "training.batch=16 training.learning_rate=1e-4"')
     add("--spec", metavar="NAME", help="of the dataset, for the name of the run (sample)")
+    add("--init", metavar="MODEL", help="start from the weights of a model: shipped, a run folder or a snapshot (none)")
     add("--micro-batch", metavar="N", help="clips a rank computes at once (the config's)")
     parser.set_defaults(command=_train)
 
@@ -66,8 +67,14 @@ def _train(arguments: argparse.Namespace) -> int:
     threads = recorded if arguments.threads is None else integer("THREADS", arguments.threads)
     machine = config.machine.model_copy(update={"threads": set_threads(threads)})
     config = config.model_copy(update={"machine": machine})
-    train(folder, arguments.data, config, arguments.device, dry_run=arguments.dry_run)
+    train(folder, arguments.data, config, arguments.device, dry_run=arguments.dry_run, init=_init(arguments.init))
     return 0
+
+
+def _init(text: str | None) -> Path | None:
+    from training.model import shipped_model
+
+    return shipped_model() if text == "shipped" else None if text is None else Path(text)
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:

@@ -13,9 +13,10 @@ from training.data.dataset import Dataset
 from training.data.loader import Batch
 from training.diffusion import LossModule, PerClipNoise
 from training.distributed import World
+from training.initialization import initialize
 from training.log import RunLog
 from training.metadata import DatasetMetadata
-from training.model import TrainedModel, build_model
+from training.model import TrainedModel, build_model, load_model
 from training.networks.precision import choose_precision, set_precision
 from training.preview import log_samples
 from training.task import Task
@@ -45,6 +46,10 @@ class DiffusionTask(Task):
         self.config = self.config.model_copy(update={"training": training})
         self.model = replace(self.model, config=self.config)
         set_precision(self.network, precision)
+
+    def initialize(self, source: Path) -> None:
+        unmatched = initialize(self.model, load_model(source))
+        print(f"initial weights from {source}; not matched: {', '.join(unmatched) or 'none'}")
 
     def objective(self, network: nn.Module) -> nn.Module:
         return LossModule(network, self.model.paradigm)

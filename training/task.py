@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from data_specs.errors import UserError
 from data_specs.spec import StrictModel
 from training.config import RunConfig
 from training.data.dataset import Dataset
@@ -36,6 +37,14 @@ class Task(ABC):
             trial: one forward and backward pass.
             recorded: JSON form of the config that the run had before; None for a new run.
         """
+
+    def initialize(self, source: Path) -> None:
+        """Copy weights of the trained model at `source` into the network.
+
+        Raises:
+            UserError: this kind of training does not start from a model, or the model does not fit.
+        """
+        raise UserError("INIT= is not available for this kind of training")
 
     @abstractmethod
     def objective(self, network: nn.Module) -> nn.Module:

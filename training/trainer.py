@@ -41,6 +41,7 @@ def train(
     make: Callable[[Any, Dataset], Task] = DiffusionTask,
     *,
     dry_run: bool = False,
+    init: Path | None = None,
 ) -> str:
     """Train until `config.training.steps`, or until asked to stop; the same call resumes.
 
@@ -50,6 +51,7 @@ def train(
         config: from `load_config`, or whatever `make` takes.
         device: cpu, cuda, mps, or None for what the machine has.
         make: builds the task from the config and the train split, with initial weights on the CPU.
+        init: run folder or snapshot whose weights a new run starts from; ignored when a run is resumed.
         dry_run: compute one loss, print what a run would do, write nothing.
 
     Returns:
@@ -71,6 +73,8 @@ def train(
         check_share(train_data, training, world.size)
         task = make(config, train_data)
         metadata = task.data.model_dump(mode="json")
+        if init is not None and recorded_config(run) is None:
+            task.initialize(init)
         network = task.network.to(world.device).train()
         share = training.batch // world.size
         first = BatchBuilder(train_data, training, share).train(np.arange(share))
@@ -171,7 +175,8 @@ def train(
                 reason = request.reason or "a signal to another rank"
                 log.print(f"step {step}: stopped by {reason}; run the same command again to resume")
                 return reason
-        log.print(f"step {meter.step}: complete")
+        log.print(f"step {meter.step}: complete; previews in {run / 'listen'}, curves with tensorboard --logdir {run}")
+        log.print(f"next: make sample RUN={run}, make evaluate RUN={run}")
         return ""
 
 

@@ -31,7 +31,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add("--sampler-steps", metavar="N", help="(published; on a CPU at most 50)")
     add("--guidance", metavar="W", default="1", help="one weight, or by control: velocity=1.5,chroma=3 (1: none)")
     add("--free", metavar="NAMES", default="", help="controls to leave unconditioned, comma-separated (none)")
-    add("--seed", type=int, default=0, metavar="N", help="of noise, subsets and pairings (0)")
+    add("--seed", default="0", metavar="N", help="of noise, subsets and pairings (0)")
     add("--out", type=Path, metavar="FOLDER", help="(evaluation in the run; ./evaluation for several)")
     add("--classifier", type=Path, metavar="FILE", help="weights of the classifier (the shipped ones)")
     add("--vggish", metavar="FILE", help="VGGish's weights, a file or an address ($PVT_VGGISH, else its release)")
@@ -59,7 +59,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         else int(_positive("SAMPLER_STEPS", arguments.sampler_steps, whole=True)),
         guidance=parse_guidance(arguments.guidance),
         unconditioned=tuple(name.strip() for name in arguments.free.split(",") if name.strip()),
-        seed=arguments.seed,
+        seed=integer("SEED", arguments.seed, least=0),
         device=arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"),
         classifier=arguments.classifier or WEIGHTS,
         vggish=arguments.vggish,
@@ -113,7 +113,7 @@ def add_classifier(parser: argparse.ArgumentParser) -> None:
     add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="PVT-audio or the folder above it (data)")
     add("--out", type=Path, required=True, metavar="FILE", help="weights file to write (.safetensors)")
     add("--steps", metavar="N", help="optimization steps of 32 patches (900)")
-    add("--seed", type=int, default=0, metavar="N", help="of the initial weights and the order (0)")
+    add("--seed", default="0", metavar="N", help="of the initial weights and the order (0)")
     parser.set_defaults(command=_classifier)
 
 
@@ -121,7 +121,7 @@ def _classifier(arguments: argparse.Namespace) -> int:
     from training.evaluation.embedders.classifier_training import STEPS, train_file
 
     steps = STEPS if arguments.steps is None else int(_positive("--steps", arguments.steps, whole=True))
-    accuracy = train_file(arguments.data, arguments.out, steps, arguments.seed)
+    accuracy = train_file(arguments.data, arguments.out, steps, integer("SEED", arguments.seed, least=0))
     print(f"{arguments.out}: {accuracy}")
     return 0
 
