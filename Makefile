@@ -5,7 +5,7 @@ VENV = .venv
 VARIABLES = SPEC FORMAT MIDI SOUNDFONT CODEC CLIPS SEED OUT DATA WORKERS SCHEDULER TLS_CA TLS_CERT TLS_KEY \
   CLUSTER SHARDS INDEX DRY_RUN FORCE ACCEPT_FEWER ACCEPT_DEVICE MATCHED URL \
   PARADIGM CONFIG STEPS RUN GPUS DEVICE CONTROLS SECONDS SAMPLER_STEPS PORT HOST GUIDANCE FREE PRESET VARY VGGISH \
-  THREADS SET SAMPLER S_CHURN INIT
+  THREADS SET SAMPLER S_CHURN INIT LEVEL
 $(foreach name,$(VARIABLES),$(eval $(name) =))
 
 # A misspelt variable would silently leave its default in force.
@@ -102,6 +102,7 @@ help:  ## this text
 #|   GUIDANCE       one weight, or by feature: velocity=1.5,chroma=3                              (1: none)
 #|   SAMPLER        heun, euler, ancestral, ddim, dpmpp_2m or ipndm, where the paradigm has them     (heun)
 #|   S_CHURN        noise added by stochastic sampling of EDM                                          (0)
+#|   LEVEL          raw: files have the level of the model                           (-20 LUFS over the set)
 #|   FREE           evaluate: features that samples are told nothing of, comma-separated               (none)
 #|   SEED           of the noise                                                                       (0)
 #|   PORT           studio: port; the next free one if taken                                        (8765)
@@ -168,7 +169,7 @@ sample: $(ready)  ## new clips that follow curves: CONTROLS or MIDI, RUN, CLIPS,
 	  controls="$$(mktemp -d)/$$(basename -- "$$midi").json"; \
 	  $(python) -m pvt controls "$$midi" --out "$$controls" $(call option,seconds,SECONDS); fi; \
 	  $(python) -m pvt sample $${controls:+--controls="$$controls"} $(which_run) $(how_to_sample) $(sampler) \
-	  $(call option,clips,CLIPS) $(call option,out,OUT)
+	  $(call option,clips,CLIPS) $(call option,level,LEVEL) $(call option,out,OUT)
 
 controls: $(ready)  ## convert the melody of a MIDI file to a curve file: MIDI, OUT, SECONDS
 	@$(if $(MIDI),:,echo 'error: controls needs MIDI=, for example MIDI=song.mid' >&2; exit 2)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_specs.cli import integer
+from data_specs.errors import UserError
 from training.options import add_models, add_sampling, load_models, parse_seconds, sampling_config
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
     add_sampling(parser)
     add = parser.add_argument
     add("--clips", metavar="N", default="4", help="samples of each set of controls (4)")
+    add("--level", metavar="NAME", help="raw: the level of the model (one of -20 LUFS for the set)")
     add("--grid", action="store_true", help="also one figure of a sample with one feature at a time unconditioned")
     add("--out", type=Path, metavar="FOLDER", help="(samples/step-<n> in the run; ./samples for a snapshot)")
     parser.set_defaults(command=_sample)
@@ -51,7 +53,7 @@ def _sample(arguments: argparse.Namespace) -> int:
     from training.sampling.curve_sources import control_sets
     from training.sampling.outputs import describe, write_grid, write_samples
 
-    clips, seconds = integer("CLIPS", arguments.clips), parse_seconds(arguments.seconds)
+    clips, seconds, raw = integer("CLIPS", arguments.clips), parse_seconds(arguments.seconds), _raw(arguments.level)
     models = load_models(arguments)
     for name, (path, model) in models.items():
         config = sampling_config(model, arguments)
@@ -64,11 +66,17 @@ def _sample(arguments: argparse.Namespace) -> int:
         for one in sets:
             for notice in one.curves.notices:
                 print(f"note: {notice}")
-            for file in write_samples(model, one, folder, samples=samples, n=clips, config=config):
+            for file in write_samples(model, one, folder, samples=samples, n=clips, config=config, raw=raw):
                 print(file)
             if arguments.grid:
                 print(write_grid(model, one, folder, samples=samples, config=config))
     return 0
+
+
+def _raw(level: str | None) -> bool:
+    if level not in (None, "raw"):
+        raise UserError(f"LEVEL= must be raw or left out, got {level!r:.40}")
+    return level == "raw"
 
 
 def _samples(model: "TrainedModel", seconds: float | None) -> int:

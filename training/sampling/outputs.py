@@ -4,6 +4,7 @@ R control rows, T frames, N samples.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 from data_specs.controls.curve_files import curves_value
 from data_specs.controls.curves import Curves
 from data_specs.io.files import atomic_write, move_aside, write_bytes, write_json
+from data_specs.level import listening_gain
 from data_specs.viz.figures import Panel, panels_figure, png
 from training.model import TrainedModel
 from training.sampling.curve_sources import ControlSet
@@ -24,30 +26,46 @@ RECORD = "sampling.json"  # settings of the samples in a folder
 
 
 def write_samples(
-    model: TrainedModel, chosen: ControlSet, folder: Path, *, samples: int, n: int, config: SamplingConfig
+    model: TrainedModel,
+    chosen: ControlSet,
+    folder: Path,
+    *,
+    samples: int,
+    n: int,
+    config: SamplingConfig,
+    raw: bool = False,
 ) -> list[Path]:
     """Write `n` clips of `samples` samples that follow one set of controls; returns the WAV files.
 
     In `folder`/<name of the set>: <seed>-<number>.wav with a figure .png of each, controls.json with the curves, and
-    real.wav, the clip that the controls were taken from, if there is one.
+    real.wav, the clip that the controls were taken from, if there is one. Files have listening level, with one gain for
+    the set that RECORD and the comment of each WAV file state, or with `raw` the level of the model.
     """
     curves = fit_curves(chosen, samples)
     controls = model.stack_curves([curves], samples).expand(n, -1, -1)
     clips = model.sample_controls(controls, samples, config, progress=True)
     place, rate, hop = folder / chosen.name, model.data.sample_rate, model.data.hop
-    record = {"samples": samples, "clips": n, "guidance": config.guidance, "seed": config.seed, "steps": config.steps}
+    record = {
+        "samples": samples,
+        "clips": n,
+        "guidance": config.guidance,
+        "seed": config.seed,
+        "steps": config.steps,
+        "raw": raw,
+    }
     record = {**record, **config.options, "controls": curves_value(curves)}
     if place.exists() and _recorded(place) != record:  # files of other settings would mix with the new ones
         print(f"note: {place} holds other samples; moved to {move_aside(place)}")
     names = [f"{config.seed}-{number:02d}" for number in range(n)]
+    gain = 1.0 if raw else listening_gain([clip[0].numpy() for clip in clips], rate)
     # Sounds first: a figure that fails costs no sample.
-    written = [write_wav(place / f"{name}.wav", clip[0], rate) for name, clip in zip(names, clips, strict=True)]
-    write_json(place / RECORD, record)
+    written = [write_wav(place / f"{name}.wav", clip[0], rate, gain) for name, clip in zip(names, clips, strict=True)]
+    write_json(place / RECORD, {**record, "gain_db": round(20 * math.log10(gain), 2)})
     write_bytes(place / "controls.json", (json.dumps(curves_value(curves)) + "\n").encode())
     arrays = curve_arrays(model, curves, samples)
     beside = []
     if (real := real_audio(chosen, samples)) is not None:
-        write_wav(place / "real.wav", real, rate)
+        write_wav(place / "real.wav", real, rate, 1.0 if raw else listening_gain([real.numpy()], rate))
         beside = [Panel(f"real ({chosen.real_label})", real.numpy(), arrays, hop)]
     for name, clip in zip(names, clips, strict=True):
         panel = Panel(f"{chosen.name}, sample {name}", clip[0].numpy(), arrays, hop)
@@ -58,8 +76,9 @@ def write_samples(
 def _recorded(place: Path) -> Any:
     """The settings that the samples in a folder were made with; None where they are not recorded."""
     try:
-        return json.loads((place / RECORD).read_bytes())
-    except (OSError, ValueError):
+        record = json.loads((place / RECORD).read_bytes())
+        return {key: value for key, value in record.items() if key != "gain_db"}
+    except (OSError, ValueError, AttributeError):
         return None
 
 
@@ -100,12 +119,15 @@ def curve_arrays(model: TrainedModel, curves: Curves, samples: int) -> Mapping[s
     return curves.arrays(model.data.instruments, samples, model.representation.frames(samples), model.data.hop)
 
 
-def write_wav(path: Path, audio: Tensor, sample_rate: int) -> Path:
-    """Write float [N] as a 16-bit WAV file, clipped to full scale; returns the path."""
+def write_wav(path: Path, audio: Tensor, sample_rate: int, gain: float = 1.0) -> Path:
+    """Write float [N] times `gain` as a 16-bit WAV file, clipped to full scale; returns the path."""
     import soundfile
 
     with atomic_write(path) as file:
-        soundfile.write(file, audio.clamp(-1, 1).to(torch.float32).numpy(), sample_rate, format="WAV", subtype="PCM_16")
+        with soundfile.SoundFile(file, "w", sample_rate, 1, "PCM_16", format="WAV") as wav:
+            if gain != 1:
+                wav.comment = f"gain {20 * math.log10(gain):+.2f} dB"
+            wav.write((audio * gain).clamp(-1, 1).to(torch.float32).numpy())
     return path
 
 

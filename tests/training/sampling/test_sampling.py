@@ -16,6 +16,7 @@ from PIL import Image
 
 from data_specs.controls.curve_files import parse_value, read_curves
 from data_specs.errors import UserError
+from data_specs.level import listening_gain
 from training import checkpoint
 from training.cli import main
 from training.conditioning import ControlLayout
@@ -258,7 +259,7 @@ def test_shipped_names_are_curves_in_python(run):
 def test_files_of_a_set_hold_what_was_made(run, data, tmp_path):
     (chosen,) = control_sets(f"{data}:valid:1")
     settings = SamplingConfig(steps=2, seed=5)
-    files = write_samples(run, chosen, tmp_path, samples=24_000, n=2, config=settings)
+    files = write_samples(run, chosen, tmp_path, samples=24_000, n=2, config=settings, raw=True)
     folder = tmp_path / chosen.name
     assert sorted(path.name for path in folder.iterdir()) == [
         "5-00.png", "5-00.wav", "5-01.png", "5-01.wav", "controls.json", "real.wav", "sampling.json",
@@ -356,3 +357,17 @@ def test_samples_of_other_settings_are_moved_aside(run, tmp_path, capsys):
     assert len(list((tmp_path / "swell.old-1").glob("*.wav"))) == 2
     assert not (tmp_path / "swell.old-2").exists()
     assert "swell holds other samples; moved to" in capsys.readouterr().out
+
+
+def test_files_have_listening_level_with_one_gain_for_the_set(run, tmp_path):
+    (chosen,) = control_sets("swell")
+    config = SamplingConfig(steps=2)
+    files = write_samples(run, chosen, tmp_path, samples=192_000, n=2, config=config)
+    audio = run.sample("swell", n=2, steps=2)[:, 0].numpy()
+    gain = listening_gain(list(audio), 24_000)
+    for file, clip in zip(files, audio, strict=True):
+        with soundfile.SoundFile(file) as wav:
+            assert wav.comment == f"gain {20 * np.log10(gain):+.2f} dB"
+            assert np.abs(wav.read(dtype="float32") - np.clip(clip * gain, -1, 1)).max() < 1e-3
+    record = json.loads((tmp_path / "swell" / "sampling.json").read_text())
+    assert record["gain_db"] == pytest.approx(20 * np.log10(gain), abs=0.01)
