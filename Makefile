@@ -20,7 +20,7 @@ unexport PYTHON VENV $(VARIABLES)
 SHELL = /bin/bash
 .SHELLFLAGS = -eu -o pipefail -c
 .DEFAULT_GOAL = help
-.PHONY: help setup doctor dataset validate report controls lakh train sample sweep evaluate demo studio export toys codec \
+.PHONY: help setup doctor dataset validate report controls lakh train sample sweep evaluate demo studio runs export toys codec \
   lint types test test-slow bench bench-full check
 
 python = $(VENV)/bin/python
@@ -193,6 +193,9 @@ demo: $(ready)  ## a page with the samples of several runs side by side: RUN, CO
 studio: $(ready)  ## draw curves and hear them in the browser: RUN, PORT, HOST
 	@$(python) -m pvt studio $(call option,run,RUN) $(call option,port,PORT) $(call option,host,HOST) \
 	  $(call option,device,DEVICE)
+
+runs: $(ready)  ## list runs with their state and losses: OUT
+	@$(python) -m pvt runs $(call option,out,OUT)
 
 export: $(ready)  ## write the weights of a run to one small file: RUN, OUT
 	@$(if $(RUN),:,echo 'error: export needs RUN=, for example RUN=runs/edm-encodec-tiny' >&2; exit 2)

@@ -19,6 +19,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "sweep": ("training", "measure the effect of sampling options on quality"),
     "evaluate": ("training", "measure FAD, control adherence, speed and size of models"),
     "demo": ("training", "write an HTML page that compares samples of several models"),
+    "runs": ("training", "list runs with their state and losses"),
     "export": ("training", "write the weights of a run to one small file"),
     "toys": ("training", "run the toy experiments: swiss roll, digits, small codes"),
     "codec": ("training", "fit or train a codec"),

@@ -10,7 +10,7 @@ from data_specs.cli import Parser, integer, run
 from data_specs.errors import UserError
 from training.evaluation.commands import add_classifier, add_evaluate, add_sweep
 from training.options import positive_number
-from training.runs import recorded_config, run_folder
+from training.runs import RUNS, recorded_config, run_folder, runs_table
 from training.sampling.commands import add_demo, add_sample
 from training.threads import set_threads, wait_passively
 
@@ -75,6 +75,17 @@ def _init(text: str | None) -> Path | None:
     from training.model import shipped_model
 
     return shipped_model() if text == "shipped" else None if text is None else Path(text)
+
+
+def _add_runs(parser: argparse.ArgumentParser) -> None:
+    parser.description = "List the runs of a folder with their state and last losses."
+    parser.add_argument("--out", type=Path, default=RUNS, metavar="FOLDER", help="parent folder of the runs (runs)")
+    parser.set_defaults(command=_runs)
+
+
+def _runs(arguments: argparse.Namespace) -> int:
+    print(runs_table(arguments.out))
+    return 0
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
@@ -147,6 +158,7 @@ def _add_codec(parser: argparse.ArgumentParser) -> None:
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "train": ("train a diffusion model on a dataset", _add_train),
     "sample": ("write new clips that follow curves", add_sample),
+    "runs": ("list runs with their state and losses", _add_runs),
     "export": ("write a run's weights into one small file", _add_export),
     "sweep": ("measure how sampling options change quality", add_sweep),
     "demo": ("a page with the samples of several runs side by side", add_demo),

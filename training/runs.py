@@ -82,6 +82,23 @@ def recorded_config(folder: Path) -> dict[str, Any] | None:
     raise UserError(f"{path} is damaged; move {folder} aside or choose another RUN=")
 
 
+def runs_table(folder: Path = RUNS) -> str:
+    """A line for each run below `folder`: its steps done and its last losses."""
+    from training.log import read_log
+
+    lines = []
+    for path in sorted(folder.glob(f"*/{CONFIG}")):
+        config, log = recorded_config(path.parent), read_log(path.parent)
+        assert config is not None
+        steps = config["training"]["steps"]
+        done = max((line["step"] for line in log), default=0)
+        state = "complete" if done >= steps else f"{done / steps:.0%}"
+        last = {key: line[key] for line in log for key in ("loss", "valid_loss") if line.get(key) is not None}
+        figures = ", ".join(f"{key} {value:.4f}" for key, value in last.items())
+        lines.append(f"{path.parent}: step {done} of {steps} ({state}){', ' if figures else ''}{figures}")
+    return "\n".join(lines) or f"there are no runs in {folder}; make train starts one"
+
+
 def check_same_run(folder: Path, config: dict[str, Any], data_digest: str) -> None:
     """Refuse a folder that holds a run of another config or of other data.
 

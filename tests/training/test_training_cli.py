@@ -83,3 +83,18 @@ def test_the_public_names():
     assert training.load_model.__module__ == "training.model"
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         training.nothing  # noqa: B018
+
+
+def test_runs_are_listed_with_their_state(tmp_path, capsys):
+    assert main(["runs", "--out", str(tmp_path)]) == 0
+    assert "there are no runs" in capsys.readouterr().out
+    run = tmp_path / "one"
+    run.mkdir()
+    (run / "config.json").write_text(
+        '{"training": {"steps": 8}, "machine": {}, "logging": {}, "data": {"digest": "0"}}'
+    )
+    (run / "log.jsonl").write_text(
+        '{"step": 2, "loss": 0.5}\n{"step": 2, "valid_loss": 0.25}\n{"step": 4, "loss": null}\n'
+    )
+    assert main(["runs", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"{run}: step 4 of 8 (50%), loss 0.5000, valid_loss 0.2500\n"
