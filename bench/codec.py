@@ -103,7 +103,7 @@ def two_cores(clips: Tensor) -> Timings:
 
 
 def shared_row(timings: Timings) -> Row:
-    """The row of `two_cores`; processor time is of one process only and says nothing here."""
+    """The row of `two_cores`; processor time is of one process only, so it is omitted."""
     row = times_faster(
         PART,
         f"encode {WORKERS} x {chunk()} clips of 8 s with EnCodec, {WORKERS} workers of one thread",

@@ -1,4 +1,4 @@
-"""What Dask costs: the same shards through a Dask cluster, by a plain loop and by two bare processes.
+"""Overhead of Dask: the same shards through a Dask cluster, by a plain loop and by two bare processes.
 
 All of them stand ready before the clock starts, and take turns. Tasks are the pipeline's own, in small shards, which
 is to Dask's disadvantage: real ones are four times as long.

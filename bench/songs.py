@@ -40,7 +40,7 @@ def song(rng: np.random.Generator) -> bytes:
     key, cycle = int(rng.integers(12)), CYCLES[rng.integers(len(CYCLES))]
     parts = PARTS[: rng.integers(5, len(PARTS) + 1)]
     channels = iter(channel for channel in range(16) if channel != DRUM_CHANNEL)
-    tracks = [Part(kind, DRUM_CHANNEL if kind == "drums" else next(channels), quarter, rng) for kind in parts]
+    tracks = [BandPart(kind, DRUM_CHANNEL if kind == "drums" else next(channels), quarter, rng) for kind in parts]
     bar = 0
     while sum(len(track.events) for track in tracks) * BYTES_A_MESSAGE < size:
         for track in tracks:
@@ -72,7 +72,7 @@ def conducted(bars: int, quarter: int, rng: np.random.Generator) -> Events:
     return events
 
 
-class Part:
+class BandPart:
     """One track: `play` adds a bar to its events."""
 
     def __init__(self, kind: str, channel: int, quarter: int, rng: np.random.Generator) -> None:

@@ -1,4 +1,4 @@
-"""What stands beside the shards: `shapes.txt`, which says how to read a record, and `dataset.json`, the manifest.
+"""Files beside the shards: `shapes.txt`, the shapes of a record, and `dataset.json`, the manifest.
 
 `dataset.json` appears last, when everything else is in place; a folder without it is not a dataset. Nothing here
 opens a shard.

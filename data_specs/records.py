@@ -67,7 +67,7 @@ def decode_example(payload: bytes) -> dict[str, bytes]:
 
 
 def frame(payload: bytes) -> bytes:
-    """A payload as it stands in the file, with its length and both CRCs."""
+    """A payload framed with its length and both CRCs."""
     length = LENGTH.pack(len(payload))
     return b"".join((length, FOOTER.pack(masked_crc(length)), payload, FOOTER.pack(masked_crc(payload))))
 
@@ -114,7 +114,7 @@ def read_payloads(file: BinaryIO) -> Iterator[bytes]:
 
 @dataclass(frozen=True)
 class RecordLayout:
-    """Where everything lies in a framed record whose features have the given sizes.
+    """Byte offsets in a framed record whose features have the given sizes.
 
     Attributes:
         sizes: bytes of each feature's value.

@@ -1,4 +1,4 @@
-"""The architecture as a test: who imports whom, and how long a file may be."""
+"""Architecture: direction of imports, cycles, names of classes, length of files."""
 
 import ast
 import subprocess
@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.architecture import cycles, duplicate_classes, import_graph
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("data_specs", "pipeline", "training")
@@ -15,7 +17,7 @@ FORBIDDEN = {
     "training": {"pipeline", "tensorflow", "dask", "distributed", "fluidsynth", "pretty_midi", "symusic", "mido"},
 }
 SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
-OTHERS = [path for folder in ("bench", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
+OTHERS = [path for folder in ("pvt", "bench", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
 def imported(path: Path) -> set[str]:
@@ -38,6 +40,19 @@ def test_imports_go_one_way(path):
 @pytest.mark.parametrize("path", SOURCES + OTHERS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_file_stays_under_400_lines(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_no_modules_import_each_other():
+    assert cycles(import_graph()) == []
+
+
+def test_no_class_name_occurs_twice():
+    assert duplicate_classes() == {}
+
+
+def test_nothing_imports_pvt():
+    others = {name: found for name, found in import_graph().items() if name.partition(".")[0] not in ("pvt", "tests")}
+    assert not [name for name, found in others.items() if any(one.partition(".")[0] == "pvt" for one in found)]
 
 
 @pytest.mark.parametrize("package", ["pipeline", "training"])

@@ -1,4 +1,4 @@
-"""What a model records of the dataset it was trained on."""
+"""Metadata of the dataset that a model was trained on."""
 
 from typing import Any
 

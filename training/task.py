@@ -1,4 +1,4 @@
-"""What the training loop needs of a kind of training. B clips of a batch, G clips of the global batch, R ranks."""
+"""Interface between training loop and kind of training. B clips of a batch, G of the global batch, R ranks."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping

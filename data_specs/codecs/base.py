@@ -47,7 +47,7 @@ class Codec(ABC):
     @classmethod
     @abstractmethod
     def missing(cls) -> str:
-        """What `pretrained` lacks on this machine, with the remedy; empty when nothing has to be fetched."""
+        """Return what `pretrained` lacks on this machine, with the remedy; empty if nothing must be fetched."""
 
     @property
     @abstractmethod

@@ -1,4 +1,4 @@
-"""What codecs made by this project share: one weights file, residual codebooks, no download."""
+"""Base of the codecs of this project: one weights file, residual codebooks, no download."""
 
 from abc import abstractmethod
 from pathlib import Path
@@ -91,7 +91,7 @@ class FittedCodec(StoredCodec):
     @classmethod
     @abstractmethod
     def matrices(cls, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What `encode` and `decode` compute with, float32, made in float64 from the stored tensors."""
+        """Float32 tensors of `encode` and `decode`, computed in float64 from the stored ones."""
 
     def _on(self, device: torch.device) -> dict[str, Tensor]:
         """The matrices on `device`, where they stay."""

@@ -1,6 +1,6 @@
 """A codec whose encoder and decoder were trained by gradient: `python -m training codec train` writes its file.
 
-Which network it is stands in the file's metadata. Nothing of `training` and no codec package is needed to use it.
+The file's metadata names the network. Neither `training` nor a codec package is needed to use it.
 """
 
 from typing import Any, Self

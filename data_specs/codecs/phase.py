@@ -1,4 +1,4 @@
-"""A phase for magnitudes that have none: the phase vocoder's first guess, mended by the fast Griffin-Lim algorithm.
+"""A phase for magnitudes that have none: the phase vocoder's first guess, refined by the fast Griffin-Lim algorithm.
 
 A short-time Fourier transform with hop H and window W: a clip is padded by (W - H) / 2 on both sides, so that N samples
 give exactly N / H frames, each centred on its block of H samples. F = W / 2 + 1 bins, T = N / H frames.
@@ -49,7 +49,7 @@ def with_phase(magnitudes: Tensor, window: Tensor, hop: int, iterations: int) ->
 def vocoder_phase(magnitudes: Tensor, hop: int) -> Tensor:
     """Magnitudes [T, F] -> phases [T, F]: each peak turns at its frequency, the bins around it turn with it.
 
-    The identity phase locking of Laroche and Dolson 1999: a peak starts with the phase of the bin where it stands now,
+    The identity phase locking of Laroche and Dolson 1999: a peak starts with the phase of its current bin,
     and bins of one peak alternate in sign, as those of a sinusoid in the middle of a symmetric window do.
     """
     owner, frequency = _peaks(magnitudes)

@@ -1,4 +1,4 @@
-"""Files fetched over HTTP: whole and verified, or not there. Interrupted transfers go on where they stopped."""
+"""HTTP downloads, complete and verified or absent. Interrupted transfers resume."""
 
 import fcntl
 import os
@@ -20,7 +20,7 @@ PAUSE_S = 0.5  # before the second attempt, doubled each time
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: `$PVT_AUDIO_CACHE`, else `pvt-audio` in the user's cache folder."""
+    """Folder of downloads: `$PVT_AUDIO_CACHE`, else `pvt-audio` in the user's cache folder."""
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
@@ -28,7 +28,7 @@ def cache_folder() -> Path:
 
 
 def download(url: str, path: Path, sha256: str, size: int | None = None, pause_s: float = PAUSE_S) -> Path:
-    """Fetch `url` to `path` unless a file stands there, and return `path`.
+    """Fetch `url` to `path` unless the file exists, and return `path`.
 
     Bytes gather in `path` + `.part`, which survives a broken connection or a killed process and is continued by an
     HTTP range request. The file takes its name only when its digest is right. Processes that want the same file wait

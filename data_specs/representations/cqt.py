@@ -19,7 +19,7 @@ class Cqt(Representation):
 
     name = label = "cqt"
     hop = HOP
-    centred = False  # phases turn, so the mean says nothing; real and imaginary part must keep one scale
+    centred = False  # phases rotate, so the mean is meaningless; real and imaginary part must keep one scale
 
     @property
     def digest(self) -> str:

@@ -11,7 +11,7 @@ from data_specs.representations.base import Representation
 
 
 class _Coded(Representation):
-    """What both formats share: frames of the codec's hop, and its name in the label."""
+    """Base of both formats: frames of the codec's hop, and its name in the label."""
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec

@@ -44,7 +44,7 @@ class Workers(ABC):
 
     @abstractmethod
     def start(self, stack: ExitStack, gpu: bool) -> Any:
-        """Start workers and return their distributed.Client; everything that ends with the run goes on `stack`.
+        """Start workers and return their distributed.Client; everything that ends with the run is pushed on `stack`.
 
         With `gpu`, workers of the separate GPU cluster.
         """

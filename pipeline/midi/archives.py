@@ -66,7 +66,7 @@ class _Stream:
             size -= len(self.read(min(size, _STEP)))
 
     def drain(self) -> None:
-        """Read to the end, where gzip's checksum stands; only zeros may be left."""
+        """Read to the end, to gzip's checksum; only zeros may be left."""
         while data := self._read(_STEP):
             if data.strip(b"\x00"):
                 raise self._fault("more data follow its end mark")

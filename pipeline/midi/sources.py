@@ -1,4 +1,4 @@
-"""Where MIDI files come from: a folder, a tar or tar.gz, or the tunes that come with the project.
+"""Sources of MIDI files: a folder, a tar or tar.gz, or the tunes that come with the project.
 
 Listing is cheap and separate from reading: the files of a folder carry their path and are read where they are used,
 by any worker; members of an archive, which can only be read in order, carry their content. What is in them counts,

@@ -177,7 +177,7 @@ def read_part(path: Path, key: str | None = None) -> IndexPart | None:
 
 
 @dataclass(frozen=True)
-class Block:
+class WindowBlock:
     """Windows of one part: `first` is the first one's number among all, `song` [n] are rows of `Candidates.songs`."""
 
     part: int
@@ -236,14 +236,16 @@ class Candidates:
         """Map rows of a part's song table to rows of `songs`; -1 without windows, or if another part has the song."""
         return np.asarray(self._lookup[part][rows])
 
-    def blocks(self, *columns: str) -> Iterator[Block]:
+    def blocks(self, *columns: str) -> Iterator[WindowBlock]:
         """Iterate over the windows by part, with the given columns, in a fixed order."""
         first = 0
         for number, path in enumerate(self.paths):
             table = read_columns(path, ["song", *columns])
             song = self.song_rows(number, table["song"].to_numpy())
             rows = np.flatnonzero(song >= 0)
-            block = Block(number, first, rows, song[rows], {name: table[name].to_numpy()[rows] for name in columns})
+            block = WindowBlock(
+                number, first, rows, song[rows], {name: table[name].to_numpy()[rows] for name in columns}
+            )
             first += len(rows)
             yield block
 

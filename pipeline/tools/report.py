@@ -14,7 +14,7 @@ from data_specs.spec import SPLITS
 from data_specs.viz.figures import INSTRUMENT_COLOURS
 from data_specs.viz.page import Markup, document, element, section, table, tiles
 from data_specs.viz.page.charts import Bin, binned, histogram, shares
-from data_specs.viz.page.tracks import Track, card
+from data_specs.viz.page.tracks import Sound, card
 from pipeline.midi.sources import TUNES
 from pipeline.tools.report_data import FinishedDataset, NoteTable, finished_datasets, notes_of
 
@@ -214,7 +214,7 @@ def _card(formats: Sequence[FinishedDataset], split: str, index: int) -> Markup:
         f"from {row.get('source', 'an unknown source')}",
     ]
     sounds = [
-        Track("rendered" if dataset.info.format == "audio" else dataset.info.label, dataset.sound(record["data"]))
+        Sound("rendered" if dataset.info.format == "audio" else dataset.info.label, dataset.sound(record["data"]))
         for dataset, record in zip(formats, records, strict=True)
         if record["id"].tobytes() == arrays["id"].tobytes()
     ]

@@ -1,4 +1,4 @@
-"""What clients may ask for, with bounds; every violation is a UserError."""
+"""Requests of clients and their bounds; every violation is a UserError."""
 
 import json
 import math

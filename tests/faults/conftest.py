@@ -21,7 +21,7 @@ CLIPS = "14:4"
 
 @dataclass(frozen=True)
 class Order:
-    """What is built: the spec as an object and as a file for the command line."""
+    """Spec of the build: the spec as an object and as a file for the command line."""
 
     request: Request
     spec_file: Path

@@ -110,7 +110,7 @@ def places(value, path=()):
 
 
 def with_lie(value, path, lie):
-    """A copy of a JSON value in which `lie` stands at `path`."""
+    """A copy of a JSON value with `lie` at `path`."""
     if not path:
         return lie
     made = json.loads(json.dumps(value))

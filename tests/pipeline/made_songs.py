@@ -1,4 +1,4 @@
-"""Songs made by tests: notes in seconds, 960 ticks a second; and a reader that stands in for the MIDI reader."""
+"""Songs made by tests: notes in seconds, 960 ticks a second; and a substitute for the MIDI reader."""
 
 import hashlib
 import io

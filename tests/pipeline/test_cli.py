@@ -1,4 +1,4 @@
-"""What a user types: each slip is one sentence and exit status 2, before any work."""
+"""Command lines: each error is one sentence and exit status 2, before any work."""
 
 import subprocess
 import sys
@@ -73,7 +73,7 @@ def test_make_passes_what_is_given_and_nothing_from_the_environment():
 
 
 def test_make_values_reach_the_program_as_typed_and_are_never_executed(tmp_path):
-    """A stand-in for Python notes its arguments; every verb gets values that make and the shell would expand."""
+    """A substitute for Python records its arguments; every verb gets values that make and the shell would expand."""
     (tmp_path / "bin").mkdir()
     python = tmp_path / "bin" / "python"
     python.write_text(f'#!/bin/bash\nprintf "%s\\0" "$@" >>"{tmp_path}/ran"\n')

@@ -1,4 +1,4 @@
-"""What comes next: another representation, another control. Each is one class and one entry, from notes to samples."""
+"""Extensions: another representation, another control. Each is one class and one entry, from notes to samples."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The batch template, run with stand-ins for srun and scontrol: several tasks, a signal before the limit, requeue."""
+"""The batch template, run with substitutes for srun and scontrol: several tasks, a signal before the limit, requeue."""
 
 import json
 import os
@@ -53,7 +53,7 @@ factors = [2]
 
 @pytest.fixture
 def cluster(tmp_path):
-    """The environment of a batch script on a cluster of stand-ins."""
+    """The environment of a batch script on a simulated cluster."""
     for name, script in (("srun", SRUN), ("scontrol", SCONTROL)):
         path = tmp_path / "bin" / name
         path.parent.mkdir(exist_ok=True)

@@ -24,7 +24,7 @@ Clip = dict[str, Tensor | str]
 
 
 class _Place(NamedTuple):
-    """Where the bytes of a feature lie in a record, and how they are cut in time."""
+    """Byte range of a feature in a record, and how it is cropped in time."""
 
     name: str
     start: int

@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 
     Attributes:
         data: [B, *shape] with L frames, in the stored dtype.
-        controls: float32 [B, N, L], -1 where a feature says nothing.
+        controls: float32 [B, N, L], -1 where a feature is unconditioned.
         positions: int64 [B], the names of the clips' random numbers.
     """
 

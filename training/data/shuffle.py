@@ -1,6 +1,6 @@
 """Randomness as a function of (seed, position): which clip comes when, and every number drawn on the way.
 
-Nothing here has state. A position counts the clips that training has taken since its first step; position p lies in
+Nothing here has state. A position counts the clips that training has taken since its first step; position p is in
 pass p // n of a dataset of n clips. So a run can continue anywhere, on any number of ranks, and sees the same clips
 with the same crops and the same drop-out.
 """
@@ -41,7 +41,7 @@ def seed_of(*keys: int | str) -> int:
 
 
 def permuted(index: NDArray[np.int64], n: int, key: UInt64) -> NDArray[np.int64]:
-    """Where a random permutation of 0..n-1 sends each of `index` [N]; `key` (scalar or [N]) chooses the permutation.
+    """Map `index` [N] by a random permutation of 0..n-1; `key` (scalar or [N]) chooses the permutation.
 
     A balanced Feistel network (Luby and Rackoff, 1988) permutes the next power of four; values that fall outside
     0..n-1 go through it again until they fall inside (cycle walking; Black and Rogaway, 2002). No table of n entries.

@@ -132,6 +132,6 @@ def _positive(name: str, text: str, whole: bool = False) -> float:
     except ValueError:
         number = 0.0
     if not 0 < number < 1e9 or (whole and number != int(number)):
-        kind = "whole number" if whole else "number"
+        kind = "integer" if whole else "number"
         raise UserError(f"{name}={text} is not a {kind} above 0; give one")
     return number

@@ -51,7 +51,7 @@ class Sweep:
         """
         if self.option == STEPS:
             if value != int(value):
-                raise UserError(f"steps={value:g} is not a whole number; give one")
+                raise UserError(f"steps must be an integer, got {value:g}")
             return replace(base, steps=int(value))
         return replace(base, options={**base.options, self.option: value})
 

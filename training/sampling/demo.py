@@ -6,7 +6,7 @@ from pathlib import Path
 from data_specs.errors import UserError
 from data_specs.io.files import write_bytes
 from data_specs.viz.page import Markup, document, section, table
-from data_specs.viz.page.tracks import Track, card
+from data_specs.viz.page.tracks import Sound, card
 from training.model import TrainedModel
 from training.networks import parameter_count
 from training.sampling.curve_sources import ControlSet
@@ -39,9 +39,9 @@ def write_demo(models: Models, sets: Sequence[ControlSet], out: Path, *, seconds
     first = next(iter(models.values()))[0]
     cards = []
     for number, (one, drawn) in enumerate(zip(sets, curves, strict=True)):
-        tracks = [Track(name, sounds[name][number, 0].numpy(), model.data.label) for name, (model, _) in models.items()]
+        tracks = [Sound(name, sounds[name][number, 0].numpy(), model.data.label) for name, (model, _) in models.items()]
         if (real := real_audio(one, samples)) is not None:
-            tracks.insert(0, Track("real", real.numpy(), one.real_label))
+            tracks.insert(0, Sound("real", real.numpy(), one.real_label))
         arrays = curve_arrays(first, drawn, samples)
         # promise: escaped-4
         cards.append(card(one.name, [], tracks, arrays, first.data.hop, first.data.instruments))

@@ -1,4 +1,4 @@
-"""What the networks of learned codecs have in common. B clips, D latent channels, T frames, N = T hop samples.
+"""Base of the networks of learned codecs. B clips, D latent channels, T frames, N = T hop samples.
 
 No convolution has a bias and every nonlinearity keeps zero at zero, so that silence has the zero latent and the zero
 latent is silence.

@@ -1,7 +1,7 @@
 """`phaseless` with networks around its matrices: what a stack over frames adds starts at zero.
 
 B clips, F bins, D latent channels, T frames. The latents are those of `phaseless`, the projection of companded
-magnitudes, and what a stack makes of them and their neighbours; the decoder's stack mends the magnitudes.
+magnitudes, and what a stack makes of them and their neighbours; the decoder's stack corrects the magnitudes.
 The phase is found as `phaseless` finds it (`data_specs/codecs/phase.py`), so losses compare magnitudes.
 """
 

@@ -10,7 +10,7 @@ from data_specs.viz.page.markup import Markup, element
 
 @dataclass(frozen=True)
 class Bin:
-    """One bar of a histogram: `label` stands below it where it is not empty, `meaning` shows when pointed at."""
+    """One bar of a histogram: `label` is below it unless empty, `meaning` shows when pointed at."""
 
     count: int
     label: str
@@ -19,7 +19,7 @@ class Bin:
 
 
 def histogram(title: str, unit: str, bins: Sequence[Bin]) -> Markup:
-    """Bars side by side, the highest filling the height; `unit` stands beside the title."""
+    """Bars side by side, the highest filling the height; `unit` follows the title."""
     most = max((one.count for one in bins), default=0) or 1
     bars = [
         element(

@@ -27,7 +27,7 @@ HEIGHT = 100.0  # units of a drawing, whatever its size on the screen
 
 
 @dataclass(frozen=True)
-class Track:
+class Sound:
     """One sound.
 
     Attributes:
@@ -44,7 +44,7 @@ class Track:
 def card(
     title: str,
     facts: Sequence[str],
-    sounds: Sequence[Track],
+    sounds: Sequence[Sound],
     controls: Mapping[str, NDArray[np.floating]],
     hop: int,
     instruments: Sequence[str],
@@ -127,7 +127,7 @@ def _lane(name: str, *content: Markup) -> Markup:
     return element("div", *content, element("span", name, class_="name"), class_=f"lane {name}")
 
 
-def _track(sound: Track, gain: float, picture_uri: str, wave: Markup, lanes: Markup, seconds: float) -> Markup:
+def _track(sound: Sound, gain: float, picture_uri: str, wave: Markup, lanes: Markup, seconds: float) -> Markup:
     caption = element("figcaption", element("b", sound.label), *([f" {sound.remark}"] if sound.remark else []))
     picture = element("img", src=picture_uri, alt=f"Mel spectrogram of {sound.label}", loading="lazy")
     stage = element(

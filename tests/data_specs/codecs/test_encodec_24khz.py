@@ -226,7 +226,7 @@ def test_torchaudio_is_never_needed(torchaudio: str, tmp_path: Path) -> None:
                 lambda name, *_: (_ for _ in ()).throw(ImportError(name)) if name == "torchaudio" else None)}}))
         from data_specs.codecs.encodec_24khz import _package
         _package()
-        assert "torchaudio" not in sys.modules, "the stand-in stayed behind"
+        assert "torchaudio" not in sys.modules, "the substitute was not removed"
         import encodec.utils
         if {torchaudio == "present"}:
             assert encodec.utils.torchaudio.transforms == "the real one"

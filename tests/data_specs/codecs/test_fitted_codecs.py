@@ -1,4 +1,4 @@
-"""What every fitted codec promises, and weights files that are not whole."""
+"""Properties of every fitted codec, and damaged weights files."""
 
 import json
 import re

@@ -83,7 +83,7 @@ def test_gradient_at_the_phase_that_was_found(codec: PhaselessCodec, phrase: Phr
 
 
 def test_latents_off_the_cone_decode(codec: PhaselessCodec) -> None:
-    """What a model makes is no spectrum of anything; magnitudes below zero count as none."""
+    """Output of a model need not be a spectrum; negative magnitudes count as 0."""
     noise = torch.randn(2, 128, 50, generator=torch.Generator().manual_seed(0))
     audio = codec.decode(noise)
     assert audio.shape == (2, 1, 16_000)

@@ -1,4 +1,4 @@
-"""Figures: what they draw stands where the arrays say, and the bytes are the same in every run."""
+"""Figures: positions match the arrays, and the bytes are the same in every run."""
 
 import io
 

@@ -16,7 +16,7 @@ from PIL import Image
 from data_specs.controls.curve_files import parse_value
 from data_specs.viz.page import document, element, joined, section, table, tiles
 from data_specs.viz.page.charts import Bin, binned, histogram, shares
-from data_specs.viz.page.tracks import MOST_GAIN, Track, audio_uri, card
+from data_specs.viz.page.tracks import MOST_GAIN, Sound, audio_uri, card
 from data_specs.viz.spectrogram import ceiling_db, mel_db
 
 PVT = ("piano", "violin", "trumpet")
@@ -62,14 +62,14 @@ def two_second_card(sounds, title="clip", value=None):
 
 @pytest.fixture(scope="module")
 def page():
-    sounds = [Track(NASTY, tone(440), NASTY), Track("quiet", tone(440, level=0.01))]
+    sounds = [Sound(NASTY, tone(440), NASTY), Sound("quiet", tone(440, level=0.01))]
     value = {"velocity": 0.5, "instruments": [[0, "piano"], [1, "trumpet"]]}
     body = [
         tiles([("1,200", NASTY)]),
         section(NASTY, NASTY, [table([NASTY], [[NASTY]]), histogram(NASTY, NASTY, [Bin(3, NASTY, NASTY, "#123456")])]),
         shares([(NASTY, 5)]),
         two_second_card(sounds, NASTY),
-        two_second_card([Track("one", tone(300))], value=value),
+        two_second_card([Sound("one", tone(300))], value=value),
     ]
     return document(NASTY, NASTY, body)
 
@@ -103,21 +103,21 @@ def test_sounds_decode_to_what_was_given():
 
 def test_sounds_of_a_card_share_one_gain_that_is_told():
     loud, soft = tone(440, level=0.1), tone(440, level=0.05)
-    reader = Reader(two_second_card([Track("a", loud), Track("b", soft)]))
+    reader = Reader(two_second_card([Sound("a", loud), Sound("b", soft)]))
     peaks = [
         np.abs(soundfile.read(io.BytesIO(base64.b64decode(one["src"].split(",")[1])))[0]).max()
         for one in reader.all("audio")
     ]
     assert peaks == pytest.approx([0.7, 0.35], abs=1e-3)
     assert "played 17 dB louder" in reader.text
-    faint = Reader(two_second_card([Track("a", tone(440, level=1e-4))]))
+    faint = Reader(two_second_card([Sound("a", tone(440, level=1e-4))]))
     assert f"played {20 * np.log10(MOST_GAIN):.0f} dB louder" in faint.text
-    silence = Reader(two_second_card([Track("a", np.zeros(48_000, np.float32))]))
+    silence = Reader(two_second_card([Sound("a", np.zeros(48_000, np.float32))]))
     assert not any("louder" in text for text in silence.text)
 
 
 def test_pictures_show_low_notes_below_and_share_one_scale():
-    reader = Reader(two_second_card([Track("low", tone(200)), Track("high", tone(4000, level=0.005))]))
+    reader = Reader(two_second_card([Sound("low", tone(200)), Sound("high", tone(4000, level=0.005))]))
     low, high = (
         np.asarray(Image.open(io.BytesIO(base64.b64decode(one["src"].split(",")[1]))).convert("L"), float)
         for one in reader.all("img")
@@ -136,7 +136,7 @@ def test_spectrogram_levels_are_those_of_sines():
 
 
 def test_curves_hold_their_frames_and_say_where_they_are_free():
-    reader = Reader(two_second_card([Track("a", tone(440))]))
+    reader = Reader(two_second_card([Sound("a", tone(440))]))
     lanes = [attributes["class"] for attributes in reader.all("div") if "lane" in attributes.get("class", "")]
     assert lanes == ["lane wave", "lane velocity", "lane chroma", "lane instruments"]
     free = [attributes["style"] for attributes in reader.all("span") if attributes.get("class") == "free"]

@@ -1,4 +1,4 @@
-"""What is written beside the shards does not hang on the order in which they were made."""
+"""Files beside the shards are independent of the order of the shards."""
 
 from data_specs.representations import Statistics
 from pipeline.build.manifest import train_statistics
@@ -23,7 +23,7 @@ def receipt(split: str, number: int, total: float) -> Receipt:
 
 
 def test_statistics_are_summed_in_the_order_of_the_shards_and_of_train_alone():
-    """Sums of floats hang on their order: (1 + 1e16) - 1e16 is 0, (-1e16 + 1e16) + 1 is 1."""
+    """Sums of floats depend on their order: (1 + 1e16) - 1e16 is 0, (-1e16 + 1e16) + 1 is 1."""
     values = (1.0, 1e16, -1e16)
     made = {("train", number): receipt("train", number, total) for number, total in enumerate(values)}
     made["valid", 0] = receipt("valid", 0, 5.0)

@@ -1,4 +1,4 @@
-"""What a worker is made to be before it computes anything that is stored."""
+"""Settings of a worker before it computes stored arrays."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Slurm: settings, the scripts that are submitted, and both ways to build, with stand-ins for Slurm's commands."""
+"""Slurm: settings, the scripts that are submitted, and both ways to build, with substitutes for Slurm's commands."""
 
 import os
 import re
@@ -70,7 +70,7 @@ def test_a_dry_run_prints_the_scripts_and_submits_nothing(tmp_path, monkeypatch,
 
 
 def test_paths_with_spaces_are_one_word_each_and_workers_import_this_checkout(tmp_path, monkeypatch):
-    """The job runs with a stand-in for Python that notes its arguments, in a folder that holds another checkout."""
+    """The job runs with a substitute for Python that notes its arguments, in a folder that holds another checkout."""
     (tmp_path / "other checkout" / "pipeline").mkdir(parents=True)
     (tmp_path / "other checkout" / "pipeline" / "__init__.py").write_text("raise SystemExit('the wrong checkout')")
     monkeypatch.chdir(tmp_path / "other checkout")

@@ -25,7 +25,7 @@ def build(files: Iterable[tuple[str, bytes]], folder: Path, spec: Spec = SPEC) -
 
 
 def refuse(content: bytes) -> Song:
-    raise AssertionError("a part that stands was made again")
+    raise AssertionError("an existing part was rebuilt")
 
 
 def test_rows_are_the_windows_of_the_songs(tmp_path: Path) -> None:

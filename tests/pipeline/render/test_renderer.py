@@ -174,7 +174,7 @@ def test_invalid_notes_are_refused(bundled: Renderer, bad: np.ndarray, why: str)
 def test_missing_program_is_named(bundled: Renderer) -> None:
     with pytest.raises(UserError, match=r"TimGM6mb.sf2 has no program 3 in bank 77 for kazoo"):
         bundled.render(melody(0), Instrument(name="kazoo", program=3, bank=77), SAMPLES)
-    assert bundled.render(melody(0), INSTRUMENTS[0], SAMPLES).any()  # the renderer goes on
+    assert bundled.render(melody(0), INSTRUMENTS[0], SAMPLES).any()  # the renderer still works
 
 
 def test_closing_twice_is_allowed_and_rendering_after_close_is_refused() -> None:

@@ -62,7 +62,7 @@ def test_loss_is_the_bound_of_a_known_model(transition: str) -> None:
 
 
 class Expert(nn.Module):
-    """The exact model of codes drawn independently with known shares: other codes say nothing about a code."""
+    """The exact model of codes drawn independently with known shares: other codes carry no information about a code."""
 
     def __init__(self, shares: Tensor) -> None:
         super().__init__()

@@ -37,7 +37,7 @@ FACTS = json.loads(
 )
 
 
-class Network(nn.Module):
+class PatchNetwork(nn.Module):
     """Convolutions, an embedding and four heads."""
 
     def __init__(self, instruments: int) -> None:
@@ -89,7 +89,7 @@ class PvtNet:
     sample_rate = SAMPLE_RATE
     dimension = DIMENSION
 
-    def __init__(self, network: Network, instruments: tuple[str, ...], device: str | torch.device = "cpu") -> None:
+    def __init__(self, network: PatchNetwork, instruments: tuple[str, ...], device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
         self.network = network.to(self.device).eval().requires_grad_(False)
         self.instruments = instruments
@@ -115,7 +115,7 @@ class PvtNet:
         instruments = tuple(facts.pop("instruments", ()))
         if facts != FACTS or not instruments:
             raise UserError(f"{path} must hold a classifier of this version; train it again")
-        network = Network(len(instruments))
+        network = PatchNetwork(len(instruments))
         try:
             network.load_state_dict(state)
         except RuntimeError as error:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from data_specs.controls import CHROMA_STEPS
 from data_specs.errors import UserError
 from training.evaluation.degradations import degrade
-from training.evaluation.embedders.classifier import DEGRADATION_DB, PATCHES, REST, VELOCITY_BANDS, Network, PvtNet
+from training.evaluation.embedders.classifier import DEGRADATION_DB, PATCHES, REST, VELOCITY_BANDS, PatchNetwork, PvtNet
 
 CLIPS_PER_STEP = 8
 PATCHES_PER_CLIP = 4
@@ -72,7 +72,7 @@ def train(
     if not len(clips):
         raise UserError("PVT-audio has no clips to train the classifier on; build it with make dataset FORMAT=audio")
     torch.manual_seed(seed)
-    network = Network(len(instruments)).train()
+    network = PatchNetwork(len(instruments)).train()
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     for step, (patches, target) in enumerate(_batches(clips, steps, seed)):

@@ -49,7 +49,7 @@ def _low_pass() -> np.ndarray:
     return 2 * kernel / kernel.sum()
 
 
-class Network(nn.Module):
+class VggishNetwork(nn.Module):
     """Six convolutions and three linear layers, with the parameter names of the port."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class Vggish:
     sample_rate = SAMPLE_RATE
     dimension = 128
 
-    def __init__(self, network: Network, device: str | torch.device = "cpu") -> None:
+    def __init__(self, network: VggishNetwork, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
         self.network = network.to(self.device).eval().requires_grad_(False)
 
@@ -125,9 +125,9 @@ def weights_file(source: str | None = None) -> Path:
         raise UserError(f"VGGish's weights cannot be fetched: {error}; set {VARIABLE} to their path") from error
 
 
-def _network(path: Path) -> Network:
+def _network(path: Path) -> VggishNetwork:
     with torch.device("meta"):  # skips the initialization of 72 M parameters
-        network = Network()
+        network = VggishNetwork()
     try:
         # promise: nothing-runs-3
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), assign=True)
