@@ -103,7 +103,7 @@ help:  ## this text
 #|   SAMPLER        heun, euler, ancestral, ddim, dpmpp_2m or ipndm, where the paradigm has them     (heun)
 #|   S_CHURN        noise added by stochastic sampling of EDM                                          (0)
 #|   LEVEL          raw: files have the level of the model                           (-20 LUFS over the set)
-#|   FREE           evaluate: features that samples are told nothing of, comma-separated               (none)
+#|   FREE           evaluate: controls that are left unconditioned, comma-separated                    (none)
 #|   SEED           of the noise                                                                       (0)
 #|   PORT           studio: port; the next free one if taken                                        (8765)
 #|   HOST           studio: address to listen on; others than loopback need the printed token  (127.0.0.1)

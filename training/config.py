@@ -159,7 +159,7 @@ def load_config(
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path} is not valid TOML ({error}); mend it or take a copy of a shipped config") from error
+        raise UserError(f"{path} is not valid TOML ({error}); correct it or copy a shipped config") from error
     tables = parse_model(_File, values, str(path))
     _check_names(tables.network, FORMATS, f"{path}: network")
     _check_names(tables.diffusion, PARADIGMS, f"{path}: diffusion")
