@@ -9,9 +9,19 @@ velocity_rank   Spearman's rank correlation, within a clip, of target velocities
 velocity_error  mean absolute error of velocities estimated from peak levels, in velocity / 127
 onsets          F-measure of onsets within 50 ms
 silence         F-measure of silent frames within 30 ms, since rests of a few frames end in releases
+dynamics_rank   Spearman's rank correlation of target and measured level curves within notes, each note centred
+dynamics_error  mean absolute error of the level curve within notes, each note centred, in dB
+pitch_accuracy  share of frames with a target pitch whose tracked pitch is within 50 cents, octaves counted; an unvoiced
+                frame counts as wrong (raw pitch accuracy of mir_eval)
+pitch_error     mean absolute error of the tracked pitch of voiced frames in cents, octaves counted
+brightness_rank   Spearman's rank correlation, within a clip, of target brightness and that estimated from the centroid
+brightness_error  mean absolute error of the brightness estimated from the centroid
 instrument      share of one-second patches that the classifier assigns to the target instrument
 
-A control that is unconditioned (-1) leaves out the measures that need it. B clips, F frames, P patches, I instruments.
+A control that is unconditioned (-1) leaves out the measures that need it. Levels and centroids are judged against
+what real clips show for the same controls (`velocity.py`, `frame_models.py`).
+
+B clips, F frames, P patches, I instruments.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,14 +36,25 @@ from data_specs.analysis.pitch import HOP
 from data_specs.errors import UserError
 from training.evaluation.embedders.classifier import PATCHES, InstrumentClassifier
 from training.evaluation.features import FrameFeatures, extract_features
+from training.evaluation.frame_models import FrameModels, NoteFrames, note_frames
 from training.evaluation.targets import UNSPECIFIED, ControlTargets
 from training.evaluation.velocity import VelocityScale, note_levels
 
-MEASURES = ("chroma", "pitch", "velocity_rank", "velocity_error", "onsets", "silence", "instrument")
-LOWER_IS_BETTER = frozenset({"velocity_error"})
+MEASURES_OF = {  # by control; another control is followed unmeasured
+    "chroma": ("chroma", "pitch"),
+    "velocity": ("velocity_rank", "velocity_error", "onsets", "silence", "dynamics_rank", "dynamics_error"),
+    "pitch": ("pitch_accuracy", "pitch_error"),
+    "brightness": ("brightness_rank", "brightness_error"),
+    "instruments": ("instrument",),
+}
+MEASURES = tuple(measure for measures in MEASURES_OF.values() for measure in measures)
+LOWER_IS_BETTER = frozenset({"velocity_error", "dynamics_error", "pitch_error", "brightness_error"})
 ONSET_TOLERANCE_S = 0.05
 SILENCE_TOLERANCE = 3  # frames
 MIN_RANKED = 4  # notes of a clip: a rank correlation of fewer is chance
+MIN_CURVE = 30  # frames of a clip, for the rank correlation of curves
+MOVING_DB = 3.0  # range of the target level within a note, below which its dynamics are constant
+MOVING_BRIGHTNESS = 0.1  # range of the target brightness within a clip
 
 Ratio = tuple[float, float]  # numerator and denominator; (0, 0) where a measure is undefined
 Ratios = dict[str, Ratio]
@@ -69,18 +90,34 @@ def analyze(audio: Tensor, classifier: InstrumentClassifier) -> ClipAnalysis:
     return ClipAnalysis(extract_features(audio), classifier.instrument_probabilities(audio).numpy(), audio.shape[-1])
 
 
-def measure(analysis: ClipAnalysis, targets: Sequence[ControlTargets], scale: VelocityScale) -> list[Ratios]:
+@dataclass(frozen=True)
+class Calibration:
+    """How level and centroid depend on the controls, fitted on real clips."""
+
+    velocity: VelocityScale
+    frames: FrameModels
+
+    @classmethod
+    def fit(cls, real: ClipAnalysis, targets: Sequence[ControlTargets], instruments: int) -> "Calibration":
+        """Return the calibration of real clips with known controls."""
+        arguments = real.features, targets, instruments
+        return cls(VelocityScale.fit(*arguments), FrameModels.fit(*arguments))
+
+
+def measure(analysis: ClipAnalysis, targets: Sequence[ControlTargets], calibration: Calibration) -> list[Ratios]:
     """Return every measure of every clip.
 
     Args:
         analysis: of B clips.
         targets: of each clip.
-        scale: fitted on real clips of the same dataset.
+        calibration: fitted on real clips of the same dataset.
 
     Raises:
         ValueError: the numbers of clips and targets differ.
     """
-    return [_clip(analysis, number, one, scale) for number, one in zip(range(len(analysis)), targets, strict=True)]
+    return [
+        _clip(analysis, number, one, calibration) for number, one in zip(range(len(analysis)), targets, strict=True)
+    ]
 
 
 def average(ratios: Sequence[Ratios]) -> dict[str, float | None]:
@@ -90,7 +127,7 @@ def average(ratios: Sequence[Ratios]) -> dict[str, float | None]:
 
 
 def anchors(
-    real: ClipAnalysis, targets: Sequence[ControlTargets], scale: VelocityScale, seed: int
+    real: ClipAnalysis, targets: Sequence[ControlTargets], calibration: Calibration, seed: int
 ) -> dict[str, dict[str, float | None]]:
     """Return the measures of real clips: `ceiling` against their own controls, `floor` against those of another clip.
 
@@ -99,17 +136,23 @@ def anchors(
     order = np.random.default_rng(seed).permutation(len(targets))
     other = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
     return {
-        "ceiling": average(measure(real, targets, scale)),
-        "floor": average(measure(real, [targets[other[number]] for number in range(len(targets))], scale)),
+        "ceiling": average(measure(real, targets, calibration)),
+        "floor": average(measure(real, [targets[other[number]] for number in range(len(targets))], calibration)),
     }
 
 
-def _clip(analysis: ClipAnalysis, number: int, targets: ControlTargets, scale: VelocityScale) -> Ratios:
+def _clip(analysis: ClipAnalysis, number: int, targets: ControlTargets, calibration: Calibration) -> Ratios:
     features = analysis.features
     pitched = targets.stable & targets.note & (targets.pitch_class != UNSPECIFIED)
     distance = np.abs((features.midi[number] - targets.pitch_class + 6) % 12 - 6)
     voiced = pitched & features.voiced[number]
-    rank, error = _velocity(features, number, targets, scale)
+    rank, error = _velocity(features, number, targets, calibration.velocity)
+    frames = note_frames(features, number, targets)
+    cents = 100 * np.abs(features.midi[number] - targets.pitch)
+    with_pitch = targets.stable & np.isfinite(targets.pitch)
+    tracked = with_pitch & features.voiced[number]
+    dynamics_rank, dynamics_error = _dynamics(frames, calibration.frames)
+    brightness_rank, brightness_error = _brightness(frames, targets, calibration.frames)
     return {
         "chroma": _share(voiced & (distance < 0.5), pitched),
         "pitch": _share(voiced & (distance <= 1.0), voiced),
@@ -117,6 +160,12 @@ def _clip(analysis: ClipAnalysis, number: int, targets: ControlTargets, scale: V
         "velocity_error": error,
         "onsets": _onsets(features, number, targets),
         "silence": _silence(features.silent[number], targets),
+        "dynamics_rank": dynamics_rank,
+        "dynamics_error": dynamics_error,
+        "pitch_accuracy": _share(tracked & (cents <= 50), with_pitch),
+        "pitch_error": (float(cents[tracked].sum()), float(tracked.sum())),
+        "brightness_rank": brightness_rank,
+        "brightness_error": brightness_error,
         "instrument": _instrument(analysis, number, targets),
     }
 
@@ -161,11 +210,44 @@ def matches(one: NDArray[np.float64], other: NDArray[np.float64], tolerance: flo
     return hits
 
 
+def _dynamics(frames: NoteFrames, models: FrameModels) -> tuple[Ratio, Ratio]:
+    """Compare level curves within the notes whose target level moves."""
+    target, level = models.dynamics(frames)
+    _, note = np.unique(frames.note, return_inverse=True)
+    moving = np.zeros(len(note), bool)
+    for number in range(int(note.max(initial=-1)) + 1):
+        of = note == number
+        if np.ptp(target[of]) >= MOVING_DB:
+            moving |= of
+            target[of], level[of] = target[of] - target[of].mean(), level[of] - level[of].mean()
+    moving &= np.isfinite(level)
+    return _curve(target[moving], level[moving])
+
+
+def _brightness(frames: NoteFrames, targets: ControlTargets, models: FrameModels) -> tuple[Ratio, Ratio]:
+    """Compare the brightness estimated from the centroid with its target."""
+    estimate = models.brightness(frames)
+    known = np.isfinite(estimate)
+    if not np.isfinite(targets.brightness).any() or not known.any():
+        return (0.0, 0.0), (0.0, 0.0)
+    target = frames.brightness[known]
+    rank, error = _curve(target, np.clip(estimate[known], 0, 1))
+    return (rank if np.ptp(target) >= MOVING_BRIGHTNESS else (0.0, 0.0)), error
+
+
+def _curve(target: NDArray[np.float64], measured: NDArray[np.float64]) -> tuple[Ratio, Ratio]:
+    """Rank correlation of two curves, one clip each, and their absolute error, one frame each."""
+    error = (float(np.abs(measured - target).sum()), float(len(target)))
+    if len(target) < MIN_CURVE or np.ptp(target) == 0:
+        return (0.0, 0.0), error
+    return (0.0 if np.ptp(measured) == 0 else float(_rank_correlation(target, measured)), 1.0), error
+
+
 def _velocity(
     features: FrameFeatures, number: int, targets: ControlTargets, scale: VelocityScale
 ) -> tuple[Ratio, Ratio]:
     notes = note_levels(features, number, targets)
-    estimate = scale.velocity(notes.level_db, notes.key, notes.instrument)
+    estimate = scale.velocity(notes)
     known = np.isfinite(estimate)
     error = (float(np.abs(estimate - notes.velocity)[known].sum()), float(known.sum()))
     varied = len(estimate) >= MIN_RANKED and np.ptp(notes.velocity) > 0

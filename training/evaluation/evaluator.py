@@ -15,20 +15,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_specs.analysis.pitch import HOP
-from data_specs.controls import CONTROLS, FEATURES, Controls
+from data_specs.controls import CONTROLS
 from data_specs.errors import UserError
 from data_specs.rates import SAMPLE_RATE
 from training.data.dataset import Dataset
-from training.evaluation.adherence import ClipAnalysis, Ratios, analyze, anchors, measure
+from training.evaluation.adherence import Calibration, ClipAnalysis, Ratios, analyze, anchors, measure
 from training.evaluation.embedders.classifier import WEIGHTS, PvtNet
 from training.evaluation.embedders.vggish import Vggish
 from training.evaluation.fad import Embedder, Gaussian, score, split_half
 from training.evaluation.memorization import find_copies
 from training.evaluation.targets import ControlTargets, control_targets
-from training.evaluation.velocity import VelocityScale
 
 BATCH = 16  # clips read and measured at once
-SCALE_CLIPS = 96  # real training clips that the velocity scale is fitted on
+SCALE_CLIPS = 96  # real training clips of the calibration
 Embeddings = dict[str, NDArray[np.float32]]  # by embedder, [B, F, D]
 
 
@@ -69,20 +68,26 @@ class ReferenceSet:
             )
         return cls(clips, min(len(clips), most or len(clips)), samples)
 
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """Names of the dataset's controls."""
+        return tuple(feature.name for feature in self.clips.features if feature.name in CONTROLS)
+
     def batches(self, count: int | None = None) -> Iterator[dict[str, Tensor]]:
         """Audio [B, 1, N] as `data` and the controls of the first `count` clips in order."""
         count = self.count if count is None else min(count, self.count)
         frames = self.samples // self.clips.info.hop
         for first in range(0, count, BATCH):
             batch = self.clips.gather(np.arange(first, min(first + BATCH, count)))
-            cut = {name: batch[name][..., :frames] for name in CONTROLS}
+            cut = {name: batch[name][..., :frames] for name in self.controls}
             yield {"data": batch["data"][..., : self.samples].float(), **cut}
 
     def targets(self, batch: Mapping[str, Tensor]) -> list[ControlTargets]:
         """Targets of the controls of a batch."""
         rate = Fraction(SAMPLE_RATE, self.clips.info.hop)
-        rows = zip(*(batch[name].numpy() for name in FEATURES), strict=True)
-        return [control_targets(Controls(*row), rate, self.samples // HOP) for row in rows]
+        rows = zip(*(batch[name].numpy() for name in self.controls), strict=True)
+        frames = self.samples // HOP
+        return [control_targets(dict(zip(self.controls, row, strict=True)), rate, frames) for row in rows]
 
     def analyze(self, classifier: PvtNet, count: int | None) -> tuple[ClipAnalysis, list[ControlTargets]]:
         """Analysis and targets of the first `count` clips."""
@@ -96,7 +101,7 @@ class ReferenceSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluator:
-    """Reference statistics, classifier and velocity scale of one PVT-audio, for clips of one length.
+    """Reference statistics, classifier and calibration of one PVT-audio, for clips of one length.
 
     Attributes:
         train: real clips that FAD is measured against.
@@ -106,7 +111,7 @@ class Evaluator:
         missing: embedders without weights, and the reason.
         embeddings: of the real clips, by split.
         references: statistics of `embeddings`.
-        scale: estimates velocities.
+        calibration: of level and centroid, on real clips.
         anchors: adherence of real clips: ceiling and floor.
         seed: of subsets and pairings.
     """
@@ -118,7 +123,7 @@ class Evaluator:
     missing: dict[str, str]
     embeddings: dict[str, Embeddings]
     references: dict[str, dict[str, Gaussian]]
-    scale: VelocityScale
+    calibration: Calibration
     anchors: dict[str, dict[str, float | None]]
     seed: int
 
@@ -135,7 +140,7 @@ class Evaluator:
         seed: int = 0,
         device: str | torch.device = "cpu",
     ) -> "Evaluator":
-        """Load the networks, embed the real clips and fit the velocity scale.
+        """Load the networks, embed the real clips and calibrate the measures.
 
         Args:
             data: PVT-audio or the folder above it.
@@ -171,7 +176,7 @@ class Evaluator:
             for split, clips in (("train", train), ("valid", valid))
         }
         scale_clips, scale_targets = train.analyze(net, SCALE_CLIPS)
-        scale = VelocityScale.fit(scale_clips.features, scale_targets, len(info.spec.instruments))
+        calibration = Calibration.fit(scale_clips, scale_targets, len(info.spec.instruments))
         return cls(
             train=train,
             valid=valid,
@@ -183,8 +188,8 @@ class Evaluator:
                 split: {name: Gaussian.of(frames) for name, frames in held.items()}
                 for split, held in embeddings.items()
             },
-            scale=scale,
-            anchors=anchors(*valid.analyze(net, anchor_clips), scale, seed),
+            calibration=calibration,
+            anchors=anchors(*valid.analyze(net, anchor_clips), calibration, seed),
             seed=seed,
         )
 
@@ -198,7 +203,7 @@ class Evaluator:
         parts: list[Embeddings] = []
         ratios: list[Ratios] = []
         for audio, targets in batches:
-            ratios += measure(analyze(audio, self.classifier), targets, self.scale)
+            ratios += measure(analyze(audio, self.classifier), targets, self.calibration)
             parts.append(_embed(self.embedders, audio))
         return ClipMetrics(_join(parts), ratios)
 

@@ -1,4 +1,4 @@
-"""Frame features for adherence: pitch, level, silence and onsets of monophonic audio, every 10 ms.
+"""Frame features for adherence: pitch, level, silence, onsets and centroid of monophonic audio, every 10 ms.
 
 B clips, N samples at 24 kHz, F frames; frame i is centred on sample i * HOP.
 """
@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_specs.analysis.descriptors import AudioAnalysis
 from data_specs.analysis.pitch import HOP, track
 from data_specs.rates import SAMPLE_RATE
 from training.evaluation.logmel import LogMel
@@ -37,6 +38,7 @@ class FrameFeatures:
     level_db: NDArray[np.float32]  # dBFS over 20 ms
     silent: NDArray[np.bool_]  # below `SILENT_DB`, or in a release
     onset: NDArray[np.bool_]
+    centroid: NDArray[np.float32]  # semitones above 20 Hz; NaN in silence
 
     @property
     def frames(self) -> int:
@@ -58,7 +60,14 @@ def extract_features(audio: Tensor) -> FrameFeatures:
 def _extract(audio: Tensor) -> tuple[NDArray[np.generic], ...]:
     pitch = track(audio)
     level = _levels(audio)
-    tensors = (pitch.midi, pitch.voiced, level, _silent(level), _onsets(audio))
+    tensors = (
+        pitch.midi,
+        pitch.voiced,
+        level,
+        _silent(level),
+        _onsets(audio),
+        AudioAnalysis(audio[:, 0], HOP).centroid,
+    )
     return tuple(tensor.numpy() for tensor in tensors)
 
 

@@ -3,19 +3,22 @@
 T control frames, F feature frames, I instruments. A control value below zero is unconditioned.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_specs.controls import CHROMA_STEPS, Controls
+from data_specs.controls import CHROMA_STEPS
 from training.evaluation.features import FRAME_S
 
 Flags = NDArray[np.bool_]
 Values = NDArray[np.float64]
 SAME = 1e-3  # controls closer than this are equal; MIDI velocities are 1/127 apart
 UNSPECIFIED = -1  # index of a pitch class or an instrument where the control is unconditioned
+PITCH_ORIGIN, PITCH_SPAN = 23, 85  # MIDI note number of the control pitch at 0, and semitones up to 1
+JUMP = 0.7  # semitones between frames: more than any glide or vibrato of a note
 STABLE_S = 0.025  # a pitch tracker's window covers both sides of a change, and the last note is still decaying
 
 
@@ -28,64 +31,85 @@ class ControlTargets:
     pitch_class: NDArray[np.int64]  # [F], or UNSPECIFIED
     stable: Flags  # [F], at least `STABLE_S` from the nearest change of note
     instrument: NDArray[np.int64]  # [F], or UNSPECIFIED
-    rests_known: Flags  # [F], velocity is conditioned, so every frame is a note or a rest
+    rests_known: Flags  # [F], velocity or pitch is conditioned, so every frame is a note or a rest
     onsets_known: Flags  # [F], velocity and chroma are conditioned
     onsets: Values  # [n], seconds, where both are conditioned
     velocity_onsets: Values  # [m], seconds: onsets where velocity is conditioned
     onset_velocity: Values  # [m], velocity / 127
     onset_end: Values  # [m], seconds: the next velocity onset, or the end of the clip
+    pitch: Values  # [F], fractional MIDI note number; NaN in rests and where unconditioned
+    velocity: Values  # [F], velocity / 127; NaN in rests and where unconditioned
+    brightness: Values  # [F], NaN where unconditioned
+    note_number: NDArray[np.int64]  # [F], counts notes from 0
+    note_time: Values  # [F], seconds since the start of the note
 
 
-def control_targets(controls: Controls, frame_rate: Fraction, frames: int) -> ControlTargets:
+def control_targets(controls: Mapping[str, NDArray[np.generic]], frame_rate: Fraction, frames: int) -> ControlTargets:
     """Return the targets of one clip.
 
     Args:
-        controls: curves [T]; a control may be -1 everywhere or in places.
+        controls: curves [T] or [R, T] by name. One may be -1 everywhere or in places; a missing one is unconditioned.
+            With `pitch` among them, velocity moves within notes, so that its steps start no note.
         frame_rate: of the controls, in Hz.
         frames: number of feature frames F.
     """
-    velocity, chroma, instruments = (
-        np.asarray(rows, np.float64) for rows in (controls.velocity, controls.chroma, controls.instruments)
+    total = next(iter(controls.values())).shape[-1]
+    absent = np.full(total, -1.0)
+    velocity, chroma, pitch, brightness, instruments = (
+        np.asarray(controls.get(name, absent), np.float64)
+        for name in ("velocity", "chroma", "pitch", "brightness", "instruments")
     )
-    rate, total = float(frame_rate), len(velocity)
+    rate, instruments = float(frame_rate), np.atleast_2d(instruments)
     at = np.clip(np.round(np.arange(frames) * FRAME_S * rate).astype(int), 0, total - 1)
 
-    velocity_known, chroma_known = velocity >= 0, chroma >= 0
-    sounding = np.where(velocity_known, velocity > SAME, chroma > SAME)  # chroma 0 alone is a C or a rest
+    velocity_known, chroma_known, rests_known = velocity >= 0, chroma >= 0, (velocity >= 0) | (pitch >= 0)
+    # Chroma 0 alone is a C or a rest; pitch 0 is a rest.
+    sounding = np.where(velocity_known, velocity > SAME, np.where(pitch >= 0, pitch > 0, chroma > SAME))
     pitch_class = np.where(sounding & chroma_known, np.round(chroma * CHROMA_STEPS), UNSPECIFIED).astype(int)
-    starts = _note_starts(velocity, chroma, sounding)
+    midi = np.where(sounding & (pitch > 0), PITCH_ORIGIN + PITCH_SPAN * pitch, np.nan)
+    starts = _note_starts(velocity, chroma, midi, sounding, "pitch" in controls)
     with_velocity = np.flatnonzero(starts & velocity_known)
     seconds = _seconds(with_velocity, rate)
     changes = starts | _changes(pitch_class, 0) | _changes(sounding, 0)
     return ControlTargets(
         note=sounding[at],
-        rest=(velocity_known & ~sounding)[at],
+        rest=(rests_known & ~sounding)[at],
         pitch_class=pitch_class[at],
         stable=_distance(changes)[at] / rate >= STABLE_S,
         instrument=np.where(instruments.max(0) >= 0.5, instruments.argmax(0), UNSPECIFIED)[at],
-        rests_known=velocity_known[at],
+        rests_known=rests_known[at],
         onsets_known=(velocity_known & chroma_known)[at],
         onsets=_seconds(np.flatnonzero(starts & velocity_known & chroma_known), rate),
         velocity_onsets=seconds,
         onset_velocity=velocity[with_velocity],
         onset_end=np.append(seconds[1:], total / rate)[: len(seconds)],
+        pitch=midi[at],
+        velocity=np.where(velocity_known & sounding, velocity, np.nan)[at],
+        brightness=np.where(brightness >= 0, brightness, np.nan)[at],
+        note_number=(starts.cumsum() - 1)[at],
+        note_time=((np.arange(total) - np.maximum.accumulate(np.where(starts, np.arange(total), 0))) / rate)[at],
     )
 
 
-def _note_starts(velocity: Values, chroma: Values, sounding: Flags) -> Flags:
-    """Frames [T] at which a note starts: after a rest, at a step in velocity, or at a change of chroma.
+def _note_starts(velocity: Values, chroma: Values, midi: Values, sounding: Flags, expressive: bool) -> Flags:
+    """Frames [T] at which a note starts: after a rest, at a step in velocity, or at a change of chroma or pitch.
 
     A step is a change between two constant stretches: a drawn ramp, which changes at every frame, starts no note,
-    and a note lasts two frames or more. A change from or to an unconditioned frame starts no note.
+    and a note lasts two frames or more. A change from or to an unconditioned frame starts no note. Where velocity
+    moves within notes (`expressive`) its steps do not count, and pitch counts where chroma is unconditioned.
     """
     velocity_known, chroma_known = velocity >= 0, chroma >= 0
     was_sounding = _previous(sounding)
-    after_rest = velocity_known & _previous(velocity_known, first=True)
+    rests_known = velocity_known | (np.isfinite(midi) | ~sounding) & expressive
+    after_rest = rests_known & _previous(rests_known, first=True)
     velocity_change = _changes(velocity)
     constant_around = ~_previous(velocity_change) & ~np.append(velocity_change[1:], False)
     new_velocity = velocity_change & constant_around & velocity_known & _previous(velocity_known)
     new_chroma = _changes(chroma) & chroma_known & _previous(chroma_known)
-    return sounding & np.where(was_sounding, new_velocity | new_chroma, after_rest)
+    jump = np.nan_to_num(np.abs(np.diff(midi, prepend=midi[:1]))) > JUMP
+    new_pitch = jump & ~_previous(jump) & ~chroma_known
+    changed = new_chroma | (new_pitch if expressive else new_velocity)
+    return sounding & np.where(was_sounding, changed, after_rest)
 
 
 def _changes(values: NDArray[np.generic], tolerance: float = SAME) -> Flags:

@@ -1,13 +1,11 @@
 """Estimate note velocities from levels, by a scale that is fitted on real clips.
 
 The level of a velocity depends on instrument, key and SoundFont. The scale is a ridge regression per instrument,
-ln(velocity) = a + b * level + c[key], on clips whose controls are known. n notes, I instruments, K keys.
+ln(velocity) = a + b * level + c[key] + d * (1 - brightness), on clips whose controls are known. n notes, I instruments, K keys.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +26,7 @@ class NoteLevels:
     key: NDArray[np.int64]  # [n], tracked pitch above `LOWEST_KEY`, UNSPECIFIED where unvoiced or out of range
     velocity: NDArray[np.float64]  # [n], the target, in 0..1
     instrument: NDArray[np.int64]  # [n], the target, or UNSPECIFIED
+    brightness: NDArray[np.float64]  # [n], the target, 1 where unconditioned
 
 
 def note_levels(features: FrameFeatures, clip: int, targets: ControlTargets) -> NoteLevels:
@@ -38,7 +37,8 @@ def note_levels(features: FrameFeatures, clip: int, targets: ControlTargets) -> 
     spans = [slice(a, b) for a, b in zip(first.tolist(), last.tolist(), strict=True)]
     level = np.array([features.level_db[clip, span].max() for span in spans])
     keys = np.array([_key(features.midi[clip, span][features.voiced[clip, span]]) for span in spans], dtype=int)
-    return NoteLevels(level, keys, targets.onset_velocity, targets.instrument[first])
+    brightness = np.nan_to_num(targets.brightness[first], nan=1.0)
+    return NoteLevels(level, keys, targets.onset_velocity, targets.instrument[first], brightness)
 
 
 def _key(midi: NDArray[np.float32]) -> int:
@@ -55,35 +55,38 @@ class VelocityScale:
     offset: NDArray[np.float64]  # [I]
     slope: NDArray[np.float64]  # [I]
     keys: NDArray[np.float64]  # [I, K]
+    dullness: NDArray[np.float64]  # [I], of 1 - brightness
 
     @classmethod
     def fit(cls, features: FrameFeatures, targets: Sequence[ControlTargets], instruments: int) -> "VelocityScale":
         """Return the scale of real clips with known controls."""
         notes = [note_levels(features, clip, one) for clip, one in enumerate(targets)]
-        level, key, velocity, instrument = (
+        level, key, velocity, instrument, brightness = (
             np.concatenate([getattr(one, name) for one in notes])
-            for name in ("level_db", "key", "velocity", "instrument")
+            for name in ("level_db", "key", "velocity", "instrument", "brightness")
         )
-        offset, slope, keys = np.full(instruments, np.nan), np.full(instruments, np.nan), np.zeros((instruments, KEYS))
+        offset, slope = np.full(instruments, np.nan), np.full(instruments, np.nan)
+        keys, dullness = np.zeros((instruments, KEYS)), np.zeros(instruments)
         for number in range(instruments):
             chosen = instrument == number
             if chosen.sum() < MIN_NOTES:
                 continue
-            columns = np.concatenate(
-                [np.ones((chosen.sum(), 1)), level[chosen, None], key[chosen, None] == np.arange(KEYS)], axis=1
-            ).astype(np.float64)
-            ridge = RIDGE * np.diag([0.0, 0.0, *np.ones(KEYS)])
+            of_key = key[chosen, None] == np.arange(KEYS)
+            columns = np.column_stack([np.ones(chosen.sum()), level[chosen], of_key, 1 - brightness[chosen]])
+            ridge = RIDGE * np.diag([0.0, 0.0, *np.ones(KEYS), 0.1])
             solution = np.linalg.solve(columns.T @ columns + ridge, columns.T @ np.log(velocity[chosen]))
-            offset[number], slope[number], keys[number] = solution[0], solution[1], solution[2:]
-        return cls(offset, slope, keys)
+            offset[number], slope[number], keys[number], dullness[number] = *solution[:2], solution[2:-1], solution[-1]
+        return cls(offset, slope, keys, dullness)
 
-    def velocity(self, level_db: NDArray[Any], key: NDArray[Any], instrument: NDArray[Any]) -> NDArray[np.float64]:
-        """Return velocities in 0..1 of levels [n] on keys [n] of instruments [n]; NaN for one without a scale.
+    def velocity(self, notes: NoteLevels) -> NDArray[np.float64]:
+        """Return estimated velocities [n] in 0..1; NaN for an instrument without a scale.
 
         An instrument that is UNSPECIFIED takes the mean of all scales.
         """
+        instrument, key = notes.instrument, notes.key
         known = instrument >= 0
         of_key = np.where(known & (key >= 0), self.keys[instrument, key], 0.0)
         offset = np.where(known, self.offset[instrument], np.nanmean(self.offset))
         slope = np.where(known, self.slope[instrument], np.nanmean(self.slope))
-        return np.clip(np.exp(offset + slope * level_db + of_key), 0.0, 1.0)
+        of_filter = np.where(known, self.dullness[instrument], 0.0) * (1 - notes.brightness)
+        return np.clip(np.exp(offset + slope * notes.level_db + of_key + of_filter), 0.0, 1.0)

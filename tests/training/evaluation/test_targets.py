@@ -13,7 +13,7 @@ ONE = np.ones((3, 600), np.float32) * np.array([[1], [0], [0]], np.float32)
 
 def drawn(velocity, chroma, instruments=ONE):
     as_array = [np.asarray(x, np.float32) for x in (velocity, chroma)]
-    return control_targets(Controls(*as_array, instruments), RATE, 800)
+    return control_targets(dict(zip(("velocity", "chroma"), as_array, strict=True), instruments=instruments), RATE, 800)
 
 
 @pytest.mark.parametrize("hop", [320, 100])

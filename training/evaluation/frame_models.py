@@ -1,0 +1,121 @@
+"""Level and centroid of frames as functions of the controls, fitted on real clips.
+
+Both are ridge regressions per instrument, over frames of notes whose controls are known:
+
+level     a + b * 20 log10(velocity) + decay(time since the onset) + c * key, in dB
+centroid  a + b * brightness + c * 20 log10(velocity) + d * key + decay(time since the onset), in semitones
+
+n frames, I instruments. A clip is compared with what the controls predict, so that the decay of a piano or the
+brightness of a loud note are no errors.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.evaluation.features import FrameFeatures
+from training.evaluation.targets import UNSPECIFIED, ControlTargets
+
+Values = NDArray[np.float64]
+KNOTS_S = np.array([0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2])  # of the piecewise linear decay
+ATTACK_S = 0.06  # frames before it belong to the attack
+RIDGE = 1.0
+MIN_FRAMES = 200  # of an instrument, to fit it
+MIN_RANGE = 0.3  # of brightness in the clips it is fitted on
+
+
+@dataclass(frozen=True)
+class NoteFrames:
+    """Frames of a clip within stable parts of notes with known velocity and instrument."""
+
+    level_db: Values  # [n]
+    centroid: Values  # [n], semitones above 20 Hz
+    key: Values  # [n], tracked pitch in MIDI note numbers, the mean of the clip where unvoiced
+    velocity_db: Values  # [n], the target as 20 log10(velocity)
+    brightness: Values  # [n], the target, 1 where unconditioned
+    instrument: NDArray[np.int64]  # [n], the target
+    time: Values  # [n], seconds since the onset
+    note: NDArray[np.int64]  # [n], number of the note
+
+
+def note_frames(features: FrameFeatures, clip: int, targets: ControlTargets) -> NoteFrames:
+    """Return the frames of clip number `clip` that can be compared with the models."""
+    kept = targets.note & targets.stable & (targets.note_time >= ATTACK_S) & (targets.velocity > 0)
+    kept &= (targets.instrument != UNSPECIFIED) & np.isfinite(features.centroid[clip])
+    voiced, midi = features.voiced[clip][kept], features.midi[clip][kept].astype(float)
+    usual = midi[voiced].mean() if voiced.any() else 60.0
+    return NoteFrames(
+        level_db=features.level_db[clip][kept].astype(float),
+        centroid=features.centroid[clip][kept].astype(float),
+        key=np.where(voiced, midi, usual),
+        velocity_db=20 * np.log10(targets.velocity[kept]),
+        brightness=np.nan_to_num(targets.brightness[kept], nan=1.0),
+        instrument=targets.instrument[kept],
+        time=targets.note_time[kept],
+        note=targets.note_number[kept],
+    )
+
+
+@dataclass(frozen=True)
+class FrameModels:
+    """Coefficients per instrument; NaN where an instrument, or a range of brightness, does not occur."""
+
+    level: Values  # [I, 3 + knots]: 1, key, velocity, decay
+    centroid: Values  # [I, 4 + knots]: 1, key, velocity, brightness, decay
+
+    @classmethod
+    def fit(cls, features: FrameFeatures, targets: Sequence[ControlTargets], instruments: int) -> "FrameModels":
+        """Return the models of real clips with known controls."""
+        clips = [note_frames(features, clip, one) for clip, one in enumerate(targets)]
+        joined = NoteFrames(*(np.concatenate([getattr(clip, name) for clip in clips]) for name in vars(clips[0])))
+        level = np.full((instruments, 3 + len(KNOTS_S)), np.nan)
+        centroid = np.full((instruments, 4 + len(KNOTS_S)), np.nan)
+        for number in range(instruments):
+            of = joined.instrument == number
+            if of.sum() < MIN_FRAMES:
+                continue
+            level[number] = _ridge(_level_columns(joined)[of], joined.level_db[of])
+            if np.ptp(joined.brightness[of]) >= MIN_RANGE:
+                centroid[number] = _ridge(_centroid_columns(joined)[of], joined.centroid[of])
+        return cls(level, centroid)
+
+    def dynamics(self, frames: NoteFrames) -> tuple[Values, Values]:
+        """Return the target level curve and the measured one without decay and key, in dB, each [n]."""
+        coefficients = self.level[frames.instrument]
+        predicted = (_level_columns(frames) * coefficients).sum(-1)
+        target = coefficients[:, 2] * frames.velocity_db
+        return target, frames.level_db - predicted + target
+
+    def brightness(self, frames: NoteFrames) -> Values:
+        """Return the brightness [n] that explains the centroids, unclipped; NaN without a model."""
+        coefficients = self.centroid[frames.instrument]
+        slope = coefficients[:, 3]
+        rest = (_centroid_columns(frames) * coefficients).sum(-1) - slope * frames.brightness
+        estimate: Values = (frames.centroid - rest) / np.where(np.abs(slope) > 1e-6, slope, np.nan)
+        return estimate
+
+
+def _decay_columns(time: Values) -> Values:
+    """Hat functions [n, knots] of time; constant after the last knot."""
+    position = np.interp(time, KNOTS_S, np.arange(len(KNOTS_S)))
+    hats: Values = np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(len(KNOTS_S))))
+    return hats
+
+
+def _level_columns(frames: NoteFrames) -> Values:
+    shared = [np.ones_like(frames.key), frames.key - 60.0, frames.velocity_db]
+    return np.concatenate([np.stack(shared, 1), _decay_columns(frames.time)], axis=1)
+
+
+def _centroid_columns(frames: NoteFrames) -> Values:
+    shared = [np.ones_like(frames.key), frames.key - 60.0, frames.velocity_db, frames.brightness]
+    return np.concatenate([np.stack(shared, 1), _decay_columns(frames.time)], axis=1)
+
+
+def _ridge(columns: Values, values: Values) -> Values:
+    """Least squares with a small penalty, since the decay columns sum to the constant one."""
+    penalty = RIDGE * np.eye(columns.shape[1])
+    solution: Values = np.linalg.solve(columns.T @ columns + penalty, columns.T @ values)
+    return solution
