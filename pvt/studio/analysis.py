@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from data_specs.analysis.pitch import HOP
-from data_specs.controls import FEATURES, Controls
+from data_specs.controls import FEATURES
 from data_specs.rates import SAMPLE_RATE
-from training.evaluation.adherence import ClipAnalysis, analyze, measure
+from training.evaluation.adherence import Calibration, ClipAnalysis, analyze, measure
 from training.evaluation.embedders.classifier import PATCHES, WEIGHTS, PvtNet
 from training.evaluation.features import FRAME_S
+from training.evaluation.frame_models import FrameModels
 from training.evaluation.targets import ControlTargets, control_targets
 from training.evaluation.velocity import VelocityScale, note_levels
 
@@ -39,7 +40,8 @@ class Analyzer:
         """Load the shipped classifier and velocity scale."""
         value = json.loads(SCALE.read_text(encoding="utf-8"))
         arrays = (np.asarray(value[name], np.float64) for name in ("offset", "slope", "keys"))
-        return cls(PvtNet.load(WEIGHTS, "cpu"), VelocityScale(*arrays))
+        offset, slope, keys = arrays
+        return cls(PvtNet.load(WEIGHTS, "cpu"), VelocityScale(offset, slope, keys, np.zeros(len(offset))))
 
     def __call__(
         self, audio: NDArray[np.float32], arrays: Mapping[str, NDArray[np.float32]], frame_rate: Fraction
@@ -52,8 +54,9 @@ class Analyzer:
             frame_rate: of the arrays.
         """
         analysis = analyze(torch.from_numpy(np.ascontiguousarray(audio))[None, None], self.classifier)
-        targets = control_targets(Controls(*(arrays[name] for name in FEATURES)), frame_rate, len(audio) // HOP)
-        (ratios,) = measure(analysis, [targets], self.scale)
+        targets = control_targets({name: arrays[name] for name in FEATURES}, frame_rate, len(audio) // HOP)
+        calibration = Calibration(self.scale, FrameModels.unfitted(len(self.scale.offset)))
+        (ratios,) = measure(analysis, [targets], calibration)
         measures = {name: top / bottom if bottom else None for name, (top, bottom) in ratios.items()}
         features = analysis.features
         return {
@@ -83,7 +86,7 @@ class Analyzer:
     def _velocity(self, analysis: ClipAnalysis, targets: ControlTargets) -> list[float | None]:
         """Velocity of each note by the level of its attack, held until the next onset or rest."""
         notes = note_levels(analysis.features, 0, targets)
-        velocity = self.scale.velocity(notes.level_db, notes.key, notes.instrument)
+        velocity = self.scale.velocity(notes)
         frames = np.full(analysis.features.frames, np.nan)
         edges = np.round(targets.velocity_onsets / FRAME_S).astype(int)
         ends = np.round(targets.onset_end / FRAME_S).astype(int)

@@ -66,20 +66,25 @@ class FrameModels:
     centroid: Values  # [I, 4 + knots]: 1, key, velocity, brightness, decay
 
     @classmethod
+    def unfitted(cls, instruments: int) -> "FrameModels":
+        """Return models of no instrument: measures that need one are undefined."""
+        knots = len(KNOTS_S)
+        return cls(np.full((instruments, 3 + knots), np.nan), np.full((instruments, 4 + knots), np.nan))
+
+    @classmethod
     def fit(cls, features: FrameFeatures, targets: Sequence[ControlTargets], instruments: int) -> "FrameModels":
         """Return the models of real clips with known controls."""
         clips = [note_frames(features, clip, one) for clip, one in enumerate(targets)]
         joined = NoteFrames(*(np.concatenate([getattr(clip, name) for clip in clips]) for name in vars(clips[0])))
-        level = np.full((instruments, 3 + len(KNOTS_S)), np.nan)
-        centroid = np.full((instruments, 4 + len(KNOTS_S)), np.nan)
+        models = cls.unfitted(instruments)
         for number in range(instruments):
             of = joined.instrument == number
             if of.sum() < MIN_FRAMES:
                 continue
-            level[number] = _ridge(_level_columns(joined)[of], joined.level_db[of])
+            models.level[number] = _ridge(_level_columns(joined)[of], joined.level_db[of])
             if np.ptp(joined.brightness[of]) >= MIN_RANGE:
-                centroid[number] = _ridge(_centroid_columns(joined)[of], joined.centroid[of])
-        return cls(level, centroid)
+                models.centroid[number] = _ridge(_centroid_columns(joined)[of], joined.centroid[of])
+        return models
 
     def dynamics(self, frames: NoteFrames) -> tuple[Values, Values]:
         """Return the target level curve and the measured one without decay and key, in dB, each [n]."""
@@ -93,15 +98,15 @@ class FrameModels:
         coefficients = self.centroid[frames.instrument]
         slope = coefficients[:, 3]
         rest = (_centroid_columns(frames) * coefficients).sum(-1) - slope * frames.brightness
-        estimate: Values = (frames.centroid - rest) / np.where(np.abs(slope) > 1e-6, slope, np.nan)
-        return estimate
+        estimate = (frames.centroid - rest) / np.where(np.abs(slope) > 1e-6, slope, np.nan)
+        return np.asarray(estimate, np.float64)
 
 
 def _decay_columns(time: Values) -> Values:
     """Hat functions [n, knots] of time; constant after the last knot."""
     position = np.interp(time, KNOTS_S, np.arange(len(KNOTS_S)))
-    hats: Values = np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(len(KNOTS_S))))
-    return hats
+    hats = np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(len(KNOTS_S))))
+    return np.asarray(hats, np.float64)
 
 
 def _level_columns(frames: NoteFrames) -> Values:
@@ -117,5 +122,4 @@ def _centroid_columns(frames: NoteFrames) -> Values:
 def _ridge(columns: Values, values: Values) -> Values:
     """Least squares with a small penalty, since the decay columns sum to the constant one."""
     penalty = RIDGE * np.eye(columns.shape[1])
-    solution: Values = np.linalg.solve(columns.T @ columns + penalty, columns.T @ values)
-    return solution
+    return np.asarray(np.linalg.solve(columns.T @ columns + penalty, columns.T @ values), np.float64)

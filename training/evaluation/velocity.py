@@ -1,11 +1,14 @@
 """Estimate note velocities from levels, by a scale that is fitted on real clips.
 
 The level of a velocity depends on instrument, key and SoundFont. The scale is a ridge regression per instrument,
-ln(velocity) = a + b * level + c[key] + d * (1 - brightness), on clips whose controls are known. n notes, I instruments, K keys.
+ln(velocity) = a + b * level + c[key] + d * (1 - brightness), on clips whose controls are known.
+
+n notes, I instruments, K keys.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 

@@ -3,7 +3,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from data_specs.controls import Controls, control_arrays
+from data_specs.controls import control_arrays
 from training.evaluation.features import FRAME_S
 from training.evaluation.targets import STABLE_S, control_targets
 
@@ -21,9 +21,7 @@ def test_notes_of_real_controls_are_read_as_they_were_written(clips, hop):
     """The notes themselves are the reference: every note strikes, within a frame, with its velocity and pitch."""
     for notes, instrument in zip(clips.notes, clips.instrument, strict=True):
         frames = 192_000 // hop
-        found = control_targets(
-            Controls(**control_arrays(notes, int(instrument), 3, frames, hop)), Fraction(24_000, hop), 800
-        )
+        found = control_targets(control_arrays(notes, int(instrument), 3, frames, hop), Fraction(24_000, hop), 800)
         starts = notes[:, 0] / 24_000
         # Two notes of one pitch and velocity without a rest between them are one note in the curves.
         joined = (notes[1:, 2] % 12 == notes[:-1, 2] % 12) & (notes[1:, 3] == notes[:-1, 3])
