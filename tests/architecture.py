@@ -1,12 +1,10 @@
-"""Import graph, cycles, sizes and class names of the project: `python -m tests.architecture [--graph] [--journeys]`."""
+"""Import graph, cycles, sizes and class names of the project: `python -m tests.architecture [--graph]`."""
 
 import argparse
 import ast
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-from tests.journeys import journeys
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("data_specs", "pipeline", "training", "pvt", "bench")
@@ -96,7 +94,6 @@ def main() -> None:
     """Print the report."""
     parser = argparse.ArgumentParser(prog="python -m tests.architecture", description=__doc__)
     parser.add_argument("--graph", action="store_true", help="also every import")
-    parser.add_argument("--journeys", action="store_true", help="also the modules of a real run, in a few minutes")
     parser.add_argument("--root", type=Path, default=ROOT, help="another checkout")
     arguments = parser.parse_args()
     graph = import_graph(arguments.root)
@@ -111,9 +108,6 @@ def main() -> None:
     print("syntax nodes:", ", ".join(f"{name} {count}" for name, count in syntax_nodes(arguments.root).items()))
     duplicates = duplicate_classes(arguments.root)
     print("duplicate class names:", ", ".join(f"{n} ({', '.join(m)})" for n, m in duplicates.items()) or "none")
-    if arguments.journeys:
-        for title, modules in journeys(arguments.root).items():
-            print(f"{title}: {len(modules)} modules: {', '.join(modules)}")
 
 
 if __name__ == "__main__":

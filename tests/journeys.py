@@ -1,2 +1,0 @@
-def journeys(root):
-    return {}
