@@ -51,12 +51,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     paths = selected_paths(arguments)
     options = Options(
         data=arguments.data,
-        clips=clips if arguments.clips is None else int(_positive("CLIPS", arguments.clips, whole=True)),
+        clips=clips if arguments.clips is None else integer("CLIPS", arguments.clips),
         seconds=preset.seconds if arguments.seconds is None else _positive("SECONDS", arguments.seconds),
         reference=preset.reference,
-        sampler_steps=None
-        if arguments.sampler_steps is None
-        else int(_positive("SAMPLER_STEPS", arguments.sampler_steps, whole=True)),
+        sampler_steps=None if arguments.sampler_steps is None else integer("SAMPLER_STEPS", arguments.sampler_steps),
         guidance=parse_guidance(arguments.guidance),
         unconditioned=tuple(name.strip() for name in arguments.free.split(",") if name.strip()),
         seed=integer("SEED", arguments.seed, least=0),
@@ -120,18 +118,17 @@ def add_classifier(parser: argparse.ArgumentParser) -> None:
 def _classifier(arguments: argparse.Namespace) -> int:
     from training.evaluation.embedders.classifier_training import STEPS, train_file
 
-    steps = STEPS if arguments.steps is None else int(_positive("--steps", arguments.steps, whole=True))
+    steps = STEPS if arguments.steps is None else integer("STEPS", arguments.steps)
     accuracy = train_file(arguments.data, arguments.out, steps, integer("SEED", arguments.seed, least=0))
     print(f"{arguments.out}: {accuracy}")
     return 0
 
 
-def _positive(name: str, text: str, whole: bool = False) -> float:
+def _positive(name: str, text: str) -> float:
     try:
         number = float(text)
     except ValueError:
         number = 0.0
-    if not 0 < number < 1e9 or (whole and number != int(number)):
-        kind = "integer" if whole else "number"
-        raise UserError(f"{name}={text} is not a {kind} above 0; give one")
+    if not 0 < number < 1e9:
+        raise UserError(f"{name}= must be a number above 0, got {text}")
     return number
