@@ -114,7 +114,8 @@ class Level(nn.Module):
 class LinearSkip(nn.Module):
     """Convolution from input to output whose output channels are scaled by functions of the noise level.
 
-    At low noise a denoiser is close to a linear filter of all channels, of a rank that narrow blocks cannot reach.
+    At low noise a denoiser is close to a linear filter of all channels, of a rank that narrow blocks cannot reach. At
+    high noise a filter passes noise, so the scales decay as 1 / (1 + sigma^2) with c_noise = ln(sigma) / 4.
     """
 
     def __init__(self, dims: int, channels: int, kernel: int, embedding: int) -> None:
@@ -123,9 +124,10 @@ class LinearSkip(nn.Module):
         self.gate = nn.Linear(embedding, channels)
         nn.init.ones_(self.gate.bias)
 
-    def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
-        """Filter a map [B, C, F, T], given the noise embedding [B, E]."""
-        filtered: Tensor = self.conv(x) * self.gate(embedded).to(x.dtype)[:, :, None, None]
+    def forward(self, x: Tensor, c_noise: Tensor, embedded: Tensor) -> Tensor:
+        """Filter a map [B, C, F, T], given the noise scalar [B] and its embedding [B, E]."""
+        gate = self.gate(embedded) * torch.sigmoid(-8 * c_noise.float())[:, None]
+        filtered: Tensor = self.conv(x) * gate.to(x.dtype)[:, :, None, None]
         return filtered
 
 
@@ -259,5 +261,5 @@ class UNet(Renamed):
         lengths = (1, *x.shape[2:])[-2:]
         mapped = cropped(unpatchify(mapped, self.patch), lengths)
         if self.skip is not None:
-            mapped = mapped + self.skip(as_map(x, self.compute_dtype), self.noise(c_noise))
+            mapped = mapped + self.skip(as_map(x, self.compute_dtype), c_noise, self.noise(c_noise))
         return mapped.reshape(x.shape)
