@@ -4,7 +4,7 @@ PYTHON = python3
 VENV = .venv
 VARIABLES = SPEC FORMAT MIDI SOUNDFONT CODEC CLIPS SEED OUT DATA WORKERS SCHEDULER TLS_CA TLS_CERT TLS_KEY \
   CLUSTER SHARDS INDEX DRY_RUN FORCE ACCEPT_FEWER ACCEPT_DEVICE MATCHED URL \
-  PARADIGM CONFIG STEPS RUN GPUS DEVICE CONTROLS SECONDS SAMPLER_STEPS PORT HOST GUIDANCE FREE PRESET VARY VGGISH \
+  PARADIGM CONFIG STEPS RUN GPUS DEVICE CONTROLS SECONDS TRACK START INSTRUMENT SAMPLER_STEPS PORT HOST GUIDANCE FREE PRESET VARY VGGISH \
   THREADS SET SAMPLER S_CHURN INIT LEVEL
 $(foreach name,$(VARIABLES),$(eval $(name) =))
 
@@ -49,6 +49,10 @@ how_to_sample = $(call option,seconds,SECONDS) $(call option,sampler-steps,SAMPL
   $(call option,guidance,GUIDANCE) $(call option,seed,SEED)
 sampler = $(call option,sampler,SAMPLER) $(call option,s-churn,S_CHURN)
 
+# The melody of a MIDI file.
+from_midi = $(call option,seconds,SECONDS) $(call option,track,TRACK) $(call option,start,START) \
+  $(call option,instrument,INSTRUMENT)
+
 help:  ## this text
 	@$(call quoted,PYTHON) -c 'import re; text = open("Makefile").read(); \
 	  [print(f"make {name:10} {what}") for name, what in re.findall(r"^([a-z-]+):[^\n#]*## (.*)$$", text, re.M)]'
@@ -59,7 +63,7 @@ help:  ## this text
 #| datasets
 #|   SPEC           what the dataset is: sample, pvt, or the path of a .toml file                   (sample)
 #|   FORMAT         audio, cqt, encodec, disc, a comma list, or all                                (encodec)
-#|   MIDI           folder (recursive) or tar.gz of MIDI files                              (from the spec)
+#|   MIDI           folder (recursive), tar or zip of MIDI files                            (from the spec)
 #|   SOUNDFONT      path of an .sf2 file                                                    (from the spec)
 #|   CODEC          phaseless, pvt, encodec_24khz, or a weights file                        (from the spec)
 #|   CLIPS          train:valid, for example 400:80; replaces the caps of all formats       (from the spec)
@@ -96,6 +100,9 @@ help:  ## this text
 #|   RUN            run folders or snapshots, comma-separated                  (PARADIGM's, else the shipped one)
 #|   CONTROLS       curve files (.json, .csv), shipped curves, or dataset clips data/PVT-encodec:valid:0-3
 #|   MIDI           sample: a MIDI file whose melody gives the controls
+#|   TRACK          with MIDI: index of the track           (one named melody, else the one with most notes)
+#|   START          with MIDI: seconds from the first note of the track                          (0)
+#|   INSTRUMENT     with MIDI: name of the instrument                          (from the program)
 #|   CLIPS          samples of each set of controls (4); evaluate: generated clips (200)
 #|   SECONDS        of each sample                                                      (as in training)
 #|   SAMPLER_STEPS  (as published; on a CPU 50 where that is a thousand)
@@ -167,13 +174,13 @@ train: $(ready)  ## train a model, building the sample dataset if there is none:
 sample: $(ready)  ## new clips that follow curves: CONTROLS or MIDI, RUN, CLIPS, SECONDS, GUIDANCE, ...
 	@controls=$(call quoted,CONTROLS); midi=$(call quoted,MIDI); if [ -n "$$midi" ]; then \
 	  controls="$$(mktemp -d)/$$(basename -- "$$midi").json"; \
-	  $(python) -m pvt controls "$$midi" --out "$$controls" $(call option,seconds,SECONDS); fi; \
+	  $(python) -m pvt controls "$$midi" --out "$$controls" $(from_midi); fi; \
 	  $(python) -m pvt sample $${controls:+--controls="$$controls"} $(which_run) $(how_to_sample) $(sampler) \
 	  $(call option,clips,CLIPS) $(call option,level,LEVEL) $(call option,out,OUT)
 
-controls: $(ready)  ## convert the melody of a MIDI file to a curve file: MIDI, OUT, SECONDS
+controls: $(ready)  ## convert the melody of a MIDI file to a curve file: MIDI, OUT, SECONDS, TRACK, ...
 	@$(if $(MIDI),:,echo 'error: controls needs MIDI=, for example MIDI=song.mid' >&2; exit 2)
-	@$(python) -m pvt controls $(call option,out,OUT) $(call option,seconds,SECONDS) -- $(call quoted,MIDI)
+	@$(python) -m pvt controls $(call option,out,OUT) $(from_midi) -- $(call quoted,MIDI)
 
 sweep: $(ready)  ## how sampling options move quality: RUN, VARY, CLIPS
 	@$(call build_data,audio)

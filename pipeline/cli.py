@@ -187,10 +187,14 @@ def _add_controls(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("midi", type=Path, metavar="FILE", help="a MIDI file")
     add("--out", type=Path, metavar="FILE", help="the curve file (beside the MIDI file, ending in .json)")
-    add("--seconds", default="8", metavar="N", help="length (8)")
-    add("--start", type=float, default=0.0, metavar="SECONDS", help="from the track's first note (0)")
-    add("--track", metavar="N", help="index of the track (the one with most notes)")
-    add("--instrument", metavar="NAME", help="what plays (the track's program where datasets have it, else free)")
+    add("--seconds", default="8", metavar="SECONDS", help="length (8)")
+    add("--start", default="0", metavar="SECONDS", help="from the track's first note (0)")
+    add("--track", metavar="N", help="index of the track (one named melody, else the one with most notes)")
+    add(
+        "--instrument",
+        metavar="NAME",
+        help="name of the instrument (from the program, else none)",
+    )
     parser.set_defaults(command=_controls)
 
 
@@ -198,13 +202,23 @@ def _controls(arguments: argparse.Namespace) -> int:
     from pipeline.tools.midi_curves import write_midi_curves
 
     choices = {
-        "seconds": integer("SECONDS", arguments.seconds, least=1),
-        "start_s": arguments.start,
+        "seconds": _seconds("SECONDS", "--seconds", arguments.seconds),
+        "start_s": _seconds("START", "--start", arguments.start),
         "track": None if arguments.track is None else integer("TRACK", arguments.track, least=0),
         "instrument": arguments.instrument,
     }
-    print(write_midi_curves(arguments.midi, arguments.out, **choices))
+    path, source = write_midi_curves(arguments.midi, arguments.out, **choices)
+    print(source)
+    if arguments.out is None:
+        print(path)
     return 0
+
+
+def _seconds(variable: str, option: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"{option} must be a number of seconds, got {text}; for example {variable}=2.5") from None
 
 
 def _add_lakh(parser: argparse.ArgumentParser) -> None:

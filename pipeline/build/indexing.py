@@ -20,7 +20,7 @@ from data_specs.io.files import locked, remove_temporaries, write_json
 from data_specs.spec import Limits, Spec
 from pipeline.cluster.cluster import Cluster
 from pipeline.midi.reader import SandboxedReader
-from pipeline.midi.sources import SourceFile, batches, iter_files
+from pipeline.midi.sources import SourceFile, batches, expand_archives, list_files
 from pipeline.plan.index import INDEX_VERSION, index_part
 from pipeline.plan.plan import Plan
 from pipeline.plan.planning import make_plan
@@ -86,7 +86,7 @@ def _is_read_only(folder: Path) -> bool:
 def _index_source(spec: Spec, folder: Path, cluster: Cluster) -> IndexedSource:
     """Return the index parts of the spec's source; read it only where it has changed."""
     rejects = Rejects()
-    files = list(iter_files(spec.source.midi, spec.limits, rejects)) if _is_listable(spec) else None
+    files = list_files(spec.source.midi, rejects)
     record = folder / f"source-{_signature(spec, files)[:16]}.json"
     if (recorded := _read_record(record)) is not None:
         return recorded
@@ -95,9 +95,10 @@ def _index_source(spec: Spec, folder: Path, cluster: Cluster) -> IndexedSource:
             f"the index {folder} cannot be written and does not have MIDI={spec.source.midi} with these settings; "
             f"omit INDEX=, or choose another folder with OUT="
         )
-    source = files if files is not None else iter_files(spec.source.midi, spec.limits, rejects)
+    source = expand_archives(files, spec.source.midi, spec.limits, rejects)
+    total = None if any(file.is_archive for file in files) else len(files)
     parts = set()
-    with tqdm(total=len(files) if files is not None else None, unit="file", desc="index", disable=None) as bar:
+    with tqdm(total=total, unit="file", desc="index", disable=None) as bar:
         cluster.register(IndexWorker(spec.limits), PLUGIN)
         tasks = ((spec, FileBatch(tuple(files)), str(folder.resolve())) for files in batches(source, FILES_PER_TASK))
         for name, count, unread in cluster.run(index_files, tasks, "batch of MIDI files", instead=bisect):
@@ -109,15 +110,10 @@ def _index_source(spec: Spec, folder: Path, cluster: Cluster) -> IndexedSource:
     return IndexedSource(tuple(folder / name for name in sorted(parts)), rejects)
 
 
-def _is_listable(spec: Spec) -> bool:
-    """Return whether the source's files can be listed without reading them, as those of an archive cannot."""
-    return not Path(spec.source.midi).is_file()
-
-
-def _signature(spec: Spec, files: Sequence[SourceFile] | None) -> str:
-    """Digest of names, sizes and times of the files, or of the archive's own."""
+def _signature(spec: Spec, files: Sequence[SourceFile]) -> str:
+    """Digest of names, sizes and times of the files."""
     digest = hashlib.sha256(f"{INDEX_VERSION} {spec.clip.model_dump_json()} {spec.limits.model_dump_json()}".encode())
-    for file in files if files is not None else [SourceFile("archive", os.path.realpath(spec.source.midi))]:
+    for file in files:
         digest.update(os.fsencode(f"\n{file.name} {_file_state(file)}"))
     return digest.hexdigest()
 

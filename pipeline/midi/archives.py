@@ -1,12 +1,15 @@
-"""Members of a tar archive, streamed once and never written to disk.
+"""Members of tar and zip archives, read once and never written to disk.
 
-The standard library's tarfile keeps every member in memory and reads extended headers of any size; here headers are
-bounded, so that an archive of any length, made by anyone, is read in constant memory. Single header blocks are still
-decoded by tarfile. Formats: V7, ustar, pax and GNU; compressed by gzip or not at all.
+tarfile keeps every member in memory and reads extended headers of any size. Here headers are bounded, so that a tar of
+any length is read in constant memory; single header blocks are still decoded by tarfile. Formats: V7, ustar, pax and
+GNU, compressed by gzip or not, and zip. Archives within archives are read up to a depth of NESTING.
 """
 
 import gzip
+import io
+import stat
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,18 +17,22 @@ from typing import BinaryIO, NamedTuple
 
 from data_specs.errors import UserError
 
+ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
+NESTING = 2  # archives within the outermost one
 _BLOCK = 512
 _LARGEST_HEADER = 1 << 20  # bytes of a pax header or a GNU long name
+_LARGEST_NESTED_ZIP = 1 << 28  # bytes held in memory, since a zip is read from its end
 _STEP = 1 << 20
-# gzip packs zeros at 1000 to 1, MIDI files and their padding at 3 to 30.
+# gzip compresses zeros 1000 to 1, MIDI files and their padding 3 to 30.
 _LARGEST_RATIO, _FREE_BYTES = 300, 1 << 28
 _PAX, _PAX_GLOBAL = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE), tarfile.XGLTYPE
 _LINKS = (tarfile.LNKTYPE, tarfile.SYMTYPE)
 _SPECIAL = (tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)
+_ZIP_ERRORS = (OSError, EOFError, ValueError, RuntimeError, NotImplementedError, zlib.error, zipfile.BadZipFile)
 
 
 class Member(NamedTuple):
-    """A file of the archive. `reason` says why its content was not taken; empty if it was."""
+    """A file of an archive; a non-empty `reason` tells why it was rejected, then `content` is empty."""
 
     name: str  # bytes that are not UTF-8 as surrogates, as os.fsdecode gives them
     content: bytes
@@ -33,46 +40,43 @@ class Member(NamedTuple):
 
 
 class _Stream:
-    """Reads the archive's uncompressed bytes and turns every way in which they may fail into one sentence."""
+    """The uncompressed bytes of a tar; every failure to read them is a UserError of one sentence."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self.name = name
         self.position = 0
-        self._file: BinaryIO = open(path, "rb")  # noqa: SIM115  (closed by close)
-        magic = self._file.read(2)
-        self._file.seek(0)
-        self._data: BinaryIO | gzip.GzipFile = gzip.GzipFile(fileobj=self._file) if magic == b"\x1f\x8b" else self._file
-
-    def close(self) -> None:
-        self._file.close()
+        self._file = file
+        buffered = file if isinstance(file, io.BufferedReader) else io.BufferedReader(file)  # type: ignore[type-var]
+        packed = buffered.peek(2)[:2] == b"\x1f\x8b"
+        self._data: BinaryIO | gzip.GzipFile = gzip.GzipFile(fileobj=buffered) if packed else buffered
 
     def read(self, size: int) -> bytes:
-        """Exactly `size` bytes."""
+        """Read exactly `size` bytes."""
         data = self._read(size)
         if len(data) < size:
             raise self._fault(f"it ends after {self.position} bytes, within a file")
         return data
 
     def read_block(self) -> bytes:
-        """The next header block; empty at the end of the file."""
+        """Read the next header block; empty at the end of the file."""
         data = self._read(_BLOCK)
         if len(data) not in (0, _BLOCK):
             raise self._fault(f"it ends after {self.position} bytes, within a header")
         return data
 
     def skip(self, size: int) -> None:
-        """Pass over `size` bytes."""
+        """Skip `size` bytes."""
         while size:
             size -= len(self.read(min(size, _STEP)))
 
     def drain(self) -> None:
-        """Read to the end, to gzip's checksum; only zeros may be left."""
+        """Read to the end, where gzip checks its checksum; only zeros may remain."""
         while data := self._read(_STEP):
             if data.strip(b"\x00"):
                 raise self._fault("more data follow its end mark")
 
     def fault(self, what: str) -> UserError:
-        """The error to raise for damage at the current position."""
+        """Return the error for damage at the current position."""
         return self._fault(f"{what} at byte {self.position}")
 
     def _read(self, size: int) -> bytes:
@@ -89,41 +93,134 @@ class _Stream:
         return b"".join(parts)
 
     def _fault(self, what: str) -> UserError:
-        return UserError(f"the archive {self.path} is damaged or cut short ({what}); fetch or pack it again")
+        return UserError(f"the archive {self.name} is damaged or cut short ({what}); download or pack it again")
+
+
+class _Content(io.RawIOBase):
+    """The content of one member as a file, for archives within archives."""
+
+    def __init__(self, stream: _Stream, size: int) -> None:
+        self._stream = stream
+        self._size = self.left = size
+
+    def readable(self) -> bool:
+        """Whether the file can be read."""
+        return True
+
+    def tell(self) -> int:
+        """Number of bytes read."""
+        return self._size - self.left
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Read the next bytes into `buffer`."""
+        count = min(len(buffer), self.left)
+        buffer[:count] = self._stream.read(count)
+        self.left -= count
+        return count
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is a tar archive, gzipped or not, by its first block."""
-    stream = _Stream(path)
-    try:
-        block = stream.read(_BLOCK)
-        if block.strip(b"\x00"):  # else it is an end mark: an empty archive
-            tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-    except (UserError, tarfile.HeaderError):
-        return False
-    finally:
-        stream.close()
+    """Whether a file is a zip or a tar, gzipped or not, by its first block."""
+    with open(path, "rb") as file:
+        if file.read(4) in (b"PK\x03\x04", b"PK\x05\x06"):
+            return True
+        file.seek(0)
+        try:
+            block = _Stream(file, str(path)).read(_BLOCK)
+            if block.strip(b"\x00"):  # else an end mark: an empty archive
+                tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except (UserError, tarfile.HeaderError):
+            return False
     return True
 
 
-def read_members(path: Path, largest: int) -> Iterator[Member]:
-    """The files of a tar or tar.gz in their order; directories are passed over.
+def is_archive_name(name: str) -> bool:
+    """Whether a file name has the suffix of an archive."""
+    return name.lower().endswith(ARCHIVE_SUFFIXES)
 
-    Not taken, with a reason: files above `largest` bytes, names that are absolute or hold `..`, links, devices.
+
+def read_members(path: Path, largest: int) -> Iterator[Member]:
+    """Iterate over the files of an archive and of the archives in it; directories are skipped.
+
+    Rejected with a reason: files above `largest` bytes, absolute names and names with `..`, links, devices, encrypted
+    files, and archives that are damaged or nested too deeply.
 
     Raises:
-        UserError: the archive is damaged, cut short, sparse, or unpacks beyond measure.
+        UserError: the archive is damaged, cut short, sparse, or expands beyond all proportion.
     """
-    stream = _Stream(path)
+    with open(path, "rb") as file:
+        yield from _archive(file, str(path), largest, 0)
+
+
+def _archive(file: BinaryIO, name: str, largest: int, depth: int) -> Iterator[Member]:
+    buffered = io.BufferedReader(file)  # type: ignore[type-var]
+    if buffered.peek(4)[:4] not in (b"PK\x03\x04", b"PK\x05\x06"):
+        yield from _members(_Stream(buffered, name), largest, depth)
+    elif buffered.seekable():
+        yield from _zip_members(buffered, name, largest, depth)
+    else:
+        content = buffered.read(_LARGEST_NESTED_ZIP + 1)
+        if len(content) > _LARGEST_NESTED_ZIP:
+            yield Member("", b"", "archive in archive too large")
+        else:
+            yield from _zip_members(io.BytesIO(content), name, largest, depth)
+
+
+def _nested(file: BinaryIO, name: str, largest: int, depth: int) -> Iterator[Member]:
+    """Iterate over the members of an archive within an archive; damage rejects the rest of it."""
+    if depth >= NESTING:
+        yield Member(name, b"", "archive nested too deeply")
+        return
     try:
-        yield from _members(stream, largest)
-    finally:
-        stream.close()
+        for member in _archive(file, name, largest, depth + 1):
+            yield member._replace(name=f"{name}/{member.name}".rstrip("/"))
+    except UserError:
+        yield Member(name, b"", "damaged archive in archive")
 
 
-def _members(stream: _Stream, largest: int) -> Iterator[Member]:
-    everywhere: dict[str, str] = {}  # pax values for all members that follow
-    here: dict[str, str] = {}  # pax values and GNU names for the next one
+def _zip_members(file: BinaryIO, name: str, largest: int, depth: int) -> Iterator[Member]:
+    try:
+        archive = zipfile.ZipFile(file)
+    except _ZIP_ERRORS as error:
+        raise UserError(f"the archive {name} is damaged or cut short ({error}); download or pack it again") from error
+    packed, unpacked = file.seek(0, 2), 0
+    for info in archive.infolist():
+        if info.is_dir():
+            continue
+        reason = _name_fault(info.filename)
+        if stat.S_ISLNK(info.external_attr >> 16):
+            reason = "link in archive"
+        elif info.flag_bits & 1:
+            reason = "encrypted file in archive"
+        nested = not reason and is_archive_name(info.filename)
+        if not reason and not nested and info.file_size > largest:
+            reason = "file too large"
+        content = b""
+        try:
+            if nested:
+                with archive.open(info) as member:
+                    yield from _nested(io.BytesIO(member.read(_LARGEST_NESTED_ZIP)), info.filename, largest, depth)
+                continue
+            if not reason:
+                with archive.open(info) as member:
+                    content = member.read(largest + 1)
+        except _ZIP_ERRORS:
+            reason = "damaged file in archive"
+        if len(content) > largest:
+            content, reason = b"", "file too large"
+        unpacked += len(content)
+        if unpacked > _FREE_BYTES + _LARGEST_RATIO * packed:
+            raise UserError(f"the archive {name} expands to more than {_LARGEST_RATIO} times its size; use another one")
+        yield Member(info.filename, content, reason)
+
+
+def _name_fault(name: str) -> str:
+    return "path leaves the archive" if name.startswith("/") or ".." in name.split("/") else ""
+
+
+def _members(stream: _Stream, largest: int, depth: int) -> Iterator[Member]:
+    everywhere: dict[str, str] = {}  # pax values of all following members
+    here: dict[str, str] = {}  # pax values and GNU names of the next member
     while block := stream.read_block():
         if not block.strip(b"\x00"):
             stream.drain()
@@ -143,12 +240,14 @@ def _members(stream: _Stream, largest: int) -> Iterator[Member]:
         elif info.type == tarfile.GNUTYPE_LONGLINK:
             _header_data(stream, info.size)
         else:
-            yield from _member(stream, info, everywhere | here, largest)
+            yield from _member(stream, info, everywhere | here, largest, depth)
             here = {}
     raise stream.fault("no end mark")
 
 
-def _member(stream: _Stream, info: tarfile.TarInfo, values: dict[str, str], largest: int) -> Iterator[Member]:
+def _member(
+    stream: _Stream, info: tarfile.TarInfo, values: dict[str, str], largest: int, depth: int
+) -> Iterator[Member]:
     name = values.get("path", info.name)
     if info.type == tarfile.GNUTYPE_SPARSE or any(key.startswith("GNU.sparse") for key in values):
         raise stream.fault("sparse file; pack the archive without --sparse;")
@@ -162,16 +261,21 @@ def _member(stream: _Stream, info: tarfile.TarInfo, values: dict[str, str], larg
         return
     size = _size(stream, values["size"]) if "size" in values else info.size
     padding = -size % _BLOCK
-    reason = "path leaves the archive" if name.startswith("/") or ".." in name.split("/") else ""
+    reason = _name_fault(name)
+    if not reason and is_archive_name(name):
+        content = _Content(stream, size)
+        yield from _nested(content, name, largest, depth)  # type: ignore[arg-type]
+        stream.skip(content.left + padding)
+        return
     if not reason and size > largest:
         reason = "file too large"
     if reason:
         stream.skip(size + padding)
         yield Member(name, b"", reason)
         return
-    content = stream.read(size)
+    data = stream.read(size)
     stream.skip(padding)
-    yield Member(name, content, "")
+    yield Member(name, data, "")
 
 
 def _header_data(stream: _Stream, size: int) -> bytes:
@@ -183,7 +287,7 @@ def _header_data(stream: _Stream, size: int) -> bytes:
 
 
 def _pax(stream: _Stream, data: bytes) -> dict[str, str]:
-    """The `length key=value` records of a pax header (POSIX.1-2001)."""
+    """Parse the `length key=value` records of a pax header (POSIX.1-2001)."""
     values = {}
     while data.strip(b"\x00"):
         digits, _, _ = data[:21].partition(b" ")

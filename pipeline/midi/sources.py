@@ -1,9 +1,8 @@
-"""Sources of MIDI files: a folder, a tar or tar.gz, or the tunes that come with the project.
+"""Sources of MIDI files: a folder, a tar or zip archive, or the tunes of the project.
 
-Listing is cheap and separate from reading: the files of a folder carry their path and are read where they are used,
-by any worker; members of an archive, which can only be read in order, carry their content. What is in them counts,
-never where they lie: a song is known by the SHA-256 of its bytes, so folder and archive of the same files are one
-source.
+Listing is separate from reading. Files of a folder carry their path and are read where they are used, by any worker;
+members of archives carry their content. A song is identified by the SHA-256 of its bytes, so a folder and an archive
+of the same files are one source.
 """
 
 import hashlib
@@ -15,35 +14,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_specs.errors import UserError
-from pipeline.midi.archives import is_archive, read_members
+from pipeline.midi.archives import is_archive, is_archive_name, read_members
 from pipeline.rejects import Rejected, Rejects
 
 if TYPE_CHECKING:
     from data_specs.spec import Limits
 
 TUNES = "tunes"
-SUFFIXES = (".mid", ".midi", ".kar")
+SUFFIXES = (".mid", ".midi", ".kar", ".rmi")
 _BATCH_BYTES = 1 << 26  # of content carried by one batch
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file. `name` is fit to be shown and stored; the content is here, or at `path` until `read` is called."""
+    """A file of a source. `name` is printable; the content is given, or read from `path`."""
 
     name: str
     path: str = ""
     content: bytes | None = None
+    is_archive: bool = False
 
     def read(self, largest: int) -> bytes:
-        """The content.
+        """Return the content.
 
         Raises:
-            Rejected: it cannot be read, is no regular file, or has more than `largest` bytes.
+            Rejected: it cannot be read, is not a regular file, or has more than `largest` bytes.
         """
         if self.content is not None:
             return self.content
         try:
-            # Not blocking, since a name may have become a pipe since it was listed.
+            # Non-blocking, since the file may have been replaced by a pipe after it was listed.
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
             with open(descriptor, "rb") as file:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -57,35 +57,87 @@ class SourceFile:
 
 
 def content_digest(content: bytes) -> str:
-    """The identity of a song: SHA-256 of its bytes, 64 hex digits."""
+    """Return the identity of a song: SHA-256 of its bytes, 64 hex digits."""
     return hashlib.sha256(content).hexdigest()
 
 
 def printable(name: str) -> str:
-    """A name as text: bytes that are not UTF-8 and control characters in backslash form."""
+    """Return a name as text, with bytes that are not UTF-8 and control characters escaped by backslashes."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def is_midi_name(name: str) -> bool:
-    """Whether a file name ends like a MIDI file's, in capitals or not."""
+    """Whether a file name has the suffix of a MIDI file, in upper or lower case."""
     return name.lower().endswith(SUFFIXES)
 
 
 def iter_files(midi: str, limits: "Limits", rejects: Rejects) -> Iterator[SourceFile]:
-    """The MIDI files of `midi`: a folder, recursively and in the order of names, an archive in its own, or `tunes`.
+    """Iterate over the MIDI files of `midi`: a folder (recursive, by name), an archive, or `tunes`.
 
-    What is passed over is counted in `rejects`.
+    Rejected files are counted in `rejects`.
 
     Raises:
-        UserError: there is nothing at `midi`, it is of another kind, holds no MIDI file, or is a damaged archive.
+        UserError: `midi` is missing, of another kind, without MIDI files, or a damaged archive.
+    """
+    return expand_archives(list_files(midi, rejects), midi, limits, rejects)
+
+
+def list_files(midi: str, rejects: Rejects) -> list[SourceFile]:
+    """List the MIDI files and archives of a folder, one archive, or the tunes, without reading files.
+
+    Raises:
+        UserError: `midi` is missing, unreadable or of another kind.
+    """
+    if midi == TUNES:
+        from pipeline.tunes import midi_files
+
+        return [SourceFile(name, content=content) for name, content in midi_files()]
+    path = Path(midi)
+    try:
+        if path.is_dir():
+            root = os.path.realpath(midi)
+            return [
+                SourceFile(printable(name), path=os.path.join(root, name), is_archive=not is_midi_name(name))
+                for name in list_folder(midi, rejects)
+            ]
+        if path.is_file():
+            if not is_archive(path):
+                raise UserError(f"MIDI={printable(midi)} must be a folder, a tar or a zip, got another file")
+            return [SourceFile(printable(path.name), path=os.path.realpath(midi), is_archive=True)]
+    except OSError as error:
+        raise UserError(f"MIDI={printable(midi)} cannot be read: {error.strerror}") from error
+    raise UserError(f"MIDI={printable(midi)} is neither a folder nor an archive nor `{TUNES}`; check the path")
+
+
+def expand_archives(files: Iterable[SourceFile], midi: str, limits: "Limits", rejects: Rejects) -> Iterator[SourceFile]:
+    """Replace archives by the MIDI files in them, whose names start with the archive's if a folder holds it.
+
+    Raises:
+        UserError: there is no MIDI file, or an archive is damaged.
     """
     found = 0
-    for file in _files(midi, limits, rejects):
-        found += 1
-        yield file
+    for file in files:
+        if not file.is_archive:
+            found += 1
+            yield file
+            continue
+        for member in read_members(Path(file.path), limits.file_bytes):
+            name = printable(member.name.removeprefix("./"))
+            if not Path(midi).is_file():
+                name = f"{file.name}/{name}"
+            if member.reason:
+                rejects.add(member.reason, name)
+            elif not is_midi_name(member.name):
+                rejects.add("not a MIDI file name", name)
+            else:
+                found += 1
+                yield SourceFile(name, content=member.content)
     if not found:
-        raise UserError(f"MIDI={printable(midi)} holds no readable {', '.join(SUFFIXES)} file; choose another")
+        counts = ", ".join(f"{count} x {reason}" for reason, count in sorted(rejects.counts.items())) or "nothing"
+        raise UserError(
+            f"MIDI={printable(midi)} holds no readable {', '.join(SUFFIXES)} file (found: {counts}); choose another"
+        )
 
 
 def source_exists(midi: str) -> bool:
@@ -94,7 +146,7 @@ def source_exists(midi: str) -> bool:
 
 
 def batches(files: Iterable[SourceFile], count: int) -> Iterator[list[SourceFile]]:
-    """Lists of at most `count` files, and of at most 64 MiB of content but for one file above that."""
+    """Group files into lists of at most `count` files and 64 MiB of content; a larger file has a list of its own."""
     batch: list[SourceFile] = []
     size = 0
     for file in files:
@@ -108,43 +160,15 @@ def batches(files: Iterable[SourceFile], count: int) -> Iterator[list[SourceFile
         yield batch
 
 
-def _files(midi: str, limits: "Limits", rejects: Rejects) -> Iterator[SourceFile]:
-    if midi == TUNES:
-        from pipeline.tunes import midi_files
-
-        return (SourceFile(name, content=content) for name, content in midi_files())
-    path = Path(midi)
-    try:
-        if path.is_dir():
-            root = os.path.realpath(midi)
-            return (SourceFile(printable(name), path=os.path.join(root, name)) for name in list_folder(midi, rejects))
-        if path.is_file():
-            if not is_archive(path):
-                raise UserError(f"MIDI={printable(midi)} is not a tar or tar.gz; unpack it and give the folder")
-            return _archive_files(path, limits.file_bytes, rejects)
-    except OSError as error:
-        raise UserError(f"MIDI={printable(midi)} cannot be read: {error.strerror}") from error
-    raise UserError(f"MIDI={printable(midi)} is neither a folder nor an archive nor `{TUNES}`; check the path")
-
-
-def _archive_files(path: Path, largest: int, rejects: Rejects) -> Iterator[SourceFile]:
-    for member in read_members(path, largest):
-        name = printable(member.name.removeprefix("./"))
-        if member.reason:
-            rejects.add(member.reason, name)
-        elif not is_midi_name(member.name):
-            rejects.add("not a MIDI file name", name)
-        else:
-            yield SourceFile(name, content=member.content)
-
-
 def list_folder(folder: str, rejects: Rejects) -> list[str]:
-    """Paths of the MIDI files below `folder`, relative to it, in the order of their bytes.
+    """List the MIDI files and archives below `folder` by relative path, in byte order, without opening them.
 
-    Links to files inside are followed, links out of the folder refused; links to folders are not walked, since what
-    they lead to inside is found anyway. Nothing is opened.
+    Links to files inside are followed. Of links that leave the folder, only those into the store beside it are: the
+    blobs of a model hub's snapshots, or the objects of a git-annex repository. Links to folders are not followed, since
+    folders inside are found anyway.
     """
     root = os.path.realpath(folder)
+    stores = _stores(root)
     found: list[str] = []
     waiting = [""]
     while waiting:
@@ -160,24 +184,32 @@ def list_folder(folder: str, rejects: Rejects) -> list[str]:
             name = os.path.join(parent, entry.name)
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(name)
-            elif reason := _refusal(entry, root):
+            elif reason := _refusal(entry, [root, *stores]):
                 rejects.add(reason, printable(name))
             else:
                 found.append(name)
     return sorted(found, key=os.fsencode)
 
 
-def _refusal(entry: os.DirEntry[str], root: str) -> str:
-    """Why an entry that is no folder is not taken; empty if it is."""
+def _stores(root: str) -> list[str]:
+    """Return the folders outside `root` that its links may lead to."""
+    parents = [Path(root), *Path(root).parents]
+    hubs = [parent.parent / "blobs" for parent in parents if parent.name == "snapshots"]
+    annexes = [parent / ".git" / "annex" / "objects" for parent in parents]
+    return [str(store) for store in (*hubs, *annexes) if store.is_dir()]
+
+
+def _refusal(entry: os.DirEntry[str], allowed: list[str]) -> str:
+    """Return why an entry that is not a folder is rejected; empty if it is not."""
     if entry.is_symlink():
         target = os.path.realpath(entry.path)
-        if os.path.commonpath([root, target]) != root:
+        if not any(os.path.commonpath([root, target]) == root for root in allowed):
             return "link out of the folder"
         if os.path.isdir(target):
             return "link to a folder"
         if not os.path.exists(target):
             return "broken link"
-    if not is_midi_name(entry.name):
+    if not (is_midi_name(entry.name) or is_archive_name(entry.name)):
         return "not a MIDI file name"
     if not entry.is_file():
         return "not a regular file"

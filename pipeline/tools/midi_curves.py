@@ -1,7 +1,8 @@
-"""From a MIDI file of one's own to a curve file: its melody, as the curves that a model can follow."""
+"""`controls`: the melody of a MIDI file as a curve file."""
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,23 +20,34 @@ from pipeline.midi.song import Song
 from pipeline.rejects import Rejected
 
 
+@dataclass(frozen=True)
+class MelodyCurves:
+    """Curves of a melody, and a description of its track."""
+
+    curves: Curves
+    source: str
+
+
 def midi_curves(
-    path: Path, seconds: int = 8, start_s: float = 0.0, track: int | None = None, instrument: str | None = None
-) -> Curves:
-    """The curves of a stretch of one track's melody.
+    path: Path, seconds: float = 8, start_s: float = 0.0, track: int | None = None, instrument: str | None = None
+) -> MelodyCurves:
+    """Return the curves of a stretch of one track's melody.
 
     Args:
         path: a MIDI file.
         seconds: length of the stretch.
-        start_s: where it starts, in seconds from the track's first note.
-        track: index of the track; the one with most notes in its melody for None.
-        instrument: name to write down; for None that of the track's program where the datasets have it, else free.
+        start_s: its start, in seconds from the track's first note.
+        track: index of the track; by default the one named like a melody, else the one with most notes in its melody.
+        instrument: name of the instrument; by default that of the track's program if the datasets have it, else
+            unconditioned.
 
     Raises:
         UserError: not a MIDI file, no such track, or no notes there.
     """
-    if not (math.isfinite(start_s) and start_s >= 0) or not 1 <= seconds <= MAX_SECONDS:
-        raise UserError(f"a stretch starts at 0 s or later and lasts 1 to {MAX_SECONDS} s; ask for another one")
+    if not (math.isfinite(start_s) and start_s >= 0):
+        raise UserError(f"START= (--start) must be >= 0 s, got {start_s}")
+    if not 0 < seconds <= MAX_SECONDS:
+        raise UserError(f"SECONDS= (--seconds) must be above 0 and at most {MAX_SECONDS}, got {seconds}")
     spec = load_spec("sample")
     try:
         with open(path, "rb") as file, SandboxedReader(spec.limits) as reader:
@@ -44,49 +56,82 @@ def midi_curves(
         raise UserError(f"{path} cannot be read ({error.strerror}); check the path") from None
     except Rejected as rejected:
         raise UserError(f"{path} is not a MIDI file that can be read ({rejected}); export it again") from None
-    # Any melody will do, however short: it is one person's choice, not one of a hundred thousand clips.
-    clip = spec.clip.model_copy(update={"seconds": seconds, "min_notes": 1})
+    # Any melody is accepted, however short, since the user chose the file.
+    clip = spec.clip.model_copy(update={"seconds": math.ceil(seconds), "min_notes": 1})
     found, _ = melodies(song, clip)
-    melody = _chosen(found, track, path)
+    names = {one.index: one.name for one in song.tracks}
+    melody = _chosen(found, names, track, path)
     notes = melody_notes(melody, start_s, seconds)
+    length = (melody.offset[-1] - melody.onset[0]) / (SAMPLE_RATE * UNITS)
     if not len(notes):
-        length = (melody.offset[-1] - melody.onset[0]) / (SAMPLE_RATE * UNITS)
         raise UserError(f"{path} has no notes there: track {melody.track} lasts {length:.1f} s from its first note")
     programs = {one.program: one.name for one in spec.instruments}
-    return Curves.from_notes(notes, instrument or programs.get(_program(song, melody)))
+    curves = Curves.from_notes(notes, instrument or programs.get(_program(song, melody)))
+    others = ", ".join(_label(one.track, names) for one in found if one.track != melody.track)
+    source = f"{path.name}: track {_label(melody.track, names)}, {length:.1f} s long"
+    return MelodyCurves(curves, source + (f"; other tracks: {others} (TRACK=)" if others else ""))
 
 
-def melody_notes(melody: Melody, start_s: float, seconds: int) -> Notes:
-    """Notes [n, 4] of a melody: onset and offset in samples from `start_s` after its first note, pitch, velocity.
+def _label(track: int, names: dict[int, str]) -> str:
+    name = "".join(c for c in names[track][:40] if c.isprintable()).strip()
+    return f"{track} ({name})" if name else str(track)
 
-    Notes that sound at the start are taken from there on, the last one is cut at the end.
+
+def melody_notes(melody: Melody, start_s: float, seconds: float) -> Notes:
+    """Return the notes [n, 4] of a stretch that starts `start_s` after the first note of a melody.
+
+    Columns are onset and offset in samples from the start of the stretch, pitch and velocity. Notes that sound at the
+    start or end of the stretch are cut there.
     """
     origin = int(melody.onset[0]) + round(start_s * SAMPLE_RATE * UNITS)
-    end = seconds * SAMPLE_RATE
+    end = round(seconds * SAMPLE_RATE)
     onset = np.clip((melody.onset - origin + UNITS // 2) // UNITS, 0, end)
     offset = np.clip((melody.offset - origin + UNITS // 2) // UNITS, 0, end)
     notes = np.stack([onset, offset, melody.pitch, melody.velocity], axis=1)
     return np.asarray(notes[offset > onset], np.int32)
 
 
-def write_midi_curves(path: Path, out: Path | None, **choices: object) -> Path:
-    """Write the curves of a MIDI file as JSON; beside the file, with the ending .json, for None. Returns the path."""
-    curves = midi_curves(path, **choices)  # type: ignore[arg-type]
+def write_midi_curves(path: Path, out: Path | None, **choices: object) -> tuple[Path, str]:
+    """Write the curves of a MIDI file as JSON, by default beside it; return the path and the track's description.
+
+    Raises:
+        UserError: as `midi_curves`, or the path is taken by a file with other content.
+    """
+    found = midi_curves(path, **choices)  # type: ignore[arg-type]
     target = out or path.with_suffix(".json")
-    write_bytes(target, (json.dumps(curves_value(curves)) + "\n").encode())
-    return target
+    content = (json.dumps(curves_value(found.curves)) + "\n").encode()
+    if target.is_dir():
+        raise UserError(f"OUT= (--out) must be a file, got the folder {target}")
+    if target.exists() and target.read_bytes() != content and not (out and _is_curve_file(target)):
+        raise UserError(f"{target} exists and has other content; name another file with OUT= (--out), or remove it")
+    write_bytes(target, content)
+    return target, found.source
 
 
-def _chosen(found: list[Melody], track: int | None, path: Path) -> Melody:
+def _is_curve_file(path: Path) -> bool:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(value, dict) and "version" in value
+
+
+def _chosen(found: list[Melody], names: dict[int, str], track: int | None, path: Path) -> Melody:
     if not found:
         raise UserError(f"{path} has no melody: no track with pitched notes; choose another file")
     if track is None:
-        return max(found, key=lambda melody: (len(melody.onset), -melody.track))
+        return max(found, key=lambda one: (_melody_rank(names[one.track]), len(one.onset), -one.track))
     for melody in found:
         if melody.track == track:
             return melody
-    there = ", ".join(str(melody.track) for melody in found)
+    there = ", ".join(_label(melody.track, names) for melody in found)
     raise UserError(f"{path} has no melody in track {track}; there is one in {there}")
+
+
+def _melody_rank(name: str) -> int:
+    """Return 2 for a track named melody, 1 for a voice or lead, else 0."""
+    words = name.lower()
+    return 2 if "melod" in words else int(any(word in words for word in ("vocal", "voice", "vox", "lead", "sing")))
 
 
 def _program(song: Song, melody: Melody) -> int:

@@ -180,7 +180,7 @@ def test_a_cut_archive_is_one_sentence_wherever_it_is_cut(tmp_path, pack):
     whole = pack(tar_bytes())
     end = whole.rstrip(b"\0") if pack is bytes else whole
     for size in range(0, len(end), 7):
-        with pytest.raises(UserError, match=r"cut short|not a tar|holds no"):
+        with pytest.raises(UserError, match=r"cut short|must be a folder|holds no"):
             collect(archive(tmp_path, whole[:size]))
 
 
@@ -249,10 +249,10 @@ def test_sources_that_are_none(tmp_path):
     (tmp_path / "only text" / "a.txt").touch()
     for name, message in {
         "missing": "neither a folder nor an archive",
-        "empty": "holds no readable .mid, .midi, .kar file",
+        "empty": "holds no readable .mid, .midi, .kar, .rmi file",
         "only text": "holds no readable",
-        "song.mid": "not a tar or tar.gz",
-        "words.tar": "not a tar or tar.gz",
+        "song.mid": "must be a folder, a tar or a zip",
+        "words.tar": "must be a folder, a tar or a zip",
     }.items():
         with pytest.raises(UserError, match=message):
             collect(tmp_path / name)
@@ -264,8 +264,8 @@ def test_sources_that_are_none(tmp_path):
 
 
 def test_midi_names():
-    assert all(map(is_midi_name, ["a.mid", "a.MID", "b.Midi", "c.kar"]))
-    assert not any(map(is_midi_name, ["a.mid.gz", "mid", "a.midx", "a.rmi"]))
+    assert all(map(is_midi_name, ["a.mid", "a.MID", "b.Midi", "c.kar", "d.rmi"]))
+    assert not any(map(is_midi_name, ["a.mid.gz", "mid", "a.midx", "a.rm"]))
 
 
 def test_a_song_is_known_by_its_bytes():
