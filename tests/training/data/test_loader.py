@@ -132,6 +132,6 @@ def test_batches_that_cannot_be_made(dataset, make_dataset, tmp_path):
 def test_no_thread_is_left(dataset):
     with PrefetchLoader(dataset, TRAINING, iter(range(1, 1000))) as batches:
         next(batches)
-        assert batches.take_waited() > 0
-        assert batches.take_waited() == 0
+        assert batches.pop_wait_seconds() > 0
+        assert batches.pop_wait_seconds() == 0
     assert "batches" not in {thread.name for thread in threading.enumerate()}
