@@ -7,6 +7,7 @@ opens a shard.
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +19,7 @@ from pydantic import Field
 from data_specs.controls import CONTROLS
 from data_specs.errors import UserError
 from data_specs.records import LARGEST_RECORD, REBUILD, RecordLayout
-from data_specs.spec import SPLITS, Spec, StrictModel, parse_model
+from data_specs.spec import PUBLISHED_CONTROLS, SPLITS, Spec, StrictModel, parse_model
 
 FORMAT_VERSION = 1
 MANIFEST = "dataset.json"
@@ -51,11 +52,17 @@ class Feature:
         return " ".join((self.name, self.dtype, *map(str, self.shape)))
 
 
-def clip_features(shape: tuple[int, ...], dtype: str, frames: int, instruments: int) -> tuple[Feature, ...]:
+def clip_features(
+    shape: tuple[int, ...],
+    dtype: str,
+    frames: int,
+    instruments: int,
+    controls: Sequence[str] = PUBLISHED_CONTROLS,
+) -> tuple[Feature, ...]:
     """The features of one clip: `data` of a representation's `shape`, and the controls at its `frames`."""
     return (
         Feature("data", dtype, shape),
-        *(Feature(name, "float32", control.shape(frames, instruments)) for name, control in CONTROLS.items()),
+        *(Feature(name, "float32", CONTROLS[name].shape(frames, instruments)) for name in CONTROLS if name in controls),
     )
 
 
@@ -64,7 +71,7 @@ def layout(features: tuple[Feature, ...]) -> RecordLayout:
     return RecordLayout.of({**{feature.name: feature.size for feature in features}, "id": ID_BYTES})
 
 
-def parse_shapes(text: str, where: str) -> tuple[Feature, ...]:
+def parse_shapes(text: str, where: str, controls: Sequence[str] = PUBLISHED_CONTROLS) -> tuple[Feature, ...]:
     """The features that a shapes.txt describes.
 
     Raises:
@@ -78,9 +85,9 @@ def parse_shapes(text: str, where: str) -> tuple[Feature, ...]:
         features.append(Feature(name, dtype, tuple(map(int, dims))))
     names = [feature.name for feature in features]
     # promise: class-entry-shards-their-2
-    if sorted(names) != sorted(["data", *CONTROLS]):
+    if sorted(names) != sorted(["data", *controls]):
         raise UserError(
-            f"{where} names the features {names}; expected data, {', '.join(CONTROLS)}; build it again with FORCE=1"
+            f"{where} names the features {names}; expected data, {', '.join(controls)}; build it again with FORCE=1"
         )
     if sum(feature.size for feature in features) > LARGEST_RECORD:
         raise UserError(f"{where} describes records beyond {LARGEST_RECORD >> 20} MiB; {REBUILD}")
@@ -194,7 +201,7 @@ def load_info(folder: Path) -> tuple[DatasetInfo, tuple[Feature, ...]]:
     info = load_manifest(folder)
     shapes = find_dataset(folder) / SHAPES
     try:
-        features = parse_shapes(shapes.read_text(encoding="utf-8"), str(shapes))
+        features = parse_shapes(shapes.read_text(encoding="utf-8"), str(shapes), info.spec.controls)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{shapes} cannot be read ({error}); run make dataset again") from None
     return info, features

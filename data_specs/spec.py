@@ -20,10 +20,13 @@ from data_specs.rates import SAMPLE_RATE
 
 SPLITS = ("train", "valid")
 SYNTH_BLOCK = 64  # samples per block of FluidSynth, on whose edges notes start and end
+PUBLISHED_CONTROLS = ("velocity", "chroma", "instruments")
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Pitch = Annotated[int, Field(ge=0, le=127)]
+Hertz = Annotated[float, Field(gt=0)]
+Families = Annotated[tuple[Literal["sine", "ramp", "arch", "steps", "walk"], ...], Field(min_length=1)]
 M = TypeVar("M", bound=pydantic.BaseModel)
 
 
@@ -115,14 +118,73 @@ class ModulationSpec(StrictModel):
     """Sine that scales velocities: m(t) = 1 - depth (1 + sin(2 pi f t + phase)) / 2, log f uniform."""
 
     depth: Share = 0.8
-    lowest_hz: Annotated[float, Field(gt=0)] = 1 / 64
-    highest_hz: Annotated[float, Field(gt=0)] = 1.0
+    lowest_hz: Hertz = 1 / 64
+    highest_hz: Hertz = 1.0
 
     @pydantic.model_validator(mode="after")
     def _check_order(self) -> Self:
         if self.lowest_hz > self.highest_hz:
             raise ValueError("lowest_hz must not be above highest_hz")
         return self
+
+
+def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError("must be [lowest, highest]")
+    return bounds
+
+
+Bounds = Annotated[tuple[Hertz, Hertz], pydantic.AfterValidator(_ascending)]
+
+
+CURVE_FAMILIES: Families = ("sine", "ramp", "arch", "steps", "walk")
+
+
+class VelocitySpec(StrictModel):
+    """Curve over a clip that scales velocities to 1 - depth .. 1, within notes too."""
+
+    families: Families = CURVE_FAMILIES
+    depth: Annotated[float, Field(ge=0, lt=1)] = 0.8
+
+
+class GlideSpec(StrictModel):
+    """Glides from the pitch of the note before, in a share of the legato notes."""
+
+    share: Share = 0.0
+    seconds: Bounds = (0.03, 0.2)
+
+
+class VibratoSpec(StrictModel):
+    """Sinusoidal vibrato after a delay in seconds, in a share of the notes that last long enough for a period."""
+
+    share: Share = 0.0
+    hz: Bounds = (4.0, 7.0)
+    cents: Bounds = (10.0, 60.0)
+    delay: Annotated[float, Field(ge=0)] = 0.2
+
+
+class BrightnessSpec(StrictModel):
+    """Curve of the filter cutoff in a share of the clips; at brightness 0 it is `depth_cents` below the preset's."""
+
+    share: Share = 0.0
+    families: Families = CURVE_FAMILIES
+    depth_cents: dict[str, Annotated[float, Field(gt=0, le=12_000)]] = {}
+
+
+class RelaySpec(StrictModel):
+    """Changes of the instrument at note boundaries, in a share of the clips."""
+
+    share: Share = 0.0
+
+
+class ExpressionSpec(StrictModel):
+    """Expression inside notes; every curve is a function of the seed and the clip's id."""
+
+    velocity: VelocitySpec = VelocitySpec()
+    glide: GlideSpec = GlideSpec()
+    vibrato: VibratoSpec = VibratoSpec()
+    brightness: BrightnessSpec = BrightnessSpec()
+    relay: RelaySpec = RelaySpec()
 
 
 class Rendering(StrictModel):
@@ -151,6 +213,9 @@ class FormatSpec(StrictModel):
     chunk_clips: Positive  # clips computed at once; decides bytes, since batches round differently
 
 
+PLAN_FIELDS = {"seed", "source", "limits", "clip", "instruments", "modulation", "expression"}
+
+
 class Spec(StrictModel):
     """A dataset spec."""
 
@@ -161,7 +226,9 @@ class Spec(StrictModel):
     limits: Limits = Limits()
     clip: ClipSpec = ClipSpec()
     instruments: tuple[Instrument, ...]
+    controls: tuple[str, ...] = PUBLISHED_CONTROLS
     modulation: ModulationSpec = ModulationSpec()
+    expression: ExpressionSpec | None = None  # replaces `modulation`
     rendering: Rendering
     codec: CodecSpec
     formats: dict[str, FormatSpec]
@@ -182,6 +249,36 @@ class Spec(StrictModel):
         if not names or len(set(names)) < len(names):
             raise ValueError("instruments must be at least one, with distinct names")
         return self
+
+    @pydantic.field_validator("controls")
+    @classmethod
+    def _controls(cls, controls: tuple[str, ...]) -> tuple[str, ...]:
+        from data_specs.controls import CONTROLS
+
+        if not controls or len(set(controls)) < len(controls) or not set(controls) <= set(CONTROLS):
+            raise ValueError(f"controls must be distinct names among {', '.join(CONTROLS)}")
+        return controls
+
+    @pydantic.model_validator(mode="after")
+    def _expression(self) -> Self:
+        if self.expression is None:
+            return self
+        if "modulation" in self.model_fields_set:
+            raise ValueError("modulation and expression exclude each other; remove one of them")
+        brightness = self.expression.brightness
+        missing = [name for name in self.instrument_names if name not in brightness.depth_cents]
+        if brightness.share and missing:
+            raise ValueError(f"expression.brightness.depth_cents must name {', '.join(missing)}")
+        return self
+
+    @pydantic.model_serializer(mode="wrap")
+    def _without_defaults(self, handler: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Omit keys that older versions do not know where they have their defaults."""
+        values: dict[str, Any] = handler(self)
+        if self.controls == PUBLISHED_CONTROLS:
+            values.pop("controls", None)
+        values.pop("modulation" if self.expression is not None else "expression", None)
+        return values
 
     @cached_property
     def instrument_names(self) -> tuple[str, ...]:
@@ -213,7 +310,7 @@ class Spec(StrictModel):
     def plan_key(self) -> dict[str, Any]:
         """Return the fields that decide the performances: not the sources' content, CLIPS, sound and storage."""
         # promise: plan-order-per-split
-        chosen = self.model_dump(mode="json", include={"seed", "source", "limits", "clip", "instruments", "modulation"})
+        chosen = self.model_dump(mode="json", include=PLAN_FIELDS)
         # promise: plan-order-per-split-2
         del chosen["source"]["midi"]  # its content decides, not its path
         return chosen
@@ -226,6 +323,8 @@ class Spec(StrictModel):
         # promise: refused-name-key-nothing-4
         if FORMATS[name].codes:
             key["codebooks"] = self.codec.codebooks
+        if self.controls != PUBLISHED_CONTROLS:
+            key["controls"] = list(self.controls)
         return key
 
 

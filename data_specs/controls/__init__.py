@@ -4,16 +4,20 @@ Shards, their reader, curve files and networks use all of `CONTROLS`. `Controls`
 datasets, which the measures of adherence read. T frames, I instruments.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_specs.controls.base import UNCONDITIONED, Control, Float32, frame_notes
+from data_specs.controls.automation import Automation
+from data_specs.controls.base import MAX_VELOCITY, UNCONDITIONED, Control, Float32, frame_notes
+from data_specs.controls.brightness import Brightness
 from data_specs.controls.chroma import CHROMA_STEPS, NOTES, Chroma
 from data_specs.controls.instruments import Instruments
-from data_specs.controls.velocity import MAX_VELOCITY, Velocity
+from data_specs.controls.pitch import Pitch
+from data_specs.controls.velocity import Velocity
 
 __all__ = [
     "CHROMA",
@@ -33,6 +37,8 @@ __all__ = [
 CONTROLS: dict[str, Control] = {
     Velocity.name: Velocity(),
     Chroma.name: Chroma(),
+    Pitch.name: Pitch(),
+    Brightness.name: Brightness(),
     Instruments.name: Instruments(),
 }
 VELOCITY, CHROMA, INSTRUMENTS = FEATURES = (Velocity.name, Chroma.name, Instruments.name)
@@ -47,7 +53,15 @@ class Controls:
     instruments: np.ndarray  # [I, T], 1 for the clip's instrument, rests included
 
 
-def control_arrays(notes: NDArray[Any], instrument: int, instruments: int, frames: int, hop: int) -> dict[str, Float32]:
-    """Return every feature of one clip by name, float32 [T] or [R, T]; arguments and errors as in `frame_notes`."""
-    at_frames = frame_notes(notes, instrument, instruments, frames, hop)
-    return {name: np.asarray(control.from_frames(at_frames), np.float32) for name, control in CONTROLS.items()}
+def control_arrays(
+    notes: NDArray[Any],
+    instrument: int,
+    instruments: int,
+    frames: int,
+    hop: int,
+    names: Sequence[str] = FEATURES,
+    automation: Automation | None = None,
+) -> dict[str, Float32]:
+    """Return features of one clip by name, float32 [T] or [R, T]; arguments and errors as in `frame_notes`."""
+    at_frames = frame_notes(notes, instrument, instruments, frames, hop, automation)
+    return {name: np.asarray(CONTROLS[name].from_frames(at_frames), np.float32) for name in names}

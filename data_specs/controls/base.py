@@ -15,8 +15,10 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from data_specs.controls.automation import BLOCK, Automation
 from data_specs.errors import UserError
 
+MAX_VELOCITY = 127  # of MIDI
 UNCONDITIONED = -1.0  # value of a feature, in all its rows, at frames where it conditions nothing
 
 Value: TypeAlias = float | str | None
@@ -32,15 +34,19 @@ class FrameNotes:
     Attributes:
         sounding: bool [T], whether a note sounds.
         pitch: MIDI pitch of the note, integers [T]; undefined in rests.
-        velocity: MIDI velocity of the note, integers [T]; undefined in rests.
-        instrument: index of the clip's instrument.
+        velocity: MIDI velocity of the note, [T], with fractions under automation; undefined in rests.
+        bend: semitones off the note's pitch, float64 [T]; undefined in rests.
+        brightness: filter automation, 1 open, float64 [T].
+        instrument: index of the instrument, int64 [T]; in rests that of the note before.
         instruments: number of instruments I.
     """
 
     sounding: NDArray[np.bool_]
     pitch: NDArray[Any]
     velocity: NDArray[Any]
-    instrument: int
+    bend: NDArray[np.float64]
+    brightness: NDArray[np.float64]
+    instrument: NDArray[np.int64]
     instruments: int
 
 
@@ -48,6 +54,9 @@ class Control(ABC):
     """One control feature: one subclass and one entry in `CONTROLS`."""
 
     name: ClassVar[str]
+    unit: ClassVar[str] = ""  # of the stored values
+    origin: ClassVar[Literal["exact", "measured"]] = "exact"  # from the performance, or from its audio
+    encoding: ClassVar[int] = 12  # triangular functions on the way into a network, where it encodes controls
     default: Interpolation = "step"  # of curves without an interpolation of their own
     interpolations: tuple[Interpolation, ...] = ("linear", "step")
     one_row: bool = True  # stored as [T], else as [R, T]
@@ -112,7 +121,14 @@ class Control(ABC):
         return frames
 
 
-def frame_notes(notes: NDArray[Any], instrument: int, instruments: int, frames: int, hop: int) -> FrameNotes:
+def frame_notes(
+    notes: NDArray[Any],
+    instrument: int,
+    instruments: int,
+    frames: int,
+    hop: int,
+    automation: Automation | None = None,
+) -> FrameNotes:
     """Return the note at each frame of a clip.
 
     Args:
@@ -121,6 +137,7 @@ def frame_notes(notes: NDArray[Any], instrument: int, instruments: int, frames: 
         instruments: number of instruments I.
         frames: number of frames T.
         hop: samples between frames.
+        automation: expression inside the notes; its instruments replace `instrument`.
 
     Raises:
         ValueError: notes overlap, are out of order or empty, or `instrument` is out of range.
@@ -140,7 +157,20 @@ def frame_notes(notes: NDArray[Any], instrument: int, instruments: int, frames: 
     sounding[sounding] = samples[sounding] < offset[latest[sounding]]
     seen = np.zeros((2, frames), np.int64)
     seen[:, sounding] = pitch[latest[sounding]], velocity[latest[sounding]]
-    return FrameNotes(sounding, seen[0], seen[1], instrument, instruments)
+    if automation is None:
+        still, players = np.zeros(frames), np.full(frames, instrument)
+        return FrameNotes(sounding, seen[0], seen[1], still, still + 1, players, instruments)
+    block = np.minimum(samples // BLOCK, len(automation.level) - 1)
+    players = automation.instruments[np.maximum(latest, 0)]
+    return FrameNotes(
+        sounding,
+        seen[0],
+        automation.level[block] * MAX_VELOCITY,
+        automation.bend[block],
+        automation.brightness[block],
+        players,
+        instruments,
+    )
 
 
 def note_points(notes: Sequence[Sequence[int]], of_note: Callable[[int, int], Value], rest: Value) -> Points:

@@ -28,6 +28,7 @@ class Chroma(Control):
     """Pitch class of the sounding note, k/11 for k semitones above C; also 0 in rests."""
 
     name = "chroma"
+    unit = "semitones above C / 11"
 
     def from_frames(self, notes: FrameNotes) -> NDArray[Any]:
         # promise: frame-i-looks-sample-5
@@ -39,7 +40,7 @@ class Chroma(Control):
         return bool(
             np.abs(steps - np.round(steps)).max() > 1e-4
             or not np.isin(steps.round(), np.arange(12)).all()
-            or chroma[arrays["velocity"] == 0].any()
+            or chroma[arrays.get("velocity", chroma) == 0].any()
         )
 
     def from_notes(self, notes: Sequence[Sequence[int]], instrument: str | None) -> Points:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_specs.controls import CONTROLS, INSTRUMENTS, UNCONDITIONED, VELOCITY, Control
+from data_specs.controls import CONTROLS, FEATURES, INSTRUMENTS, UNCONDITIONED, VELOCITY, Control
 from data_specs.controls.base import Float32, Interpolation, Points, parse_decimal
 from data_specs.errors import UserError
 from data_specs.rates import SAMPLE_RATE
@@ -61,7 +61,9 @@ class Curves:
         points = self.curves[INSTRUMENTS].points if INSTRUMENTS in self.curves else ()
         return tuple(dict.fromkeys(str(value) for _, value in points if value is not None))
 
-    def arrays(self, instruments: Sequence[str], samples: int, frames: int, hop: int) -> dict[str, Float32]:
+    def arrays(
+        self, instruments: Sequence[str], samples: int, frames: int, hop: int, names: Sequence[str] = FEATURES
+    ) -> dict[str, Float32]:
         """Return the control arrays of a clip, float32, [T] for features of one row, else [R, T]; -1 is unconditioned.
 
         Args:
@@ -69,6 +71,7 @@ class Curves:
             samples: length of the clip at 24 kHz; no point may be beyond it.
             frames: number of frames T.
             hop: samples between frames.
+            names: the features of the model.
 
         Raises:
             UserError: a point is beyond the clip, or an instrument is not in the dataset.
@@ -79,8 +82,8 @@ class Curves:
                 f"got one at {self.samples / SAMPLE_RATE:g} s; move it, or make the clip longer with SECONDS="
             )
         found: dict[str, Float32] = {}
-        for name, control in CONTROLS.items():
-            curve = self.curves.get(name)
+        for name in names:
+            curve, control = self.curves.get(name), CONTROLS[name]
             if curve is None:
                 rows = np.full((control.rows(len(instruments)), frames), UNCONDITIONED)
             else:
@@ -105,7 +108,7 @@ class Curves:
         """
         curves = {}
         sounding = np.asarray(arrays[VELOCITY]) != 0
-        for name, control in CONTROLS.items():
+        for name, control in ((name, CONTROLS[name]) for name in CONTROLS if name in arrays):
             frames = np.atleast_2d(np.asarray(arrays[name], np.float32))
             changes = np.flatnonzero(np.any(frames[:, 1:] != frames[:, :-1], axis=0)) + 1
             points = tuple(
@@ -117,13 +120,13 @@ class Curves:
         return cls(curves)
 
     @classmethod
-    def from_notes(cls, notes: NDArray[Any], instrument: str | None) -> "Curves":
+    def from_notes(cls, notes: NDArray[Any], instrument: str | None, names: Sequence[str] = FEATURES) -> "Curves":
         """Return step curves of a melody: integers [n, 4] of onset and offset in samples, MIDI pitch, velocity.
 
         Sampled at any hop they equal `data_specs.controls.control_arrays` of the same notes.
         """
         listed = np.asarray(notes).tolist()
-        points = {name: control.from_notes(listed, instrument) for name, control in CONTROLS.items()}
+        points = {name: CONTROLS[name].from_notes(listed, instrument) for name in names}
         return cls({name: Curve(found, "step") for name, found in points.items() if found})
 
 

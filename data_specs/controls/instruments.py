@@ -20,21 +20,22 @@ from data_specs.errors import UserError
 
 
 class Instruments(Control):
-    """The instrument of the clip, one-hot: one row per instrument, 1 for the one that plays, rests included."""
+    """The instrument, one-hot: one row per instrument, 1 for the one that plays or, in rests, played last."""
 
     name = "instruments"
+    unit = "one-hot"
     interpolations: tuple[Interpolation, ...] = ("step",)
     one_row = False
 
     def from_frames(self, notes: FrameNotes) -> NDArray[Any]:
         one_hot = np.zeros((notes.instruments, len(notes.sounding)))
         # promise: frame-i-looks-sample-4
-        one_hot[notes.instrument] = 1.0
+        one_hot[notes.instrument, np.arange(len(notes.instrument))] = 1.0
         return one_hot
 
     def is_invalid(self, arrays: Mapping[str, NDArray[Any]]) -> bool:
         rows = arrays[self.name]
-        return bool(not np.array_equal(rows.sum(0), np.ones(rows.shape[1])) or (rows != rows[:, :1]).any())
+        return bool(not np.array_equal(rows.sum(0), np.ones(rows.shape[1])) or not np.isin(rows, (0, 1)).all())
 
     def from_notes(self, notes: Sequence[Sequence[int]], instrument: str | None) -> Points:
         return () if instrument is None else ((0, instrument),)

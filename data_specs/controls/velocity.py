@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_specs.controls.base import (
+    MAX_VELOCITY,
     Control,
     Float32,
     FrameNotes,
@@ -19,13 +20,12 @@ from data_specs.controls.base import (
 )
 from data_specs.errors import UserError
 
-MAX_VELOCITY = 127  # divides a MIDI velocity
-
 
 class Velocity(Control):
-    """MIDI velocity of the sounding note / 127; 0 in rests."""
+    """MIDI velocity of the sounding note / 127, moving inside notes under automation; 0 in rests."""
 
     name = "velocity"
+    unit = "MIDI velocity / 127"
     default: Interpolation = "linear"
 
     def from_frames(self, notes: FrameNotes) -> NDArray[Any]:

@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from data_specs.controls import CONTROLS
 from data_specs.dataset import MANIFEST, SHAPES, folder_name, shard_name
 from data_specs.errors import UserError
 from data_specs.io.files import file_sha256, locked, remove_temporaries, value_digest, write_bytes, write_json
@@ -76,10 +75,7 @@ class BuildFolder:
         """Raise UserError when shards here hold records of another size than `size` bytes."""
         # promise: refused-name-key-nothing-3
         if any(receipt.bytes != receipt.clips * size for receipt in self.receipts().values()):
-            raise UserError(
-                f"the records in {self.path} hold other features than this program's (data, {', '.join(CONTROLS)}); "
-                f"{ELSEWHERE}"
-            )
+            raise UserError(f"the records in {self.path} hold other features than this program's; {ELSEWHERE}")
 
     def planned(self) -> dict[str, int]:
         """Return the planned clips of each split of the dataset here, also while it grows; empty without one."""

@@ -16,7 +16,7 @@ from typing import Annotated, BinaryIO, NamedTuple
 import numpy as np
 from pydantic import Field, field_validator
 
-from data_specs.controls import INSTRUMENTS, VELOCITY, control_arrays
+from data_specs.controls import control_arrays
 from data_specs.dataset import Feature, clip_features, folder_name, layout, shard_name
 from data_specs.errors import UserError
 from data_specs.io.files import atomic_write
@@ -143,6 +143,7 @@ class ShardWriter:
 
     def __init__(self, spec: Spec, representation: Representation, file: BinaryIO) -> None:
         self._features = features_of(spec, representation)
+        self._instruments = len(spec.instruments)
         self._layout = layout(self._features)
         self._representation = representation
         self._file = file
@@ -162,7 +163,8 @@ class ShardWriter:
                 sums = self._representation.statistics(array[None])
                 self._statistics = sums if self._statistics is None else self._statistics + sums
             self._levels[clip.id] = round(rms_dbfs(sound), 2)
-            record = self._layout.record(record_arrays(clip, array, self._features, self._representation.hop))
+            arrays = record_arrays(clip, array, self._features, self._representation.hop, self._instruments)
+            record = self._layout.record(arrays)
             self._file.write(record.data)
             self._digest.update(record.data)
 
@@ -225,7 +227,8 @@ def features_of(spec: Spec, representation: Representation) -> tuple[Feature, ..
     """Return the features of a clip of `spec` in a representation."""
     samples = spec.clip.samples
     dtype = spec.format(representation.name).dtype
-    return clip_features(representation.shape(samples), dtype, representation.frames(samples), len(spec.instruments))
+    frames, instruments = representation.frames(samples), len(spec.instruments)
+    return clip_features(representation.shape(samples), dtype, frames, instruments, spec.controls)
 
 
 def render_chunk(renderer: RendererProtocol, planned: list[PlannedClip], spec: Spec) -> Rendered:
@@ -234,7 +237,7 @@ def render_chunk(renderer: RendererProtocol, planned: list[PlannedClip], spec: S
     faults = []
     for row, clip in enumerate(planned):
         try:
-            sound = renderer.render(clip.notes, spec.instruments[clip.instrument], spec.clip.samples)
+            sound = render_clip(renderer, clip, spec)
             fault = audio_fault(sound)
         except Rejected as rejected:
             fault = rejected.reason
@@ -242,6 +245,14 @@ def render_chunk(renderer: RendererProtocol, planned: list[PlannedClip], spec: S
             audio[row] = sound
         faults.append(fault)
     return Rendered(planned, audio, faults)
+
+
+def render_clip(renderer: RendererProtocol, clip: PlannedClip, spec: Spec) -> np.ndarray:
+    """Return the audio of one planned clip, float32 [N]."""
+    if clip.automation is None:
+        return renderer.render(clip.notes, spec.instruments[clip.instrument], spec.clip.samples)
+    instruments = [spec.instruments[index] for index in clip.automation.instruments]
+    return renderer.render_expressive(clip.notes, instruments, spec.clip.samples, clip.automation)
 
 
 def encode_chunk(
@@ -264,10 +275,13 @@ def encode_chunk(
     return {name: values[: len(audio)].cpu().numpy() for name, values in encoded.items()}
 
 
-def record_arrays(clip: PlannedClip, data: np.ndarray, features: Sequence[Feature], hop: int) -> dict[str, np.ndarray]:
+def record_arrays(
+    clip: PlannedClip, data: np.ndarray, features: Sequence[Feature], hop: int, instruments: int
+) -> dict[str, np.ndarray]:
     """Return the arrays of one clip's record as stored: data, controls and id."""
-    shapes = {feature.name: feature.shape for feature in features}
-    played = control_arrays(clip.notes, clip.instrument, shapes[INSTRUMENTS][0], shapes[VELOCITY][0], hop)
+    controls = {feature.name: feature.shape[-1] for feature in features if feature.name != "data"}
+    frames = next(iter(controls.values()))
+    played = control_arrays(clip.notes, clip.instrument, instruments, frames, hop, tuple(controls), clip.automation)
     arrays = {"data": data, **played}
     values = {f.name: np.ascontiguousarray(arrays[f.name], f.stored_dtype) for f in features}
     return {**values, "id": np.frombuffer(clip.id.encode(), np.uint8)}

@@ -15,8 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_specs.controls.automation import Automation
 from data_specs.errors import UserError
-from data_specs.spec import SPLITS, ClipSpec, Instrument, ModulationSpec
+from data_specs.spec import SPLITS, ClipSpec, ExpressionSpec, Instrument, ModulationSpec, parse_model
+from pipeline.melody.expression import automate, draw_expression, separate_repeats
 from pipeline.melody.hashing import clip_id
 from pipeline.melody.transposition import modulation, transpose, with_modulation
 from pipeline.melody.windows import Notes
@@ -40,13 +42,15 @@ class PlannedClip:
     """One performance, shared by all formats.
 
     `notes` is int32 [n, 4]: onset, offset (samples at 24 kHz, multiples of 64), pitch, velocity as played.
-    `instrument` is an index into the spec's instruments.
+    `instrument` is an index into the spec's instruments; `automation` is the expression inside notes, if the spec asks
+    for any, with an instrument for each note.
     """
 
     id: str
     notes: Notes
     instrument: int
     origin: dict[str, Any]
+    automation: Automation | None = None
 
     def record(self) -> dict[str, Any]:
         """Return the columns of clips.parquet that the plan decides."""
@@ -66,6 +70,7 @@ class Plan:
     clip: ClipSpec
     instruments: tuple[Instrument, ...]
     modulation: ModulationSpec
+    expression: ExpressionSpec | None
 
     @classmethod
     def open(cls, path: Path) -> "Plan":
@@ -81,6 +86,7 @@ class Plan:
                     f"{path} must be a plan of version {PLAN_VERSION}, got {about['version']}; "
                     "delete that folder and repeat the command that made it"
                 )
+            expression = about["spec"].get("expression")
             return cls(
                 path=path,
                 digest=about["digest"],
@@ -90,7 +96,8 @@ class Plan:
                 seed=about["spec"]["seed"],
                 clip=ClipSpec.model_validate(about["spec"]["clip"]),
                 instruments=tuple(Instrument.model_validate(value) for value in about["spec"]["instruments"]),
-                modulation=ModulationSpec.model_validate(about["spec"]["modulation"]),
+                modulation=ModulationSpec.model_validate(about["spec"].get("modulation", {})),
+                expression=expression and parse_model(ExpressionSpec, expression, "plan.json"),
             )
         except FileNotFoundError as error:
             raise UserError(f"{path} holds no finished plan; repeat the command that makes it") from error
@@ -130,7 +137,6 @@ class Plan:
         instrument = position % len(self.instruments)
         name = self.instruments[instrument].name
         identity = clip_id(row["digest"], row["track"], row["start_tick"], row["key_shift"], name)
-        shape = modulation(self.modulation, self.seed, identity)
         notes, octave, folded = transpose(row["notes"], row["key_shift"], self.clip)
         origin = {
             "source": row["source"],
@@ -141,9 +147,16 @@ class Plan:
             "key_shift": row["key_shift"],
             "octave_shift": octave,
             "folded": folded,
-            "modulation_hz": shape.hz,
-            "modulation_phase": shape.phase,
-            "notes": len(notes),
-            "fingerprint": f"{row['fingerprint']:016x}",
         }
-        return PlannedClip(identity, with_modulation(notes, shape, self.clip.sample_rate), instrument, origin)
+        fingerprint = f"{row['fingerprint']:016x}"
+        if self.expression is None:
+            shape = modulation(self.modulation, self.seed, identity)
+            origin |= {"modulation_hz": shape.hz, "modulation_phase": shape.phase}
+            origin |= {"notes": len(notes), "fingerprint": fingerprint}
+            return PlannedClip(identity, with_modulation(notes, shape, self.clip.sample_rate), instrument, origin)
+        notes = separate_repeats(notes, self.clip)
+        players = len(self.instruments)
+        drawn = draw_expression(self.expression, self.seed, identity, notes, instrument, players, self.clip)
+        struck, automation = automate(self.expression, drawn, notes, instrument, self.instruments, self.clip)
+        origin |= {"expression": json.dumps(drawn), "notes": len(notes), "fingerprint": fingerprint}
+        return PlannedClip(identity, struck, instrument, origin, automation)

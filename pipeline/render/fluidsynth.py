@@ -7,7 +7,7 @@ https://www.fluidsynth.org/api/
 import ctypes
 from collections import deque
 from collections.abc import Callable
-from ctypes import c_char_p, c_double, c_int, c_void_p
+from ctypes import c_char_p, c_double, c_float, c_int, c_void_p
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -29,9 +29,14 @@ _PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "fluid_synth_get_sfont_by_id": (c_void_p, [c_void_p, c_int]),
     "fluid_synth_add_sfont": (c_int, [c_void_p, c_void_p]),
     "fluid_synth_remove_sfont": (c_int, [c_void_p, c_void_p]),
+    "fluid_sfont_get_id": (c_int, [c_void_p]),
     "fluid_synth_program_select": (c_int, [c_void_p, c_int, c_int, c_int, c_int]),
     "fluid_synth_noteon": (c_int, [c_void_p, c_int, c_int, c_int]),
     "fluid_synth_noteoff": (c_int, [c_void_p, c_int, c_int]),
+    "fluid_synth_all_sounds_off": (c_int, [c_void_p, c_int]),
+    "fluid_synth_pitch_bend": (c_int, [c_void_p, c_int, c_int]),
+    "fluid_synth_pitch_wheel_sens": (c_int, [c_void_p, c_int, c_int]),
+    "fluid_synth_set_gen": (c_int, [c_void_p, c_int, c_int, c_float]),
     "fluid_synth_write_float": (c_int, [c_void_p, c_int, c_void_p, c_int, c_int, c_void_p, c_int, c_int]),
     "fluid_version_str": (c_char_p, []),
     "fluid_set_log_function": (c_void_p, [c_int, _LogCallback, c_void_p]),

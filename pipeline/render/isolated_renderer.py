@@ -4,11 +4,13 @@ The child runs the same code, so the audio has the same bits.
 """
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+from data_specs.controls.automation import Automation
 from data_specs.spec import Instrument, Rendering
 from pipeline.render.renderer import Renderer
 from pipeline.sandbox import Sandbox
@@ -31,7 +33,27 @@ class IsolatedRenderer:
         Raises:
             Rejected: the child failed twice.
         """
-        call = {"notes": notes.tolist(), "instrument": instrument.model_dump(mode="json"), "samples": samples}
+        return self._call(notes, [instrument], samples, None)
+
+    def render_expressive(
+        self, notes: np.ndarray, instruments: Sequence[Instrument], samples: int, automation: Automation
+    ) -> np.ndarray:
+        """Render one clip with automation, see Renderer.render_expressive.
+
+        Raises:
+            Rejected: the child failed twice.
+        """
+        return self._call(notes, instruments, samples, automation)
+
+    def _call(
+        self, notes: np.ndarray, instruments: Sequence[Instrument], samples: int, automation: Automation | None
+    ) -> np.ndarray:
+        call = {
+            "notes": notes.tolist(),
+            "instruments": [instrument.model_dump(mode="json") for instrument in instruments],
+            "samples": samples,
+            "automation": automation and {name: values.tolist() for name, values in vars(automation).items()},
+        }
         return np.frombuffer(self._sandbox.call(json.dumps(call).encode()), np.float32)
 
     def close(self) -> None:
@@ -43,8 +65,12 @@ def render_packed(content: bytes, soundfont: str, rendering: str, sample_rate: i
     """Render one call, given as JSON, in the child process; return the bytes of the samples."""
     call = json.loads(content)
     renderer = _renderer(soundfont, rendering, sample_rate)
-    notes = np.array(call["notes"], np.int32).reshape(-1, 4)
-    return renderer.render(notes, Instrument.model_validate(call["instrument"]), call["samples"]).tobytes()
+    notes, samples = np.array(call["notes"], np.int32).reshape(-1, 4), call["samples"]
+    instruments = [Instrument.model_validate(values) for values in call["instruments"]]
+    if call["automation"] is None:
+        return renderer.render(notes, instruments[0], samples).tobytes()
+    automation = Automation(**{name: np.array(values) for name, values in call["automation"].items()})
+    return renderer.render_expressive(notes, instruments, samples, automation).tobytes()
 
 
 @cache

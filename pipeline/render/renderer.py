@@ -7,14 +7,19 @@ it is loaded once and shared between synthesizers.
 
 import math
 import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
 import numpy as np
 
+from data_specs.controls.automation import Automation
 from data_specs.errors import UserError
 from data_specs.spec import SYNTH_BLOCK, Instrument, Rendering
+from pipeline.render.expressive import play_expressive
 from pipeline.render.fluidsynth import FAILED, load_fluidsynth
 
 SILENCE_PEAK = 10 ** (-60 / 20)  # -60 dBFS
@@ -28,6 +33,11 @@ class RendererProtocol(Protocol):
 
     def render(self, notes: np.ndarray, instrument: Instrument, samples: int) -> np.ndarray:
         """Return the audio of one clip, float32 [samples]."""
+
+    def render_expressive(
+        self, notes: np.ndarray, instruments: Sequence[Instrument], samples: int, automation: Automation
+    ) -> np.ndarray:
+        """Return the audio of one clip with automation, float32 [samples]."""
 
     def close(self) -> None:
         """Release all resources."""
@@ -67,25 +77,93 @@ class Renderer:
             UserError: the SoundFont lacks the program.
             ValueError: invalid notes, or the renderer is closed.
         """
-        if not self._settings:
-            raise ValueError("this renderer is closed; create another one")
         events = _events(notes, samples)
         left, right = np.empty(samples, np.float32), np.empty(samples, np.float32)
+        with self.synth() as synth:
+            self.select(synth, _CHANNEL, instrument)
+            self._play(synth, events, left, right)
+        return _mean(left, right)
+
+    def render_expressive(
+        self, notes: np.ndarray, instruments: Sequence[Instrument], samples: int, automation: Automation
+    ) -> np.ndarray:
+        """Return the audio of one clip whose level, pitch and brightness move, float32 [samples].
+
+        Args:
+            notes: as in `render`, in order and monophonic.
+            instruments: program of each note.
+            samples: length of the clip.
+            automation: values at each block; the level replaces the velocity's own from the onset on.
+
+        Raises:
+            UserError: the SoundFont lacks a program.
+            ValueError: invalid notes, or the renderer is closed.
+        """
+        _events(notes, samples)
+        if np.any(notes[1:, 0] < notes[:-1, 1]) or len(instruments) != len(notes):
+            raise ValueError("notes must be in order, monophonic, with one instrument each")
+        left, right = np.empty(samples, np.float32), np.empty(samples, np.float32)
+        with self.synth() as synth:
+            select = partial(self.select, synth)
+            play_expressive(self._fluidsynth.call, synth, select, notes, instruments, automation, left, right)
+        return _mean(left, right)
+
+    @contextmanager
+    def synth(self) -> Iterator[int]:
+        """Create a synthesizer that shares the SoundFont, and delete it on exit.
+
+        Raises:
+            ValueError: the renderer is closed.
+        """
+        if not self._settings:
+            raise ValueError("this renderer is closed; create another one")
         # promise: bits-same-fresh-synthesiser
         synth = self._new_synth()
         try:
-            font_id = self._call("fluid_synth_add_sfont", synth, self._font)
+            if self._call("fluid_synth_add_sfont", synth, self._font) == FAILED:
+                raise UserError(f"FluidSynth cannot share the SoundFont {self._soundfont} ({self._reason()})")
             try:
-                self._select(synth, font_id, instrument)
-                self._play(synth, events, left, right)
+                yield synth
             finally:  # a deleted synthesizer would free the shared SoundFont
                 self._call("fluid_synth_remove_sfont", synth, self._font)
         finally:
             # promise: bits-same-fresh-synthesiser-2
             self._call("delete_fluid_synth", synth)
-        left += right
-        left *= 0.5
-        return left
+
+    @contextmanager
+    def probe(self, instrument: Instrument) -> Iterator[Callable[[int, int, int], np.ndarray]]:
+        """Give a function that plays single notes for measurement: (pitch, velocity, blocks) -> float32 [64 blocks].
+
+        Its notes share a synthesizer, so their bits, unlike those of `render`, may depend on their order.
+        """
+        call = self._fluidsynth.call
+        with self.synth() as synth:
+            self.select(synth, _CHANNEL, instrument)
+
+            def play(pitch: int, velocity: int, blocks: int) -> np.ndarray:
+                left, right = np.empty((2, blocks * SYNTH_BLOCK), np.float32)
+                left_at, right_at = left.ctypes.data, right.ctypes.data
+                call["fluid_synth_all_sounds_off"](synth, _CHANNEL)  # voices end in the block that follows
+                call["fluid_synth_write_float"](synth, SYNTH_BLOCK, left_at, 0, 1, right_at, 0, 1)
+                call["fluid_synth_noteon"](synth, _CHANNEL, pitch, velocity)
+                call["fluid_synth_write_float"](synth, len(left), left_at, 0, 1, right_at, 0, 1)
+                return _mean(left, right)
+
+            yield play
+
+    def select(self, synth: int, channel: int, instrument: Instrument) -> None:
+        """Set the program of a channel.
+
+        Raises:
+            UserError: the SoundFont lacks the program.
+        """
+        bank, program = instrument.bank, instrument.program
+        font_id = self._call("fluid_sfont_get_id", self._font)
+        if self._call("fluid_synth_program_select", synth, channel, font_id, bank, program) == FAILED:
+            raise UserError(
+                f"{self._soundfont.name} has no program {program} in bank {bank} for {instrument.name}; "
+                "change the instrument or the SoundFont"
+            )
 
     def close(self) -> None:
         """Free the SoundFont and FluidSynth's settings; may be called twice."""
@@ -138,14 +216,6 @@ class Renderer:
         for name, integer in integers.items():
             self._call("fluid_settings_setint", self._settings, name.encode(), integer)
 
-    def _select(self, synth: int, font_id: int, instrument: Instrument) -> None:
-        bank, program = instrument.bank, instrument.program
-        if self._call("fluid_synth_program_select", synth, _CHANNEL, font_id, bank, program) == FAILED:
-            raise UserError(
-                f"{self._soundfont.name} has no program {program} in bank {bank} for {instrument.name}; "
-                "change the instrument or the SoundFont"
-            )
-
     def _play(self, synth: int, events: list[tuple[int, int, int]], left: np.ndarray, right: np.ndarray) -> None:
         noteon, noteoff, write = (
             self._fluidsynth.call[f"fluid_synth_{name}"] for name in ("noteon", "noteoff", "write_float")
@@ -177,6 +247,12 @@ def _events(notes: np.ndarray, samples: int) -> list[tuple[int, int, int]]:
     starts = zip(onset.tolist(), velocity.tolist(), pitch.tolist(), strict=True)
     ends = ((time, 0, key) for time, key in zip(offset.tolist(), pitch.tolist(), strict=True))
     return sorted([*starts, *ends])
+
+
+def _mean(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    left += right
+    left *= 0.5
+    return left
 
 
 def audio_fault(audio: np.ndarray) -> str | None:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_specs.controls import CONTROLS, INSTRUMENTS, VELOCITY
+from data_specs.controls import CONTROLS, VELOCITY
 from data_specs.dataset import SHAPES, Feature, Shard, find_dataset, layout, load_info
 from data_specs.errors import UserError
 from data_specs.records import RecordError
@@ -86,7 +86,7 @@ class Dataset:
             )
         if split not in self.info.splits:
             raise UserError(f"there is no split {split!r}; choose train or valid")
-        _check_shapes(self.features, f"{self.folder / SHAPES}")
+        _check_shapes(self.features, len(self.info.spec.instruments), f"{self.folder / SHAPES}")
         self._layout = layout(self.features)
         self._shards = self.info.splits[split].shards
         self._ends = list(accumulate(shard.clips for shard in self._shards))
@@ -228,12 +228,11 @@ def _reopen(folder: Path, split: Literal["train", "valid"], verify: bool, in_mem
     return Dataset(folder, split, verify=verify, in_memory=in_memory)
 
 
-def _check_shapes(features: tuple[Feature, ...], where: str) -> None:
+def _check_shapes(features: tuple[Feature, ...], instruments: int, where: str) -> None:
     """Raise UserError unless all features have time as their last axis, in step with the controls."""
     shapes = {feature.name: feature.shape for feature in features}
-    frames = shapes[VELOCITY][-1]
-    instruments = shapes[INSTRUMENTS][0]
-    fitting = all(shapes[name] == control.shape(frames, instruments) for name, control in CONTROLS.items())
+    frames = next(shape[-1] for name, shape in shapes.items() if name != "data")
+    fitting = all(shapes[name] == CONTROLS[name].shape(frames, instruments) for name in shapes if name != "data")
     if not fitting or shapes["data"][-1] % frames:
         raise UserError(f"{where} gives data and controls shapes that do not fit together; build the dataset again")
 

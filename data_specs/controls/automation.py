@@ -1,0 +1,27 @@
+"""Expression of a clip inside its notes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 64  # samples for which FluidSynth keeps its parameters
+
+
+@dataclass(frozen=True)
+class Automation:
+    """Continuous parameters of a clip, one value per synthesizer block. n notes, B blocks.
+
+    Attributes:
+        level: float64 [B], d(t): MIDI velocity / 127 at every moment of a note, above 0.
+        bend: float64 [B], semitones off the struck pitch.
+        brightness: float64 [B], 1 for an open filter, 0 for the lowest cutoff.
+        cutoff: float64 [B], cents off the preset's filter cutoff, at most 0.
+        instruments: int64 [n], index of the instrument of each note.
+    """
+
+    level: NDArray[np.float64]
+    bend: NDArray[np.float64]
+    brightness: NDArray[np.float64]
+    cutoff: NDArray[np.float64]
+    instruments: NDArray[np.int64]

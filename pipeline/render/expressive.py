@@ -1,0 +1,125 @@
+"""Playing notes whose level, pitch and brightness move, with FluidSynth's generators and pitch bend.
+
+Generators act on a whole channel, releasing voices included. Consecutive notes therefore take MIDI channels in turn:
+the automation of a channel stays as it is from the release of a note until just before the next note-on there.
+
+FluidSynth attenuates a note of velocity v by 400 log10(127 / v) cB and truncates the sum of all attenuations to whole
+centibels. A level d (0..1, relative to velocity 127) therefore takes an offset that completes the velocity's
+attenuation to round(400 log10(1 / d)) cB: 40 log10(d) dB, exact to 0.05 dB.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_specs.controls.automation import Automation
+from data_specs.spec import SYNTH_BLOCK, Instrument
+
+MIDI_CHANNELS = 16
+DRUM_CHANNEL = 9
+CHANNELS = tuple(channel for channel in range(MIDI_CHANNELS) if channel != DRUM_CHANNEL)
+WHEEL_SEMITONES = 24
+WHEEL_CENTER = 8192
+GEN_FILTER_CUTOFF, GEN_ATTENUATION = 8, 48  # SoundFont 2.04 section 8.1.2
+_GUARD_CB = 0.1  # keeps a sum of centibels off the edge at which it is truncated
+
+Call = dict[str, Callable[..., Any]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the synthesizer is told at each block, [B] each: the smallest steps that it distinguishes, or finer."""
+
+    attenuation: NDArray[np.int64]  # cB below velocity 127, the velocity's own share included
+    bend: NDArray[np.int64]  # pitch wheel, 0..16383
+    cutoff: NDArray[np.int64]  # cents off the preset's filter cutoff
+
+    @classmethod
+    def from_automation(cls, automation: Automation) -> "Settings":
+        """Quantize an automation."""
+        bend = np.rint(automation.bend * (WHEEL_CENTER / WHEEL_SEMITONES)) + WHEEL_CENTER
+        return cls(
+            np.rint(-400 * np.log10(automation.level)).astype(np.int64),
+            np.clip(bend, 0, 2 * WHEEL_CENTER - 1).astype(np.int64),
+            np.rint(automation.cutoff).astype(np.int64),
+        )
+
+    def changes(self, first: int, last: int) -> Iterator[tuple[int, int, int, int]]:
+        """Yield (block, attenuation, bend, cutoff) at `first` and at each later block before `last` with a change."""
+        values = np.stack([self.attenuation[first:last], self.bend[first:last], self.cutoff[first:last]])
+        changed = np.flatnonzero((values[:, 1:] != values[:, :-1]).any(axis=0)) + 1
+        blocks = np.concatenate([[0], changed])
+        return zip((first + blocks).tolist(), *values[:, blocks].tolist(), strict=True)
+
+
+@dataclass
+class _Channel:
+    """The state of one MIDI channel, so that only changes are sent."""
+
+    instrument: Instrument | None = None
+    attenuation: float = 0.0
+    bend: int = WHEEL_CENTER
+    cutoff: int = 0
+
+
+def play_expressive(
+    call: Call,
+    synth: int,
+    select: Callable[[int, Instrument], None],
+    notes: NDArray[Any],
+    instruments: Sequence[Instrument],
+    automation: Automation,
+    left: NDArray[np.float32],
+    right: NDArray[np.float32],
+) -> None:
+    """Play notes [n, 4] in order, one at a time, into `left` and `right` [N].
+
+    Args:
+        call: FluidSynth's functions by name.
+        synth: a new synthesizer with a SoundFont.
+        select: sets the program of a channel.
+        instruments: the instrument of each note.
+        automation: level, bend and cutoff at each block.
+    """
+    write, set_gen, pitch_bend = (call[f"fluid_synth_{name}"] for name in ("write_float", "set_gen", "pitch_bend"))
+    noteon, noteoff = call["fluid_synth_noteon"], call["fluid_synth_noteoff"]
+    left_at, right_at = left.ctypes.data, right.ctypes.data
+    settings = Settings.from_automation(automation)
+    states = {channel: _Channel() for channel in CHANNELS}
+    for channel in CHANNELS:
+        call["fluid_synth_pitch_wheel_sens"](synth, channel, WHEEL_SEMITONES)
+    now = 0
+    struck_cb = -400 * np.log10(notes[:, 3] / 127) - _GUARD_CB
+    for number, (onset, offset, pitch, velocity) in enumerate(notes.tolist()):
+        channel = CHANNELS[number % len(CHANNELS)]
+        state, instrument, own_cb = states[channel], instruments[number], float(struck_cb[number])
+        sounding = False
+        for block, attenuation, bend, cutoff in settings.changes(onset // SYNTH_BLOCK, offset // SYNTH_BLOCK):
+            time = block * SYNTH_BLOCK
+            if time > now:
+                write(synth, time - now, left_at, now, 1, right_at, now, 1)
+                now = time
+            offset_cb = attenuation - own_cb
+            if offset_cb != state.attenuation:
+                set_gen(synth, channel, GEN_ATTENUATION, offset_cb)
+                state.attenuation = offset_cb
+            if bend != state.bend:
+                pitch_bend(synth, channel, bend)
+                state.bend = bend
+            if cutoff != state.cutoff:
+                set_gen(synth, channel, GEN_FILTER_CUTOFF, cutoff)
+                state.cutoff = cutoff
+            if not sounding:
+                if instrument is not state.instrument:
+                    select(channel, instrument)
+                    state.instrument = instrument
+                noteon(synth, channel, pitch, velocity)
+                sounding = True
+        write(synth, offset - now, left_at, now, 1, right_at, now, 1)
+        now = offset
+        noteoff(synth, channel, pitch)
+    if len(left) > now:
+        write(synth, len(left) - now, left_at, now, 1, right_at, now, 1)
