@@ -213,6 +213,7 @@ class FormatSpec(StrictModel):
     chunk_clips: Positive  # clips computed at once; decides bytes, since batches round differently
 
 
+# promise: plan-order-per-split
 PLAN_FIELDS = {"seed", "source", "limits", "clip", "instruments", "modulation", "expression"}
 
 
@@ -309,7 +310,6 @@ class Spec(StrictModel):
 
     def plan_key(self) -> dict[str, Any]:
         """Return the fields that decide the performances: not the sources' content, CLIPS, sound and storage."""
-        # promise: plan-order-per-split
         chosen = self.model_dump(mode="json", include=PLAN_FIELDS)
         # promise: plan-order-per-split-2
         del chosen["source"]["midi"]  # its content decides, not its path

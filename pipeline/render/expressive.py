@@ -31,7 +31,7 @@ Call = dict[str, Callable[..., Any]]
 
 @dataclass(frozen=True)
 class Settings:
-    """What the synthesizer is told at each block, [B] each: the smallest steps that it distinguishes, or finer."""
+    """Synthesizer settings at each block, [B] each, quantized to at most its smallest step."""
 
     attenuation: NDArray[np.int64]  # cB below velocity 127, the velocity's own share included
     bend: NDArray[np.int64]  # pitch wheel, 0..16383

@@ -1,4 +1,4 @@
-"""What the presets of a SoundFont can play, measured once per build, note by note.
+"""Range and tuning of SoundFont presets, measured note by note, once per build.
 
 A note is playable if it sounds above -60 dBFS within 100 ms and its pitch is within 50 cents. A velocity v lowers the
 threshold by 40 log10(v / 127) dB, as it lowers the note.

@@ -149,6 +149,7 @@ def test_another_representation_is_one_class_and_one_entry(small_spec, small_pla
 
 def test_another_control_is_one_class_and_one_entry(small_spec, small_plan, monkeypatch, tmp_path):
     monkeypatch.setitem(CONTROLS, "height", Height())
+    small_spec = small_spec.model_copy(update={"controls": (*small_spec.controls, "height")})
     built(small_spec, small_plan, representation("encodec", "phaseless"), tmp_path)
     assert validate(tmp_path, None) == 0
     data = Dataset(tmp_path, "train", format_name="encodec")

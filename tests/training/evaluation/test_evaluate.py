@@ -149,7 +149,10 @@ def test_the_command_writes_all_files(pvt_audio, snapshots, tmp_path, capsys):
         (["--data", "/nowhere"], "there is no dataset at /nowhere"),
         (["--run", "/nowhere"], "there is no snapshot in /nowhere"),
         (["--classifier", "/nowhere"], "cannot be read"),
-        (["--free", "velocity,tempo"], "FREE must name controls among velocity, chroma, instruments, got tempo"),
+        (
+            ["--free", "velocity,tempo"],
+            "FREE must name controls among velocity, chroma, pitch, brightness, instruments, got tempo",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_sentence(pvt_audio, snapshots, capsys, changes, message):
