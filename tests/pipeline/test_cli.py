@@ -156,3 +156,11 @@ def test_make_help_names_every_variable():
     declared = (ROOT / "Makefile").read_text().partition("VARIABLES =")[2].partition("$(foreach")[0]
     for name in declared.replace("\\", " ").split():
         assert f"  {name} " in text, name
+
+
+@pytest.mark.parametrize(("level", "name"), [(None, "--workers"), ("1", "WORKERS=")])
+def test_errors_name_options_as_typed(level, name, monkeypatch, capsys):
+    if level:
+        monkeypatch.setenv("MAKELEVEL", level)
+    assert main(["dataset", "--workers", "0"]) == 2
+    assert f"{name} must be an integer" in capsys.readouterr().err
