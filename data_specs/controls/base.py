@@ -56,11 +56,10 @@ class Control(ABC):
     name: ClassVar[str]
     unit: ClassVar[str] = ""  # of the stored values
     origin: ClassVar[Literal["exact", "measured"]] = "exact"  # from the performance, or from its audio
-    encoding: ClassVar[int] = 12  # triangular functions on the way into a network, where it encodes controls
+    encoding: ClassVar[int] = 12  # triangular functions that encode a row for a network
     default: Interpolation = "step"  # of curves without an interpolation of their own
     interpolations: tuple[Interpolation, ...] = ("linear", "step")
     one_row: bool = True  # stored as [T], else as [R, T]
-    resolution: ClassVar[int] = 12  # triangular functions that encode a row for a network
 
     @abstractmethod
     def from_frames(self, notes: FrameNotes) -> NDArray[Any]:

@@ -146,7 +146,7 @@ def test_triangular_basis_separates_pitch_classes() -> None:
 def test_resolution_by_control_is_that_of_the_registry() -> None:
     assert resolutions(LAYOUT, 3) == (3,) * 5
     assert resolutions(LAYOUT, "control") == tuple(
-        CONTROLS[name].resolution for name in ("velocity", "chroma", "instruments", "instruments", "instruments")
+        CONTROLS[name].encoding for name in ("velocity", "chroma", "instruments", "instruments", "instruments")
     )
 
 

@@ -59,7 +59,7 @@ class LocalBranch(ControlBranch):
 def resolutions(layout: ControlLayout, resolution: int | Literal["control"]) -> tuple[int, ...]:
     """Return the number of triangular functions of each row."""
     return tuple(
-        CONTROLS[name].resolution if resolution == "control" else resolution
+        CONTROLS[name].encoding if resolution == "control" else resolution
         for name, rows in layout.rows
         for _ in range(rows)
     )
