@@ -17,6 +17,7 @@ from training.initialization import initialize
 from training.log import RunLog
 from training.metadata import DatasetMetadata
 from training.model import TrainedModel, build_model, load_model
+from training.networks import check_width
 from training.networks.precision import choose_precision, set_precision
 from training.preview import log_samples
 from training.task import Task
@@ -26,12 +27,14 @@ class DiffusionTask(Task):
     """A backbone and a paradigm on the stored data of one format.
 
     Raises:
-        UserError: the codec at hand is not the one that made the data.
+        UserError: the codec at hand is not the one that made the data, or the network is narrower than the data.
     """
 
     def __init__(self, config: Config, data: Dataset) -> None:
         self.config: Config = config
         self.data: DatasetMetadata = DatasetMetadata.of(data.info, data.features)
+        if self.data.classes is None:
+            check_width(config.network, self.data.shape)
         self.model = build_model(config, self.data)
         self.network = self.model.network
 

@@ -37,6 +37,7 @@ checkpoint_every = 1
 [network.encodec]
 kind = "unet"
 channels = 8
+skip = 1
 factors = [2]
 embedding = 16
 controls = {{ local = {{ channels = 8 }} }}

@@ -24,6 +24,7 @@ steps = 4
 [network.encodec]
 kind = "unet"
 channels = 4
+skip = 1
 factors = [2]
 [network.cqt]
 kind = "unet"

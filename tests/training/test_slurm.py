@@ -47,6 +47,7 @@ listen_every = 0
 [network.encodec]
 kind = "unet"
 channels = 4
+skip = 1
 factors = [2]
 """
 

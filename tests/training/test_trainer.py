@@ -51,6 +51,7 @@ times = "importance"
 [network.encodec]
 kind = "unet"
 channels = 8
+skip = 1
 factors = [2, 2]
 embedding = 16
 controls = { local = { channels = 8 } }

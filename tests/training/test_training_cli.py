@@ -50,7 +50,9 @@ def test_what_is_wrong_is_one_sentence(capsys, arguments, message):
 def test_no_dataset(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = tmp_path / "c.toml"
-    config.write_text("[training]\nsteps = 1\nbatch = 1\n[network.encodec]\nkind = 'unet'\nchannels = 4\nfactors = [2]")
+    config.write_text(
+        "[training]\nsteps = 1\nbatch = 1\n[network.encodec]\nkind = 'unet'\nchannels = 4\nskip = 1\nfactors = [2]"
+    )
     assert main(["train", "--paradigm", "edm", "--config", str(config), "--device", "cpu"]) == 2
     assert "there is no dataset at data/PVT-encodec; build it with make dataset" in capsys.readouterr().err
 
@@ -66,7 +68,7 @@ def test_a_run_gets_its_name_from_what_it_is(encodec_data, tmp_path, monkeypatch
     config = tmp_path / "small.toml"
     config.write_text(
         "[training]\nsteps = 3\nbatch = 2\nseconds = 1\n[logging]\nlisten_clips = 1\n"
-        "[network.encodec]\nkind = 'unet'\nchannels = 4\nfactors = [2]\n"
+        "[network.encodec]\nkind = 'unet'\nchannels = 4\nskip = 1\nfactors = [2]\n"
     )
     options = ["--config", str(config), "--data", str(encodec_data[0].parent), "--device", "cpu", "--micro-batch", "1"]
     assert main(["train", "--paradigm", "edm", *options]) == 0

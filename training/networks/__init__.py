@@ -12,7 +12,7 @@ from training.networks.cnn import CNN, CNNConfig
 from training.networks.mlp import MLP, MLPConfig
 from training.networks.unet import UNet, UNetConfig, UNetExpandConfig
 
-__all__ = ["NETWORKS", "build_network", "parameter_count"]
+__all__ = ["NETWORKS", "build_network", "check_width", "parameter_count"]
 
 NETWORKS: dict[str, tuple[type[StrictModel], Callable[..., nn.Module]]] = {
     "unet": (UNetConfig, UNet),
@@ -57,6 +57,30 @@ def build_network(
     """
     kind, config = network_config(table)
     return NETWORKS[kind][1](config, tuple(shape), layout, classes=classes, vocabulary=vocabulary or classes)
+
+
+def check_width(table: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+    """Refuse a U-Net for continuous data that maps more channels through fewer.
+
+    Directions that the last layer cannot reach are sampled as white noise.
+
+    Args:
+        table: of the network.
+        shape: of one clip, (C, T) or (C, F, T).
+
+    Raises:
+        UserError: fewer channels at full length than the data has per position, without a linear skip.
+    """
+    _, config = network_config(table)
+    if not isinstance(config, UNetConfig) or config.skip:
+        return
+    needed = shape[0] * config.patch ** (len(shape) - 1)
+    width = min(config.channels, (config.down_widths[:1] + config.up_widths)[-1])
+    if width < needed:
+        raise UserError(
+            f"network.channels must be at least {needed} at full length, the values per position of the data, got "
+            f"{width}; widen the network, or set network.skip = 9"
+        )
 
 
 def parameter_count(network: nn.Module) -> int:

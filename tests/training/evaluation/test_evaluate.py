@@ -27,6 +27,7 @@ batch = 4
 [network.encodec]
 kind = "unet"
 channels = 4
+skip = 1
 factors = [2]
 [network.disc]
 kind = "unet"

@@ -10,7 +10,7 @@ from data_specs.controls import CONTROLS
 from data_specs.errors import UserError
 from training.conditioning import ControlLayout
 from training.diffusion import PARADIGMS, PerClipNoise, build_paradigm
-from training.networks import NETWORKS, build_network, parameter_count
+from training.networks import NETWORKS, build_network, check_width, parameter_count
 from training.networks.control.local import LocalBranch, LocalConfig, resolutions, triangular_basis
 from training.networks.layers import Block, Norm, patchify, unpatchify
 from training.networks.precision import freeze, set_precision
@@ -367,3 +367,17 @@ def test_errors_in_a_table_name_the_key(table: dict, message: str) -> None:
 def test_patches_and_linear_skip_are_refused_for_codes(table: dict) -> None:
     with pytest.raises(UserError, match=r"network.patch and network.skip are for continuous data"):
         build_network(SMALL | table, (4, 30), LAYOUT, classes=7)
+
+
+def test_networks_narrower_than_the_data_are_refused() -> None:
+    check_width(SMALL, (8, 30))
+    check_width(SMALL | {"skip": 9}, (128, 30))
+    with pytest.raises(UserError, match=r"network.channels must be at least 9 at full length.*got 8; .*network.skip"):
+        check_width(SMALL, (9, 30))
+    with pytest.raises(UserError, match=r"at least 32 at full length"):
+        check_width(SMALL | {"patch": 4}, (2, 8, 30))
+
+
+@pytest.mark.parametrize(("config", "name"), [(c, n) for c in CONFIGS for n in CONFIGS[c] if n != "disc"])
+def test_shipped_configs_are_wide_enough(config: str, name: str) -> None:
+    check_width(CONFIGS[config][name], SHAPES[name])

@@ -40,6 +40,7 @@ steps = 4
 [network.encodec]
 kind = "unet"
 channels = 8
+skip = 1
 factors = [2, 2]
 embedding = 16
 controls = { local = { channels = 8 } }
