@@ -134,15 +134,16 @@ def test_a_sample_equals_itself_in_any_batch(snapshots, pair):
     controls = run.stack_curves([CURVES], 24_000).repeat(5, 1, 1)
     settings = SamplingConfig(steps=2, seed=7)
     whole = run.sample_controls(controls, 24_000, settings, batch=5)
+    tolerance = 1e-3 * max(1.0, float(whole.std()))  # untrained networks exceed full scale
     for batch in (1, 2):
         parts = run.sample_controls(controls, 24_000, settings, batch=batch)
         if run.scaling is None:
-            share = float((parts - whole).abs().amax((1, 2)).lt(1e-3).double().mean())
+            share = float((parts - whole).abs().amax((1, 2)).lt(tolerance).double().mean())
             assert share >= 0.8  # a tie of two codes may fall to the other side, and is then heard
         else:
-            assert (parts - whole).abs().max() < 1e-3
+            assert (parts - whole).abs().max() < tolerance
     alone = run.sample_controls(controls[3:4], 24_000, settings, indices=[3])
-    assert (alone[0] - whole[3]).abs().max() < 1e-3 or run.scaling is None
+    assert (alone[0] - whole[3]).abs().max() < tolerance or run.scaling is None
 
 
 def test_samples_follow_the_controls_they_were_given(run):
