@@ -1,7 +1,6 @@
 """Files beside the shards: `shapes.txt`, the shapes of a record, and `dataset.json`, the manifest.
 
-`dataset.json` appears last, when everything else is in place; a folder without it is not a dataset. Nothing here
-opens a shard.
+`dataset.json` is written last; a folder without it is not a finished dataset. Shards are not opened here.
 """
 
 import json
@@ -40,7 +39,7 @@ class Feature:
 
     @property
     def size(self) -> int:
-        """Bytes of the array."""
+        """Size in bytes."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
     @property
@@ -59,7 +58,7 @@ def clip_features(
     instruments: int,
     controls: Sequence[str] = PUBLISHED_CONTROLS,
 ) -> tuple[Feature, ...]:
-    """The features of one clip: `data` of a representation's `shape`, and the controls at its `frames`."""
+    """Return the features of one clip: `data` of `shape`, and the controls at `frames` frames."""
     return (
         Feature("data", dtype, shape),
         *(Feature(name, "float32", CONTROLS[name].shape(frames, instruments)) for name in CONTROLS if name in controls),
@@ -67,12 +66,12 @@ def clip_features(
 
 
 def layout(features: tuple[Feature, ...]) -> RecordLayout:
-    """How records with these features and an id lie in a shard."""
+    """Return the layout of records with these features and an id."""
     return RecordLayout.of({**{feature.name: feature.size for feature in features}, "id": ID_BYTES})
 
 
 def parse_shapes(text: str, where: str, controls: Sequence[str] = PUBLISHED_CONTROLS) -> tuple[Feature, ...]:
-    """The features that a shapes.txt describes.
+    """Parse the text of a shapes.txt.
 
     Raises:
         UserError: a line that is not `name dtype dim dim ...`.
@@ -81,7 +80,7 @@ def parse_shapes(text: str, where: str, controls: Sequence[str] = PUBLISHED_CONT
     for number, line in enumerate(text.splitlines(), start=1):
         name, dtype, *dims = line.split() if len(line.split()) > 2 else ("", "")
         if dtype not in DTYPES or not dims or not all(_DIM.fullmatch(dim) for dim in dims):
-            raise UserError(f"{where} line {number} is not `name dtype dim ...`: {line!r:.80}; {REBUILD}")
+            raise UserError(f"{where} line {number} must be `name dtype dim ...`, got {line!r:.80}; {REBUILD}")
         features.append(Feature(name, dtype, tuple(map(int, dims))))
     names = [feature.name for feature in features]
     # promise: class-entry-shards-their-2
@@ -106,34 +105,34 @@ class Shard(StrictModel):
 class Split(StrictModel):
     """The shards of one split, in order."""
 
-    planned: Annotated[int, Field(ge=0)]  # positions of the plan; clips whose audio was at fault are not in `clips`
+    planned: Annotated[int, Field(ge=0)]  # positions of the plan; `clips` excludes those rejected for their audio
     clips: Annotated[int, Field(ge=0)]
     shards: tuple[Shard, ...]
 
 
 class DatasetInfo(StrictModel):
-    """`dataset.json`. No timestamps and no host names: the same dataset has the same bytes here too."""
+    """Contents of `dataset.json`. It has no timestamps and no host names, so that equal datasets have equal bytes."""
 
     format_version: int
     format: str
-    label: str  # the format with its codec, as tables show it
+    label: str  # name of the format and its codec, for tables
     hop: Annotated[int, Field(gt=0)]  # samples between frames
     clip_samples: Annotated[int, Field(gt=0)]
     spec: Spec
     plan_digest: str
     format_digest: str
-    format_key: dict[str, Any]  # what the format digest is made of, so that a difference can be named
+    format_key: dict[str, Any]  # inputs of the format digest, to name a difference
     versions: dict[str, str]
     devices: tuple[str, ...]  # kinds of machine that computed arrays
     splits: dict[str, Split]
     statistics: dict[str, Any] | None  # of the train split; none for discrete formats
     rejects: dict[str, int]
     licences: dict[str, str]
-    notes: tuple[str, ...] = ()  # what a reader of the dataset should know, for example files that hit a time limit
+    notes: tuple[str, ...] = ()  # remarks for users, for example files that exceeded a time limit
 
     @property
     def frame_rate(self) -> Fraction:
-        """Frames a second of data and controls."""
+        """Frames per second of data and controls."""
         return Fraction(self.spec.clip.sample_rate, self.hop)
 
     @property
@@ -143,20 +142,20 @@ class DatasetInfo(StrictModel):
 
 
 def folder_name(format_name: str) -> str:
-    """Name of a dataset's folder."""
+    """Return the name of a dataset's folder."""
     return f"PVT-{format_name}"
 
 
 def shard_name(format_name: str, split: str, number: int, shards: int) -> str:
-    """File of a shard, relative to the dataset's folder."""
+    """Return the path of a shard, relative to the dataset's folder."""
     return f"{split}/{folder_name(format_name)}-{split}-{number:05d}-of-{shards:05d}.tfrecord"
 
 
 def find_dataset(folder: Path, format_name: str | None = None) -> Path:
-    """The dataset folder meant by `folder`: itself when it holds a manifest, else PVT-<format> below it.
+    """Return `folder` if it contains a manifest, else PVT-<format> below it.
 
     Raises:
-        UserError: there is none.
+        UserError: neither is a finished dataset.
     """
     if (folder / MANIFEST).is_file():
         return folder
@@ -165,13 +164,13 @@ def find_dataset(folder: Path, format_name: str | None = None) -> Path:
     wanted = folder if format_name is None else folder / folder_name(format_name)
     if wanted.is_dir():
         raise UserError(
-            f"{wanted} has no {MANIFEST}, so it is not finished; run the make dataset command again to end it"
+            f"{wanted} has no {MANIFEST}, so it is not finished; run the same make dataset command again to finish it"
         )
     raise UserError(f"there is no dataset at {wanted}; build it with make dataset, or name another folder with DATA=")
 
 
 def load_manifest(folder: Path) -> DatasetInfo:
-    """Read and check the manifest of a dataset folder.
+    """Read and validate the manifest of a dataset folder.
 
     Raises:
         UserError: unfinished, of an unknown version, or damaged.
@@ -181,19 +180,19 @@ def load_manifest(folder: Path) -> DatasetInfo:
         value = json.loads(path.read_bytes())
         version = value["format_version"]
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise UserError(f"{path} is not a manifest in JSON; {REBUILD}") from None
+        raise UserError(f"{path} must be a manifest in JSON; {REBUILD}") from None
     # promise: readers-refuse-sentence
     if version != FORMAT_VERSION:
-        raise UserError(f"{path} has format version {version!r:.20}, this program reads {FORMAT_VERSION}; update it")
-    value.pop("batching_share", None)  # a statistic that releases up to 0.2.0 wrote
+        raise UserError(f"{path} must have format version {FORMAT_VERSION}, got {version!r:.20}; update this project")
+    value.pop("batching_share", None)  # written by releases up to 0.2.0
     info = parse_model(DatasetInfo, value, str(path))
     if set(info.splits) != set(SPLITS):
-        raise UserError(f"{path} lists the splits {sorted(info.splits)}; expected train and valid")
+        raise UserError(f"{path} must list the splits train and valid, got {sorted(info.splits)}")
     return info
 
 
 def load_info(folder: Path) -> tuple[DatasetInfo, tuple[Feature, ...]]:
-    """Read and check the manifest and shapes.txt of a dataset folder.
+    """Read and validate the manifest and shapes.txt of a dataset folder.
 
     Raises:
         UserError: unfinished, of an unknown version, or damaged.

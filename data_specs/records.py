@@ -1,10 +1,10 @@
 """TFRecord files of `tf.train.Example`, written and read without TensorFlow.
 
 A record is framed as: length (uint64), masked CRC32C of the length (uint32), payload, masked CRC32C of the payload
-(uint32), all little-endian. The payload is a serialised Example whose features are bytes_lists of one value each,
-sorted by name, which is TensorFlow's deterministic serialisation. Every record of a dataset has the same features of
-the same sizes, so a record's length and the place of each array in it are constants (`RecordLayout`): record i of a
-shard starts at byte i * layout.size, and no index file is needed.
+(uint32), all little-endian. The payload is an Example in TensorFlow's deterministic serialization: features sorted by
+name, each a bytes_list of one value. All records of a dataset have features of the same sizes, so the length of a
+record and the offset of each array are constants (`RecordLayout`): record i of a shard starts at byte i * layout.size,
+and no index file is needed.
 """
 
 import struct
@@ -20,10 +20,10 @@ from data_specs.errors import UserError
 HEADER = struct.Struct("<QI")
 FOOTER = struct.Struct("<I")
 LENGTH = struct.Struct("<Q")
-LARGEST_RECORD = 2**28  # bytes; a hundred times the largest format's, and nothing that a reader could not hold
+LARGEST_RECORD = 2**28  # bytes; a hundred times those of the largest format, and small enough for memory
 REBUILD = "the file is damaged: delete it and run the same make dataset again"
 # promise: records-byte-byte-tensorflow
-MASK_DELTA = 0xA282EAD8  # TFRecord stores rotated, shifted CRCs, since a CRC over data that holds CRCs is weak
+MASK_DELTA = 0xA282EAD8  # TFRecord masks CRCs, since a CRC over data that contains CRCs is weak
 
 _LEN = 2  # protobuf wire type of length-delimited fields, the only one these messages use
 _TAG_1 = bytes([1 << 3 | _LEN])  # field 1: Example.features, Features.feature, entry key, Feature.bytes_list, value
@@ -31,22 +31,22 @@ _TAG_2 = bytes([2 << 3 | _LEN])  # field 2: entry value
 
 
 class RecordError(UserError):
-    """A shard that does not hold what it should: truncated, altered, or another program's."""
+    """A shard is truncated, altered or not of this project."""
 
 
 def masked_crc(data: np.ndarray | bytes) -> int:
-    """Masked CRC32C, as TFRecord stores it, of bytes or of a contiguous uint8 array (without a copy)."""
+    """Return the masked CRC32C that TFRecord stores, of bytes or of a contiguous uint8 array, without a copy."""
     crc: int = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + MASK_DELTA) & 0xFFFFFFFF
 
 
 def encode_example(features: Mapping[str, bytes]) -> bytes:
-    """Serialise a tf.train.Example with one bytes value per feature, sorted by name."""
+    """Serialize a tf.train.Example with one bytes value per feature, sorted by name."""
     return _delimited(_TAG_1, b"".join(_entry(name, features[name]) for name in sorted(features, key=_order)))
 
 
 def decode_example(payload: bytes) -> dict[str, bytes]:
-    """The inverse of `encode_example`, for entries in any order.
+    """Parse a tf.train.Example with one bytes value per feature, entries in any order.
 
     Raises:
         RecordError: not an Example with one bytes value per feature.
@@ -67,18 +67,18 @@ def decode_example(payload: bytes) -> dict[str, bytes]:
 
 
 def frame(payload: bytes) -> bytes:
-    """A payload framed with its length and both CRCs."""
+    """Return the payload framed with its length and both CRCs."""
     length = LENGTH.pack(len(payload))
     return b"".join((length, FOOTER.pack(masked_crc(length)), payload, FOOTER.pack(masked_crc(payload))))
 
 
 def write_record(file: BinaryIO, features: Mapping[str, bytes]) -> int:
-    """Append one Example to `file`; returns the bytes written."""
+    """Append one Example to `file` and return the number of bytes written."""
     return file.write(frame(encode_example(features)))
 
 
 def read_records(file: BinaryIO) -> Iterator[dict[str, bytes]]:
-    """All Examples of a TFRecord file in order, both CRCs checked.
+    """Iterate over the Examples of a TFRecord file in order; both CRCs are checked.
 
     Raises:
         RecordError: truncated or altered, with the number of the record.
@@ -91,7 +91,7 @@ def read_records(file: BinaryIO) -> Iterator[dict[str, bytes]]:
 
 
 def read_payloads(file: BinaryIO) -> Iterator[bytes]:
-    """The payloads of a TFRecord file in order, both CRCs checked; holds one record in memory."""
+    """Iterate over the payloads of a TFRecord file in order; both CRCs are checked, one record is in memory."""
     number = 0
     while header := file.read(HEADER.size):
         if len(header) < HEADER.size:
@@ -122,7 +122,7 @@ class RecordLayout:
         size: bytes of the whole framed record.
         payload: slice of the record that its CRC covers.
         template: uint8 [size], a record of zeros: all bytes outside values and payload CRC are constant.
-        constant: places of the bytes that are the same in all records, int64: header and the Example's own bytes.
+        constant: indices of the bytes that are equal in all records, int64: header and the Example's own bytes.
     """
 
     sizes: dict[str, int]
@@ -134,12 +134,11 @@ class RecordLayout:
 
     @classmethod
     def of(cls, sizes: Mapping[str, int]) -> "RecordLayout":
-        """The layout for features of `sizes` bytes."""
+        """Return the layout of records whose features have `sizes` bytes."""
         record = frame(encode_example({name: bytes(size) for name, size in sizes.items()}))
         offsets, end = {}, len(record) - FOOTER.size
-        for name in sorted(
-            sizes, key=_order, reverse=True
-        ):  # values stand last in their entries, so walk back from the end
+        # The value is the last part of its entry, so offsets are found from the end.
+        for name in sorted(sizes, key=_order, reverse=True):
             offsets[name] = end - sizes[name]
             end -= len(_entry(name, bytes(sizes[name])))
         payload = slice(HEADER.size, len(record) - FOOTER.size)
@@ -151,15 +150,15 @@ class RecordLayout:
         return cls(dict(sizes), offsets, len(record), payload, template, np.flatnonzero(~varies))
 
     def check(self, record: np.ndarray, where: str, crc: bool = True) -> None:
-        """Raise RecordError unless `record`, uint8 [size], has this layout and, when asked, a right CRC32C."""
+        """Raise RecordError unless `record`, uint8 [size], has this layout and, with `crc`, a valid CRC32C."""
         if record[self.constant].tobytes() != self.template[self.constant].tobytes():
-            raise RecordError(f"{where} is not laid out as shapes.txt says; {REBUILD}")
+            raise RecordError(f"{where} does not have the layout of shapes.txt; {REBUILD}")
         # promise: records-byte-byte-tensorflow-3
         if crc and masked_crc(record[self.payload]) != record[self.payload.stop :].view("<u4")[0]:
             raise RecordError(f"{where} fails its CRC32C; {REBUILD}")
 
     def record(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The framed record, uint8 [size], of arrays: what `frame(encode_example(...))` gives, in one copy.
+        """Return the framed record of arrays, uint8 [size]; equals `frame(encode_example(...))`, with one copy.
 
         Raises:
             ValueError: an array is missing or has another size.
@@ -173,18 +172,18 @@ class RecordLayout:
         return record
 
     def values(self, record: np.ndarray) -> dict[str, np.ndarray]:
-        """Views of the features' bytes, uint8 [sizes[name]] each, in one record or, [n, size], in many."""
+        """Return views of the features' bytes, uint8 [..., sizes[name]], in records [..., size]."""
         return {name: record[..., start : start + self.sizes[name]] for name, start in self.offsets.items()}
 
 
 def _order(name: str) -> bytes:
-    """Sort key of map entries in protobuf's deterministic mode: by bytes, a prefix after what it begins."""
+    """Return the sort key of protobuf's deterministic mode: by bytes, a prefix of a name after that name."""
     # promise: records-byte-byte-tensorflow-2
     return name.encode() + b"\xff"
 
 
 def _entry(name: str, value: bytes) -> bytes:
-    """One entry of the Features map; the value's bytes stand last."""
+    """Return one entry of the Features map, which ends with the bytes of the value."""
     feature = _delimited(_TAG_1, _delimited(_TAG_1, value))
     return _delimited(_TAG_1, _delimited(_TAG_1, name.encode()) + _delimited(_TAG_2, feature))
 
@@ -203,7 +202,7 @@ def _varint(value: int) -> bytes:
 
 
 def _items(message: bytes) -> Iterator[tuple[int, bytes]]:
-    """(field number, content) of each length-delimited field of a message."""
+    """Iterate over (field number, content) of the length-delimited fields of a message."""
     at = 0
     while at < len(message):
         tag, at = _read_varint(message, at)

@@ -7,7 +7,7 @@ from data_specs.dataset import load_info
 
 
 def tf_dataset(folder: str | Path, split: str = "train", **options: Any) -> Any:
-    """A tf.data.Dataset of dicts: data and the control features (as shapes.txt says), and id (a string).
+    """Return a tf.data.Dataset of dicts: data and control features with the shapes of shapes.txt, and id (string).
 
     Args:
         folder: a dataset's folder, for example data/PVT-cqt.

@@ -1,4 +1,4 @@
-"""The interface every codec has. B batch, K codebooks, D latent channels, T frames, N samples."""
+"""The interface of codecs. B batch, K codebooks, D latent channels, T frames, N samples."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -12,8 +12,7 @@ from data_specs.errors import UserError
 class Codec(ABC):
     """24 kHz mono audio <-> latents [B, D, T] <-> codes [B, K, T].
 
-    Weights are frozen; nothing here trains. They follow the device of what comes in. Gradients flow through `decode`
-    where the caller has not switched them off.
+    Weights are frozen and move to the device of the input. `decode` is differentiable with respect to its input.
     """
 
     name: str
@@ -21,24 +20,24 @@ class Codec(ABC):
     channels: int = 128  # D
     bins: int = 1024  # entries of a codebook
     max_codebooks: int
-    one_scale: bool = False  # whether latent channels differ in size because they differ in what they tell
+    one_scale: bool = False  # whether the relative size of latent channels is information
     seconds_per_clip: float | None = None  # processor time to encode, for the printed estimate; None for the format's
-    prefers_gpu: bool = False  # whether encoding on a CPU is so slow that a GPU should be used where there is one
+    prefers_gpu: bool = False  # whether to encode on a GPU if there is one, since a CPU is slow
     licence: str  # of the weights, for dataset.json and README
 
     @classmethod
     @abstractmethod
     def pretrained(cls) -> Self:
-        """The codec with its own weights, shipped or downloaded at first use.
+        """Return the codec with its own weights, shipped or downloaded at first use.
 
         Raises:
-            UserError: they cannot be had.
+            UserError: the download fails.
         """
 
     @classmethod
     @abstractmethod
     def load(cls, path: Path) -> Self:
-        """The codec with the weights in a file. Nothing in the file is executed.
+        """Return the codec with the weights of a file. Nothing in the file is executed.
 
         Raises:
             UserError: not a weights file of this codec.
@@ -56,22 +55,22 @@ class Codec(ABC):
 
     @abstractmethod
     def encode(self, audio: Tensor) -> Tensor:
-        """float32 [B, 1, N], N a multiple of the hop -> latents before quantisation, float32 [B, D, N / hop]."""
+        """Encode float32 [B, 1, N], N a multiple of the hop, to unquantized latents, float32 [B, D, N / hop]."""
 
     @abstractmethod
     def quantize(self, latents: Tensor, codebooks: int) -> Tensor:
-        """[B, D, T] -> codes of the first `codebooks` codebooks, int64 [B, K, T] in 0..bins-1."""
+        """Quantize [B, D, T] to codes of the first `codebooks` codebooks, int64 [B, K, T] in 0..bins-1."""
 
     @abstractmethod
     def dequantize(self, codes: Tensor) -> Tensor:
-        """int64 [B, K, T], any K up to `max_codebooks` -> latents, float32 [B, D, T]."""
+        """Return the latents, float32 [B, D, T], of codes int64 [B, K, T] with any K up to `max_codebooks`."""
 
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
-        """[B, D, T] -> audio, float32 [B, 1, T * hop]; differentiable."""
+        """Decode [B, D, T] to audio, float32 [B, 1, T * hop]; differentiable."""
 
     def frames(self, samples: int) -> int:
-        """Number of frames T of `samples` samples.
+        """Return the number of frames T of `samples` samples.
 
         Raises:
             UserError: not a positive multiple of the hop.

@@ -1,7 +1,7 @@
 """EnCodec at 24 kHz (Défossez et al. 2022): the published weights in the architecture of the `encodec` package.
 
-Only the package's modules are used. Its loader is not, since it unpickles what it downloads; nor is torchaudio, which
-the package imports for resampling alone and which often cannot be loaded beside a CPU build of torch.
+Only the modules of the package are used. Its loader unpickles downloads and is avoided; so is torchaudio, which the
+package imports for resampling only and which often fails to load beside a CPU build of torch.
 """
 
 import importlib
@@ -24,7 +24,7 @@ from data_specs.errors import UserError
 from data_specs.io.download import cache_folder, download
 from data_specs.io.files import file_sha256
 
-FILE = "encodec_24khz-d7cc33bc.th"  # by torch hub's convention the name ends in the digest's first digits
+FILE = "encodec_24khz-d7cc33bc.th"  # by the convention of torch.hub the name ends with the first digits of the digest
 SHA256 = "d7cc33bcf1aad7f2dad9836f36431530744abeace3ca033005e3290ed4fa47bf"
 BYTES = 93_171_529
 
@@ -38,7 +38,7 @@ class Encodec24kHz(Codec):
     licence = "CC BY-NC 4.0"
 
     def __init__(self, model: nn.Module, name: str = "encodec_24khz", digest: str = "") -> None:
-        """`model`: the package's `EncodecModel`, taken over and made ready for inference."""
+        """Prepare `model`, an `EncodecModel` of the package, for inference, in place."""
         self.name, self._digest = name, digest
         layers = model.quantizer.vq.layers  # type: ignore[union-attr]
         self._quantizer = ResidualQuantizer(torch.stack([layer.codebook for layer in layers]))  # type: ignore[union-attr]
@@ -48,7 +48,7 @@ class Encodec24kHz(Codec):
 
     @classmethod
     def pretrained(cls) -> Self:
-        """The authors' weights: from the cache folder, or fetched into it at first use (93 MB)."""
+        """Return the codec with the authors' weights, downloaded to the cache folder at first use (93 MB)."""
         path = cache_folder() / FILE
         download(_package().model.ROOT_URL + FILE, path, SHA256, BYTES)
         codec = cls.load(path)

@@ -1,8 +1,8 @@
-"""The encodec package's SEANet layers made ready for inference: the same function in less time.
+"""The SEANet layers of the encodec package for inference: the same function in less time.
 
 Weight norms are folded into the weights, activations run in place and reflections are copied as blocks. The decoder is
-used as it then is, the encoder on a GPU and for short clips; for long clips on a CPU
-`data_specs.codecs.tiled_encoder` builds on these layers. B clips, C channels, L samples or frames of a layer.
+used as it is; the encoder is used on a GPU and for short clips, and `data_specs.codecs.tiled_encoder` for long clips on
+a CPU. B clips, C channels, L samples or frames of a layer.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 
 def for_inference(network: nn.Module) -> nn.Module:
-    """The package's encoder or decoder, changed in place; it holds no parameter that wants a gradient."""
+    """Prepare the package's encoder or decoder for inference, in place; its parameters require no gradient."""
     modules = importlib.import_module("encodec.modules")
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
@@ -23,12 +23,12 @@ def for_inference(network: nn.Module) -> nn.Module:
                 nn.utils.remove_weight_norm(child.convtr.convtr)
             elif isinstance(child, nn.ELU):
                 setattr(module, name, Elu())
-    network.requires_grad_(False)  # only now: folding a weight norm makes new parameters
+    network.requires_grad_(False)  # last, since removing a weight norm creates parameters
     return network
 
 
 class CausalConv(nn.Module):
-    """Convolution of [B, C, L] that sees the past only; before the first sample its reflection."""
+    """Convolution of [B, C, L] that is causal, with reflection padding."""
 
     def __init__(self, conv: nn.Conv1d) -> None:
         super().__init__()

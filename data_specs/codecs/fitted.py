@@ -29,11 +29,11 @@ class StoredCodec(Codec):
     @classmethod
     @abstractmethod
     def of(cls, tensors: dict[str, Tensor], metadata: dict[str, Any], digest: str = "") -> Self:
-        """The codec made of what its weights file holds."""
+        """Return the codec of the tensors and metadata of a weights file."""
 
     @classmethod
     def shipped(cls) -> Path:
-        """The weights file that comes with the project."""
+        """Return the path of the shipped weights file."""
         return FOLDER / f"{cls.kind}.safetensors"
 
     @classmethod
@@ -46,17 +46,17 @@ class StoredCodec(Codec):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """The codec in a file that `python -m training codec` wrote."""
+        """Return the codec of a file written by `python -m training codec`."""
         tensors, metadata = read_weights(path)
         try:
             codec = cls.of(tensors, metadata, file_sha256(path))
-            # Parts that do not fit each other would fail in the middle of a build.
+            # Tensors of inconsistent shapes would otherwise fail in the middle of a build.
             codec.decode(codec.dequantize(codec.quantize(codec.encode(torch.zeros(1, 1, 4 * codec.hop)), 1)))
             return codec
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             reason = str(error).partition("\n")[0]
             raise UserError(
-                f"{path} is not a whole {cls.kind} codec ({reason:.120}); fetch or make it again"
+                f"{path} must be a complete {cls.kind} codec ({reason:.120}); fetch or make it again"
             ) from error
 
     @property
@@ -71,15 +71,15 @@ class StoredCodec(Codec):
 
 
 class FittedCodec(StoredCodec):
-    """Latents [B, 128, T] and codes [B, 16, T] at 75 Hz, as EnCodec has them, by matrices fitted in closed form.
+    """Latents [B, 128, T] and codes [B, 16, T] at 75 Hz, the shapes of EnCodec, by matrices fitted in closed form.
 
-    A subclass names its `kind` and makes its matrices of the tensors in the file.
+    A subclass defines `kind` and computes its matrices from the tensors of the file.
     """
 
     def __init__(self, tensors: dict[str, Tensor], power: float, name: str = "", digest: str = "") -> None:
         """`codebooks` float32 [K, M, D] and the tensors that `matrices` takes; `power` of the companding in (0, 1]."""
         if not 0 < power <= 1:
-            raise ValueError(f"power {power} is not above 0 and at most 1")
+            raise ValueError(f"power must be above 0 and at most 1, got {power}")
         super().__init__(tensors["codebooks"], name, digest)
         self.power = power
         self._matrices = self.matrices(tensors)
@@ -91,9 +91,9 @@ class FittedCodec(StoredCodec):
     @classmethod
     @abstractmethod
     def matrices(cls, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Float32 tensors of `encode` and `decode`, computed in float64 from the stored ones."""
+        """Return the float32 tensors of `encode` and `decode`, computed in float64 from the stored ones."""
 
     def _on(self, device: torch.device) -> dict[str, Tensor]:
-        """The matrices on `device`, where they stay."""
+        """Move the matrices to `device` and return them."""
         self._matrices = {name: tensor.to(device) for name, tensor in self._matrices.items()}
         return self._matrices

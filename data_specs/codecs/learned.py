@@ -1,6 +1,6 @@
-"""A codec whose encoder and decoder were trained by gradient: `python -m training codec train` writes its file.
+"""A codec with a trained encoder and decoder: `python -m training codec train` writes its file.
 
-The file's metadata names the network. Neither `training` nor a codec package is needed to use it.
+The metadata of the file names the network. Neither `training` nor a codec package is needed to use it.
 """
 
 from typing import Any, Self
@@ -21,7 +21,7 @@ class LearnedCodec(StoredCodec):
     kind = "learned"
 
     def __init__(self, network: CodecNetwork, codebooks: Tensor, name: str = "", digest: str = "") -> None:
-        """`network` is taken over and made ready for inference; `codebooks` float32 [K, M, D]."""
+        """Set `network` to inference in place; `codebooks` float32 [K, M, D]."""
         super().__init__(codebooks, name, digest)
         if network.channels != self.channels:
             raise ValueError(f"codebooks of {self.channels} channels for a network of {network.channels}")
@@ -31,7 +31,7 @@ class LearnedCodec(StoredCodec):
     @classmethod
     def of(cls, tensors: dict[str, Tensor], metadata: dict[str, Any], digest: str = "") -> Self:
         chosen = network_class(metadata["network"])
-        with torch.random.fork_rng(devices=[]):  # the weights it is born with are replaced
+        with torch.random.fork_rng(devices=[]):  # initial weights are replaced
             network = chosen.of(parse_model(chosen.Options, metadata["options"], "options of the network"))
         network.load_state_dict({n[len(PREFIX) :]: value for n, value in tensors.items() if n.startswith(PREFIX)})
         return cls(network, tensors["codebooks"], metadata["name"], digest)

@@ -1,4 +1,4 @@
-"""Modified discrete cosine transform (Princen, Johnson and Bradley 1987) as one product per frame.
+"""Modified discrete cosine transform (Princen, Johnson and Bradley 1987) as one matrix product per frame.
 
 Hop H, window 2H. A clip is padded by H/2 on both sides, so that N samples give exactly N / H frames, each centred on
 its block of H samples. B batch, N samples, T = N / H frames, C coefficients.
@@ -24,14 +24,14 @@ def vorbis_window(hop: int = HOP) -> Tensor:
 
 
 def kaiser_bessel_window(alpha: float, hop: int = HOP) -> Tensor:
-    """float64 [2H]: root of the running sum of a Kaiser window of H + 1 points with shape pi `alpha`."""
+    """float64 [2H]: square root of the cumulative sum of a Kaiser window of H + 1 points, beta = pi `alpha`."""
     kaiser = torch.kaiser_window(hop + 1, periodic=False, beta=math.pi * alpha, dtype=torch.float64)
     rising = (kaiser.cumsum(0)[:hop] / kaiser.sum()).sqrt()
     return torch.cat([rising, rising.flip(0)])
 
 
 def kernel(window: Tensor) -> Tensor:
-    """Analysis matrix, float64 [2H, H], of a window [2H] with w(n)^2 + w(n + H)^2 = 1; its transpose synthesises.
+    """Analysis matrix, float64 [2H, H], of a window [2H] with w(n)^2 + w(n + H)^2 = 1; its transpose synthesizes.
 
     Column k is w(n) sqrt(2/H) cos(pi/H (n + 1/2 + H/2) (k + 1/2)): all shifts of all columns are orthonormal.
     """
@@ -52,8 +52,8 @@ def analyse(audio: Tensor, kernel: Tensor) -> Tensor:
 def synthesise(coefficients: Tensor, kernel: Tensor, window: Tensor) -> Tensor:
     """[B, C, T], kernel [2H, C], window [2H] -> [B, 1, T H] by overlap-add; differentiable.
 
-    The first and the last H/2 samples lie under one frame only. The time-reversed alias that a neighbour would cancel
-    falls into the padding there, which leaves the samples times the squared window: they are divided by it.
+    The first and the last H/2 samples belong to one frame only. Their time-reversed alias is in the padding, so they
+    are scaled by the squared window and divided by it here.
     """
     hop = kernel.shape[0] // 2
     frames = coefficients.transpose(1, 2) @ kernel.T

@@ -1,9 +1,9 @@
-"""Latents without a phase: principal components of compressed magnitudes, decoded by finding a phase that fits.
+"""Latents without phase: principal components of compressed magnitudes; decoding reconstructs a phase.
 
 Encoder: magnitudes of a short-time Fourier transform, raised to a power below 1, projected on 128 orthonormal
-directions, each scaled. A note that is held is a constant here, whatever its phase, which a small diffusion model can
-learn; the latents of `pvt` turn with every partial. Decoder: the inverse up to the magnitudes, then `phase.py`. Silence
-gives the zero latent, and every codebook's entry 0 is the zero vector: silence stays silent.
+directions, each scaled. The latents of a held note are constant whatever its phase, which a small diffusion model can
+learn; those of `pvt` rotate with every partial. Decoder: the inverse up to the magnitudes, then `phase.py`. Silence
+encodes to the zero latent, and entry 0 of every codebook is the zero vector, so silence decodes to silence.
 `training/codec/methods.py` makes the weights, `weights/phaseless.md` describes the shipped ones.
 """
 
@@ -20,11 +20,11 @@ class PhaselessCodec(FittedCodec):
     """Magnitudes at 75 Hz in 128 numbers."""
 
     kind = "phaseless"
-    one_scale = True  # of principal directions, most tell next to nothing
+    one_scale = True  # most principal components have little variance
 
     @classmethod
     def matrices(cls, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """From `window` [W], `basis` [F, D] with orthonormal columns, and `scale` [D]."""
+        """Compute from `window` [W], `basis` [F, D] with orthonormal columns, and `scale` [D]."""
         basis, scale = tensors["basis"].double(), tensors["scale"].double()
         return {
             "window": tensors["window"].float(),
@@ -46,5 +46,5 @@ class PhaselessCodec(FittedCodec):
 
 
 def compressed(audio: Tensor, window: Tensor, hop: int, power: float) -> Tensor:
-    """[N] -> magnitudes to the power `power`, float32 [N / hop, F]."""
+    """Return the STFT magnitudes of [N] to the power `power`, float32 [N / hop, F]."""
     return stft(audio.float(), window, hop).abs().pow(power)

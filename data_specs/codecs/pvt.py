@@ -1,10 +1,10 @@
 """The project's own codec, fitted in closed form: lapped transform, principal components, residual codebooks.
 
 Encoder: MDCT (mdct.py), a weight for each of its 320 coefficients, projection on 128 orthonormal directions, and a
-radial power law z = u |u|^(p - 1) that narrows the range between loud and quiet frames while it keeps each frame's
-direction. Decoder: the inverse of each. Transform, weight and projection are one matrix [640, 128] either way, so a
-clip costs one matrix product. Silence gives the zero latent, and every codebook's entry 0 is the zero vector: silence
-stays silent. `training/codec/methods.py` makes the weights, `weights/pvt.md` describes the shipped ones.
+radial power law z = u |u|^(p - 1) that compresses the level of a frame and keeps its direction. Decoder: the inverse of
+each. Transform, weight and projection are one matrix [640, 128] in each direction, so a clip costs one matrix product.
+Silence encodes to the zero latent, and entry 0 of every codebook is the zero vector, so silence decodes to silence.
+`training/codec/methods.py` makes the weights, `weights/pvt.md` describes the shipped ones.
 """
 
 from torch import Tensor
@@ -22,7 +22,7 @@ class PvtCodec(FittedCodec):
 
     @classmethod
     def matrices(cls, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """From `window` [2H], `weight` [H], and `basis` [H, D] with orthonormal columns."""
+        """Compute from `window` [2H], `weight` [H], and `basis` [H, D] with orthonormal columns."""
         window, weight, basis = (tensors[key].double() for key in ("window", "weight", "basis"))
         lapped = mdct.kernel(window)
         return {
@@ -41,7 +41,7 @@ class PvtCodec(FittedCodec):
 
 
 def radial_power(vectors: Tensor, power: float) -> Tensor:
-    """v |v|^(power - 1) for each vector of [B, D, T]."""
+    """Return v |v|^(power - 1) for each vector v of [B, D, T]."""
     if power == 1.0:
         return vectors
     square = vectors.square().sum(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Residual vector quantisation (Zeghidour et al. 2021, SoundStream, algorithm 1).
+"""Residual vector quantization (Zeghidour et al. 2021, SoundStream, algorithm 1).
 
 B batch, D latent channels, T frames, K codebooks of M entries.
 """
@@ -12,10 +12,10 @@ from data_specs.errors import UserError
 
 
 class ResidualQuantizer:
-    """Each codebook names the entry nearest to what the codebooks before it left over.
+    """Residual quantizer: each codebook encodes the residual of the codebooks before it by its nearest entry.
 
-    Clips are searched one after another, so the codes of a clip cannot depend on what else is in the batch: a matrix
-    product rounds differently for other numbers of rows, which would move frames that lie between two entries.
+    Clips are searched one by one, so that codes do not depend on the batch: matrix products with another number of rows
+    round differently.
     """
 
     def __init__(self, codebooks: Tensor) -> None:
@@ -24,13 +24,13 @@ class ResidualQuantizer:
         self._half_norms = codebooks.square().sum(-1) / 2
 
     def to(self, device: torch.device) -> Self:
-        """Move the codebooks; nothing happens where they lie there already."""
+        """Move the codebooks to `device`."""
         self.codebooks = self.codebooks.to(device)
         self._half_norms = self._half_norms.to(device)
         return self
 
     def encode(self, latents: Tensor, codebooks: int) -> Tensor:
-        """float32 [B, D, T] -> int64 [B, K, T] from the first `codebooks` codebooks.
+        """Encode float32 [B, D, T] to int64 [B, K, T] with the first `codebooks` codebooks.
 
         Raises:
             UserError: more codebooks than there are.
@@ -40,7 +40,7 @@ class ResidualQuantizer:
         return torch.stack(clips) if clips else latents.new_zeros((0, codebooks, latents.shape[-1]), dtype=torch.int64)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """int64 [B, K, T], K up to the number of codebooks -> float32 [B, D, T], the sum of the entries.
+        """Decode int64 [B, K, T], K up to the number of codebooks, to float32 [B, D, T], the sum of the entries.
 
         Raises:
             UserError: more codebooks than there are.
@@ -52,7 +52,7 @@ class ResidualQuantizer:
         return total.transpose(1, 2)
 
     def _search(self, residual: Tensor, codebooks: int) -> Tensor:
-        """[T, D] -> [K, T]. The nearest entry e has the smallest |e|^2 / 2 - e . r; |r|^2 is the same for all."""
+        """Encode [T, D] to [K, T]. The nearest entry e minimizes |e|^2 / 2 - e . r; |r|^2 is the same for all."""
         chosen = []
         for entries, half_norms in zip(self.codebooks[:codebooks], self._half_norms, strict=False):
             nearest = torch.addmm(half_norms, residual, entries.T, alpha=-1).argmin(1)
@@ -62,4 +62,6 @@ class ResidualQuantizer:
 
     def _check(self, codebooks: int) -> None:
         if not 1 <= codebooks <= len(self.codebooks):
-            raise UserError(f"{codebooks} codebooks were asked for; this codec has 1 to {len(self.codebooks)}")
+            raise UserError(
+                f"the number of codebooks must be 1 to {len(self.codebooks)}, got {codebooks}"
+            )

@@ -1,10 +1,10 @@
-"""The encodec package's encoder on a CPU: stretches of time that stay in the cache, every layer a matrix product.
+"""The encodec package's encoder on a CPU: tiles of time that fit the cache, every layer a matrix product.
 
-The first layers have few channels and many samples, 25 MB between two of them for 8 seconds, so that moving data costs
-more than multiplying, the more so where every core encodes a clip of its own. Here audio passes through them stretch by
-stretch. Time comes first, [L, C], so that the s samples of a stride are a run of s C neighbouring numbers: convolution
-is a sum of products of [L', s C] with weights [s C, D], one for each stride that the kernel spans, and fast for 16
-channels too. The recurrent layers take all clips at once: they spend their time on fetching weights, frame by frame.
+The first layers have few channels and many samples, 25 MB between two layers for 8 seconds, so memory traffic costs
+more than arithmetic. Audio is therefore processed in tiles. Maps are [L, C], so that the s samples of a stride are s C
+contiguous numbers: a convolution is a sum of products of [L', s C] with weights [s C, D], one per stride that the
+kernel spans, and is fast for 16 channels too. The recurrent layers take all clips at once, since reading their weights
+costs most.
 
 B clips, C and D channels of a layer's input and output, L samples or frames.
 """
@@ -20,19 +20,19 @@ from torch import Tensor, nn
 
 from data_specs.codecs.encodec_layers import CausalConv, Elu
 
-# The layers that downsample by so much together, and the samples or frames that pass through them at once.
+# Downsampling factor of each part of the network, and the tile length at its input.
 PARTS = ((8, 4800), (5, 2400), (8, 24_000))
-SHORTEST = 24_000  # samples: below it reflections reach further than a layer's input
+SHORTEST = 24_000  # samples: reflections of shorter inputs exceed the input of a layer
 
 
 class Conv:
-    """A causal convolution [L, C] -> [L / s - k / s + 1, D] that sees its input and nothing before it."""
+    """A causal convolution [L, C] -> [L / s - k / s + 1, D] without padding."""
 
     def __init__(self, layer: CausalConv) -> None:
         weight = layer.conv.weight.detach().permute(2, 1, 0)  # [k, C, D]
         kernel, self.stride = layer.conv.kernel_size[0], layer.conv.stride[0]
-        self.context = kernel - self.stride  # samples that must stand before the input, so that no output is missing
-        # All taps of a stride make one product; with a single channel all of the kernel does, else they were too thin.
+        self.context = kernel - self.stride  # samples before the input that the first output needs
+        # One product per stride of taps; one for the whole kernel with a single channel, since thin products are slow.
         self.window = kernel if weight.shape[1] == 1 else 0
         taps = 1 if self.window else kernel // self.stride
         self.weights = weight.reshape(taps, -1, weight.shape[2]).contiguous()
@@ -82,7 +82,7 @@ Layer = Conv | Residual | Activation
 class TiledEncoder:
     """float32 [B, 1, N] on a CPU, N at least `SHORTEST` -> latents float32 [B, 128, N / 320]; no gradient.
 
-    Equal to the encoder that it is made of but for rounding, which depends on B through the recurrent layers alone.
+    Equal to the given encoder except for rounding, which depends on B through the recurrent layers only.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -90,7 +90,7 @@ class TiledEncoder:
         modules = list(cast(nn.Sequential, encoder.model))
         kind = importlib.import_module("encodec.modules").SLSTM
         (recurrent,) = (at for at, module in enumerate(modules) if isinstance(module, kind))
-        self.recurrent = copy.deepcopy(modules[recurrent])  # the encoder may move to a GPU, this stays
+        self.recurrent = copy.deepcopy(modules[recurrent])  # the encoder may move to a GPU
         before, self.after = (
             [_layer(module) for module in part] for part in (modules[:recurrent], modules[recurrent + 1 :])
         )
@@ -104,15 +104,15 @@ class TiledEncoder:
         return torch.stack([_whole(self.after, clip.t().contiguous()).t() for clip in recurred])
 
     def _convolved(self, clip: Tensor) -> Tensor:
-        """Audio [1, N] -> what the recurrent layers see, [T, C]."""
+        """Compute the input of the recurrent layers [T, C] from audio [1, N]."""
         x = clip.t()
         for layers, length in self.parts:
-            x = _in_stretches(layers, length, x)
+            x = _tiled(layers, length, x)
         return x
 
 
 def elu_(x: Tensor) -> Tensor:
-    """ELU in place: max(x, min(exp(x) - 1, 0)), in which nothing is slower than exp."""
+    """ELU in place, as max(x, min(exp(x) - 1, 0)): exp is its only slow operation."""
     return torch.maximum(x, x.exp().sub_(1).clamp_(max=0), out=x)
 
 
@@ -123,7 +123,7 @@ def _layer(module: nn.Module) -> Layer:
 
 
 def _parts(layers: Sequence[Layer]) -> Iterator[tuple[list[Layer], int]]:
-    """The layers of each part, which ends where they have downsampled enough, and its length."""
+    """Iterate over the parts: layers up to the downsampling factor, and the tile length."""
     waiting = iter(layers)
     for divisor, length in PARTS:
         part: list[Layer] = []
@@ -133,7 +133,7 @@ def _parts(layers: Sequence[Layer]) -> Iterator[tuple[list[Layer], int]]:
 
 
 def _whole(layers: Sequence[Layer], x: Tensor) -> Tensor:
-    """Layers on a whole clip or its beginning, which is preceded by its reflection before every layer."""
+    """Apply layers to a clip or its beginning, with reflection padding before every layer."""
     for layer in layers:
         if layer.context:
             # promise: encodec-cpu-same-bits-3
@@ -142,16 +142,16 @@ def _whole(layers: Sequence[Layer], x: Tensor) -> Tensor:
     return x
 
 
-def _in_stretches(layers: Sequence[Layer], length: int, x: Tensor) -> Tensor:
-    """Layers on a whole clip [N, C], `length` samples at a time: the beginning, then what has its context before it."""
+def _tiled(layers: Sequence[Layer], length: int, x: Tensor) -> Tensor:
+    """Apply layers to a clip [N, C] in tiles of `length` samples; tiles after the first include their context."""
     context = 0
     for layer in reversed(layers):
         # promise: encodec-cpu-same-bits
         context = context * layer.stride + layer.context
     out = [_whole(layers, x[:length].clone())]
     for start in range(length, len(x), length):
-        stretch = x[start - context : start + length].clone()  # activations work in place
+        tile = x[start - context : start + length].clone()  # activations work in place
         for layer in layers:
-            stretch = layer(stretch)
-        out.append(stretch)
+            tile = layer(tile)
+        out.append(tile)
     return torch.cat(out)

@@ -7,7 +7,7 @@ from data_specs.representations.base import Representation
 
 
 class Audio(Representation):
-    """[1, N] samples. Control frames are the codes' (hop 320), so controls agree with encodec and disc."""
+    """[1, N] samples. Control frames have hop 320, as those of encodec and disc."""
 
     name = label = "audio"
     hop = 320

@@ -1,4 +1,4 @@
-"""The interface every data format has: audio -> stored array -> audio, and stored array <-> network input.
+"""The interface of data formats: audio -> stored array -> audio, and stored array <-> network input.
 
 B batch, C channels, N samples, T frames. Audio is float32 [B, 1, N] in -1..1.
 """
@@ -16,19 +16,19 @@ from data_specs.errors import UserError
 from data_specs.formats import FORMATS
 from data_specs.rates import frame_rate
 
-STD_FLOOR = 0.02  # of the largest standard deviation: near-silent channels are not blown up to noise
+STD_FLOOR = 0.02  # of the largest standard deviation, so that near-silent channels are not amplified to noise
 
 
 class Representation(ABC):
     """One data format. Implementations are stateless apart from their kernels or weights."""
 
     name: str
-    label: str  # for tables and pages: the name, with the codec in brackets where there is one
+    label: str  # for tables and pages: the name, and the codec in brackets if there is one
     hop: int  # samples between frames
     discrete: bool = False
-    centred: bool = True  # whether the mean is taken off on the way into the network
-    source: str = ""  # format whose arrays `derive` takes; empty where `encode` needs the audio
-    one_scale: bool = False  # whether all channels are divided by one spread there, since their sizes say what matters
+    centred: bool = True  # whether network input has zero mean
+    source: str = ""  # format whose arrays `derive` takes; empty if `encode` needs the audio
+    one_scale: bool = False  # whether all channels share one scale, since their relative sizes are information
 
     @classmethod
     def build(cls, codec: str, codebooks: int) -> Self:
@@ -51,30 +51,30 @@ class Representation(ABC):
 
     @property
     def frame_rate(self) -> Fraction:
-        """Frames a second, exactly."""
+        """Frames per second, exactly."""
         return frame_rate(self.hop)
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the kernels or weights behind this format; empty where there are none."""
+        """SHA-256 of the kernels or weights behind this format; empty if there are none."""
         return ""
 
     @property
     def licence(self) -> str:
-        """Licence of the weights behind this format; empty where there are none."""
+        """Licence of the weights behind this format; empty if there are none."""
         return ""
 
     @abstractmethod
     def frames(self, samples: int) -> int:
-        """Number of frames T of a clip of `samples`."""
+        """Return the number of frames T of a clip of `samples` samples."""
 
     @abstractmethod
     def shape(self, samples: int) -> tuple[int, ...]:
-        """Shape of the stored array of one clip of `samples`, without the batch."""
+        """Return the shape of the stored array of one clip of `samples` samples."""
 
     @abstractmethod
     def encode(self, audio: Tensor) -> Tensor:
-        """float32 [B, 1, N] -> [B, *shape(N)], float32 or int16. No gradient."""
+        """Encode float32 [B, 1, N] to [B, *shape(N)], float32 or int16, without gradient."""
 
     def derive(self, encoded: Tensor) -> Tensor:
         """Return what `encode` returns, from the arrays that the format `source` makes of the same audio."""
@@ -82,18 +82,18 @@ class Representation(ABC):
 
     @abstractmethod
     def decode(self, stored: Tensor, gradient: bool = False) -> Tensor:
-        """[B, *shape(N)] in any stored dtype -> audio, float32 [B, 1, N]; differentiable when `gradient`."""
+        """Decode [B, *shape(N)] of any stored dtype to audio, float32 [B, 1, N]; differentiable with `gradient`."""
 
     def samples(self, frames: int) -> int:
-        """Number of samples N that `frames` frames decode to."""
+        """Return the number of samples N that `frames` frames decode to."""
         return frames * self.hop
 
     def pooled_axes(self) -> tuple[int, ...]:
-        """Axes of a stored array [*shape] over which one mean and std are shared."""
+        """Return the axes of a stored array [*shape] that share mean and standard deviation."""
         return (-1,)
 
     def statistics(self, stored: np.ndarray) -> "Statistics":
-        """float64 sums of stored arrays [B, *shape], one value for each channel that has its own scale."""
+        """Return float64 sums of stored arrays [B, *shape], one value per channel with a scale of its own."""
         axes = (0, *(axis % (stored.ndim - 1) + 1 for axis in self.pooled_axes()))
         count = int(np.prod([stored.shape[axis] for axis in axes]))
         values = stored.astype(np.float64)
@@ -102,7 +102,7 @@ class Representation(ABC):
         return Statistics(count, total, squares)
 
     def scaling(self, statistics: "Statistics", sigma_data: float, power: float = 1.0) -> "Scaling":
-        """The pair `to_model`, `from_model` for data with these statistics."""
+        """Return the scaling of data with these statistics."""
         return Scaling.fit(statistics, sigma_data, power, self.centred, self.one_scale)
 
 
@@ -129,19 +129,19 @@ class Statistics:
 
     @property
     def rms(self) -> np.ndarray:
-        """Root mean square of each channel: the deviation from zero."""
+        """Root mean square of each channel."""
         return np.sqrt(self.squares / self.count)
 
     def to_json(self) -> dict[str, Any]:
-        """Exact JSON form."""
+        """Return the statistics as JSON values, exactly."""
         return {"count": self.count, "total": self.total.tolist(), "squares": self.squares.tolist()}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Statistics":
-        """The inverse of `to_json`.
+        """Restore statistics from `to_json`.
 
         Raises:
-            UserError: a field is missing or no number.
+            UserError: a field is missing or is not a number.
         """
         try:
             total, squares = (np.asarray(value[key], dtype=np.float64) for key in ("total", "squares"))
@@ -156,8 +156,8 @@ class Statistics:
 class Scaling:
     """Stored values <-> network input: x -> c((x - mean) / max(std, floor)) * sigma_data.
 
-    c is the identity for `power` 1 and else c(u) = sign(u) |u|^power, which leaves one standard deviation where it is:
-    powers below 1 bring peaks nearer and lift what is quiet, so the spread is then sigma_data only roughly.
+    c(u) = sign(u) |u|^power compands and maps 1 to 1; powers below 1 compress peaks, so that the standard deviation of
+    the result is sigma_data only approximately.
     """
 
     mean: np.ndarray
@@ -174,31 +174,31 @@ class Scaling:
         centred: bool = True,
         one_scale: bool = False,
     ) -> "Scaling":
-        """The scaling of standardised data: spread `sigma_data` for each channel above the floor.
+        """Return the scaling to standard deviation `sigma_data` of each channel above the floor.
 
-        Without `centred` the mean is taken for 0 and the spread is the root mean square. With `one_scale` all channels
-        together have that spread, and keep their sizes to each other.
+        Without `centred` the mean is 0 and the root mean square replaces the standard deviation. With `one_scale` all
+        channels share one scale.
 
         Raises:
-            UserError: no channel varies, so that there is nothing to scale by.
+            UserError: no channel varies.
         """
         mean = statistics.mean if centred else np.zeros_like(statistics.total)
         std = statistics.std if centred else statistics.rms
         if one_scale:
             std = np.full_like(std, np.sqrt(np.square(std).mean()))
         if not std.max() > 0:
-            raise UserError("the train split holds one value only, so it cannot be scaled; build the dataset again")
+            raise UserError("the train split must vary to be scaled, got one value only; build the dataset again")
         # promise: model-target-spread-floor
         return cls(mean, np.maximum(std, STD_FLOOR * std.max()), sigma_data, power)
 
     def to_model(self, stored: Tensor) -> Tensor:
-        """[B, *shape] -> float32 [B, *shape] of spread `sigma_data`."""
+        """Scale stored values [B, *shape] to network input, float32 [B, *shape]."""
         unit = (stored.float() - self._tensor(self.mean, stored)) / self._tensor(self.std, stored)
         # promise: model-target-spread-floor-2
         return _companded(unit, self.power) * self.sigma_data
 
     def from_model(self, x: Tensor) -> Tensor:
-        """The inverse of `to_model`, float32."""
+        """Invert `to_model`, float32."""
         unit = _companded(x.float() / self.sigma_data, 1 / self.power)
         return unit * self._tensor(self.std, x) + self._tensor(self.mean, x)
 

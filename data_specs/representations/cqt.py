@@ -19,7 +19,7 @@ class Cqt(Representation):
 
     name = label = "cqt"
     hop = HOP
-    centred = False  # phases rotate, so the mean is meaningless; real and imaginary part must keep one scale
+    centred = False  # phases rotate, so the mean is meaningless; real and imaginary part share one scale
 
     @property
     def digest(self) -> str:
@@ -41,15 +41,15 @@ class Cqt(Representation):
     @torch.no_grad()
     def encode(self, audio: Tensor) -> Tensor:
         cqt = transform(audio.shape[-1], audio.device)
-        # Clip by clip: a batch gains no time, and so a clip's bits do not depend on its neighbours.
+        # Clip by clip: a batch is no faster, and the bits of a clip must not depend on the batch.
         # promise: chunks-constant-size-thread-4
         bins = torch.cat([cqt.forward(clip) for clip in audio[:, 0].float().split(1)])
         return torch.view_as_real(bins).permute(0, 3, 1, 2).contiguous()
 
     def decode(self, stored: Tensor, gradient: bool = False) -> Tensor:
-        """The audio whose transform is nearest, by a fixed number of conjugate gradient steps.
+        """Return the audio with the nearest transform, by a fixed number of conjugate gradient steps.
 
-        The bins reach from 130 to 8200 Hz; nothing outside comes back.
+        The bins cover 130 to 8200 Hz; content outside is not restored.
         """
         with torch.set_grad_enabled(gradient):
             return torch.cat([self._nearest(part) for part in stored.split(DECODED_AT_ONCE)])

@@ -1,9 +1,9 @@
 """The constant-Q kernels, the fast transform with them, its exact adjoint and an approximate inverse of both.
 
 The kernels are nnAudio's (Cheuk et al., "nnAudio: An on-the-fly GPU Audio to Spectrogram Conversion Toolbox", IEEE
-Access 2020), after Brown, "Calculation of a constant Q spectral transform", JASA 1991. What nnAudio computes as a
-strided correlation is done here in the frequency domain. With hop h, a padded length L = h M and the spectra X of the
-clip and G_k of kernel k, the correlation's spectrum is X conj(G_k); keeping every h-th sample folds it into M values,
+Access 2020), after Brown, "Calculation of a constant Q spectral transform", JASA 1991. The strided correlation of
+nnAudio is computed in the frequency domain. With hop h, a padded length L = h M and the spectra X of the
+clip and G_k of kernel k, the correlation's spectrum is X conj(G_k); keeping every h-th sample aliases it into M values,
 
     Y_k(m) = 1/h sum_r X(r M + m) conj(G_k(r M + m)),    0 <= m < M,
 
@@ -29,10 +29,12 @@ HOP = 100
 LOWEST_HZ = 130.81  # C3
 BINS_PER_OCTAVE = 36
 BINS = 216
-SPECTRUM_FLOOR = 1e-4  # of a kernel's peak: rows of its spectrum that stay below are left out
-INVERSE_FLOOR = 0.005  # of a bound on the eigenvalues: weaker directions, outside the bins' range, are not blown up
+SPECTRUM_FLOOR = 1e-4  # of a kernel's peak: rows of its spectrum below it are omitted
+INVERSE_FLOOR = (
+    0.005  # of a bound on the eigenvalues: weaker directions, outside the bins' range, are not amplified
+)
 ADJOINT_SCALE = HOP / 2  # irfft divides by L and counts frequencies twice, the adjoint of ifft divides by M = L / hop
-_GROUP = 8  # neighbouring bins share the rows they are computed from
+_GROUP = 8  # adjacent bins share rows of the spectrum
 _BLOCKS_AT_ONCE = 256
 
 
@@ -41,12 +43,12 @@ class Kernels(NamedTuple):
 
     values: np.ndarray
     reach: int  # samples on either side of a frame
-    digest: str  # SHA-256, hex, of the values and of what else decides a transform's bytes
+    digest: str  # SHA-256, hex, of the values and of the other constants of the transform
 
 
 @cache
 def kernels() -> Kernels:
-    """The kernels as nnAudio makes them: Hann windows, unit l1 norm, librosa's scaling."""
+    """Return the kernels of nnAudio: Hann windows, unit l1 norm, librosa's scaling."""
     from nnAudio.utils import create_cqt_kernels
 
     quality = 1 / (2 ** (1 / BINS_PER_OCTAVE) - 1)
@@ -63,7 +65,7 @@ def kernels() -> Kernels:
 
 
 class Group(NamedTuple):
-    """Neighbouring bins and the rows of the spectrum that they are computed from."""
+    """Adjacent bins and the rows of the spectrum that they need."""
 
     bins: slice
     rows: slice

@@ -1,4 +1,4 @@
-"""PVT-encodec and PVT-disc: what a codec makes of the audio, before and after quantisation."""
+"""PVT-encodec and PVT-disc: latents of a codec before and after quantization."""
 
 from typing import Self
 
@@ -11,7 +11,7 @@ from data_specs.representations.base import Representation
 
 
 class _Coded(Representation):
-    """Base of both formats: frames of the codec's hop, and its name in the label."""
+    """Base of both formats."""
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
@@ -44,7 +44,7 @@ class _Coded(Representation):
 
 
 class Latents(_Coded):
-    """float32 [D, T]: the codec's latents before quantisation."""
+    """float32 [D, T]: the codec's latents before quantization."""
 
     name = "encodec"
 
@@ -61,7 +61,7 @@ class Latents(_Coded):
 
 
 class Codes(_Coded):
-    """int16 [K, T] in 0..bins-1: the first K codebooks of the codec's residual quantiser."""
+    """int16 [K, T] in 0..bins-1: the first K codebooks of the codec's residual quantizer."""
 
     name = "disc"
     source = Latents.name
@@ -76,7 +76,7 @@ class Codes(_Coded):
         super().__init__(codec)
         if not 1 <= codebooks <= codec.max_codebooks:
             raise UserError(
-                f"{codebooks} codebooks were asked for, {codec.name} has 1 to {codec.max_codebooks}; change the number"
+                f"the number of codebooks must be 1 to {codec.max_codebooks} with {codec.name}, got {codebooks}"
             )
         self.codebooks = codebooks
         self.bins = codec.bins
@@ -97,6 +97,6 @@ class Codes(_Coded):
             return self.codec.quantize(encoded, self.codebooks).to(torch.int16)
 
     def decode(self, stored: Tensor, gradient: bool = False) -> Tensor:
-        """Codes [B, K', T] with any K' up to K in any integer dtype; there is no gradient with respect to codes."""
+        """Decode codes [B, K', T] with any K' up to K, of any integer dtype; codes have no gradient."""
         with torch.no_grad():
             return self.codec.decode(self.codec.dequantize(stored.long()))

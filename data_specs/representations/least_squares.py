@@ -12,7 +12,7 @@ def conjugate_gradients(
     precondition: Callable[[Tensor], Tensor],
     steps: int,
 ) -> Tensor:
-    """Approximate solution x of operator(x) = right after `steps` steps from zero, for each of B systems by itself.
+    """Solve operator(x) = right approximately, for each of B systems, by `steps` steps from zero.
 
     Args:
         operator: symmetric positive semidefinite map [B, N] -> [B, N], such as A^T A.
@@ -43,6 +43,6 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:
-    """above / below, and 0 where the system is solved already; both branches are safe to differentiate."""
+    """Return above / below, and 0 where `below` is 0; differentiable in both cases."""
     positive = below > 0
     return torch.where(positive, above / torch.where(positive, below, 1.0), 0.0)

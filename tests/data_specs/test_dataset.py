@@ -85,11 +85,11 @@ def test_a_manifest_reads_back(tmp_path):
         ("[]", "damaged"),
         ('"x"', "damaged"),
         ("[" * 100_000, "damaged"),
-        ({**INFO, "format_version": 2}, "format version 2"),
+        ({**INFO, "format_version": 2}, "must have format version 1, got 2"),
         ({**INFO, "hop": "long"}, "hop"),
         ({**INFO, "colour": 1}, "colour"),
         ({key: value for key, value in INFO.items() if key != "splits"}, "splits"),
-        ({**INFO, "splits": {}}, "expected train and valid"),
+        ({**INFO, "splits": {}}, "must list the splits train and valid"),
     ],
 )
 def test_a_bad_manifest_is_one_sentence(tmp_path, info, named):

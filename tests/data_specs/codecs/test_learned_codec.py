@@ -155,7 +155,7 @@ def test_decoding_needs_neither_training_nor_a_codec_package(kind, tmp_path):
     [
         ({"network": "transformer"}, "must be one of lapped, magnitudes, seanet"),
         ({"options": {"width": "wide"}}, "options of the network: width"),
-        ({"options": {"width": 13}}, "not a whole learned codec"),
+        ({"options": {"width": 13}}, "must be a complete learned codec"),
         ({"options": None}, "options of the network"),
     ],
 )
@@ -169,7 +169,7 @@ def test_files_that_do_not_fit_are_one_sentence(tmp_path, change, sentence):
         load_codec(str(path))
     assert "\n" not in str(error.value)
     write_weights(path, "learned", {"codebooks": codebooks()}, described)
-    with pytest.raises(UserError, match="not a whole learned codec"):
+    with pytest.raises(UserError, match="must be a complete learned codec"):
         load_codec(str(path))
 
 

@@ -84,7 +84,7 @@ def test_files_that_lack_a_part(tmp_path: Path, gone: str) -> None:
     tensors.pop(gone, None)
     metadata.pop(gone, None)
     write_weights(tmp_path / "x.safetensors", "pvt", tensors, metadata)
-    with pytest.raises(UserError, match="not a whole pvt codec"):
+    with pytest.raises(UserError, match="must be a complete pvt codec"):
         load_codec(str(tmp_path / "x.safetensors"))
 
 
@@ -101,5 +101,5 @@ def test_metadata_survive(tmp_path: Path) -> None:
 )
 def test_parts_that_do_not_fit_each_other_are_found_on_loading(tmp_path: Path, change: dict, power: float) -> None:
     write_weights(tmp_path / "x.safetensors", "pvt", {**_tensors(), **change}, {"power": power, "name": "x"})
-    with pytest.raises(UserError, match="not a whole pvt codec"):
+    with pytest.raises(UserError, match="must be a complete pvt codec"):
         load_codec(str(tmp_path / "x.safetensors"))
