@@ -31,7 +31,7 @@ BINS_PER_OCTAVE = 36
 BINS = 216
 SPECTRUM_FLOOR = 1e-4  # of a kernel's peak: rows of its spectrum below it are omitted
 INVERSE_FLOOR = (
-    0.005  # of a bound on the eigenvalues: weaker directions, outside the bins' range, are not amplified
+    0.005  # of a bound on the eigenvalues: weaker directions are not amplified
 )
 ADJOINT_SCALE = HOP / 2  # irfft divides by L and counts frequencies twice, the adjoint of ifft divides by M = L / hop
 _GROUP = 8  # adjacent bins share rows of the spectrum
