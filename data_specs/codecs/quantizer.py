@@ -62,6 +62,4 @@ class ResidualQuantizer:
 
     def _check(self, codebooks: int) -> None:
         if not 1 <= codebooks <= len(self.codebooks):
-            raise UserError(
-                f"the number of codebooks must be 1 to {len(self.codebooks)}, got {codebooks}"
-            )
+            raise UserError(f"the number of codebooks must be 1 to {len(self.codebooks)}, got {codebooks}")

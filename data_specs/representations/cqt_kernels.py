@@ -30,9 +30,7 @@ LOWEST_HZ = 130.81  # C3
 BINS_PER_OCTAVE = 36
 BINS = 216
 SPECTRUM_FLOOR = 1e-4  # of a kernel's peak: rows of its spectrum below it are omitted
-INVERSE_FLOOR = (
-    0.005  # of a bound on the eigenvalues: weaker directions are not amplified
-)
+INVERSE_FLOOR = 0.005  # of a bound on the eigenvalues: weaker directions are not amplified
 ADJOINT_SCALE = HOP / 2  # irfft divides by L and counts frequencies twice, the adjoint of ifft divides by M = L / hop
 _GROUP = 8  # adjacent bins share rows of the spectrum
 _BLOCKS_AT_ONCE = 256
