@@ -3,9 +3,14 @@
 PYTHON = python3
 VENV = .venv
 VARIABLES = SPEC FORMAT MIDI SOUNDFONT CODEC CLIPS SEED OUT DATA WORKERS SCHEDULER TLS_CA TLS_CERT TLS_KEY \
+<<<<<<< HEAD
   CLUSTER SHARDS INDEX DRY_RUN FORCE ACCEPT_FEWER ACCEPT_DEVICE MATCHED URL \
   PARADIGM CONFIG STEPS RUN GPUS DEVICE CONTROLS SECONDS TRACK START INSTRUMENT SAMPLER_STEPS PORT HOST GUIDANCE FREE PRESET VARY VGGISH \
   THREADS SET SAMPLER S_CHURN INIT LEVEL
+=======
+  CLUSTER SHARDS INDEX DRY_RUN FORCE ACCEPT_FEWER ACCEPT_DEVICE MATCHED URL TO \
+  PARADIGM CONFIG STEPS RUN GPUS DEVICE CONTROLS SECONDS SAMPLER_STEPS GUIDANCE FREE PRESET VARY VGGISH
+>>>>>>> 0f5629a (Datasets as Parquet for Hugging Face datasets, or as WAV, CSV curves and MIDI)
 $(foreach name,$(VARIABLES),$(eval $(name) =))
 
 # A misspelt variable would silently leave its default in force.
@@ -20,7 +25,8 @@ unexport PYTHON VENV $(VARIABLES)
 SHELL = /bin/bash
 .SHELLFLAGS = -eu -o pipefail -c
 .DEFAULT_GOAL = help
-.PHONY: help setup doctor dataset validate report controls lakh train sample sweep evaluate demo studio runs export toys codec \
+.PHONY: help setup doctor dataset validate report export-dataset controls lakh train sample sweep \
+  evaluate demo studio runs export toys codec \
   lint types test test-slow bench bench-full check
 
 python = $(VENV)/bin/python
@@ -55,7 +61,7 @@ from_midi = $(call option,seconds,SECONDS) $(call option,track,TRACK) $(call opt
 
 help:  ## this text
 	@$(call quoted,PYTHON) -c 'import re; text = open("Makefile").read(); \
-	  [print(f"make {name:10} {what}") for name, what in re.findall(r"^([a-z-]+):[^\n#]*## (.*)$$", text, re.M)]'
+	  [print(f"make {name:14} {what}") for name, what in re.findall(r"^([a-z-]+):[^\n#]*## (.*)$$", text, re.M)]'
 	@sed -n 's/^#| \{0,1\}//p' Makefile
 
 #| 
@@ -83,6 +89,7 @@ help:  ## this text
 #|   ACCEPT_FEWER   1: accept fewer clips than asked for
 #|   ACCEPT_DEVICE  1: continue on another kind of machine
 #|   MATCHED        lakh: 1: the files that are matched to the Million Song Dataset, not all
+#|   TO             export-dataset: parquet (Hugging Face datasets) or wav (WAV, CSV and MIDI files)   (parquet)
 #|   URL            lakh: a mirror                                                  (the published address)
 #| training
 #|   PARADIGM       ddpm, edm or discdpm
@@ -142,7 +149,7 @@ $(developed): $(ready)
 setup: $(ready)  ## make the environment: .venv with pinned packages, and libfluidsynth
 
 doctor:  ## report what is installed, what is missing and how to install it
-	@if test -x $(python); then $(python) -m pipeline.tools.doctor; else $(call quoted,PYTHON) -m pipeline.tools.doctor; fi
+	@if test -x $(python); then $(python) -m pvt doctor; else $(call quoted,PYTHON) -m pipeline.tools.doctor; fi
 
 dataset: $(ready)  ## build a dataset: SPEC, FORMAT, MIDI, CLIPS, OUT, ...
 	@$(python) -m pvt dataset $(call option,spec,SPEC) $(call option,format,FORMAT) $(call option,midi,MIDI) \
@@ -162,6 +169,9 @@ validate: $(ready)  ## read a dataset again and check everything: DATA, FORMAT
 
 report: $(ready)  ## a page that shows a dataset and lets it be heard: DATA, OUT
 	@$(python) -m pvt report $(data) $(call option,out,OUT)
+
+export-dataset: $(ready)  ## write a dataset as Parquet or WAV files for other tools: DATA, FORMAT, TO, OUT
+	@$(python) -m pvt export-dataset $(data) $(call option,format,FORMAT) $(call option,to,TO) $(call option,out,OUT)
 
 train: $(ready)  ## train a model, building the sample dataset if there is none: PARADIGM, FORMAT, CONFIG, STEPS, ...
 	@format=$$($(python) -m training format $(call quoted,PARADIGM) $(if $(FORMAT),$(call quoted,FORMAT))) && \

@@ -24,6 +24,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m pipeline") -> int
     _add_dataset(commands.add_parser("dataset", help="build a dataset"))
     _add_validate(commands.add_parser("validate", help="verify checksums, shapes and values of a dataset"))
     _add_report(commands.add_parser("report", help="write an HTML page about a dataset"))
+    _add_export(commands.add_parser("export-dataset", help="write a dataset as Parquet or WAV files"))
     _add_controls(commands.add_parser("controls", help="turn the melody of a MIDI file into a curve file"))
     _add_lakh(commands.add_parser("lakh", help="download the Lakh MIDI dataset and check it"))
     doctor = commands.add_parser("doctor", help="check the installation")
@@ -180,6 +181,23 @@ def _report(arguments: argparse.Namespace) -> int:
 
     print(report(arguments.data, arguments.out))
     return 0
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Write a dataset as Parquet for Hugging Face datasets, or as WAV, CSV curves and MIDI."
+    add = parser.add_argument
+    add("--data", type=Path, default=Path(DEFAULT_OUT), help=f"parent folder or one PVT-<format> ({DEFAULT_OUT})")
+    add("--format", default="audio", help="one of the formats (audio)")
+    add("--to", default="parquet", metavar="KIND", help="parquet or wav (parquet)")
+    add("--out", type=Path, default=Path("export"), metavar="FOLDER", help="where to write (export)")
+    parser.set_defaults(command=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from pipeline.tools.export_dataset import export_dataset
+
+    check_format(arguments.format)
+    return export_dataset(arguments.data, arguments.format, arguments.to, arguments.out)
 
 
 def _add_controls(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "dataset": ("pipeline", "build a dataset from MIDI files"),
     "validate": ("pipeline", "verify checksums, shapes and values of a dataset"),
     "report": ("pipeline", "write an HTML page about a dataset: counts, histograms, sounds"),
+    "export-dataset": ("pipeline", "write a dataset as Parquet or WAV files"),
     "controls": ("pipeline", "convert the melody of a MIDI file to a curve file"),
     "lakh": ("pipeline", "download and verify the Lakh MIDI dataset"),
     "doctor": ("pipeline", "check the installation"),
@@ -45,5 +46,5 @@ def main(argv: list[str] | None = None) -> int:
 
 def usage() -> str:
     """Text of `pvt --help`."""
-    lines = [f"  {verb:10}{summary}" for verb, (_, summary) in VERBS.items()]
+    lines = [f"  {verb:15}{summary}" for verb, (_, summary) in VERBS.items()]
     return "\n".join(["usage: pvt VERB [OPTIONS]", "", *lines, "", "`pvt VERB --help` lists the options of a verb."])

@@ -94,8 +94,8 @@ def _formats(formats: Sequence[FinishedDataset]) -> Markup:
                 data.dtype,
                 *(f"{splits[split].clips:,}" for split in SPLITS),
                 f"{sum(len(split.shards) for split in splits.values()):,}",
-                _size(dataset.bytes),
-                _size(dataset.bytes / max(1, dataset.clips)),
+                _size(dataset.size),
+                _size(dataset.size / max(1, dataset.clips)),
             )
         )
     return table(head, rows, numbers=range(3, len(head)))

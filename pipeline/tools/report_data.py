@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_specs.controls import CHROMA_STEPS, MAX_VELOCITY
-from data_specs.dataset import CLIPS_TABLE, MANIFEST, DatasetInfo, Feature, folder_name, layout, load_info
+from data_specs.dataset import CLIPS_TABLE, MANIFEST, DatasetInfo, Feature, Shard, folder_name, layout, load_info
 from data_specs.errors import UserError
 from data_specs.formats import FORMATS
-from data_specs.records import RecordError
+from data_specs.records import RecordError, RecordLayout
 from data_specs.representations import Representation, representation
 from data_specs.spec import SPLITS
 from pipeline.build.manifest import REJECTS
@@ -38,8 +38,8 @@ class FinishedDataset:
         return sum(split.clips for split in self.info.splits.values())
 
     @property
-    def bytes(self) -> int:
-        """Size of all shards."""
+    def size(self) -> int:
+        """Size of all shards in bytes."""
         return sum(shard.bytes for split in self.info.splits.values() for shard in split.shards)
 
     @cached_property
@@ -64,7 +64,6 @@ class FinishedDataset:
         Raises:
             UserError: the shard is missing or damaged.
         """
-        where = layout(self.features)
         for shard in self.info.splits[split].shards:
             if index < shard.clips:
                 break
@@ -74,16 +73,45 @@ class FinishedDataset:
         path = self.folder / shard.file
         try:
             with open(path, "rb") as file:
-                file.seek(index * where.size)
-                record = np.frombuffer(file.read(where.size), np.uint8)
+                file.seek(index * self.layout.size)
+                content = file.read(self.layout.size)
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror}); run make dataset again") from None
-        if len(record) < where.size:
-            raise RecordError(f"{path} is cut off; run make dataset again")
-        where.check(record, f"{path} record {index}")
-        values = where.values(record)
+        return self._arrays(content, f"{path} record {index}")
+
+    def records(self, shard: Shard) -> Iterator[dict[str, NDArray[Any]]]:
+        """Yield the arrays of a shard's clips in order, with the id as `id`; one record is in memory.
+
+        Raises:
+            UserError: the shard is missing or damaged.
+        """
+        path = self.folder / shard.file
+        try:
+            with open(path, "rb") as file:
+                for number in range(shard.clips):
+                    yield self._arrays(file.read(self.layout.size), f"{path} record {number}")
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}); run make dataset again") from None
+
+    @cached_property
+    def layout(self) -> RecordLayout:
+        """Layout of the records."""
+        return layout(self.features)
+
+    def _arrays(self, content: bytes, where: str) -> dict[str, NDArray[Any]]:
+        record = np.frombuffer(content, np.uint8)
+        if len(record) < self.layout.size:
+            raise RecordError(f"{where} is cut off; run make dataset again")
+        self.layout.check(record, where)
+        values = self.layout.values(record)
         arrays = {f.name: values[f.name].view(f.stored_dtype).reshape(f.shape) for f in self.features}
         return {**arrays, "id": values["id"]}
+
+    def table_schema(self) -> Any:
+        """Return the Arrow schema of clips.parquet."""
+        import pyarrow.parquet as pq
+
+        return pq.read_schema(self.folder / CLIPS_TABLE)
 
     def sound(self, data: NDArray[Any]) -> NDArray[np.float32]:
         """Decode an array [*shape] to audio, float32 [N]."""

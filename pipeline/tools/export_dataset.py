@@ -1,0 +1,263 @@
+"""`make export-dataset`: a finished dataset as Parquet for Hugging Face `datasets`, or as WAV, CSV and MIDI files.
+
+Files appear whole or not at all and existing ones are kept, so the same command resumes. One record batch is in memory.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from data_specs.controls import CONTROLS
+from data_specs.dataset import CLIPS_TABLE, Feature, Shard
+from data_specs.errors import UserError
+from data_specs.io.files import atomic_write, locked, write_bytes, write_json
+from data_specs.rates import SAMPLE_RATE
+from data_specs.spec import SPLITS
+from pipeline.plan.plan import Plan, PlannedClip
+from pipeline.tools.report_data import FinishedDataset, finished_datasets
+
+BATCH = 50  # clips of a Parquet row group
+STAMP = ".export.json"  # names the dataset of a folder, so that two are never mixed
+TICKS = SAMPLE_RATE // 2  # per quarter note of 0.5 s: one tick is one sample
+INFO_COLUMNS = (
+    "source",
+    "source_digest",
+    "track",
+    "start_tick",
+    "instrument",
+    "key_shift",
+    "octave_shift",
+    "expression",
+    "level_dbfs",
+)
+KINDS = ("parquet", "wav")
+
+Clip = dict[str, np.ndarray]
+
+
+def export_dataset(data: Path, format_name: str, kind: str, out: Path) -> int:
+    """Write the dataset of one format below `data` to the folder `out`; return the exit status.
+
+    Raises:
+        UserError: no such dataset, a damaged shard, or another export in `out`.
+    """
+    if kind not in KINDS:
+        raise UserError(f"TO= must be one of {', '.join(KINDS)}, got {kind!r:.40}")
+    found = [dataset for dataset in finished_datasets(data) if dataset.info.format == format_name]
+    if not found:
+        raise UserError(f"no finished dataset of FORMAT={format_name} below {data}; build it with make dataset")
+    dataset = found[0]
+    stamp = {"kind": kind, "format": format_name, "shards": [s.sha256 for s in _shards(dataset).values()]}
+    with locked(out / ".lock", str(out)):
+        _check_stamp(out, stamp)
+        total = sum(shard.clips for shard in _shards(dataset).values())
+        with tqdm(total=total, unit="clip", desc=f"{dataset.info.label} to {kind}", disable=None) as bar:
+            for (split, number), shard in _shards(dataset).items():
+                if kind == "parquet":
+                    count = len(dataset.info.splits[split].shards)
+                    name = f"{split}-{number:05d}-of-{count:05d}.parquet"
+                    _write_parquet(dataset, split, number, shard, out / "data" / name)
+                    bar.update(shard.clips)
+                else:
+                    for _ in _write_clips(dataset, split, number, shard, out / split):
+                        bar.update()
+        write_bytes(out / "README.md", card(dataset, kind).encode())
+    print(f"{out}: {total} clips")
+    return 0
+
+
+def _shards(dataset: FinishedDataset) -> dict[tuple[str, int], Shard]:
+    """Return the shards with clips, by split and number."""
+    splits = {split: dataset.info.splits[split].shards for split in SPLITS}
+    return {(split, k): shard for split, shards in splits.items() for k, shard in enumerate(shards) if shard.clips}
+
+
+def _check_stamp(out: Path, stamp: dict[str, Any]) -> None:
+    path = out / STAMP
+    try:
+        existing = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        if any(child.name != ".lock" for child in out.iterdir()):
+            raise UserError(f"{out} holds other files; choose another folder with OUT=") from None
+        write_json(path, stamp)
+        return
+    except ValueError:
+        existing = None
+    if existing != stamp:
+        raise UserError(f"{out} holds the export of another dataset; choose another folder with OUT=")
+
+
+def _rows(dataset: FinishedDataset, split: str, number: int) -> dict[str, dict[str, Any]]:
+    """Return the rows of clips.parquet of one shard, by clip id."""
+    import pyarrow.parquet as pq
+
+    path = dataset.folder / CLIPS_TABLE
+    table = pq.read_table(path, filters=[("split", "=", split), ("shard", "=", number)])
+    return {row["id"]: row for row in table.to_pylist()}
+
+
+def _id(clip: Clip) -> str:
+    return clip["id"].tobytes().decode("ascii")
+
+
+def _write_parquet(dataset: FinishedDataset, split: str, number: int, shard: Shard, path: Path) -> None:
+    if path.is_file():
+        return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = parquet_schema(dataset)
+    rows = _rows(dataset, split, number)
+    columns: dict[str, list[Any]] = {name: [] for name in schema.names}
+    with atomic_write(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for position, clip in enumerate(dataset.records(shard), start=1):
+            row = rows.get(_id(clip), {})
+            for name in schema.names:
+                columns[name].append(_parquet_value(dataset, name, clip, row))
+            if position % BATCH == 0 or position == shard.clips:
+                arrays = [pa.array(values, schema.field(name).type) for name, values in columns.items()]
+                writer.write_batch(pa.record_batch(arrays, schema=schema))
+                columns = {name: [] for name in schema.names}
+
+
+def _parquet_value(dataset: FinishedDataset, name: str, clip: Clip, row: dict[str, Any]) -> Any:
+    if name == "id":
+        return _id(clip)
+    if name == "audio":
+        return {"bytes": _sound_file(clip["data"][0], "FLAC", "PCM_24"), "path": f"{_id(clip)}.flac"}
+    return clip[name].tolist() if name in clip else row.get(name)
+
+
+def parquet_schema(dataset: FinishedDataset) -> Any:
+    """Return the Arrow schema with the features that Hugging Face `datasets` reads from its metadata."""
+    import pyarrow as pa
+
+    fields: list[Any] = [pa.field("id", pa.string())]
+    features: dict[str, Any] = {"id": {"dtype": "string", "_type": "Value"}}
+    for feature in dataset.features:
+        if feature.name == "data" and dataset.info.format == "audio":
+            fields.append(pa.field("audio", pa.struct([("bytes", pa.binary()), ("path", pa.string())])))
+            features["audio"] = {"sampling_rate": SAMPLE_RATE, "_type": "Audio"}
+            continue
+        kind = pa.from_numpy_dtype(feature.stored_dtype)
+        described: dict[str, Any] = {"dtype": feature.dtype, "_type": "Value"}
+        for size in reversed(feature.shape):
+            kind = pa.list_(kind, size)
+            described = {"feature": described, "length": size, "_type": "List"}
+        fields.append(pa.field(feature.name, kind))
+        features[feature.name] = described
+    table = dataset.table_schema()
+    for name in INFO_COLUMNS:
+        if name in table.names:
+            fields.append(table.field(name))
+            features[name] = {"dtype": _value_type(table.field(name).type), "_type": "Value"}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    return pa.schema(fields, metadata=metadata)
+
+
+def _value_type(kind: Any) -> str:
+    return {"double": "float64", "float": "float32"}.get(str(kind), str(kind))
+
+
+def _sound_file(audio: np.ndarray, container: str, subtype: str) -> bytes:
+    import soundfile
+
+    content = io.BytesIO()
+    soundfile.write(content, audio, SAMPLE_RATE, format=container, subtype=subtype)
+    return content.getvalue()
+
+
+def _write_clips(dataset: FinishedDataset, split: str, number: int, shard: Shard, folder: Path) -> Iterator[None]:
+    """Write <id>.wav (float32), <id>.csv and, where OUT has the plan, <id>.mid of each clip of a shard."""
+    plan = dataset.plan()
+    notes = {clip.id: clip for clip in _planned(plan, split, dataset, number)} if plan else {}
+    for clip in dataset.records(shard):
+        name = _id(clip)
+        files = {".wav": partial(_wav, dataset, clip), ".csv": partial(curves_csv, dataset, clip)}
+        if name in notes:
+            files[".mid"] = partial(midi_file, notes[name], dataset)
+        for suffix, content in files.items():
+            if not (path := folder / f"{name}{suffix}").is_file():
+                write_bytes(path, content())
+        yield
+
+
+def _wav(dataset: FinishedDataset, clip: Clip) -> bytes:
+    return _sound_file(dataset.sound(clip["data"]), "WAV", "FLOAT")
+
+
+def _planned(plan: Plan, split: str, dataset: FinishedDataset, number: int) -> list[PlannedClip]:
+    size = dataset.info.spec.format(dataset.info.format).shard_clips
+    start = number * size
+    return plan.clips(split, start, min(start + size, dataset.info.splits[split].planned))
+
+
+def curves_csv(dataset: FinishedDataset, clip: Clip) -> bytes:
+    """Return the controls of a clip as a CSV curve file with one row a frame."""
+    controls = [CONTROLS[feature.name] for feature in dataset.features if feature.name in CONTROLS]
+    names = dataset.info.spec.instrument_names
+    frames = {control.name: np.atleast_2d(clip[control.name]) for control in controls}
+    sounding = clip["velocity"] > 0
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["time", *frames])
+    for i in range(len(sounding)):
+        values = [c.format(c.from_frame(frames[c.name][:, i], bool(sounding[i]), names)) for c in controls]
+        writer.writerow([f"{i * dataset.info.hop / SAMPLE_RATE:.6f}", *values])
+    return text.getvalue().encode()
+
+
+def midi_file(clip: PlannedClip, dataset: FinishedDataset) -> bytes:
+    """Return the notes of a clip as a MIDI file whose ticks are samples."""
+    import mido
+
+    instrument = dataset.info.spec.instruments[clip.instrument]
+    onset, offset, pitch, velocity = clip.notes.T.tolist()
+    events = [(time, "note_on", p, v) for time, p, v in zip(onset, pitch, velocity, strict=True)]
+    events += [(time, "note_off", p, 0) for time, p in zip(offset, pitch, strict=True)]
+    track = mido.MidiTrack([mido.MetaMessage("track_name", name=instrument.name)])
+    track.append(mido.Message("program_change", program=instrument.program))
+    now = 0
+    for time, kind, key, strength in sorted(events):  # note_off before note_on
+        track.append(mido.Message(kind, note=key, velocity=strength, time=time - now))
+        now = time
+    file, content = mido.MidiFile(ticks_per_beat=TICKS), io.BytesIO()
+    file.tracks.append(track)
+    file.save(file=content)
+    return content.getvalue()
+
+
+def card(dataset: FinishedDataset, kind: str) -> str:
+    """Return the dataset card (README.md) with the metadata that Hugging Face reads."""
+    info = dataset.info
+    counts = {split: info.splits[split].clips for split in SPLITS if info.splits[split].clips}
+    lines = ["---", f"pretty_name: {json.dumps(f'{info.spec.name} ({info.label})')}", "license: other"]
+    lines += ["tags: [audio, music, control-curves]"]
+    if kind == "parquet":
+        lines += ["configs:", "- config_name: default", "  data_files:"]
+        for split in counts:
+            lines += [f"  - split: {'validation' if split == 'valid' else split}", f"    path: data/{split}-*.parquet"]
+    lines += ["---", "", f"# {info.spec.name}, {info.label}", ""]
+    length = f"{info.clip_samples / SAMPLE_RATE:g} s at {SAMPLE_RATE} Hz"
+    lines += [f"{sum(counts.values())} clips of {length}, one note at a time, with exact curves of their controls."]
+    lines += [f"Instruments: {', '.join(info.spec.instrument_names)}."]
+    lines += ["", "| split | clips |", "|---|---:|", *(f"| {split} | {count} |" for split, count in counts.items())]
+    lines += ["", "| feature | type | shape |", "|---|---|---|", *(_feature_line(f) for f in dataset.features)]
+    lines += ["", f"Frames are {info.hop} samples apart.", "", "| part | licence |", "|---|---|"]
+    lines += [f"| {part} | {licence} |" for part, licence in sorted(info.licences.items())]
+    lines += ["", "| left out | count |", "|---|---:|", *(f"| {r} | {n} |" for r, n in sorted(info.rejects.items()))]
+    lines += ["", f"Plan {info.plan_digest}, format digest {info.format_digest}.", ""]
+    if kind == "parquet" and info.format == "audio":
+        lines += ["Audio is 24-bit FLAC: within 2^-24 of the stored float32 samples.", ""]
+    return "\n".join(lines)
+
+
+def _feature_line(feature: Feature) -> str:
+    return f"| {feature.name} | {feature.dtype} | {' × '.join(map(str, feature.shape))} |"
