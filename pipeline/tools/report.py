@@ -1,5 +1,6 @@
 """`make report`: an HTML page about a dataset with its counts, histograms, rejects and clips to listen to."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -123,7 +124,6 @@ def _histograms(dataset: FinishedDataset, notes: NoteTable) -> list[Markup]:
         Bin(instruments[name], name, name, INSTRUMENT_COLOURS[k % len(INSTRUMENT_COLOURS)])
         for k, name in enumerate(spec.instrument_names)
     ]
-    hz = np.geomspace(spec.modulation.lowest_hz, spec.modulation.highest_hz, 19).tolist()
     levels = np.asarray(rows.get("level_dbfs", []), float)
     low, high = (np.floor(levels.min()), np.ceil(levels.max())) if levels.size else (-60.0, 0.0)
     width = max(1.0, np.ceil((high - low) / LEVEL_BINS))  # integer dB
@@ -135,9 +135,28 @@ def _histograms(dataset: FinishedDataset, notes: NoteTable) -> list[Markup]:
         ),
         _ranges("Note length", "seconds", notes.samples / SAMPLE_RATE, list(LENGTHS_S), 2),
         histogram("Instrument", "clips", named),
-        _ranges("Modulation", "Hz, of the sine that scales velocities", rows.get("modulation_hz", []), hz, 6),
+        _shapes(dataset),
         _ranges("Level", "dBFS, of clips", levels, db, 4),
     ]
+
+
+def _shapes(dataset: FinishedDataset) -> Markup:
+    """Histogram of what shapes the velocity: families of curves, or frequencies of the modulation."""
+    if "expression" in dataset.table:
+        families = Counter(map(_family, dataset.table["expression"]))
+        return histogram("Velocity curve", "clips", [Bin(families[name], name, name) for name in sorted(families)])
+    modulation = dataset.info.spec.modulation
+    hz = np.geomspace(modulation.lowest_hz, modulation.highest_hz, 19).tolist()
+    values = dataset.table.get("modulation_hz", [])
+    return _ranges("Modulation", "Hz, of the sine that scales velocities", values, hz, 6)
+
+
+def _family(expression: object) -> str:
+    """Return the family of a clip's velocity curve, from its row of clips.parquet."""
+    try:
+        return str(json.loads(str(expression))["velocity"]["family"])
+    except (ValueError, KeyError, TypeError):
+        return "unknown"
 
 
 def _pitches(notes: NoteTable, lowest: int, highest: int) -> Markup:
@@ -209,7 +228,8 @@ def _card(formats: Sequence[FinishedDataset], split: str, index: int) -> Markup:
     facts = [
         split,
         f"{row.get('notes', '?')} notes",
-        f"modulated at {row.get('modulation_hz', float('nan')):.2g} Hz",
+        *([f"modulated at {row['modulation_hz']:.2g} Hz"] if "modulation_hz" in row else []),
+        *([f"velocity: {_family(row['expression'])}"] if "expression" in row else []),
         # promise: escaped-2
         f"from {row.get('source', 'an unknown source')}",
     ]

@@ -13,8 +13,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from data_specs.controls import CHROMA_STEPS, NOTES, UNCONDITIONED
-from data_specs.controls.curves import unconditioned_spans
+from data_specs.controls import CHROMA_STEPS, CONTROLS, FEATURES, NOTES, UNCONDITIONED
+from data_specs.controls.curves import true_spans, unconditioned_spans
+from data_specs.controls.pitch import PITCH_SPAN, Pitch
 from data_specs.rates import SAMPLE_RATE
 from data_specs.viz.figures import COLOUR_MAP, INSTRUMENT_COLOURS
 from data_specs.viz.page.markup import Markup, element, joined
@@ -23,6 +24,7 @@ from data_specs.viz.spectrogram import RANGE_DB, ceiling_db, mel_db
 ENVELOPE = 300  # columns of a waveform
 SPECTROGRAM_QUALITY = 80  # of WebP
 LOUD, MOST_GAIN = 0.7, 30.0  # peak of what is played, and how much may be added to reach it
+PITCH_MARGIN = 1 / PITCH_SPAN  # a semitone above and below the notes of a lane
 HEIGHT = 100.0  # units of a drawing, whatever its size on the screen
 
 
@@ -114,6 +116,7 @@ def curve_lanes(
     lanes = [
         _lane("velocity", _drawing(area, width), *_free(velocity, width)),
         _lane("chroma", _drawing(steps, width), notes, *_free(chroma, width)),
+        *[_continuous_lane(name, rows, width) for name, rows in controls.items() if _is_continuous(name)],
         element("div", *bars, *_free(playing, width), class_="lane instruments"),
     ]
     ticks = [
@@ -121,6 +124,26 @@ def curve_lanes(
         for tick in _ticks(seconds)
     ]
     return joined([*lanes, element("div", *ticks, class_="time")])
+
+
+def _is_continuous(name: str) -> bool:
+    """Return whether a control has a lane of its own besides those of the published controls."""
+    return name in CONTROLS and CONTROLS[name].one_row and name not in FEATURES
+
+
+def _continuous_lane(name: str, values: NDArray[np.floating], width: float) -> Markup:
+    """Lane of a curve over its own range; the pitch of rests, stored as 0, is left out."""
+    drawn = values != UNCONDITIONED
+    if name == Pitch.name:
+        drawn = drawn & (values > 0)
+    low, high = 0.0, 1.0
+    if name == Pitch.name and drawn.any():
+        low, high = float(values[drawn].min()) - PITCH_MARGIN, float(values[drawn].max()) + PITCH_MARGIN
+    paths = [
+        element("path", d=f"M{_path(_corners(values - low, span), high - low)}", class_="stroke")
+        for span in true_spans(drawn)
+    ]
+    return _lane(name, _drawing(joined(paths), width), *_free(values, width))
 
 
 def _lane(name: str, *content: Markup) -> Markup:

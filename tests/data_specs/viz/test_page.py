@@ -16,7 +16,7 @@ from PIL import Image
 from data_specs.controls.curve_files import parse_value
 from data_specs.viz.page import document, element, joined, section, table, tiles
 from data_specs.viz.page.charts import Bin, binned, histogram, shares
-from data_specs.viz.page.tracks import MOST_GAIN, Sound, audio_uri, card
+from data_specs.viz.page.tracks import MOST_GAIN, Sound, audio_uri, card, curve_lanes
 from data_specs.viz.spectrogram import ceiling_db, mel_db
 
 PVT = ("piano", "violin", "trumpet")
@@ -180,3 +180,16 @@ def test_a_browser_shows_all_players_and_asks_for_nothing(page, tmp_path):
     shown = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
     seen = json.loads(re.search('data-seen="(.*?)"', shown)[1].replace("&quot;", '"'))
     assert seen == [[2, 2, 2], [True, True, True], 0, pytest.approx(0.5, abs=0.02), pytest.approx(25, abs=1), 1]
+
+
+def test_pitch_and_brightness_have_lanes_of_their_own_and_rests_are_gaps_of_the_pitch():
+    frames = 75
+    controls = {name: np.full(frames, 0.5, np.float32) for name in ("velocity", "chroma", "pitch", "brightness")}
+    controls["velocity"][30:40] = controls["pitch"][30:40] = 0
+    lanes = str(curve_lanes(controls | {"instruments": np.ones((1, frames), np.float32)}, 320, 1.0, ["flute"]))
+    names = re.findall(r'class="lane ([a-z]+)"', lanes)
+    assert names == ["velocity", "chroma", "pitch", "brightness", "instruments"]
+    pitch, brightness = (
+        part.partition("</svg>")[0] for part in re.split(r'class="lane (?:pitch|brightness)"', lanes)[1:]
+    )
+    assert (pitch.count("<path"), brightness.count("<path")) == (2, 1)
