@@ -2,7 +2,7 @@
 # Values never come from the environment, so each has its (often empty) default here.
 PYTHON = python3
 VENV = .venv
-VARIABLES = SPEC FORMAT MIDI SOUNDFONT CODEC CLIPS SEED OUT DATA WORKERS SCHEDULER TLS_CA TLS_CERT TLS_KEY \
+VARIABLES = EVALUATION SPEC FORMAT MIDI SOUNDFONT CODEC CLIPS SEED OUT DATA WORKERS SCHEDULER TLS_CA TLS_CERT TLS_KEY \
   CLUSTER SHARDS INDEX DRY_RUN FORCE ACCEPT_FEWER ACCEPT_DEVICE MATCHED URL TO \
   PARADIGM CONFIG STEPS RUN GPUS DEVICE CONTROLS SECONDS TRACK START INSTRUMENT SAMPLER_STEPS PORT HOST GUIDANCE FREE PRESET VARY VGGISH \
   THREADS SET SAMPLER S_CHURN INIT LEVEL
@@ -21,7 +21,7 @@ SHELL = /bin/bash
 .SHELLFLAGS = -eu -o pipefail -c
 .DEFAULT_GOAL = help
 .PHONY: help setup doctor dataset validate report export-dataset controls lakh train sample sweep \
-  evaluate demo studio runs export toys codec \
+  evaluate demo studio runs export card toys codec \
   lint types test test-slow bench bench-full check
 
 python = $(VENV)/bin/python
@@ -116,6 +116,8 @@ help:  ## this text
 #|   SEED           of the noise                                                                       (0)
 #|   PORT           studio: port; the next free one if taken                                        (8765)
 #|   HOST           studio: address to listen on; others than loopback need the printed token  (127.0.0.1)
+#|   TO             export: safetensors (for RUN=) or onnx (for onnxruntime)                  (safetensors)
+#|   EVALUATION     card: an evaluation.json or its folder                        (RUN/evaluation, if any)
 #|   PRESET         evaluate: table41 or table42
 #|   VARY           sweep: s_churn=0,10,40
 #|   VGGISH         evaluate: a file of VGGish's weights
@@ -209,9 +211,11 @@ studio: $(ready)  ## draw curves and hear them in the browser: RUN, PORT, HOST
 runs: $(ready)  ## list runs with their state and losses: OUT
 	@$(python) -m pvt runs $(call option,out,OUT)
 
-export: $(ready)  ## write the weights of a run to one small file: RUN, OUT
-	@$(if $(RUN),:,echo 'error: export needs RUN=, for example RUN=runs/edm-encodec-tiny' >&2; exit 2)
-	@$(python) -m pvt export -- $(call quoted,RUN) $(if $(OUT),$(call quoted,OUT),model.safetensors)
+export: $(ready)  ## write a model as one small file, or as ONNX graphs: RUN, TO, OUT
+	@$(python) -m pvt export $(call option,to,TO) $(call option,out,OUT) -- $(if $(RUN),$(call quoted,RUN))
+
+card: $(ready)  ## write a model card: RUN, EVALUATION, OUT
+	@$(python) -m pvt card $(call option,evaluation,EVALUATION) $(call option,out,OUT) -- $(if $(RUN),$(call quoted,RUN))
 
 toys: $(ready)  ## the report's first experiments: swiss roll, digits, small codes
 	@$(python) -m pvt toys $(call option,out,OUT)

@@ -21,7 +21,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("training", "measure FAD, control adherence, speed and size of models"),
     "demo": ("training", "write an HTML page that compares samples of several models"),
     "runs": ("training", "list runs with their state and losses"),
-    "export": ("training", "write the weights of a run to one small file"),
+    "export": ("training", "write a model as one small file, or as ONNX graphs"),
+    "card": ("training", "write a model card"),
     "toys": ("training", "run the toy experiments: swiss roll, digits, small codes"),
     "codec": ("training", "fit or train a codec"),
 }

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data_specs.cli import Parser, integer, run
-from data_specs.errors import UserError
 from training.evaluation.commands import add_classifier, add_evaluate, add_sweep
-from training.options import positive_number
+from training.export.commands import add_card, add_export
 from training.runs import RUNS, recorded_config, run_folder, runs_table
 from training.sampling.commands import add_demo, add_sample
 from training.threads import set_threads, wait_passively
@@ -88,34 +87,6 @@ def _runs(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add_export(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Write the newest averaged weights of a run as float16, with everything sampling needs, into one file for RUN=."
-    )
-    parser.add_argument("run", type=Path, help="folder of a run, of a checkpoint, or a snapshot")
-    parser.add_argument("out", type=Path, help="file to write (.safetensors)")
-    parser.add_argument("--ema-std", metavar="W", help="relative width of the average, reconstructed (that of the run)")
-    parser.set_defaults(command=_export)
-
-
-def _export(arguments: argparse.Namespace) -> int:
-    from training.checkpoint import find_snapshot, write_half
-
-    if arguments.out.suffix != ".safetensors":
-        raise UserError(f"OUT must end in .safetensors, got {arguments.out}; write for example model.safetensors")
-    snapshot = find_snapshot(arguments.run)
-    weights = None
-    if arguments.ema_std is not None:
-        from training.checkpoint import read_averages, read_snapshot
-        from training.ema import reconstruct
-
-        step = int(read_snapshot(snapshot)[1]["step"])
-        weights = reconstruct(read_averages(arguments.run, step), positive_number("EMA_STD", arguments.ema_std, 0.289))
-    size = write_half(snapshot, arguments.out, weights).stat().st_size
-    print(f"{arguments.out}: {size / 1e6:.1f} MB")
-    return 0
-
-
 def _add_format(parser: argparse.ArgumentParser) -> None:
     parser.description = "Print the format that a paradigm is trained on; a pair that does not fit is an error."
     parser.add_argument("paradigm", help="ddpm, edm or discdpm")
@@ -159,7 +130,8 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "train": ("train a diffusion model on a dataset", _add_train),
     "sample": ("write new clips that follow curves", add_sample),
     "runs": ("list runs with their state and losses", _add_runs),
-    "export": ("write a run's weights into one small file", _add_export),
+    "export": ("write a model as one small file, or as ONNX graphs", add_export),
+    "card": ("write a model card", add_card),
     "sweep": ("measure how sampling options change quality", add_sweep),
     "demo": ("a page with the samples of several runs side by side", add_demo),
     "evaluate": ("measure trained runs: distance to real audio, control adherence, time, size", add_evaluate),

@@ -40,9 +40,19 @@ class PhaselessCodec(FittedCodec):
         return torch.stack(latents).transpose(1, 2)
 
     def decode(self, latents: Tensor) -> Tensor:
-        on = self._on(latents.device)
-        magnitudes = [(clip.T @ on["synthesis"]).clamp(min=0).pow(1 / self.power) for clip in latents.float()]
-        return torch.stack([with_phase(clip, on["window"], self.hop, ITERATIONS) for clip in magnitudes])[:, None]
+        window = self._on(latents.device)["window"]
+        clips = [with_phase(self.magnitudes(clip), window, self.hop, ITERATIONS) for clip in latents]
+        return torch.stack(clips)[:, None]
+
+    def magnitudes(self, latents: Tensor) -> Tensor:
+        """Return the STFT magnitudes [..., T, F] of latents [..., D, T]; differentiable."""
+        projected = latents.float().transpose(-1, -2) @ self._on(latents.device)["synthesis"]
+        return projected.clamp(min=0).pow(1 / self.power)
+
+    @property
+    def window(self) -> Tensor:
+        """Analysis window of the STFT, float32 [W]."""
+        return self._matrices["window"]
 
 
 def compressed(audio: Tensor, window: Tensor, hop: int, power: float) -> Tensor:

@@ -117,7 +117,7 @@ class Norm(nn.Module):
         Args:
             scale_shift: [B, 2C], the scale less 1 and the shift of FiLM (Perez et al. 2017, eq. 2); None for neither.
         """
-        alpha, beta = self.weight.expand(len(x), -1), self.bias.expand(len(x), -1)
+        alpha, beta = self.weight.expand(x.shape[0], -1), self.bias.expand(x.shape[0], -1)
         if scale_shift is not None:
             scale, shift = scale_shift.chunk(2, dim=1)
             alpha, beta = alpha * (1 + scale), torch.addcmul(beta + shift, beta, scale)

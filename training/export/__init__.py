@@ -1,0 +1,1 @@
+"""Models for other programs: half-precision snapshots, ONNX graphs and model cards."""

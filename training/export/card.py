@@ -1,0 +1,114 @@
+"""Model cards: Markdown with the metadata that Hugging Face reads."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data_specs.errors import UserError
+from data_specs.io.files import file_sha256
+from training.evaluation import tables
+from training.model import TrainedModel
+from training.networks import parameter_count
+
+EVALUATION = "evaluation.json"  # written by `make evaluate`
+
+
+def model_card(model: TrainedModel, snapshot: Path, evaluation: Path | None) -> str:
+    """Return the card of a model: data, digests, controls, figures, limits and use.
+
+    Args:
+        model: the loaded model.
+        snapshot: its file, whose digest is printed.
+        evaluation: an evaluation.json, or None for a card without figures.
+
+    Raises:
+        UserError: `evaluation` cannot be read.
+    """
+    data, config = model.data, model.config
+    title = f"{config.paradigm} on {data.label}, config {config.name}"
+    licence = model.representation.licence
+    free = licence in ("", "MIT")
+    front = [
+        "---",
+        f"license: {'mit' if free else 'other'}",
+        "library_name: pvt-audio",
+        "tags: [audio-generation, music, diffusion, control-curves]",
+        f"pretty_name: {json.dumps(title)}",
+        "---",
+    ]
+    rows = [
+        ("file", f"`{snapshot.name}`, {snapshot.stat().st_size / 1e6:.1f} MB"),
+        ("sha256", f"`{file_sha256(snapshot)}`"),
+        ("paradigm", config.paradigm),
+        ("network", f"{config.network.get('kind')}, {parameter_count(model.network) / 1e6:.2f} M parameters"),
+        ("format", f"{data.label}, {data.sample_rate} Hz, one frame every {data.hop} samples"),
+        ("controls", ", ".join(f"{name} ({count})" for name, count in data.layout.rows)),
+        ("instruments", ", ".join(data.instruments)),
+        ("training", _training(model)),
+        ("train split", f"`{data.digest}`"),
+        ("plan", f"`{data.plan_digest}`"),
+        ("codec", f"{data.codec}, SHA-256 `{data.codec_digest}`"),
+        ("licence", "MIT" if free else f"weights of the codec: {licence}"),
+    ]
+    table = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+    return "\n".join([*front, "", f"# {title}", "", *table, "", *_figures(evaluation), *_limits(model), *_use(), ""])
+
+
+def find_evaluation(run: Path, given: Path | None) -> Path | None:
+    """Return `given`, or the evaluation.json of a run folder; None where there is none.
+
+    Raises:
+        UserError: `given` does not exist.
+    """
+    if given is not None:
+        path = given / EVALUATION if given.is_dir() else given
+        if not path.is_file():
+            raise UserError(f"EVALUATION= must be an evaluation.json or its folder, got {given}; run make evaluate")
+        return path
+    path = run / "evaluation" / EVALUATION
+    return path if path.is_file() else None
+
+
+def _training(model: TrainedModel) -> str:
+    training = model.config.training
+    crop = "whole clips" if training.seconds is None else f"crops of {training.seconds:g} s"
+    hours = tables.duration(model.train_seconds)
+    return f"{model.step} steps of {training.batch} {crop}, {hours}, precision {training.precision}"
+
+
+def _figures(evaluation: Path | None) -> list[str]:
+    if evaluation is None:
+        return ["## Figures", "", "None yet; `make evaluate` writes them.", ""]
+    try:
+        rows: Sequence[dict[str, Any]] = json.loads(evaluation.read_bytes())["rows"]
+        return ["## Figures", "", tables.report(rows).strip(), ""]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{evaluation} must be written by make evaluate ({error}); run it again") from None
+
+
+def _limits(model: TrainedModel) -> list[str]:
+    data = model.data
+    return [
+        "## Limits",
+        "",
+        f"The model generates one note at a time, of {', '.join(data.instruments)}, as rendered in its dataset. Curves",
+        "unlike those of its training data are followed less closely. Controls it does not list have no effect.",
+        "",
+    ]
+
+
+def _use() -> list[str]:
+    return [
+        "## Use",
+        "",
+        "```python",
+        "import pvt",
+        "",
+        'model = pvt.load_model("FILE.safetensors")',
+        'audio = model.sample("swell", seconds=8, n=1)  # float32 [1, 1, samples]',
+        "```",
+        "",
+        "`pvt sample --run FILE.safetensors --controls swell` writes WAV files; `pvt studio --run FILE.safetensors`",
+        "opens the page on which curves are drawn.",
+    ]

@@ -1,0 +1,82 @@
+"""The commands `export` and `card`."""
+
+import argparse
+from pathlib import Path
+
+from data_specs.errors import UserError
+from data_specs.io.files import check_output_file, write_bytes
+from training.options import positive_number
+
+KINDS = {"safetensors": ".safetensors", "onnx": ".onnx"}
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """Define `export`."""
+    parser.description = (
+        "Write a model for other machines and programs: the newest averaged weights as float16 in one file for RUN=, "
+        "or ONNX graphs of the denoiser and of the codec's decoder."
+    )
+    add = parser.add_argument
+    add("run", type=Path, nargs="?", help="folder of a run, of a checkpoint, or a snapshot (the shipped model)")
+    add("file", type=Path, nargs="?", help=argparse.SUPPRESS)  # `export RUN OUT` of earlier releases
+    add("--to", choices=KINDS, default="safetensors", help="kind of file (safetensors)")
+    add("--out", type=Path, metavar="FILE", help="file to write (model.safetensors or model.onnx)")
+    add("--ema-std", metavar="W", help="relative width of the average, reconstructed (that of the run)")
+    parser.set_defaults(command=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from training.checkpoint import find_snapshot, write_half
+    from training.model import load_model, shipped_model
+
+    suffix = KINDS[arguments.to]
+    out = check_output_file(arguments.out or arguments.file or Path(f"model{suffix}"))
+    if out.suffix != suffix:
+        raise UserError(f"OUT= must end in {suffix}, got {out}; write for example OUT=model{suffix}")
+    snapshot = shipped_model() if arguments.run is None else find_snapshot(arguments.run)
+    if arguments.to == "onnx":
+        from training.export.onnx import export_onnx
+
+        if arguments.ema_std is not None:
+            raise UserError("EMA_STD= must be given with TO=safetensors; export that file to ONNX afterwards")
+        files = export_onnx(load_model(snapshot), out)
+    else:
+        weights = None
+        if arguments.ema_std is not None:
+            from training.checkpoint import read_averages, read_snapshot
+            from training.ema import reconstruct
+
+            step = int(read_snapshot(snapshot)[1]["step"])
+            std = positive_number("EMA_STD", arguments.ema_std, 0.289)
+            weights = reconstruct(read_averages(arguments.run or snapshot, step), std)
+        files = [write_half(snapshot, out, weights)]
+    for file in files:
+        print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def add_card(parser: argparse.ArgumentParser) -> None:
+    """Define `card`."""
+    parser.description = "Write a model card: data, digests, controls, figures of evaluation.json, limits and use."
+    add = parser.add_argument
+    add("run", type=Path, nargs="?", help="folder of a run, or a snapshot (the shipped model)")
+    add("--evaluation", type=Path, metavar="FILE", help="an evaluation.json or its folder (RUN/evaluation, if any)")
+    add("--out", type=Path, metavar="FILE", help="file to write (printed)")
+    parser.set_defaults(command=_card)
+
+
+def _card(arguments: argparse.Namespace) -> int:
+    from training.checkpoint import find_snapshot
+    from training.export.card import find_evaluation, model_card
+    from training.model import load_model, shipped_model
+
+    run = arguments.run or shipped_model()
+    out = None if arguments.out is None else check_output_file(arguments.out)
+    snapshot = find_snapshot(run)
+    text = model_card(load_model(snapshot), snapshot, find_evaluation(run, arguments.evaluation))
+    if out is None:
+        print(text)
+    else:
+        write_bytes(out, text.encode())
+        print(f"wrote {out}")
+    return 0
