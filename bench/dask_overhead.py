@@ -57,7 +57,7 @@ def measured(planned: Plan, folder: Path, rounds: int) -> tuple[Timings, int]:
         Cluster(LocalWorkers(2)) as two,
     ):
         for cluster in (one, two):
-            cluster.register(ShardWorker(spec(), (FORMAT,), planned.path.resolve(), soundfont.resolve(), False), PLUGIN)
+            cluster.register(ShardWorker(spec(), (FORMAT,), planned, soundfont.resolve(), False), PLUGIN)
         count = _tasks_of(WORK_SECONDS / ROUNDS, bare, folder)
         tasks = [((_task(number),), folder) for number in range(count)]
         ways: dict[str, Callable[[], int | None]] = {

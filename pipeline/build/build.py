@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -15,6 +16,7 @@ from pipeline.build.folder import BuildFolder
 from pipeline.build.indexing import ready_plan
 from pipeline.build.job import Job, Request, make_jobs
 from pipeline.build.manifest import REJECTS, all_rejects, manifest, write_clips
+from pipeline.build.presets import playable_notes
 from pipeline.build.shards import Receipt, Receipts, joint_tasks
 from pipeline.build.tasks import PLUGIN, ShardWorker, build_shards, retry_isolated, shard_machine
 from pipeline.cluster.cluster import Cluster
@@ -43,8 +45,10 @@ def build(request: Request) -> int:
     soundfont = soundfont_path(request.spec.rendering.soundfont)
     codec = request.spec.codec
     formats = [representation(name, codec.name, codec.codebooks) for name in request.formats]
+    playable = playable_notes(request.spec, soundfont, request.index)
     with Cluster(request.workers) as cluster, ExitStack() as locks:
         plan, rejects = ready_plan(request.spec, request.index, cluster)
+        plan = replace(plan, playable=playable)
         jobs = make_jobs(request, plan, rejects, formats, soundfont)
         _check_enough(request, jobs)
         replaced = [job.folder for job in jobs if request.force and job.folder.path.exists()]
@@ -177,7 +181,8 @@ def _build_shards(jobs: Sequence[Job], cluster: Cluster, request: Request, sound
             [task for task in mine if task.format == job.representation.name], kind, request.accept_device
         )
     ]
-    plugin = ShardWorker(first.spec, tuple(formats), first.plan.path.resolve(), soundfont, gpu)
+    plan = replace(first.plan, path=first.plan.path.resolve())
+    plugin = ShardWorker(first.spec, tuple(formats), plan, soundfont, gpu)
     cluster.register(plugin, PLUGIN, gpu)
     span = max(first.spec.format(name).shard_clips for name in formats)
     out = request.out.resolve()

@@ -11,6 +11,7 @@ from data_specs.io.files import file_sha256
 from data_specs.representations import Representation
 from data_specs.spec import SPLITS, Spec
 from pipeline.build.folder import BuildFolder
+from pipeline.build.presets import LIMITS, preset_limits
 from pipeline.build.shards import ShardSubset, ShardTask, features_of, shard_tasks
 from pipeline.cluster.workers import Workers
 from pipeline.plan.plan import Plan
@@ -103,6 +104,8 @@ def make_jobs(
         name = representation.name
         plan_key = {**spec.plan_key(), "sources": plan.digest}
         key = {**spec.format_key(name), "plan": plan_key, **sound, "transform": representation.digest}
+        if (limits := preset_limits(plan, spec)) is not None:
+            key[LIMITS] = limits
         folder = BuildFolder(request.out, name)
         # promise: written-again-next-run
         existing = {} if request.force else folder.planned()  # a repair keeps finished clips, whatever is asked for

@@ -27,6 +27,8 @@ from pipeline.plan.plan import Plan, PlannedClip
 from pipeline.rejects import Rejected
 from pipeline.render.renderer import RendererProtocol, audio_fault, rms_dbfs
 
+UNPLAYABLE = "note that the preset cannot play"
+
 
 @dataclass(frozen=True)
 class ShardTask:
@@ -234,8 +236,11 @@ def features_of(spec: Spec, representation: Representation) -> tuple[Feature, ..
 def render_chunk(renderer: RendererProtocol, planned: list[PlannedClip], spec: Spec) -> Rendered:
     """Render planned clips; a rejected clip stays in the batch as silence."""
     audio = np.zeros((len(planned), spec.clip.samples), np.float32)
-    faults = []
+    faults: list[str | None] = []
     for row, clip in enumerate(planned):
+        if clip.unplayable:
+            faults.append(UNPLAYABLE)
+            continue
         try:
             sound = render_clip(renderer, clip, spec)
             fault = audio_fault(sound)

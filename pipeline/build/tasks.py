@@ -22,7 +22,7 @@ class ShardWorker(WorkerPlugin):
     With `gpu`, only workers that declare the resource GPU encode; the others load nothing.
     """
 
-    def __init__(self, spec: Spec, formats: tuple[str, ...], plan: Path, soundfont: Path, gpu: bool) -> None:
+    def __init__(self, spec: Spec, formats: tuple[str, ...], plan: Plan, soundfont: Path, gpu: bool) -> None:
         self.spec = spec
         self.formats = formats
         self.plan = plan
@@ -49,7 +49,7 @@ class ShardWorker(WorkerPlugin):
             codec = spec.codec
             self.builders[isolated] = ShardBuilder(
                 spec,
-                Plan.open(self.plan),
+                self.plan,
                 renderer(self.soundfont, spec.rendering, spec.clip.sample_rate),
                 {name: representation(name, codec.name, codec.codebooks) for name in self.formats},
                 machine_kind(device),

@@ -85,6 +85,27 @@ def transpose(notes: Notes, key_shift: int, clip: ClipSpec) -> tuple[Notes, int,
     return played, octave, int((played[:, PITCH] != shifted + octave).sum())
 
 
+def fold_into_preset(notes: Notes, playable: NDArray[np.bool_]) -> tuple[Notes, int, int]:
+    """Move notes to pitches that a preset plays, bool [128]: notes [n, 4], octave move in semitones, number folded.
+
+    The whole window moves by the octaves that leave the fewest notes out; each of those then takes the nearest octave
+    that is playable. A note without any keeps its pitch. Upwards if tied.
+    """
+    if playable[notes[:, PITCH]].all():
+        return notes, 0, 0
+    within = np.zeros(128 + 4 * _MARGIN, np.bool_)
+    origin = 2 * _MARGIN  # of pitch 0: the move of the window and that of the note
+    within[origin : origin + 128] = playable
+    nearest_first = sorted(OCTAVES.tolist(), key=lambda move: (abs(move), -move))
+    octave = max(nearest_first, key=lambda move: int(within[notes[:, PITCH] + origin + move].sum()))
+    pitch = notes[:, PITCH] + octave
+    plays = within[pitch[:, None] + origin + np.array(nearest_first)]  # [n, moves]
+    fold = np.array(nearest_first)[plays.argmax(axis=1)]  # 0 where no octave plays
+    played = notes.copy()
+    played[:, PITCH] = np.where(plays.any(axis=1), pitch + fold, notes[:, PITCH])
+    return played, octave, int((played[:, PITCH] != pitch).sum())
+
+
 def with_modulation(notes: Notes, shape: Modulation, rate: int) -> Notes:
     """Return notes [n, 4] with modulated velocities, as sent to the synthesizer."""
     played = notes.copy()

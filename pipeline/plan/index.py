@@ -31,6 +31,7 @@ from pipeline.rejects import Rejected, Rejects
 if TYPE_CHECKING:
     from pipeline.midi.song import Song
 
+INDEX_FOLDER = "index"  # below OUT
 INDEX_VERSION = 2
 METADATA_KEY = b"pvt_index"
 SCHEMA = pa.schema(

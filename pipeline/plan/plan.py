@@ -7,21 +7,22 @@ instruments), so instruments have equal shares in every prefix.
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from data_specs.controls.automation import Automation
 from data_specs.errors import UserError
 from data_specs.spec import SPLITS, ClipSpec, ExpressionSpec, Instrument, ModulationSpec, parse_model
 from pipeline.melody.expression import automate, draw_expression, separate_repeats
 from pipeline.melody.hashing import clip_id
-from pipeline.melody.transposition import modulation, transpose, with_modulation
-from pipeline.melody.windows import Notes
+from pipeline.melody.transposition import fold_into_preset, modulation, transpose, with_modulation
+from pipeline.melody.windows import PITCH, VELOCITY, Notes
 
 PLAN_VERSION = 1
 SCHEMA = pa.schema(
@@ -43,7 +44,7 @@ class PlannedClip:
 
     `notes` is int32 [n, 4]: onset, offset (samples at 24 kHz, multiples of 64), pitch, velocity as played.
     `instrument` is an index into the spec's instruments; `automation` is the expression inside notes, if the spec asks
-    for any, with an instrument for each note.
+    for any, with an instrument for each note. `unplayable` counts the notes that their preset cannot play.
     """
 
     id: str
@@ -51,6 +52,7 @@ class PlannedClip:
     instrument: int
     origin: dict[str, Any]
     automation: Automation | None = None
+    unplayable: int = 0
 
     def record(self) -> dict[str, Any]:
         """Return the columns of clips.parquet that the plan decides."""
@@ -59,7 +61,11 @@ class PlannedClip:
 
 @dataclass(frozen=True)
 class Plan:
-    """A finished plan in the folder `path`. Small enough to pickle to workers; rows are read on demand."""
+    """A finished plan in the folder `path`. Small enough to pickle to workers; rows are read on demand.
+
+    `playable` is what each instrument's preset plays, bool [instruments, 128, 128] by pitch and velocity; None if the
+    presets are not known. Notes of the planned clips are moved by octaves to pitches that their preset plays.
+    """
 
     path: Path
     digest: str
@@ -71,6 +77,7 @@ class Plan:
     instruments: tuple[Instrument, ...]
     modulation: ModulationSpec
     expression: ExpressionSpec | None
+    playable: NDArray[np.bool_] | None = field(default=None, compare=False)
 
     @classmethod
     def open(cls, path: Path) -> "Plan":
@@ -138,6 +145,9 @@ class Plan:
         name = self.instruments[instrument].name
         identity = clip_id(row["digest"], row["track"], row["start_tick"], row["key_shift"], name)
         notes, octave, folded = transpose(row["notes"], row["key_shift"], self.clip)
+        if self.playable is not None:
+            notes, moved, more = fold_into_preset(notes, self._playable_pitches(instrument))
+            octave, folded = octave + moved, folded + more
         origin = {
             "source": row["source"],
             "source_digest": row["digest"],
@@ -153,10 +163,32 @@ class Plan:
             shape = modulation(self.modulation, self.seed, identity)
             origin |= {"modulation_hz": shape.hz, "modulation_phase": shape.phase}
             origin |= {"notes": len(notes), "fingerprint": fingerprint}
-            return PlannedClip(identity, with_modulation(notes, shape, self.clip.sample_rate), instrument, origin)
+            notes = with_modulation(notes, shape, self.clip.sample_rate)
+            return PlannedClip(identity, notes, instrument, origin, None, self._unplayable(notes, instrument))
         notes = separate_repeats(notes, self.clip)
         players = len(self.instruments)
         drawn = draw_expression(self.expression, self.seed, identity, notes, instrument, players, self.clip)
         struck, automation = automate(self.expression, drawn, notes, instrument, self.instruments, self.clip)
         origin |= {"expression": json.dumps(drawn), "notes": len(notes), "fingerprint": fingerprint}
-        return PlannedClip(identity, struck, instrument, origin, automation)
+        unplayable = self._unplayable(struck, automation.instruments)
+        return PlannedClip(identity, struck, instrument, origin, automation, unplayable)
+
+    def _playable_pitches(self, instrument: int) -> NDArray[np.bool_]:
+        """Return which pitches of the clips' range play at any velocity, bool [128], on all instruments of a clip."""
+        assert self.playable is not None
+        relay = self.expression is not None and self.expression.relay.share > 0
+        presets = self.playable if relay else self.playable[instrument : instrument + 1]
+        pitches: NDArray[np.bool_] = np.asarray(presets.any(axis=2).all(axis=0))
+        pitches[: self.clip.lowest_pitch] = pitches[self.clip.highest_pitch + 1 :] = False
+        return pitches
+
+    def _unplayable(self, notes: Notes, instrument: int | NDArray[np.int64]) -> int:
+        return 0 if self.playable is None else count_unplayable(self.playable, notes, instrument)
+
+
+def count_unplayable(playable: NDArray[np.bool_], notes: Notes, instrument: int | NDArray[np.int64]) -> int:
+    """Count the notes [n, 4] that the preset of their instrument, one or [n], cannot play at their velocity.
+
+    `playable` is bool [instruments, 128, 128] by pitch and velocity.
+    """
+    return int((~playable[instrument, notes[:, PITCH], notes[:, VELOCITY]]).sum())

@@ -5,8 +5,8 @@ threshold by 40 log10(v / 127) dB, as it lowers the note.
 """
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +15,21 @@ from data_specs.errors import UserError
 from data_specs.spec import SYNTH_BLOCK, Instrument
 from pipeline.render.renderer import SILENCE_PEAK, Renderer
 
+CHECK_VERSION = 1  # raise it when the measurement changes
 MAX_DETUNE_CENTS = 50
 SOUND_BLOCKS = 38  # 101 ms at 24 kHz
 LAW_VELOCITIES = (10, 20, 30, 40, 50, 64, 80, 96, 112, 127)
 LAW_BLOCKS = 120  # 320 ms
-PITCH_VELOCITY = 100
+VELOCITY_BANDS = 4  # of 32 velocities, in each of which the pitch is measured: layers may be tuned differently
 _ATTACK_BLOCKS, _PITCH_BLOCKS = 24, 240  # 64 ms, then 640 ms
-_SEARCH_CENTS = 500
-_MAX_APERIODICITY = 0.3  # of a harmonic sound; noise is near 1
+_NEAR_CENTS, _FAR_CENTS = 500, 1900
+_NEAR_APERIODICITY, _FAR_APERIODICITY = 0.3, 0.15  # of a harmonic sound; noise is near 1
 _MIN_PROMINENCE_DB = 30  # of a spectral peak; noise reaches 23
 _AGREEMENT_CENTS = 20
+# Shares of power, measured on 112 General MIDI presets: odd multiples of f/2 hold 0 to 0.12 in tune (organs with 16'
+# stops and timpani excepted), 0.2 to 0.98 an octave too low; odd multiples of f hold 0.05 and more in tune.
+_OCTAVE_BELOW, _OCTAVE_ABOVE, _LEAST_SHARE = 0.2, 0.02, 0.1
+_BAND = 2 ** (50 / 1200)  # half width of a partial
 _LEAST_PERIOD = 60  # samples; sounds of shorter periods are interpolated
 
 Probe = Callable[[int, int, int], NDArray[np.float32]]
@@ -35,8 +40,8 @@ class PresetCheck(NamedTuple):
 
     Attributes:
         sounding: bool [128, 128] by pitch and velocity; False outside the pitches checked, and at velocity 0.
-        detune_cents: float64 [128], deviation of each pitch from equal temperament at 440 Hz; NaN where the sound has
-            no pitch within 500 cents or was not checked.
+        detune_cents: float64 [128, 4] by pitch and quarter of the velocities, deviation from equal temperament at
+            440 Hz; NaN where the sound has no pitch within 1900 cents or was not checked.
         law_db: largest deviation of the level from 40 log10(v / 127) dB, over `LAW_VELOCITIES`.
     """
 
@@ -47,73 +52,107 @@ class PresetCheck(NamedTuple):
     @property
     def playable(self) -> NDArray[np.bool_]:
         """Whether notes sound and are not out of tune, bool [128, 128] by pitch and velocity."""
-        return self.sounding & ~(np.abs(self.detune_cents) > MAX_DETUNE_CENTS)[:, None]
+        detuned = np.abs(self.detune_cents) > MAX_DETUNE_CENTS
+        return self.sounding & ~np.repeat(detuned, 128 // VELOCITY_BANDS, axis=1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the check as JSON values; NaN is null."""
+        detune = [[None if math.isnan(cents) else cents for cents in bands] for bands in self.detune_cents.tolist()]
+        return {
+            "sounding": np.packbits(self.sounding).tobytes().hex(),
+            "detune_cents": detune,
+            "law_db": self.law_db,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """Restore a check from `to_json`."""
+        bits = np.frombuffer(bytes.fromhex(value["sounding"]), np.uint8)
+        sounding = np.unpackbits(bits).reshape(128, 128).astype(np.bool_)
+        detune = np.array(value["detune_cents"], np.float64)  # None becomes NaN
+        if detune.shape != (128, VELOCITY_BANDS):
+            raise ValueError(f"detune_cents must have shape (128, {VELOCITY_BANDS}), got {detune.shape}")
+        return cls(sounding, detune, float(value["law_db"]))
 
 
 def check_preset(renderer: Renderer, instrument: Instrument, lowest: int, highest: int, rate: int) -> PresetCheck:
     """Play every pitch `lowest`..`highest` at every velocity 1..127 and measure level and pitch."""
     sounding = np.zeros((128, 128), np.bool_)
-    detune = np.full(128, np.nan)
+    detune = np.full((128, VELOCITY_BANDS), np.nan)
     thresholds = SILENCE_PEAK * (np.arange(128) / 127) ** 2
     with renderer.probe(instrument) as probe:
         for pitch in range(lowest, highest + 1):
             for velocity in range(1, 128):
                 peak = np.abs(probe(pitch, velocity, SOUND_BLOCKS)).max()
                 sounding[pitch, velocity] = peak > thresholds[velocity]
-            loud = probe(pitch, PITCH_VELOCITY, _ATTACK_BLOCKS + _PITCH_BLOCKS)[_ATTACK_BLOCKS * SYNTH_BLOCK :]
-            detune[pitch] = deviation_cents(loud, pitch, rate)
+            for band, velocity in _band_velocities(sounding[pitch]):
+                sound = probe(pitch, velocity, _ATTACK_BLOCKS + _PITCH_BLOCKS)[_ATTACK_BLOCKS * SYNTH_BLOCK :]
+                detune[pitch, band] = deviation_cents(sound, pitch, rate)
         law = max(_law_deviation(probe, pitch, sounding) for pitch in (lowest, (lowest + highest) // 2, highest))
     return PresetCheck(sounding, detune, law)
 
 
+def _band_velocities(sounding: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Yield each quarter of the velocities in which a note sounds, bool [128], with the sounding one in its middle."""
+    width = 128 // VELOCITY_BANDS
+    for band in range(VELOCITY_BANDS):
+        if len(heard := band * width + np.flatnonzero(sounding[band * width : (band + 1) * width])):
+            yield band, int(heard[len(heard) // 2])
+
+
 def refuse_unusable(check: PresetCheck, instrument: Instrument, soundfont: str) -> None:
-    """Refuse a preset that is silent, unpitched or detuned at most of its pitches.
+    """Refuse a preset that is silent, unpitched or detuned at most of its pitches and velocities.
 
     Raises:
         UserError: names the preset and the deviation.
     """
     where = f"{instrument.name} (program {instrument.program}, bank {instrument.bank}) of {soundfont}"
     advice = "choose another program or SoundFont"
-    heard = check.detune_cents[check.sounding[:, PITCH_VELOCITY]]
+    heard = check.detune_cents[check.sounding.reshape(128, VELOCITY_BANDS, -1).any(axis=2)]
     if not len(heard):
         raise UserError(f"{where} must sound within the pitch range of the clips, but is silent; {advice}")
-    pitched = heard[np.isfinite(heard)]
-    if len(pitched) <= len(heard) / 2:
-        raise UserError(f"{where} must be pitched, but no period or partial is near most of its pitches; {advice}")
-    if abs(median := float(np.median(pitched))) > MAX_DETUNE_CENTS:
+    median = float(np.nanmedian(heard)) if np.isfinite(heard).any() else math.nan
+    common = np.abs(heard - median) <= MAX_DETUNE_CENTS  # NaN is in no comparison
+    if common.sum() <= len(heard) / 2:
+        raise UserError(f"{where} must be pitched, but its sound does not follow most of the pitches asked; {advice}")
+    if abs(median) > MAX_DETUNE_CENTS:
         raise UserError(f"{where} must be tuned within {MAX_DETUNE_CENTS} cents, got {median:+.0f} cents; {advice}")
 
 
-def unplayable_notes(check: PresetCheck, notes: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Return which notes [n, 4] (onset, offset, pitch, velocity) the preset cannot play, bool [n]."""
-    return ~check.playable[notes[:, 2], notes[:, 3]]
-
-
 def deviation_cents(sound: NDArray[np.floating], pitch: int, rate: int) -> float:
-    """Return the cents between a sound [N] and a MIDI pitch, NaN if no pitch is found within 500 cents.
+    """Return the cents between a sound [N] and a MIDI pitch, NaN if no pitch is found within 1900 cents.
 
-    The period serves harmonic sounds, also without a fundamental; the nearest partial serves bells and bars. One of
-    them suffices for a sound in tune; a deviation is one on which both agree.
+    Within 500 cents the period serves harmonic sounds, also without a fundamental, and the nearest partial serves bells
+    and bars. One of them suffices for a sound in tune; a deviation is one on which both agree. Octave errors show in
+    the partials; other intervals in the period.
     """
     hz = 440 * 2 ** ((pitch - 69) / 12)
-    period, partial = _period_cents(sound, hz, rate), _partial_cents(sound, hz, rate)
+    period = _period_cents(sound, hz, rate, _NEAR_CENTS, _NEAR_APERIODICITY)
+    partial = _partial_cents(sound, hz, rate)
     nearest = period if abs(period) <= abs(partial) or math.isnan(partial) else partial
+    if math.isnan(nearest):
+        return _period_cents(sound, hz, rate, _FAR_CENTS, _FAR_APERIODICITY)
+    if octave := _octave_error(sound, hz * 2 ** (nearest / 1200), rate):
+        return nearest + 1200 * octave
     agreed = abs(period - partial) <= _AGREEMENT_CENTS
     return nearest if abs(nearest) <= MAX_DETUNE_CENTS or agreed else math.nan
 
 
-def _period_cents(sound: NDArray[np.floating], hz: float, rate: int) -> float:
-    """Cumulative mean normalized difference (de Cheveigne and Kawahara 2002, equation 8), parabolic interpolation."""
+def _period_cents(sound: NDArray[np.floating], hz: float, rate: int, reach: float, limit: float) -> float:
+    """Deviation of the period within `reach` cents, NaN if its aperiodicity is above `limit`.
+
+    Cumulative mean normalized difference (de Cheveigne and Kawahara 2002, equation 8), parabolic interpolation.
+    """
     factor = math.ceil(_LEAST_PERIOD * hz / rate)
     signal = np.fft.irfft(np.fft.rfft(sound[: len(sound) // 2].astype(np.float64)), factor * (len(sound) // 2))
     expected = factor * rate / hz
-    low, high = (round(expected * 2 ** (cents / 1200)) for cents in (-_SEARCH_CENTS, _SEARCH_CENTS))
+    low, high = (round(expected * 2 ** (cents / 1200)) for cents in (-reach, reach))
     lags = np.arange(1, high + 2)
     window = len(signal) - len(lags)
     difference = np.array([np.sum((signal[:window] - signal[lag : lag + window]) ** 2) for lag in lags])
     normalized = difference * lags / np.maximum(np.cumsum(difference), 1e-30)
     best = low - 1 + int(np.argmin(normalized[low - 1 : high]))
-    if normalized[best] > _MAX_APERIODICITY:
+    if normalized[best] > limit:
         return math.nan
     return 1200 * math.log2(expected / (lags[best] + _vertex(-normalized[best - 1 : best + 2])))
 
@@ -122,11 +161,26 @@ def _partial_cents(sound: NDArray[np.floating], hz: float, rate: int) -> float:
     """Strongest spectral peak within 500 cents, if it rises above the median there."""
     size = 8 * len(sound)
     spectrum = 20 * np.log10(np.abs(np.fft.rfft(sound * np.hanning(len(sound)), size)) + 1e-12)
-    low, high = (round(hz * 2 ** (cents / 1200) * size / rate) for cents in (-_SEARCH_CENTS, _SEARCH_CENTS))
+    low, high = (round(hz * 2 ** (cents / 1200) * size / rate) for cents in (-_NEAR_CENTS, _NEAR_CENTS))
     best = low + int(np.argmax(spectrum[low : high + 1]))
     if spectrum[best] - np.median(spectrum[low : high + 1]) < _MIN_PROMINENCE_DB:
         return math.nan
     return 1200 * math.log2((best + _vertex(spectrum[best - 1 : best + 2])) * rate / size / hz)
+
+
+def _octave_error(sound: NDArray[np.floating], hz: float, rate: int) -> int:
+    """Return 1 where only even multiples of `hz` sound, -1 where odd multiples of its half are strong, else 0."""
+    size = 4 * len(sound)
+    power = np.abs(np.fft.rfft(sound * np.hanning(len(sound)), size)) ** 2
+
+    def share(multiples: Iterable[float]) -> float:
+        edges = [(m * hz * size / rate * _BAND**-1, m * hz * size / rate * _BAND) for m in multiples]
+        return float(sum(power[int(low) : math.ceil(high) + 1].sum() for low, high in edges) / (power.sum() + 1e-30))
+
+    half, odd, even = share((0.5, 1.5, 2.5, 3.5)), share((1, 3, 5)), share((2, 4, 6))
+    if half > _OCTAVE_BELOW * (half + odd + even) and half > _LEAST_SHARE:
+        return -1
+    return int(half + odd < _OCTAVE_ABOVE * even and even > _LEAST_SHARE)
 
 
 def _vertex(values: NDArray[np.float64]) -> float:

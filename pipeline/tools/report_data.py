@@ -18,6 +18,8 @@ from data_specs.records import RecordError, RecordLayout
 from data_specs.representations import Representation, representation
 from data_specs.spec import SPLITS
 from pipeline.build.manifest import REJECTS
+from pipeline.build.presets import built_plan
+from pipeline.plan.index import INDEX_FOLDER
 from pipeline.plan.plan import Plan
 
 NOTES_AT_ONCE = 1000
@@ -146,11 +148,8 @@ class FinishedDataset:
 
     def plan(self) -> Plan | None:
         """Return the plan of the clips if OUT has it."""
-        for path in sorted((self.folder.parent / "index").glob("plan-*/plan.json")):
-            plan = Plan.open(path.parent)
-            if plan.digest == self.info.plan_digest:
-                return plan
-        return None
+        built = built_plan(self.info, self.folder.parent / INDEX_FOLDER)
+        return built and built[0]
 
 
 @dataclass(frozen=True)

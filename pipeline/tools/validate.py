@@ -18,6 +18,8 @@ from data_specs.formats import FORMATS
 from data_specs.records import RecordError, RecordLayout
 from data_specs.representations import representation
 from data_specs.spec import SPLITS
+from pipeline.plan.index import INDEX_FOLDER
+from pipeline.tools.validate_notes import DETUNED, SILENT, AudioNotes, check_planned_notes
 
 # Faults of single files, which building them again removes; it would repeat all others.
 DAMAGE = ("missing shard", "wrong size", "wrong sha256", "damaged record", "clips.parquet unreadable", "ids differ")
@@ -46,6 +48,12 @@ class DatasetCheck:
             self.examples.setdefault(kind, []).append(where)
 
     @cached_property
+    def audio_notes(self) -> AudioNotes | None:
+        """Measures the notes of the format audio; None for the others."""
+        measured = self.info.format == "audio" and {"velocity", "instruments"} <= {one.name for one in self.features}
+        return AudioNotes(self.info) if measured else None
+
+    @cached_property
     def layout(self) -> RecordLayout:
         """Layout of the records."""
         return layout(self.features)
@@ -71,6 +79,7 @@ class DatasetCheck:
             if count > 1:
                 self.add("duplicate id", clip.decode(errors="replace"))
         self._check_table()
+        self._check_notes()
 
     def _check_shard(self, shard: Shard) -> None:
         path = self.folder / shard.file
@@ -98,6 +107,18 @@ class DatasetCheck:
         for kind, is_faulty in ARRAY_CHECKS.items():
             if is_faulty(arrays, self):
                 self.add(kind, name)
+        if self.audio_notes is not None and (silent := self.audio_notes.silent(arrays)):
+            self.add(SILENT, f"{name}: {silent}")
+
+    def _check_notes(self) -> None:
+        ids = {clip.decode(errors="replace") for clip in self.ids}
+        found = check_planned_notes(self.info, self.folder.parent / INDEX_FOLDER, ids)
+        for kind, where in found or ():
+            self.add(kind, where)
+        for where in self.audio_notes.detuned() if self.audio_notes is not None else ():
+            self.add(DETUNED, where)
+        if found is None and self.audio_notes is None:
+            print(f"{self.folder}: notes are not compared with the SoundFont, since it or the plan is not there")
 
     def _check_table(self) -> None:
         import pyarrow as pa

@@ -10,6 +10,7 @@ from data_specs.spec import ClipSpec, ModulationSpec
 from pipeline.melody.hashing import clip_id, combine, fingerprint, is_valid, repeat_key, song_keys
 from pipeline.melody.transposition import (
     fitting_keys,
+    fold_into_preset,
     folded_into_range,
     modulation,
     octave_move,
@@ -67,6 +68,26 @@ def test_fitting_keys_agree_with_what_is_performed(pitches: list[int], share: fl
     assert octave % 12 == 0
     assert (played[:, 2] % 12 == (notes[:, 2] + shift) % 12).all()
     assert (played[:, [0, 1, 3]] == notes[:, [0, 1, 3]]).all()
+
+
+@given(PITCHES, st.sets(st.integers(48, 72)))
+@settings(deadline=None)
+def test_notes_move_to_the_nearest_octaves_that_a_preset_plays(pitches: list[int], plays: set[int]) -> None:
+    playable = np.isin(np.arange(128), list(plays))
+    moved, octave, folded = fold_into_preset(window(pitches), playable)
+    moves = range(-120, 132, 12)
+    outside = {move: sum(pitch + move not in plays for pitch in pitches) for move in moves}
+    assert outside[octave] == min(outside.values())
+    for before, after in zip(pitches, moved[:, 2].tolist(), strict=True):
+        reachable = [move for move in moves if before + octave + move in plays]
+        if reachable:
+            assert after in plays
+            assert abs(after - before - octave) == min(map(abs, reachable))
+        else:
+            assert after == before
+    if not outside[0]:
+        assert moved[:, 2].tolist() == pitches
+        assert octave == folded == 0
 
 
 def test_one_note_of_ten_may_be_folded_two_may_not() -> None:

@@ -1,0 +1,140 @@
+"""What the presets of a build can play, measured once per SoundFont and kept in the index folder.
+
+`index/preset-<key>.json` holds one instrument's check under a digest of everything that it depends on.
+"""
+
+import json
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_specs.dataset import DatasetInfo
+from data_specs.errors import UserError
+from data_specs.io.files import file_sha256, value_digest, write_json
+from data_specs.spec import Instrument, Spec
+from pipeline.plan.plan import Plan
+from pipeline.render.fluidsynth import library_version
+from pipeline.render.preset_check import CHECK_VERSION, PresetCheck, check_preset, refuse_unusable
+from pipeline.render.renderer import Renderer
+from pipeline.render.soundfont import soundfont_path
+
+LIMITS = "presets"  # key of a dataset's format key
+MOST_LAW_DB = 1.0  # deviation from the law of velocities above which a build with expression prints a notice
+
+
+def playable_notes(spec: Spec, soundfont: Path, index: Path) -> NDArray[np.bool_]:
+    """Return what each instrument plays in the clips' pitch range, bool [instruments, 128, 128] by pitch and velocity.
+
+    Prints the seconds taken where anything is measured, and the pitches that a preset lacks.
+
+    Raises:
+        UserError: a preset is missing, silent, unpitched or detuned.
+    """
+    checks = check_presets(spec, soundfont, index)
+    for instrument, check in zip(spec.instruments, checks, strict=True):
+        refuse_unusable(check, instrument, soundfont.name)
+        if missing := _missing_pitches(check, spec):
+            print(
+                f"{instrument.name} (program {instrument.program}) of {soundfont.name} cannot play the MIDI pitches "
+                f"{missing}; their notes are moved by octaves"
+            )
+        if spec.expression is not None and check.law_db > MOST_LAW_DB:
+            print(
+                f"{instrument.name} (program {instrument.program}) of {soundfont.name}: levels deviate by up to "
+                f"{check.law_db:.1f} dB from 40 log10(velocity / 127) dB, which the control velocity assumes"
+            )
+    return np.stack([check.playable for check in checks])
+
+
+def check_presets(spec: Spec, soundfont: Path, index: Path) -> list[PresetCheck]:
+    """Return the check of each instrument's preset, from the index folder where it is known."""
+    about = {
+        "version": CHECK_VERSION,
+        "fluidsynth": library_version(),
+        "soundfont": file_sha256(soundfont),
+        "rendering": spec.rendering.model_dump(mode="json", exclude={"soundfont"}),
+        "pitches": [spec.clip.lowest_pitch, spec.clip.highest_pitch],
+        "sample_rate": spec.clip.sample_rate,
+    }
+    keys = [value_digest({**about, "preset": [one.bank, one.program]}) for one in spec.instruments]
+    files = [index / f"preset-{key[:16]}.json" for key in keys]
+    known = {path: check for path in files if (check := _read_check(path)) is not None}
+    if todo := {path: one for path, one in zip(files, spec.instruments, strict=True) if path not in known}:
+        start = time.perf_counter()
+        known |= _measure(todo, spec, soundfont)
+        seconds = time.perf_counter() - start
+        names = ", ".join(instrument.name for instrument in todo.values())
+        print(f"{soundfont.name}: checked range and tuning of {names} in {seconds:.1f} s")
+    return [known[path] for path in files]
+
+
+def _measure(todo: dict[Path, Instrument], spec: Spec, soundfont: Path) -> dict[Path, PresetCheck]:
+    """Check presets and write what is found to their files."""
+    found = {}
+    with Renderer(soundfont, spec.rendering, spec.clip.sample_rate) as renderer:
+        for path, instrument in todo.items():
+            clip = spec.clip
+            check = check_preset(renderer, instrument, clip.lowest_pitch, clip.highest_pitch, clip.sample_rate)
+            with suppress(UserError):  # a read-only index
+                write_json(path, check.to_json())
+            found[path] = check
+    return found
+
+
+def _read_check(path: Path) -> PresetCheck | None:
+    """Return the check in a file; None if it is missing or damaged."""
+    try:
+        return PresetCheck.from_json(json.loads(path.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _missing_pitches(check: PresetCheck, spec: Spec) -> str:
+    """Return the pitches that play at no velocity, as ranges: "48-54, 72"."""
+    missing = [p for p in range(spec.clip.lowest_pitch, spec.clip.highest_pitch + 1) if not check.playable[p].any()]
+    starts = [p for p in missing if p - 1 not in missing]
+    ends = [p for p in missing if p + 1 not in missing]
+    return ", ".join(f"{a}-{b}" if a < b else str(a) for a, b in zip(starts, ends, strict=True))
+
+
+def built_plan(info: DatasetInfo, index: Path) -> tuple[Plan, list[PresetCheck] | None] | None:
+    """Return the plan of a finished dataset and the checks of its presets, as far as they are there.
+
+    The plan is None if it is missing, or if its notes depend on presets that are; the checks are None if the SoundFont
+    is missing or another one.
+    """
+    soundfont, checks = info.spec.rendering.soundfont, None
+    try:
+        plan = Plan.open(index / f"plan-{info.plan_digest[:16]}")
+    except UserError:
+        return None
+    with suppress(UserError):
+        path = soundfont_path(soundfont)
+        if file_sha256(path) == info.format_key.get("soundfont"):
+            checks = check_presets(info.spec, path, index)
+    if LIMITS not in info.format_key:
+        return plan, checks
+    if checks is None:
+        return None
+    return replace(plan, playable=np.stack([check.playable for check in checks])), checks
+
+
+def preset_limits(plan: Plan, spec: Spec) -> dict[str, Any] | None:
+    """Return a digest of what each limited instrument plays; None if all presets play all notes of the clips' range.
+
+    Notes that a preset cannot play change the clips, so the limits are part of a dataset's key.
+    """
+    if plan.playable is None:
+        return None
+    within = plan.playable[:, spec.clip.lowest_pitch : spec.clip.highest_pitch + 1, 1:]
+    limits = {
+        name: value_digest(np.packbits(notes).tobytes().hex())[:16]
+        for name, notes in zip(spec.instrument_names, within, strict=True)
+        if not notes.all()
+    }
+    return limits or None

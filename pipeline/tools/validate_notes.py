@@ -1,0 +1,114 @@
+"""Whether the notes that a dataset's controls describe are in its sound.
+
+`check_planned_notes` measures the presets of the SoundFont and compares them with the planned notes: exact, for all
+formats, where SoundFont and plan are still there. `AudioNotes` measures the stored audio instead.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from data_specs.analysis.pitch import PitchRange, track
+from data_specs.dataset import DatasetInfo
+from data_specs.errors import UserError
+from data_specs.rates import SAMPLE_RATE
+from data_specs.spec import SPLITS
+from pipeline.build.presets import built_plan
+from pipeline.plan.plan import count_unplayable
+from pipeline.render.preset_check import MAX_DETUNE_CENTS, refuse_unusable
+from pipeline.render.renderer import SILENCE_PEAK
+
+ATTACK = SAMPLE_RATE // 10  # samples within which a note sounds
+PITCH_CLIPS = 24  # of each instrument, whose pitch is measured
+SEARCHED = PitchRange(52.0, 1400.0)
+CLIPS_AT_ONCE = 1000  # of a plan
+UNPLAYABLE, UNUSABLE = "clip with notes that the preset cannot play", "unusable preset"
+SILENT, DETUNED = "note without sound", "instrument out of tune"
+
+
+def check_planned_notes(info: DatasetInfo, index: Path, ids: set[str]) -> list[tuple[str, str]] | None:
+    """Compare the planned notes of the clips `ids` with what the presets play.
+
+    Returns:
+        (kind of fault, example) of each fault; None if SoundFont or plan are not there any more.
+    """
+    spec = info.spec
+    plan, checks = built_plan(info, index) or (None, None)
+    if plan is None or checks is None:
+        return None
+    found = []
+    for instrument, check in zip(spec.instruments, checks, strict=True):
+        try:
+            refuse_unusable(check, instrument, spec.rendering.soundfont)
+        except UserError as error:
+            found.append((UNUSABLE, str(error)))
+    playable = np.stack([check.playable for check in checks])
+    for split in SPLITS:
+        planned = min(info.splits[split].planned, plan.counts[split])
+        for start in range(0, planned, CLIPS_AT_ONCE):
+            for clip in plan.clips(split, start, min(start + CLIPS_AT_ONCE, planned)):
+                players = clip.instrument if clip.automation is None else clip.automation.instruments
+                count = count_unplayable(playable, clip.notes, players)
+                if count and clip.id in ids:
+                    found.append((UNPLAYABLE, f"{clip.id}: {count} of {len(clip.notes)} notes"))
+    return found
+
+
+class AudioNotes:
+    """Notes of audio clips, measured as the records are read."""
+
+    def __init__(self, info: DatasetInfo) -> None:
+        self._info = info
+        self._cents: dict[int, list[float]] = defaultdict(list)
+        self._clips: dict[int, int] = defaultdict(int)
+
+    def silent(self, arrays: dict[str, NDArray]) -> int:
+        """Count the notes of a clip that do not sound within 100 ms, and collect their pitch for `detuned`.
+
+        A note of velocity v may be 40 log10(v) dB below full velocity's threshold of -60 dBFS.
+        """
+        audio = arrays["data"].reshape(-1)
+        instrument = int(arrays["instruments"][:, 0].argmax())
+        measures_pitch = "chroma" in arrays and self._clips[instrument] < PITCH_CLIPS
+        self._clips[instrument] += 1
+        if measures_pitch:
+            found = track(torch.from_numpy(audio.copy())[None, None], self._info.hop, searched=SEARCHED)
+            midi, voiced = found.midi[0].numpy(), found.voiced[0].numpy()
+        silent = 0
+        for first, last in self._segments(arrays):
+            start, stop = first * self._info.hop, last * self._info.hop
+            if stop - start < ATTACK:
+                continue
+            velocity = float(arrays["velocity"][first])
+            silent += bool(np.abs(audio[start : start + ATTACK]).max() <= SILENCE_PEAK * velocity**2)
+            if measures_pitch:
+                asked = 11 * float(arrays["chroma"][first])
+                frames = midi[first:last][voiced[first:last]]
+                if len(frames):
+                    self._cents[instrument].append(100 * (float(np.median(frames) - asked + 6) % 12 - 6))
+        return silent
+
+    def detuned(self) -> Iterator[str]:
+        """Yield a sentence for each instrument whose notes are, by the median, off the pitch class asked."""
+        for instrument, cents in sorted(self._cents.items()):
+            if abs(median := float(np.median(cents))) > MAX_DETUNE_CENTS:
+                name = self._info.spec.instrument_names[instrument]
+                yield f"{name}: {median:+.0f} cents off the pitch class, median of {len(cents)} notes"
+
+    def _segments(self, arrays: dict[str, NDArray]) -> Iterator[tuple[int, int]]:
+        """Yield first and last (exclusive) frame of each note; repeated notes of one value are one segment."""
+        velocity = arrays["velocity"]
+        values = [arrays[name] for name in ("chroma", "pitch") if name in arrays]
+        if self._info.spec.expression is None:
+            values.append(velocity)  # constant within a note
+        changed = np.zeros(len(velocity), np.bool_)
+        changed[0] = True
+        for value in (velocity > 0, *values):
+            changed[1:] |= value[1:] != value[:-1]
+        bounds = [*np.flatnonzero(changed).tolist(), len(velocity)]
+        yield from ((a, b) for a, b in pairwise(bounds) if velocity[a] > 0)
