@@ -30,6 +30,7 @@ from pipeline.rejects import Rejects
 from pipeline.render.soundfont import soundfont_path
 from pipeline.tools.validate import validate
 from tests.pipeline.made_songs import contents
+from tests.pipeline.made_soundfont import Preset, write_soundfont
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +162,7 @@ def test_other_settings_and_too_few_melodies_are_refused(request_for, built, sma
 
 
 def test_another_soundfont_is_refused(request_for, built, small_spec, midi_folder, tmp_path):
-    other = tmp_path / "other.sf2"
-    other.write_bytes(soundfont_path("timgm6mb").read_bytes() + b"\0")
+    other = write_soundfont(tmp_path / "other.sf2", Preset(0), Preset(40), Preset(56))
     spec = small_spec.model_copy(
         update={"rendering": small_spec.rendering.model_copy(update={"soundfont": str(other)})}
     )
@@ -222,7 +222,15 @@ def test_a_worker_of_another_kind_that_joins_is_refused(built):
         _check_machine(receipt, "another kind", accept=False)
 
 
-def test_too_much_faulty_audio_ends_the_run_with_its_counts(request_for, small_spec, midi_folder, tmp_path, capsys):
+@pytest.fixture
+def unchecked(monkeypatch):
+    """Builds whose presets are not checked, so that faults of the audio remain."""
+    monkeypatch.setattr("pipeline.build.build.playable_notes", lambda *where: None)
+
+
+def test_too_much_faulty_audio_ends_the_run_with_its_counts(
+    request_for, small_spec, midi_folder, tmp_path, capsys, unchecked
+):
     silent = small_spec.model_copy(update={"rendering": small_spec.rendering.model_copy(update={"gain": 1e-9})})
     with pytest.raises(UserError, match=r"13 of 13 clips have faulty audio.*ACCEPT_FEWER=1"):
         build(request_for(silent, midi_folder, tmp_path, formats=("audio",)))
@@ -233,7 +241,7 @@ def test_too_much_faulty_audio_ends_the_run_with_its_counts(request_for, small_s
 
 
 def test_a_dataset_without_a_single_good_clip_is_finished_where_fewer_are_accepted(
-    request_for, small_spec, midi_folder, tmp_path
+    request_for, small_spec, midi_folder, tmp_path, unchecked
 ):
     silent = small_spec.model_copy(update={"rendering": small_spec.rendering.model_copy(update={"gain": 1e-9})})
     assert build(request_for(silent, midi_folder, tmp_path, formats=("audio",), accept_fewer=True)) == 0
