@@ -1,4 +1,4 @@
-"""What the presets of a build can play, measured once per SoundFont and kept in the index folder.
+"""Checks of the presets of a build, measured once per SoundFont and kept in the index folder.
 
 `index/preset-<key>.json` holds one instrument's check under a digest of everything that it depends on.
 """
@@ -37,6 +37,7 @@ def playable_notes(spec: Spec, soundfont: Path, index: Path) -> NDArray[np.bool_
     """
     checks = check_presets(spec, soundfont, index)
     for instrument, check in zip(spec.instruments, checks, strict=True):
+        # promise: detuned-preset-refused
         refuse_unusable(check, instrument, soundfont.name)
         if missing := _missing_pitches(check, spec):
             print(

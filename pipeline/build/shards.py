@@ -238,6 +238,7 @@ def render_chunk(renderer: RendererProtocol, planned: list[PlannedClip], spec: S
     audio = np.zeros((len(planned), spec.clip.samples), np.float32)
     faults: list[str | None] = []
     for row, clip in enumerate(planned):
+        # promise: unplayable-notes-rejected
         if clip.unplayable:
             faults.append(UNPLAYABLE)
             continue

@@ -100,6 +100,7 @@ def fold_into_preset(notes: Notes, playable: NDArray[np.bool_]) -> tuple[Notes, 
     octave = max(nearest_first, key=lambda move: int(within[notes[:, PITCH] + origin + move].sum()))
     pitch = notes[:, PITCH] + octave
     plays = within[pitch[:, None] + origin + np.array(nearest_first)]  # [n, moves]
+    # promise: unplayable-notes-move
     fold = np.array(nearest_first)[plays.argmax(axis=1)]  # 0 where no octave plays
     played = notes.copy()
     played[:, PITCH] = np.where(plays.any(axis=1), pitch + fold, notes[:, PITCH])

@@ -180,6 +180,7 @@ def _octave_error(sound: NDArray[np.floating], hz: float, rate: int) -> int:
     half, odd, even = share((0.5, 1.5, 2.5, 3.5)), share((1, 3, 5)), share((2, 4, 6))
     if half > _OCTAVE_BELOW * (half + odd + even) and half > _LEAST_SHARE:
         return -1
+    # promise: detuned-preset-refused-2
     return int(half + odd < _OCTAVE_ABOVE * even and even > _LEAST_SHARE)
 
 

@@ -37,6 +37,8 @@ def check_planned_notes(info: DatasetInfo, index: Path, ids: set[str]) -> list[t
     Returns:
         (kind of fault, example) of each fault; None if SoundFont or plan are not there any more.
     """
+    if not ids:
+        return []
     spec = info.spec
     plan, checks = built_plan(info, index) or (None, None)
     if plan is None or checks is None:

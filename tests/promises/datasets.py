@@ -118,6 +118,24 @@ CONTENT = (
         mutation("frame-i-looks-sample-5", rewrite("/", "{left} / 12")),
     ),
     promise(
+        "the SoundFont lacks a note, or a velocity layer",
+        "notes move by octaves to pitches that their preset plays; clips that keep an unplayable note are rejected",
+        "pipeline/build/test_presets.py::test_notes_outside_a_preset_move_by_octaves_and_every_note_sounds "
+        "::test_clips_with_a_missing_velocity_layer_are_rejected_under_a_reason "
+        "pipeline/melody/test_transposition.py::test_notes_move_to_the_nearest_octaves_that_a_preset_plays",
+        mutation("unplayable-notes-move", value("0")),
+        mutation("unplayable-notes-rejected", condition(False)),
+    ),
+    promise(
+        "a preset is detuned, an octave off, unpitched or silent",
+        "the build is refused, naming preset and deviation; validation finds it in existing datasets",
+        "pipeline/build/test_presets.py::test_a_detuned_preset_is_refused_before_anything_is_built "
+        "::test_validation_finds_silent_and_detuned_notes_of_older_datasets "
+        "pipeline/render/test_preset_check.py::test_presets_of_a_soundfont_file",
+        mutation("detuned-preset-refused", drop()),
+        mutation("detuned-preset-refused-2", value("0")),
+    ),
+    promise(
         "a clip is rendered after others, or alone",
         "its bits are the same: a fresh synthesiser for each clip",
         "pipeline/render/test_renderer.py::test_clip_bits_are_independent_of_rendering_order",
