@@ -10,7 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from data_specs.controls.curves import Curves
@@ -158,11 +160,20 @@ class TrainedModel:
         Raises:
             UserError: curves that do not fit the length or the model's instruments.
         """
-        frames, hop = self.representation.frames(samples), self.data.hop
-        arrays = [one.arrays(self.data.instruments, samples, frames, hop) for one in curves]
+        arrays = [self.curve_arrays(one, samples) for one in curves]
         return self.data.layout.stack(
             {name: torch.stack([torch.from_numpy(one[name]) for one in arrays]) for name in arrays[0]}
         )
+
+    def curve_arrays(self, curves: Curves, samples: int) -> dict[str, NDArray[np.float32]]:
+        """Return the controls of a clip at the model's frames, float32 [T] or [R, T].
+
+        Raises:
+            UserError: curves that do not fit the length, the instruments or the controls of the model.
+        """
+        data, frames = self.data, self.representation.frames(samples)
+        fitting = curves.for_controls(data.layout.names)
+        return fitting.arrays(data.instruments, samples, frames, data.hop, data.layout.names)
 
     def metadata(self) -> dict[str, Any]:
         """Everything but the weights as a JSON value, for a snapshot."""

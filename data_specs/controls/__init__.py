@@ -27,6 +27,7 @@ __all__ = [
     "INSTRUMENTS",
     "MAX_VELOCITY",
     "NOTES",
+    "PITCH",
     "UNCONDITIONED",
     "VELOCITY",
     "Control",
@@ -42,6 +43,7 @@ CONTROLS: dict[str, Control] = {
     Instruments.name: Instruments(),
 }
 VELOCITY, CHROMA, INSTRUMENTS = FEATURES = (Velocity.name, Chroma.name, Instruments.name)
+PITCH = Pitch.name
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from data_specs.controls.automation import BLOCK, Automation
 from data_specs.errors import UserError
 
 MAX_VELOCITY = 127  # of MIDI
+REST = "rest"  # value of a drawn rest: stored as 0
 UNCONDITIONED = -1.0  # value of a feature, in all its rows, at frames where it conditions nothing
 
 Value: TypeAlias = float | str | None
@@ -85,6 +86,10 @@ class Control(ABC):
         Raises:
             UserError: the value is invalid; the message does not name its place.
         """
+
+    def announce(self, written: Sequence[Any]) -> str:
+        """Return a notice about how the written values of a curve were read; empty if they are unambiguous."""
+        return ""
 
     def format(self, value: Value) -> float | str | None:
         """Return the most readable written form of a point value; the inverse of `parse`."""

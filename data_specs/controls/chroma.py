@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_specs.controls.base import (
+    REST,
     Control,
     Float32,
     FrameNotes,
@@ -20,7 +21,6 @@ from data_specs.controls.base import (
 from data_specs.errors import UserError
 
 CHROMA_STEPS = 11  # divides a pitch class 0..11
-REST = "rest"  # chroma of a rest: stored as 0, like C
 NOTES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
 
@@ -53,8 +53,15 @@ class Chroma(Control):
         if not 0 <= level <= 1:
             raise UserError(f"chroma must be in 0..1, got {level:g}; write a note name such as F#, k/11, or null")
         k = round(level * CHROMA_STEPS)
-        changed = abs(level * CHROMA_STEPS - k) > 0.01
-        return k / CHROMA_STEPS, f"chroma {level:g} taken as {k}/{CHROMA_STEPS} ({NOTES[k]})" if changed else ""
+        if abs(level * CHROMA_STEPS - k) > 0.01:
+            return k / CHROMA_STEPS, f"chroma {level:g} taken as {k}/{CHROMA_STEPS} ({NOTES[k]})"
+        return k / CHROMA_STEPS, ""
+
+    def announce(self, written: Sequence[Any]) -> str:
+        numbers = {value for value in written if not isinstance(value, str) and value is not None}
+        if not numbers or not numbers <= {0, 1}:
+            return ""
+        return "numbers are read as k/11: 0 is C, 1 is B; write note names for other pitch classes"
 
     def format(self, value: Value) -> float | str | None:
         return NOTES[round(value * CHROMA_STEPS)] if isinstance(value, float) else value
@@ -76,6 +83,9 @@ class Chroma(Control):
 def _pitch_class(name: str) -> int:
     text = name.strip().replace("♯", "#").replace("♭", "b")
     natural, accidentals = text[:1].upper(), text[1:]
+    if natural in NOTES and accidentals.lstrip("#b").lstrip("-").isdecimal():
+        without = text.rstrip("-0123456789")
+        raise UserError(f"chroma has no octaves, got {abbreviate(name)}; write {without}, or draw pitch")
     if natural not in NOTES or natural == "" or accidentals not in ("", "#", "b"):
         raise UserError(f"chroma must be a note name, got {abbreviate(name)}; write C, C#, Db, D ... B, or rest")
     return (NOTES.index(natural) + {"": 0, "#": 1, "b": -1}[accidentals]) % 12

@@ -4,9 +4,13 @@ JSON, version 1; every key but `version` is optional, and an absent feature is u
 
     {"version": 1, "velocity": [[0, 0.2], [8, 0.9]], "chroma": [[0, "E"], [4, "G"], [6, null]], "instruments": "violin"}
 
+Chroma and pitch also take "rest", which sets velocity to 0 where velocity is unconditioned. Pitch takes note names with
+octaves ("E4") or MIDI note numbers with fractions (60 is C4).
+
 A list of points `[seconds, value]` is short for `{"points": [...], "interpolation": "linear" or "step"}`, a single
 value for a point at 0 s. CSV has a header with `time` and any of the features. A row is a point of each feature whose
-cell is not empty; the word null means unconditioned:
+cell is not empty; the word null means unconditioned. Semicolons or tabs with decimal commas, a first line such as
+`sep=;` and trailing empty columns, as spreadsheets write them, are accepted:
 
     time,velocity,chroma,instruments
     0,0.2,E,violin
@@ -89,9 +93,9 @@ def parse_value(value: Any, where: str = "curves") -> Curves:
     if not isinstance(value, Mapping):
         raise UserError(f'{where} must be an object such as {{"version": {VERSION}, "velocity": [[0, 0.5]]}}')
     version = value.get("version")
-    if isinstance(version, bool) or version != VERSION:
-        found = "has no version" if "version" not in value else f"has version {version!s:.20}"
-        raise UserError(f'{where} {found}; this program reads "version": {VERSION}')
+    if isinstance(version, bool) or version not in (VERSION, str(VERSION)):
+        found = "none" if "version" not in value else repr(str(version))[:20]
+        raise UserError(f'{where}: "version" must be {VERSION}, got {found}; update this project, or write {VERSION}')
     curves: dict[str, Curve] = {}
     notices: list[str] = []
     for name in value:
@@ -110,22 +114,31 @@ def parse_csv(text: str, where: str = "curves") -> Curves:
     Raises:
         UserError: not CSV, or not a valid curve file; the message names the line, or feature and point.
     """
+    lines = text.splitlines()
+    delimiter = _delimiter(lines)
+    if lines and lines[0].lower().startswith("sep="):
+        lines[0] = ""
     try:
-        rows = [(number, row) for number, row in enumerate(csv.reader(text.splitlines(), strict=True), 1) if any(row)]
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        rows = [(number, row) for number, row in enumerate(reader, 1) if any(cell.strip() for cell in row)]
     except csv.Error as error:
         raise UserError(f"{where} is not CSV: {error}") from None
     header = [cell.strip().lower() for cell in rows[0][1]] if rows else []
+    while header and not header[-1]:  # spreadsheets write empty columns
+        header.pop()
     columns = header[1:]
     if header[:1] != ["time"] or set(columns) - set(CONTROLS) or len(set(columns)) < len(columns) or not columns:
         raise UserError(f"{where}: the header must be time and any of {', '.join(CONTROLS)}, each once")
     points: dict[str, list[Any]] = {name: [] for name in columns}
+    comma = delimiter != ","
     for number, row in rows[1:]:
-        if len(row) != len(header):
+        cells, beyond = row[: len(header)], row[len(header) :]
+        if len(cells) < len(header) or any(cell.strip() for cell in beyond):
             raise UserError(f"{where}: line {number} must have {len(header)} cells like the header, got {len(row)}")
-        time = _cell(row[0])
-        for name, cell in zip(columns, row[1:], strict=True):
+        time = _cell(cells[0], comma)
+        for name, cell in zip(columns, cells[1:], strict=True):
             if cell.strip():
-                points[name].append([time, _cell(cell)])
+                points[name].append([time, _cell(cell, comma)])
     notices: list[str] = []
     curves = {
         name: _curve(drawn, CONTROLS[name].default, CONTROLS[name], f"{where}: {name}", notices)
@@ -199,6 +212,8 @@ def _curve(points: Any, interpolation: Any, control: Control, where: str, notice
         if notice:
             notices.append(f"{at}: {notice}")
         found.append((sample, value))
+    if notice := control.announce([point[1] for point in points]):
+        notices.append(f"{where}: {notice}")
     _check_order([parse_decimal(point[0], "time") for point in points], where)
     return Curve(tuple(found), interpolation)
 
@@ -212,13 +227,21 @@ def _check_order(times: list[Decimal], where: str) -> None:
             raise UserError(f"{where}, point {number} is the third at {third} s; keep at most two, which make a jump")
 
 
-def _cell(text: str) -> Any:
+def _delimiter(lines: list[str]) -> str:
+    """Return the delimiter of a CSV text: that of a line `sep=`, else the one in the header."""
+    first = lines[0] if lines else ""
+    if first.lower().startswith("sep=") and len(first.strip()) == 5:
+        return first.strip()[4]
+    return next((mark for mark in (";", "\t") if mark in first and "," not in first), ",")
+
+
+def _cell(text: str, decimal_comma: bool) -> Any:
     """Return a CSV cell as the value that JSON would give."""
     text = text.strip()
     if text.lower() == NULL_CELL:
         return None
     try:
-        return Decimal(text)
+        return Decimal(text.replace(",", ".") if decimal_comma else text)
     except InvalidOperation:
         return text
 

@@ -6,7 +6,7 @@ feature unconditioned until the next point, and so does the time before the firs
 T frames, R rows of a feature.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import pairwise
@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_specs.controls import CONTROLS, FEATURES, INSTRUMENTS, UNCONDITIONED, VELOCITY, Control
-from data_specs.controls.base import Float32, Interpolation, Points, parse_decimal
+from data_specs.controls import CHROMA, CONTROLS, FEATURES, INSTRUMENTS, PITCH, UNCONDITIONED, VELOCITY, Control
+from data_specs.controls.base import REST, Float32, Interpolation, Points, parse_decimal
+from data_specs.controls.pitch_curves import chroma_of_pitch
 from data_specs.errors import UserError
 from data_specs.rates import SAMPLE_RATE
 
 MAX_SECONDS = 600
 MAX_POINTS = 100_000
+NOTICE_HOP = 320  # samples between the times at which contradictions are looked for
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Curves:
             hop: samples between frames.
             names: the features of the model.
 
+        A rest drawn as chroma or pitch sets velocity to 0 at frames where velocity is unconditioned.
+
         Raises:
             UserError: a point is beyond the clip, or an instrument is not in the dataset.
         """
@@ -89,7 +93,54 @@ class Curves:
             else:
                 rows = _sampled(curve, control, instruments, frames, hop)
             found[name] = (rows[0] if control.one_row else rows).astype(np.float32)
+        if VELOCITY in found:
+            found[VELOCITY][self.rests(frames, hop) & (found[VELOCITY] == UNCONDITIONED)] = 0
         return found
+
+    def rests(self, frames: int, hop: int) -> NDArray[np.bool_]:
+        """Return the frames at which a rest is drawn, bool [T]."""
+        mask = np.zeros(frames, np.bool_)
+        for curve in self.curves.values():
+            firsts = [min(frames, -(-sample // hop)) for sample, _ in curve.points] + [frames]
+            for (start, stop), (_, value) in zip(pairwise(firsts), curve.points, strict=True):
+                mask[start:stop] |= value == REST
+        return mask
+
+    def for_controls(self, names: Sequence[str]) -> "Curves":
+        """Return the curves for a model with the controls `names`; notices state changes and contradictions.
+
+        Pitch becomes chroma for a model without pitch.
+
+        Raises:
+            UserError: a control that the model does not have.
+        """
+        curves, notices = dict(self.curves), list(self.notices)
+        if PITCH in curves and PITCH not in names and CHROMA in names:
+            pitch = curves.pop(PITCH)
+            if CHROMA not in curves:
+                curves[CHROMA] = Curve(chroma_of_pitch(pitch.points, pitch.interpolation == "linear"), "step")
+                notices.append("pitch is converted to chroma, since the model has no octaves")
+        if unknown := [name for name in curves if name not in names]:
+            raise UserError(f"curves must be of the model's controls {', '.join(names)}, got {unknown[0]}; remove it")
+        return Curves(curves, (*notices, *Curves(curves)._contradictions()))
+
+    def _contradictions(self) -> Iterator[str]:
+        """Iterate over sentences about the first time at which velocity contradicts chroma or pitch."""
+        if VELOCITY not in self.curves or not self.curves.keys() & {CHROMA, PITCH}:
+            return
+        frames = self.samples // NOTICE_HOP + 2  # with what follows the last point
+        velocity = self.arrays((), self.samples, frames, NOTICE_HOP, (VELOCITY,))[VELOCITY]
+        rests = self.rests(frames, NOTICE_HOP)
+        notes = np.zeros(frames, np.bool_)
+        for name in self.curves.keys() & {CHROMA, PITCH}:
+            notes |= self.arrays((), self.samples, frames, NOTICE_HOP, (name,))[name] != UNCONDITIONED
+        for mask, sentence in (
+            (rests & (velocity > 0), "velocity is above 0 in a drawn rest"),
+            (notes & ~rests & (velocity == 0), "velocity is 0 in a drawn note"),
+        ):
+            if mask.any():
+                at = int(np.flatnonzero(mask)[0]) * NOTICE_HOP / SAMPLE_RATE
+                yield f"{sentence} at {at:.2f} s; the sample may follow either"
 
     def without(self, name: str) -> "Curves":
         """Return the curves with one feature unconditioned."""
@@ -149,7 +200,8 @@ def _sampled(curve: Curve, control: Control, instruments: Sequence[str], frames:
         frame, following = values[k], values[k + 1]
         if frame is None or start == stop:
             continue
-        if curve.interpolation == "linear" and following is not None:
+        rest = REST in (curve.points[k][1], curve.points[min(k + 1, len(curve.points) - 1)][1])
+        if curve.interpolation == "linear" and following is not None and not rest:
             here, there = curve.points[k][0], curve.points[k + 1][0]
             share = (np.arange(start, stop) * hop - here) / (there - here)
             rows[:, start:stop] = control.quantize(frame[:, None] + (following - frame)[:, None] * share)

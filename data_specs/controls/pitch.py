@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_specs.controls.base import (
+    REST,
     Control,
     Float32,
     FrameNotes,
@@ -19,7 +20,7 @@ from data_specs.controls.base import (
     parse_number,
     shortest_decimal,
 )
-from data_specs.controls.chroma import NOTES, REST
+from data_specs.controls.chroma import NOTES
 from data_specs.errors import UserError
 
 PITCH_ORIGIN = 23  # MIDI note number that is stored as 0, below all that sound

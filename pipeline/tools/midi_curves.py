@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from data_specs.controls import FEATURES, PITCH
 from data_specs.controls.curve_files import curves_value
 from data_specs.controls.curves import MAX_SECONDS, Curves
 from data_specs.errors import UserError
 from data_specs.io.files import write_bytes
 from data_specs.rates import SAMPLE_RATE
 from data_specs.spec import load_spec
+from pipeline.melody.expression import separate_repeats
 from pipeline.melody.skyline import UNITS, Melody, melodies
 from pipeline.melody.windows import Notes
 from pipeline.midi.reader import SandboxedReader
@@ -66,7 +68,9 @@ def midi_curves(
     if not len(notes):
         raise UserError(f"{path} has no notes there: track {melody.track} lasts {length:.1f} s from its first note")
     programs = {one.program: one.name for one in spec.instruments}
-    curves = Curves.from_notes(notes, instrument or programs.get(_program(song, melody)))
+    curves = Curves.from_notes(
+        separate_repeats(notes, spec.clip), instrument or programs.get(_program(song, melody)), (*FEATURES, PITCH)
+    )
     others = ", ".join(_label(one.track, names) for one in found if one.track != melody.track)
     source = f"{path.name}: track {_label(melody.track, names)}, {length:.1f} s long"
     return MelodyCurves(curves, source + (f"; other tracks: {others} (TRACK=)" if others else ""))

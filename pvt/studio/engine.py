@@ -171,7 +171,7 @@ class Engine:
         samples, controls = self._controls(entry, request, curves)
         known = self._known(entry, request, samples)
         found = _sample(entry, request, steps, controls.expand(request.variants, -1, -1), samples, known, job)
-        arrays = curves.arrays(model.data.instruments, samples, controls.shape[-1], model.data.hop)
+        arrays = model.curve_arrays(curves, samples)
         rate = Fraction(model.data.sample_rate, model.data.hop)
         takes = []
         for variant, audio in enumerate(found):
@@ -191,14 +191,9 @@ class Engine:
         return takes
 
     def _controls(self, entry: ModelEntry, request: Generation, curves: Curves) -> tuple[int, torch.Tensor]:
-        names = entry.model.data.layout.names
-        if unknown := [name for name in curves.curves if name not in names]:
-            raise UserError(f"{entry.name} does not know the control {unknown[0]}; it follows {', '.join(names)}")
         data = entry.model.data
         samples = math.ceil(request.seconds * data.sample_rate / data.hop) * data.hop
-        arrays = curves.arrays(data.instruments, samples, entry.model.representation.frames(samples), data.hop)
-        controls = data.layout.stack({name: torch.from_numpy(rows)[None] for name, rows in arrays.items()})
-        return samples, controls
+        return samples, entry.model.stack_curves([curves], samples)
 
     def _known(self, entry: ModelEntry, request: Generation, samples: int) -> Known | None:
         take = request.span and self.takes.get(request.span.take)

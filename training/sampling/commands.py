@@ -58,13 +58,13 @@ def _sample(arguments: argparse.Namespace) -> int:
     for name, (path, model) in models.items():
         config = sampling_config(model, arguments)
         samples = _samples(model, seconds)
-        sets = control_sets(arguments.controls, model.data.format)
+        sets = control_sets(arguments.controls, model.data.format, model.data.layout.names)
         own = name.replace("/", "-").removesuffix(".safetensors") if len(models) > 1 else ""
         inside = path / f"samples/step-{model.step:08d}"
         folder = arguments.out / own if arguments.out else inside if path.is_dir() else Path("samples") / own
         print(f"{name}: {describe(model, config)}")
         for one in sets:
-            for notice in one.curves.notices:
+            for notice in one.curves.for_controls(model.data.layout.names).notices:
                 print(f"note: {notice}")
             for file in write_samples(model, one, folder, samples=samples, n=clips, config=config, raw=raw):
                 print(file)
@@ -93,7 +93,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
     models = load_models(arguments)
     path, first = next(iter(models.values()))
-    sets = control_sets(arguments.controls, first.data.format)
+    sets = control_sets(arguments.controls, first.data.format, first.data.layout.names)
     out = arguments.out or ((path if path.is_dir() and len(models) == 1 else Path()) / "demo.html")
     configured = {name: (model, sampling_config(model, arguments)) for name, (_, model) in models.items()}
     print(write_demo(configured, sets, out, seconds=parse_seconds(arguments.seconds)))

@@ -50,12 +50,13 @@ def load_curves(value: Curves | Mapping[str, Any] | str | Path) -> Curves:
     return as_curves(value if path is None else path)
 
 
-def control_sets(text: str, format_name: str | None = None) -> list[ControlSet]:
+def control_sets(text: str, format_name: str | None = None, names: Sequence[str] | None = None) -> list[ControlSet]:
     """Everything a comma list names, in its order; without text all shipped curves.
 
     Args:
         text: names of shipped files, paths of .json or .csv files, `folder:split:first-last` for clips of a dataset.
         format_name: the format to read where `folder` holds several datasets.
+        names: controls of the model, to which the shipped curves that are meant without text are restricted.
 
     Raises:
         UserError: a part is none of these, is named twice, or cannot be read.
@@ -63,11 +64,11 @@ def control_sets(text: str, format_name: str | None = None) -> list[ControlSet]:
     parts = [text] if Path(text).is_file() else [part.strip() for part in text.split(",") if part.strip()]
     if text.strip() and not parts:
         raise UserError(f"CONTROLS={text} names nothing; {_advice()}")
-    parts = parts or list(shipped_curves())
+    parts = parts or [name for name, path in shipped_curves().items() if _fits(path, names)]
     if repeated := {part for part in parts if parts.count(part) > 1}:
         raise UserError(f"CONTROLS= names {min(repeated)} twice; remove one")
-    names = _file_names(parts)
-    return [found for part in parts for found in _parse(part, names.get(part, part), format_name)]
+    named = _file_names(parts)
+    return [found for part in parts for found in _parse(part, named.get(part, part), format_name)]
 
 
 def dataset_clips(folder: Path, split: str, indices: Sequence[int], format_name: str | None = None) -> list[ControlSet]:
@@ -93,6 +94,13 @@ def dataset_clips(folder: Path, split: str, indices: Sequence[int], format_name:
         real, label = _audio(data, clip["data"], _original(rendered, index, clip_id))
         found.append(ControlSet(f"{split}-{index:05d}-{curves.instruments[0]}", curves, real, label))
     return found
+
+
+def _fits(path: Path, names: Sequence[str] | None) -> bool:
+    try:
+        return names is None or bool(read_curves(path).for_controls(names))
+    except UserError:
+        return False
 
 
 def _file_names(parts: Sequence[str]) -> dict[str, str]:

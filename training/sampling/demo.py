@@ -10,7 +10,7 @@ from data_specs.viz.page.tracks import Sound, card
 from training.model import TrainedModel
 from training.networks import parameter_count
 from training.sampling.curve_sources import ControlSet
-from training.sampling.outputs import curve_arrays, describe, fit_curves, real_audio
+from training.sampling.outputs import describe, fit_curves, real_audio
 from training.sampling.sampling import SamplingConfig
 
 Models = dict[str, tuple[TrainedModel, SamplingConfig]]  # by the name on the page, each with how to sample
@@ -42,7 +42,7 @@ def write_demo(models: Models, sets: Sequence[ControlSet], out: Path, *, seconds
         tracks = [Sound(name, sounds[name][number, 0].numpy(), model.data.label) for name, (model, _) in models.items()]
         if (real := real_audio(one, samples)) is not None:
             tracks.insert(0, Sound("real", real.numpy(), one.real_label))
-        arrays = curve_arrays(first, drawn, samples)
+        arrays = first.curve_arrays(drawn, samples)
         # promise: escaped-4
         cards.append(card(one.name, [], tracks, arrays, first.data.hop, first.data.instruments))
     page = document(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from data_specs.controls.curve_files import curves_value
@@ -62,7 +61,7 @@ def write_samples(
     written = [write_wav(place / f"{name}.wav", clip[0], rate, gain) for name, clip in zip(names, clips, strict=True)]
     write_json(place / RECORD, {**record, "gain_db": round(20 * math.log10(gain), 2)})
     write_bytes(place / "controls.json", (json.dumps(curves_value(curves)) + "\n").encode())
-    arrays = curve_arrays(model, curves, samples)
+    arrays = model.curve_arrays(curves, samples)
     beside = []
     if (real := real_audio(chosen, samples)) is not None:
         write_wav(place / "real.wav", real, rate, 1.0 if raw else listening_gain([real.numpy()], rate))
@@ -95,7 +94,7 @@ def write_grid(model: TrainedModel, chosen: ControlSet, folder: Path, *, samples
     panels = []
     for (title, drawn), clip in zip(columns.items(), clips, strict=True):
         write_wav(place / f"{config.seed}-{title.replace(' ', '-')}.wav", clip[0], model.data.sample_rate)
-        panels.append(Panel(title, clip[0].numpy(), curve_arrays(model, drawn, samples), model.data.hop))
+        panels.append(Panel(title, clip[0].numpy(), model.curve_arrays(drawn, samples), model.data.hop))
     figure = place / f"{config.seed}-grid.png"
     write_bytes(figure, png(panels_figure(panels, model.data.instruments, chosen.name)))
     return figure
@@ -112,11 +111,6 @@ def real_audio(chosen: ControlSet, samples: int) -> Tensor | None:
         return None
     real = chosen.real[0, :samples]
     return torch.nn.functional.pad(real, (0, samples - len(real)))
-
-
-def curve_arrays(model: TrainedModel, curves: Curves, samples: int) -> Mapping[str, NDArray]:
-    """Curves on the frames of the model's format."""
-    return curves.arrays(model.data.instruments, samples, model.representation.frames(samples), model.data.hop)
 
 
 def write_wav(path: Path, audio: Tensor, sample_rate: int, gain: float = 1.0) -> Path:
