@@ -25,6 +25,7 @@ UNCONDITIONED = -1.0  # value of a feature, in all its rows, at frames where it 
 Value: TypeAlias = float | str | None
 Points: TypeAlias = tuple[tuple[int, Value], ...]  # (sample, value)
 Interpolation = Literal["linear", "step"]
+Lane = Literal["area", "notes", "pitch", "line", "strip"]
 Float32 = NDArray[np.float32]
 
 
@@ -61,6 +62,7 @@ class Control(ABC):
     default: Interpolation = "step"  # of curves without an interpolation of their own
     interpolations: tuple[Interpolation, ...] = ("linear", "step")
     one_row: bool = True  # stored as [T], else as [R, T]
+    lane: ClassVar[Lane] = "line"  # how figures and pages draw it
 
     @abstractmethod
     def from_frames(self, notes: FrameNotes) -> NDArray[Any]:

@@ -28,6 +28,7 @@ class Chroma(Control):
     """Pitch class of the sounding note, k/11 for k semitones above C; also 0 in rests."""
 
     name = "chroma"
+    lane = "notes"
     unit = "semitones above C / 11"
 
     def from_frames(self, notes: FrameNotes) -> NDArray[Any]:

@@ -23,6 +23,7 @@ class Instruments(Control):
     """The instrument, one-hot: one row per instrument, 1 for the one that plays or, in rests, played last."""
 
     name = "instruments"
+    lane = "strip"
     unit = "one-hot"
     interpolations: tuple[Interpolation, ...] = ("step",)
     one_row = False

@@ -32,6 +32,7 @@ class Pitch(Control):
     """MIDI note number p with fractions, glides and vibrato included: (p - 23) / 85. 0 in rests, and only there."""
 
     name = "pitch"
+    lane = "pitch"
     unit = "(MIDI note number - 23) / 85"
     default: Interpolation = "linear"
     encoding = PITCH_SPAN + 1  # one function a semitone

@@ -25,6 +25,7 @@ class Velocity(Control):
     """MIDI velocity of the sounding note / 127, moving inside notes under automation; 0 in rests."""
 
     name = "velocity"
+    lane = "area"
     unit = "MIDI velocity / 127"
     default: Interpolation = "linear"
 

@@ -1,7 +1,7 @@
 """Figures of clips: mel spectrograms above the curves that they should follow, on one time axis (fig. 4.2 and 4.3).
 
-All functions return a Figure that knows nothing of windows or global state; `png` turns it into bytes that are the same
-in every run. Colours are those of Okabe and Ito, which colour-blind readers tell apart.
+Figures have a lane for each control, as its `lane` states. `png` gives the same bytes in every run. Colors are those
+of Okabe and Ito, distinguishable with color blindness.
 """
 
 import io
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from data_specs.controls import CHROMA_STEPS, NOTES, UNCONDITIONED
-from data_specs.controls.curves import unconditioned_spans
+from data_specs.controls import CHROMA_STEPS, CONTROLS, NOTES, UNCONDITIONED, VELOCITY
+from data_specs.controls.curves import true_spans, unconditioned_spans
+from data_specs.controls.pitch import PITCH_ORIGIN, PITCH_SPAN
 from data_specs.rates import SAMPLE_RATE
 from data_specs.viz.spectrogram import HOP, RANGE_DB, band_hz, ceiling_db, mel_db
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, FAINT, PAPER = "#1d2433", "#8a93a5", "#ffffff"
-VELOCITY_COLOUR, CHROMA_COLOUR = "#0072B2", "#D55E00"
+VELOCITY_COLOUR, CHROMA_COLOUR, LINE_COLOUR = "#0072B2", "#D55E00", "#009E73"
+LANE_HEIGHTS = {"area": 1.0, "notes": 1.2, "pitch": 1.5, "line": 0.8}  # inches; strips by their rows
+SPECTROGRAM_HEIGHT = 3.4
 INSTRUMENT_COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#F0E442")
 COLOUR_MAP = "magma"
 MEL_TICKS_HZ = (125, 250, 500, 1000, 2000, 4000)
@@ -56,7 +59,7 @@ class Panel:
     Attributes:
         title: above the spectrogram.
         audio: float [N] at 24 kHz.
-        controls: arrays as `Curves.arrays` gives them, [T] or [R, T]; -1 is free.
+        controls: arrays as `Curves.arrays` gives them, [T] or [R, T]; -1 is unconditioned.
         hop: samples between their frames.
     """
 
@@ -67,18 +70,20 @@ class Panel:
 
 
 def clip_figure(panel: Panel, instruments: Sequence[str]) -> "Figure":
-    """Spectrogram, velocity, chroma and instruments of one clip, one above the other."""
+    """Return a figure of the spectrogram and the controls of one clip."""
     return panels_figure([panel], instruments)
 
 
 def panels_figure(panels: Sequence[Panel], instruments: Sequence[str], title: str = "") -> "Figure":
-    """Several clips side by side, each above its own curves; time axes are all alike, and so is the colour scale."""
+    """Return a figure of clips side by side, each above its controls, with one time axis and one color scale."""
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     with matplotlib.rc_context(STYLE):
-        rows = (3.4, 1.0, 1.2, 0.28 * len(instruments) + 0.2)
+        names = [name for name in CONTROLS if any(name in panel.controls for panel in panels)]
+        strip = 0.28 * len(instruments) + 0.2
+        rows = [SPECTROGRAM_HEIGHT, *(LANE_HEIGHTS.get(CONTROLS[name].lane, strip) for name in names)]
         width = 5.6 if len(panels) == 1 else 0.5 + 3.1 * len(panels)
         spacing = ConstrainedLayoutEngine(h_pad=0.02, hspace=0.03, w_pad=0.03)
         figure = Figure(figsize=(width, 0.78 * sum(rows)), layout=spacing)
@@ -87,18 +92,19 @@ def panels_figure(panels: Sequence[Panel], instruments: Sequence[str], title: st
         ceiling = ceiling_db(pictures)
         for column, panel, levels in zip(axes.T, panels, pictures, strict=True):
             seconds = len(panel.audio) / SAMPLE_RATE
-            spectrogram, velocity, chroma, instrument = column
-            _spectrogram(spectrogram, levels, ceiling)
-            spectrogram.set_title(panel.title, fontsize=9, loc="left", pad=5)
-            _velocity(velocity, panel.controls["velocity"], panel.hop, seconds)
-            _chroma(chroma, panel.controls["chroma"], panel.controls["velocity"], panel.hop, seconds)
-            _instruments(instrument, panel.controls["instruments"], panel.hop, seconds, instruments)
-            instrument.set_xlim(0, seconds)
-            instrument.set_xlabel("seconds")
+            _spectrogram(column[0], levels, ceiling)
+            column[0].set_title(panel.title, fontsize=9, loc="left", pad=5)
+            for axis, name in zip(column[1:], names, strict=True):
+                if name in panel.controls:
+                    _LANES[CONTROLS[name].lane](axis, name, panel, seconds, instruments)
+                    _unconditioned(axis, panel.controls[name], panel.hop)
+            column[-1].set_xlim(0, seconds)
+            column[-1].set_xlabel("seconds")
         for inner in axes[:, 1:].flat:
             inner.tick_params(left=False)
-        for axis, name in zip(axes[:, 0], ("Hz", "velocity", "chroma", ""), strict=True):
-            axis.set_ylabel(name)
+        axes[0, 0].set_ylabel("Hz")
+        for axis, name in zip(axes[1:, 0], names, strict=True):
+            axis.set_ylabel("" if CONTROLS[name].lane == "strip" else name)
         figure.align_ylabels(axes[:, 0])
         if title:
             figure.suptitle(title, fontsize=10, x=0.01, ha="left")
@@ -108,7 +114,7 @@ def panels_figure(panels: Sequence[Panel], instruments: Sequence[str], title: st
 def sweep_figure(
     values: Sequence[float], measures: Mapping[str, Sequence[float]], label: str, better: Mapping[str, str]
 ) -> "Figure":
-    """How quality measures move with one sampling option: a small plot each, over `values`."""
+    """Return a figure of quality measures over the `values` of one sampling option, one plot each."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -124,7 +130,7 @@ def sweep_figure(
 
 
 def png(figure: "Figure", dpi: int = DPI) -> bytes:
-    """The figure as PNG, the same bytes in every run."""
+    """Return the figure as PNG, the same bytes in every run."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
@@ -155,65 +161,75 @@ def _spectrogram(axis: "Axes", levels: NDArray[np.float32], ceiling: float) -> N
     axis.tick_params(bottom=False)
 
 
-def _velocity(axis: "Axes", values: NDArray[np.floating], hop: int, seconds: float) -> None:
-    times, levels = _steps(values, hop, seconds)
+def _area(axis: "Axes", name: str, panel: Panel, seconds: float, instruments: Sequence[str]) -> None:
+    times, levels = _steps(panel.controls[name], panel.hop, seconds)
     axis.fill_between(times, levels, color=VELOCITY_COLOUR, alpha=0.18, linewidth=0)
     axis.plot(times, levels, color=VELOCITY_COLOUR, linewidth=1.3)
     axis.set_ylim(0, 1.05)
     axis.set_yticks([0, 0.5, 1])
-    _free(axis, values, hop)
 
 
-def _chroma(
-    axis: "Axes", values: NDArray[np.floating], velocity: NDArray[np.floating], hop: int, seconds: float
-) -> None:
-    times, levels = _steps(values, hop, seconds)
+def _line(axis: "Axes", name: str, panel: Panel, seconds: float, instruments: Sequence[str]) -> None:
+    axis.plot(*_steps(panel.controls[name], panel.hop, seconds), color=LINE_COLOUR, linewidth=1.3)
+    axis.set_ylim(-0.05, 1.05)
+    axis.set_yticks([0, 0.5, 1])
+
+
+def _notes(axis: "Axes", name: str, panel: Panel, seconds: float, instruments: Sequence[str]) -> None:
+    times, levels = _steps(panel.controls[name], panel.hop, seconds)
+    if VELOCITY in panel.controls:  # chroma is 0 in rests without being a C
+        levels = np.where(np.repeat(panel.controls[VELOCITY] == 0, 2), np.nan, levels)
     flat = np.where(np.diff(levels, append=levels[-1:]) == 0, levels, np.nan)  # no strokes from note to note
-    silent = np.repeat(velocity == 0, 2)  # where chroma is 0 without being a C
     axis.plot(times, levels * CHROMA_STEPS, color=CHROMA_COLOUR, linewidth=0.5, alpha=0.6)
-    axis.plot(
-        times, np.where(silent, np.nan, flat) * CHROMA_STEPS, color=CHROMA_COLOUR, linewidth=2.0, solid_capstyle="butt"
-    )
+    axis.plot(times, flat * CHROMA_STEPS, color=CHROMA_COLOUR, linewidth=2.0, solid_capstyle="butt")
     axis.set_ylim(-0.8, 11.8)
     axis.set_yticks([0, 4, 7, 11], [NOTES[k] for k in (0, 4, 7, 11)])
     axis.grid(axis="y", color=FAINT, alpha=0.25, linewidth=0.5)
-    _free(axis, values, hop)
 
 
-def _instruments(
-    axis: "Axes", values: NDArray[np.floating], hop: int, seconds: float, instruments: Sequence[str]
-) -> None:
-    for row, name in enumerate(instruments):
+def _pitch(axis: "Axes", name: str, panel: Panel, seconds: float, instruments: Sequence[str]) -> None:
+    times, levels = _steps(panel.controls[name], panel.hop, seconds)
+    midi = np.where(levels > 0, levels * PITCH_SPAN + PITCH_ORIGIN, np.nan)  # 0 is a rest
+    axis.plot(times, midi, color=CHROMA_COLOUR, linewidth=1.6, solid_capstyle="butt")
+    if np.isfinite(midi).any():
+        low, high = float(np.nanmin(midi)) - 2, float(np.nanmax(midi)) + 2
+        if axis.lines[1:] or axis.get_autoscaley_on() is False:  # panels of a row share the axis
+            low, high = min(low, axis.get_ylim()[0]), max(high, axis.get_ylim()[1])
+        axis.set_ylim(low, high)
+        octaves = range(int(low) // 12 * 12, int(high) + 12, 12)
+        axis.set_yticks(octaves, [f"C{octave // 12 - 1}" for octave in octaves])
+        axis.set_ylim(low, high)
+    axis.grid(axis="y", color=FAINT, alpha=0.25, linewidth=0.5)
+
+
+def _strip(axis: "Axes", name: str, panel: Panel, seconds: float, instruments: Sequence[str]) -> None:
+    for row, instrument in enumerate(instruments):
         colour = INSTRUMENT_COLOURS[row % len(INSTRUMENT_COLOURS)]
-        spans = _playing(values[row])
-        edges = [
-            (start * hop / SAMPLE_RATE, min(stop * hop / SAMPLE_RATE, seconds) - start * hop / SAMPLE_RATE)
-            for start, stop in spans
-        ]
+        edges = []
+        for start, stop in true_spans(panel.controls[name][row] > 0.5):
+            first = start * panel.hop / SAMPLE_RATE
+            edges.append((first, min(stop * panel.hop / SAMPLE_RATE, seconds) - first))
         axis.broken_barh(edges, (row - 0.36, 0.72), facecolors=colour)
-        axis.set_label(name)
+        axis.set_label(instrument)
     axis.set_ylim(len(instruments) - 0.4, -0.6)
     axis.set_yticks(range(len(instruments)), instruments)
     axis.tick_params(left=False)
     axis.spines["left"].set_visible(False)
-    _free(axis, values, hop)
+
+
+_LANES = {"area": _area, "line": _line, "notes": _notes, "pitch": _pitch, "strip": _strip}
 
 
 def _steps(values: NDArray[np.floating], hop: int, seconds: float) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Corners of a curve that holds each frame's value until the next frame; NaN where it is free."""
+    """Return the corners of a curve that holds each frame's value until the next; NaN where it is unconditioned."""
     edges = np.minimum(np.arange(len(values) + 1) * hop / SAMPLE_RATE, seconds)
     times = np.repeat(edges, 2)[1:-1]
     levels = np.repeat(np.where(values == UNCONDITIONED, np.nan, values), 2)
     return times, levels
 
 
-def _playing(row: NDArray[np.floating]) -> list[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], (row > 0.5).astype(int), [0]])))
-    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
-
-
-def _free(axis: "Axes", values: NDArray[np.floating], hop: int) -> None:
-    """Hatch the time in which a feature is free, and say so."""
+def _unconditioned(axis: "Axes", values: NDArray[np.floating], hop: int) -> None:
+    """Hatch and label the time in which a control is unconditioned."""
     for start, stop in unconditioned_spans(values):
         first, last = start * hop / SAMPLE_RATE, stop * hop / SAMPLE_RATE
         axis.axvspan(
@@ -229,7 +245,7 @@ def _free(axis: "Axes", values: NDArray[np.floating], hop: int) -> None:
         axis.text(
             (first + last) / 2,
             (low + high) / 2,
-            "free",
+            "unconditioned",
             ha="center",
             va="center",
             fontsize=7,

@@ -1,4 +1,4 @@
-"""Sounds to play beside what they look like: player, spectrogram, waveform and the curves, on one time axis.
+"""Sounds with player, spectrogram, waveform and controls on one time axis.
 
 N samples at 24 kHz, T frames of the controls, R rows.
 """
@@ -13,9 +13,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from data_specs.controls import CHROMA_STEPS, CONTROLS, FEATURES, NOTES, UNCONDITIONED
+from data_specs.controls import CHROMA_STEPS, CONTROLS, NOTES, UNCONDITIONED, VELOCITY
 from data_specs.controls.curves import true_spans, unconditioned_spans
-from data_specs.controls.pitch import PITCH_SPAN, Pitch
+from data_specs.controls.pitch import PITCH_SPAN
+from data_specs.level import listening_gain
 from data_specs.rates import SAMPLE_RATE
 from data_specs.viz.figures import COLOUR_MAP, INSTRUMENT_COLOURS
 from data_specs.viz.page.markup import Markup, element, joined
@@ -23,7 +24,6 @@ from data_specs.viz.spectrogram import RANGE_DB, ceiling_db, mel_db
 
 ENVELOPE = 300  # columns of a waveform
 SPECTROGRAM_QUALITY = 80  # of WebP
-LOUD, MOST_GAIN = 0.7, 30.0  # peak of what is played, and how much may be added to reach it
 PITCH_MARGIN = 1 / PITCH_SPAN  # a semitone above and below the notes of a lane
 HEIGHT = 100.0  # units of a drawing, whatever its size on the screen
 
@@ -63,17 +63,17 @@ def card(
     """
     seconds = len(sounds[0].audio) / SAMPLE_RATE
     lanes = curve_lanes(controls, hop, seconds, instruments)
-    # What is compared shares its scales: colours, waveforms, and one gain that makes soft clips easy to hear.
+    # Compared sounds share color scale, waveform scale and listening gain, as the files of `make sample` do.
     pictures = [mel_db(sound.audio) for sound in sounds]
     ceiling = ceiling_db(pictures)
     peak = max(float(np.abs(sound.audio).max()) for sound in sounds) or 1.0
-    gain = float(np.clip(LOUD / peak, 1.0, MOST_GAIN))
+    gain = listening_gain([sound.audio for sound in sounds], SAMPLE_RATE)
     shown = [
         _track(sound, gain, spectrogram_uri(levels, ceiling), _envelope(sound.audio / peak), lanes, seconds)
         for sound, levels in zip(sounds, pictures, strict=True)
     ]
-    if gain > 1.1:
-        facts = [*facts, f"played {20 * math.log10(gain):.0f} dB louder"]
+    if abs(gain_db := 20 * math.log10(gain)) >= 1:
+        facts = [*facts, f"played {abs(gain_db):.0f} dB {'louder' if gain > 1 else 'softer'}"]
     head = element("h3", title, *(element("span", fact, class_="fact") for fact in facts))
     return element("article", head, element("div", *shown, class_="tracks"), class_="card")
 
@@ -102,23 +102,9 @@ def spectrogram_uri(levels: NDArray[np.floating], ceiling: float) -> str:
 def curve_lanes(
     controls: Mapping[str, NDArray[np.floating]], hop: int, seconds: float, instruments: Sequence[str]
 ) -> Markup:
-    """The curves as they stand below a spectrogram, with a time axis."""
+    """Return a lane for each control, as its `lane` states, and a time axis."""
     width = seconds * SAMPLE_RATE / hop  # frames a lane is wide
-    velocity, chroma, playing = controls["velocity"], controls["chroma"], controls["instruments"]
-    area = joined([_area(velocity, span) for span in _runs(velocity != UNCONDITIONED)])
-    steps = joined([_step_path(chroma, velocity, span) for span in _runs(chroma != UNCONDITIONED)])
-    notes = joined([element("span", NOTES[0], class_="low"), element("span", NOTES[-1], class_="high")])
-    bars = [
-        element("span", name, class_="bar", style=f"{_place(span, width)};--colour:{_colour(row)}")
-        for row, name in enumerate(instruments)
-        for span in _runs(playing[row] == 1)
-    ]
-    lanes = [
-        _lane("velocity", _drawing(area, width), *_free(velocity, width)),
-        _lane("chroma", _drawing(steps, width), notes, *_free(chroma, width)),
-        *[_continuous_lane(name, rows, width) for name, rows in controls.items() if _is_continuous(name)],
-        element("div", *bars, *_free(playing, width), class_="lane instruments"),
-    ]
+    lanes = [_LANES[CONTROLS[name].lane](name, controls, width, instruments) for name in CONTROLS if name in controls]
     ticks = [
         element("span", f"{tick:g} s" if tick == 0 else f"{tick:g}", style=f"left:{100 * tick / seconds:.3f}%")
         for tick in _ticks(seconds)
@@ -126,24 +112,67 @@ def curve_lanes(
     return joined([*lanes, element("div", *ticks, class_="time")])
 
 
-def _is_continuous(name: str) -> bool:
-    """Return whether a control has a lane of its own besides those of the published controls."""
-    return name in CONTROLS and CONTROLS[name].one_row and name not in FEATURES
+Arrays = Mapping[str, NDArray[np.floating]]
 
 
-def _continuous_lane(name: str, values: NDArray[np.floating], width: float) -> Markup:
-    """Lane of a curve over its own range; the pitch of rests, stored as 0, is left out."""
-    drawn = values != UNCONDITIONED
-    if name == Pitch.name:
-        drawn = drawn & (values > 0)
-    low, high = 0.0, 1.0
-    if name == Pitch.name and drawn.any():
-        low, high = float(values[drawn].min()) - PITCH_MARGIN, float(values[drawn].max()) + PITCH_MARGIN
+def _area_lane(name: str, controls: Arrays, width: float, instruments: Sequence[str]) -> Markup:
+    values = controls[name]
+    area = joined([_area(values, span) for span in true_spans(values != UNCONDITIONED)])
+    return _lane(name, _drawing(area, width), *_unconditioned(values, width))
+
+
+def _notes_lane(name: str, controls: Arrays, width: float, instruments: Sequence[str]) -> Markup:
+    values = controls[name]
+    # Chroma is 0 in rests without being a C: rests are gaps.
+    drawn = (values != UNCONDITIONED) & (controls[VELOCITY] != 0 if VELOCITY in controls else True)
+    steps = joined([_step_path(values, span) for span in true_spans(drawn)])
+    labels = joined([element("span", NOTES[0], class_="low"), element("span", NOTES[-1], class_="high")])
+    return _lane(name, _drawing(steps, width), labels, *_unconditioned(values, width))
+
+
+def _line_lane(name: str, controls: Arrays, width: float, instruments: Sequence[str]) -> Markup:
+    values = controls[name]
+    return _curve_lane(name, values, values != UNCONDITIONED, (0.0, 1.0), width)
+
+
+def _pitch_lane(name: str, controls: Arrays, width: float, instruments: Sequence[str]) -> Markup:
+    """Lane over the range of the notes; rests, stored as 0, are gaps."""
+    values = controls[name]
+    drawn = values > 0
+    limits = (0.0, 1.0)
+    if drawn.any():
+        limits = float(values[drawn].min()) - PITCH_MARGIN, float(values[drawn].max()) + PITCH_MARGIN
+    return _curve_lane(name, values, drawn, limits, width)
+
+
+def _curve_lane(
+    name: str, values: NDArray[np.floating], drawn: NDArray[np.bool_], limits: tuple[float, float], width: float
+) -> Markup:
+    low, high = limits
     paths = [
         element("path", d=f"M{_path(_corners(values - low, span), high - low)}", class_="stroke")
         for span in true_spans(drawn)
     ]
-    return _lane(name, _drawing(joined(paths), width), *_free(values, width))
+    return _lane(name, _drawing(joined(paths), width), *_unconditioned(values, width))
+
+
+def _strip_lane(name: str, controls: Arrays, width: float, instruments: Sequence[str]) -> Markup:
+    values = controls[name]
+    bars = [
+        element("span", label, class_="bar", style=f"{_place(span, width)};--colour:{_colour(row)}")
+        for row, label in enumerate(instruments)
+        for span in true_spans(values[row] == 1)
+    ]
+    return element("div", *bars, *_unconditioned(values, width), class_=f"lane {name}")
+
+
+_LANES = {
+    "area": _area_lane,
+    "line": _line_lane,
+    "notes": _notes_lane,
+    "pitch": _pitch_lane,
+    "strip": _strip_lane,
+}
 
 
 def _lane(name: str, *content: Markup) -> Markup:
@@ -185,12 +214,6 @@ def _envelope(audio: NDArray[np.floating]) -> Markup:
     return element("path", d="M" + "L".join(high + low[::-1]) + "Z")
 
 
-def _runs(chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Spans [start, stop) of frames that are chosen."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], chosen, [False]])))
-    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
-
-
 def _corners(values: NDArray[np.floating], span: tuple[int, int]) -> list[tuple[int, float]]:
     """Corners of a curve over a span: each frame holds its value, straight stretches are one line."""
     start, stop = span
@@ -213,10 +236,10 @@ def _area(velocity: NDArray[np.floating], span: tuple[int, int]) -> Markup:
     return joined([filled, element("path", d=f"M{line}", class_="stroke")])
 
 
-def _step_path(chroma: NDArray[np.floating], velocity: NDArray[np.floating], span: tuple[int, int]) -> Markup:
+def _step_path(chroma: NDArray[np.floating], span: tuple[int, int]) -> Markup:
     corners = _corners(chroma * CHROMA_STEPS, span)
     notes = [
-        element("path", d=f"M{_path([begin, end], CHROMA_STEPS)}", class_="rest" if velocity[begin[0]] == 0 else "note")
+        element("path", d=f"M{_path([begin, end], CHROMA_STEPS)}", class_="note")
         for begin, end in zip(corners[::2], corners[1::2], strict=True)
     ]
     return joined([element("path", d=f"M{_path(corners, CHROMA_STEPS)}", class_="thin"), *notes])
@@ -227,8 +250,11 @@ def _place(span: tuple[int, int], width: float) -> str:
     return f"left:{100 * start / width:.3f}%;width:{100 * (stop - start) / width:.3f}%"
 
 
-def _free(values: NDArray[np.floating], width: float) -> list[Markup]:
-    return [element("span", "free", class_="free", style=_place(span, width)) for span in unconditioned_spans(values)]
+def _unconditioned(values: NDArray[np.floating], width: float) -> list[Markup]:
+    return [
+        element("span", "unconditioned", class_="unconditioned", style=_place(span, width))
+        for span in unconditioned_spans(values)
+    ]
 
 
 def _colour(row: int) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_specs.controls import CONTROLS
 from data_specs.controls.curve_files import parse_value
 from data_specs.viz.figures import Panel, clip_figure, panels_figure, png, sweep_figure
 
@@ -47,12 +48,12 @@ def test_curves_stand_where_the_arrays_say(panel):
     assert [label.get_text() for label in instruments.get_yticklabels()] == list(PVT)
 
 
-def test_free_time_is_hatched_and_named(panel):
+def test_unconditioned_time_is_hatched_and_labeled(panel):
     _, velocity, chroma, instruments = clip_figure(panel, PVT).axes
     spans = {axis: [(patch.get_x(), patch.get_width()) for patch in axis.patches] for axis in (velocity, instruments)}
     assert spans == {velocity: [(1, 1)], instruments: [(pytest.approx(1.6), pytest.approx(0.4))]}
     assert not chroma.patches
-    assert [text.get_text() for text in velocity.texts] == ["free"]
+    assert [text.get_text() for text in velocity.texts] == ["unconditioned"]
 
 
 def test_spectrograms_side_by_side_share_their_colours(panel):
@@ -74,3 +75,22 @@ def test_a_sweep_draws_each_measure_over_its_values():
     assert [axis.get_title(loc="left") for axis in figure.axes] == ["FAD (lower)", "chroma"]
     assert list(figure.axes[0].lines[0].get_ydata()) == [5, 4, 6]
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0", "10", "40"]
+
+
+def test_each_control_of_the_clip_has_a_lane_and_rests_are_gaps(panel):
+    curves = {
+        "velocity": [[0, 0.5], [1, 0.5], [1, None]],
+        "chroma": [[0, "E"], [1, "rest"]],
+        "pitch": [[0, "E3"], [1, "E4"], [1, "rest"]],
+        "brightness": [[0, 0], [2, 1]],
+        "instruments": "piano",
+    }
+    controls = parse_value({"version": 1, **curves}).arrays(PVT, 48_000, 150, 320, tuple(CONTROLS))
+    axes = clip_figure(Panel("all", panel.audio, controls, 320), PVT).axes
+    assert [axis.get_ylabel() for axis in axes] == ["Hz", "velocity", "chroma", "pitch", "brightness", ""]
+    for lane, first, last in ((axes[2], 4, 4), (axes[3], 52, 64)):
+        times, levels = lane.lines[0].get_data()
+        assert np.isnan(levels[times > 1.001]).all()
+        assert levels[times < 0.99][[0, -1]] == pytest.approx([first, last], abs=0.3)
+    low, high = axes[3].get_ylim()
+    assert low < 51 < 65 < high

@@ -14,9 +14,10 @@ import soundfile
 from PIL import Image
 
 from data_specs.controls.curve_files import parse_value
+from data_specs.level import listening_gain
 from data_specs.viz.page import document, element, joined, section, table, tiles
 from data_specs.viz.page.charts import Bin, binned, histogram, shares
-from data_specs.viz.page.tracks import MOST_GAIN, Sound, audio_uri, card, curve_lanes
+from data_specs.viz.page.tracks import Sound, audio_uri, card, curve_lanes
 from data_specs.viz.spectrogram import ceiling_db, mel_db
 
 PVT = ("piano", "violin", "trumpet")
@@ -101,17 +102,18 @@ def test_sounds_decode_to_what_was_given():
     assert np.abs(found - audio).max() <= 1 / 32_768
 
 
-def test_sounds_of_a_card_share_one_gain_that_is_told():
+def test_sounds_of_a_card_share_one_listening_gain_that_is_stated():
     loud, soft = tone(440, level=0.1), tone(440, level=0.05)
     reader = Reader(two_second_card([Sound("a", loud), Sound("b", soft)]))
     peaks = [
         np.abs(soundfile.read(io.BytesIO(base64.b64decode(one["src"].split(",")[1])))[0]).max()
         for one in reader.all("audio")
     ]
-    assert peaks == pytest.approx([0.7, 0.35], abs=1e-3)
-    assert "played 17 dB louder" in reader.text
-    faint = Reader(two_second_card([Sound("a", tone(440, level=1e-4))]))
-    assert f"played {20 * np.log10(MOST_GAIN):.0f} dB louder" in faint.text
+    gain = listening_gain([loud, soft], 24_000)
+    assert peaks == pytest.approx([0.1 * gain, 0.05 * gain], abs=1e-3)
+    assert f"played {20 * np.log10(gain):.0f} dB louder" in reader.text
+    full = Reader(two_second_card([Sound("a", tone(440, level=1.0))]))
+    assert any(text.endswith("dB softer") for text in full.text)
     silence = Reader(two_second_card([Sound("a", np.zeros(48_000, np.float32))]))
     assert not any("louder" in text for text in silence.text)
 
@@ -135,11 +137,11 @@ def test_spectrogram_levels_are_those_of_sines():
     assert ceiling_db([mel_db(np.zeros(4800))]) < -50
 
 
-def test_curves_hold_their_frames_and_say_where_they_are_free():
+def test_curves_hold_their_frames_and_unconditioned_spans_are_marked():
     reader = Reader(two_second_card([Sound("a", tone(440))]))
     lanes = [attributes["class"] for attributes in reader.all("div") if "lane" in attributes.get("class", "")]
     assert lanes == ["lane wave", "lane velocity", "lane chroma", "lane instruments"]
-    free = [attributes["style"] for attributes in reader.all("span") if attributes.get("class") == "free"]
+    free = [attributes["style"] for attributes in reader.all("span") if attributes.get("class") == "unconditioned"]
     assert free == ["left:50.000%;width:50.000%", "left:0.000%;width:100.000%"]
     stroke = next(attributes["d"] for attributes in reader.all("path") if attributes.get("class") == "stroke")
     points = [tuple(map(float, point.split(","))) for point in re.split("[ML]", stroke) if point]
