@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from data_specs.errors import UserError
-from data_specs.io.files import locked, write_json
+from data_specs.io.files import write_json
+from data_specs.io.locks import locked
 from training import checkpoint
 from training.compiling import compile_or_not
 from training.config import Optimization, RunConfig

@@ -64,7 +64,7 @@ def node(arguments: argparse.Namespace) -> int:
     requirements.check(render=arguments.data is None)
 
     from bench.node.work import GRACE_SECONDS, TimeBudget
-    from data_specs.io.files import locked
+    from data_specs.io.locks import locked
 
     options = parse_options(arguments)
     out = arguments.out.resolve()

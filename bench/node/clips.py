@@ -17,7 +17,7 @@ from bench.node.work import Facts, TimeBudget
 from data_specs.dataset import MANIFEST, folder_name
 from data_specs.errors import UserError
 from data_specs.formats import FORMATS
-from data_specs.io.files import locked
+from data_specs.io.locks import locked
 from data_specs.spec import SPLITS, ClipCounts
 
 VALID_SHARE = 8  # train clips per valid clip

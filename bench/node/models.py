@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.node.work import Facts, OutOfTime, TimeBudget
-from data_specs.io.files import locked, write_bytes
+from data_specs.io.files import write_bytes
+from data_specs.io.locks import locked
 from training.config import config_path
 from training.log import LOG_FILE, read_log
 

@@ -1,6 +1,5 @@
 """HTTP downloads, complete and verified or absent. Interrupted transfers resume."""
 
-import fcntl
 import os
 import time
 import urllib.error
@@ -11,6 +10,7 @@ from typing import BinaryIO
 
 from data_specs.errors import UserError
 from data_specs.io.files import file_sha256
+from data_specs.io.locks import lock_open_file
 
 CACHE_VARIABLE = "PVT_AUDIO_CACHE"
 BLOCK = 1 << 16  # bytes
@@ -49,8 +49,7 @@ def download(url: str, path: Path, sha256: str, size: int | None = None, pause_s
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
-        with open(part, "ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with open(part, "ab") as file, lock_open_file(file, part, str(path), wait=True):
             if not path.is_file():  # another process may have finished it meanwhile
                 _fetch(url, path, file, size, pause_s)
                 _verify(url, part, sha256, size)

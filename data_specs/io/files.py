@@ -1,12 +1,10 @@
-"""Files that appear whole or not at all, digests, locks and folders moved aside."""
+"""Files that appear whole or not at all, digests and folders moved aside."""
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import secrets
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -123,35 +121,3 @@ def move_aside(folder: Path) -> Path:
         number += 1
     folder.rename(target)
     return target
-
-
-@contextmanager
-def locked(path: Path, what: str, *, shared: bool = False, wait: bool = False) -> Iterator[None]:
-    """Hold a lock on `path` for the block; `what` names the thing guarded, for the message.
-
-    The lock is the kernel's (flock): it dies with its process, so a killed run leaves none behind.
-
-    Args:
-        path: a file that is made when missing and holds the name of its last holder.
-        what: the thing guarded.
-        shared: several processes may hold it, none of them exclusively.
-        wait: until it is free, instead of refusing.
-
-    Raises:
-        UserError: another process holds it, named by host and process id; or its folder is not writable.
-    """
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+b")  # noqa: SIM115  (closed by the block below)
-    with file:
-        try:
-            # promise: second-refused-name-first
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read(200).decode(errors="replace").strip() or "another process"
-            raise UserError(f"{what} is in use by {holder}; wait for it to end or stop it") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
-        file.flush()
-        yield

@@ -16,7 +16,8 @@ from distributed import WorkerPlugin, get_worker
 from tqdm import tqdm
 
 from data_specs.errors import UserError
-from data_specs.io.files import locked, remove_temporaries, write_json
+from data_specs.io.files import remove_temporaries, write_json
+from data_specs.io.locks import locked
 from data_specs.spec import Limits, Spec
 from pipeline.cluster.cluster import Cluster
 from pipeline.midi.reader import SandboxedReader

@@ -17,7 +17,8 @@ from tqdm import tqdm
 from data_specs.controls import CONTROLS
 from data_specs.dataset import CLIPS_TABLE, Feature, Shard
 from data_specs.errors import UserError
-from data_specs.io.files import atomic_write, locked, write_bytes, write_json
+from data_specs.io.files import atomic_write, write_bytes, write_json
+from data_specs.io.locks import locked
 from data_specs.rates import SAMPLE_RATE
 from data_specs.spec import SPLITS
 from pipeline.plan.plan import Plan, PlannedClip

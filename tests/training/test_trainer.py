@@ -315,7 +315,7 @@ def test_a_moved_dataset_is_the_same(encodec_data, config_file, tmp_path):
 
 
 def test_one_run_at_a_time(encodec_data, config_file, tmp_path):
-    from data_specs.io.files import locked
+    from data_specs.io.locks import locked
 
     with locked(tmp_path / ".lock", "this"), pytest.raises(UserError, match="is in use by"):
         train(tmp_path, encodec_data[0], load_config(str(config_file), "edm"))

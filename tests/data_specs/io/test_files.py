@@ -1,14 +1,11 @@
-"""Files appear whole or not at all; locks die with their process; nothing is deleted."""
+"""Files appear whole or not at all; nothing is deleted."""
 
 import errno
-import multiprocessing
-import os
-import time
 
 import pytest
 
 from data_specs.errors import UserError
-from data_specs.io.files import atomic_write, locked, move_aside, value_digest, write_bytes, write_json
+from data_specs.io.files import atomic_write, move_aside, value_digest, write_bytes, write_json
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path):
@@ -41,36 +38,3 @@ def test_moving_aside_never_overwrites(tmp_path):
         move_aside(tmp_path / "PVT-cqt")
     assert (tmp_path / "PVT-cqt.old-1" / "first").exists()
     assert (tmp_path / "PVT-cqt.old-2" / "second").exists()
-
-
-def hold(path, ready):
-    with locked(path, "it"):
-        ready.set()
-        time.sleep(60)
-
-
-def test_a_lock_is_refused_while_its_process_lives_and_free_once_it_is_killed(tmp_path):
-    path = tmp_path / "lock"
-    spawn = multiprocessing.get_context("fork")
-    ready = spawn.Event()
-    holder = spawn.Process(target=hold, args=(path, ready))
-    holder.start()
-    ready.wait(30)
-    with pytest.raises(UserError, match=f"process {holder.pid} on "), locked(path, "it"):
-        pass
-    with pytest.raises(UserError), locked(path, "it", shared=True):
-        pass
-    holder.kill()
-    holder.join()
-    with locked(path, "it"):
-        assert f"process {os.getpid()} " in path.read_text()
-
-
-def test_shared_holders_agree_and_keep_others_out(tmp_path):
-    path = tmp_path / "lock"
-    path.write_text("process 1 on a machine that has long been gone")
-    with locked(path, "it", shared=True), locked(path, "it", shared=True):
-        with pytest.raises(UserError, match=f"in use by process {os.getpid()} on "), locked(path, "it"):
-            pass
-        with pytest.raises(UserError), locked(path, "it"):
-            pass
