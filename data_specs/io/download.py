@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from data_specs.errors import UserError
+from data_specs.home import ensure_home
 from data_specs.io.files import file_sha256
 from data_specs.io.locks import lock_open_file
 
@@ -24,6 +25,7 @@ def cache_folder() -> Path:
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
+    ensure_home()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pvt-audio"
 
 

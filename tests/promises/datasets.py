@@ -246,7 +246,7 @@ FINISHING = (
         "the second is refused, naming the first, also with FORCE; the lock ends with its process; shards may be "
         "divided among several runs",
         "pipeline/build/test_folder.py::test_a_folder_is_held_by_one_build_or_by_several_different_shares "
-        "data_specs/io/test_files.py::test_a_lock_is_refused_while_its_process_lives_and_free_once_it_is_killed "
+        "data_specs/io/test_locks.py::test_a_lock_is_refused_while_its_process_lives_and_free_once_it_is_killed "
         "faults/test_disks.py::test_the_second_of_two_runs_in_one_folder_is_refused_by_name "
         "pipeline/build/test_build.py::test_force_and_shares_exclude_each_other",
         mutation("second-refused-name-first", rewrite("if-expression", "{body}")),
