@@ -162,10 +162,10 @@ lakh: $(ready)  ## download the Lakh MIDI dataset and check it: MATCHED, OUT, UR
 	@$(python) -m pvt lakh $(call switch,matched,MATCHED) $(call option,out,OUT) $(call option,url,URL)
 
 validate: $(ready)  ## read a dataset again and check everything: DATA, FORMAT
-	@$(python) -m pvt validate $(data) $(call option,format,FORMAT)
+	@$(python) -m pvt validate $(data) $(call option,format,FORMAT) $(call option,threads,THREADS)
 
 report: $(ready)  ## a page that shows a dataset and lets it be heard: DATA, OUT
-	@$(python) -m pvt report $(data) $(call option,out,OUT)
+	@$(python) -m pvt report $(data) $(call option,out,OUT) $(call option,threads,THREADS)
 
 export-dataset: $(ready)  ## write a dataset as Parquet or WAV files for other tools: DATA, FORMAT, TO, OUT
 	@$(python) -m pvt export-dataset $(data) $(call option,format,FORMAT) $(call option,to,TO) $(call option,out,OUT)
@@ -206,7 +206,7 @@ demo: $(ready)  ## a page with the samples of several runs side by side: RUN, CO
 
 studio: $(ready)  ## draw curves and hear them in the browser: RUN, PORT, HOST
 	@$(python) -m pvt studio $(call option,run,RUN) $(call option,port,PORT) $(call option,host,HOST) \
-	  $(call option,device,DEVICE)
+	  $(call option,device,DEVICE) $(call option,threads,THREADS)
 
 runs: $(ready)  ## list runs with their state and losses: OUT
 	@$(python) -m pvt runs $(call option,out,OUT)
@@ -218,7 +218,7 @@ card: $(ready)  ## write a model card: RUN, EVALUATION, OUT
 	@$(python) -m pvt card $(call option,evaluation,EVALUATION) $(call option,out,OUT) -- $(if $(RUN),$(call quoted,RUN))
 
 toys: $(ready)  ## the report's first experiments: swiss roll, digits, small codes
-	@$(python) -m pvt toys $(call option,out,OUT)
+	@$(python) -m pvt toys $(call option,out,OUT) $(call option,threads,THREADS)
 
 codec: $(ready)  ## fit a codec of your own on PVT-audio: DATA, OUT
 	@$(call build_data,audio)

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterator
 
 from data_specs.errors import UserError
+from data_specs.home import ensure_home
+from data_specs.threads import set_threads, wait_passively
 
 Command = Callable[[argparse.Namespace], int]
 INTERRUPTED = 130
@@ -15,6 +17,8 @@ MISUSED = 2
 
 def run(parser: argparse.ArgumentParser, argv: list[str] | None) -> int:
     """Parse `argv`, run the chosen command and return the exit status."""
+    wait_passively()
+    ensure_home()
     arguments = parser.parse_args(argv)
     command: Command = arguments.command
     try:
@@ -78,6 +82,20 @@ def integer(name: str, text: str, least: int = 1) -> int:
     if value is None or value < least:
         raise UserError(f"{name}= must be an integer >= {least}, got {text!r:.40}; write e.g. {name}={least + 1}")
     return value
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """Add the option that `use_threads` reads."""
+    parser.add_argument("--threads", metavar="N", help="of a CPU (the fastest)")
+
+
+def use_threads(arguments: argparse.Namespace) -> None:
+    """Set the number of threads of torch: THREADS= as given, else OMP_NUM_THREADS, else the fastest.
+
+    Raises:
+        UserError: not an integer >= 1.
+    """
+    set_threads(None if arguments.threads is None else integer("THREADS", arguments.threads))
 
 
 class Parser(argparse.ArgumentParser):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def ensure_home() -> None:
-    """Set HOME and USER to stand-ins where neither the environment nor the passwd file has them.
+    """Set HOME and USER if neither the environment nor the passwd file gives them.
 
     Dask, matplotlib and torch look for their settings and caches there. The folder is in the system's temporary folder,
     private to the user id; child processes inherit it.
@@ -16,6 +16,7 @@ def ensure_home() -> None:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         name = f"uid{os.getuid()}"
+        # promise: home-private-folder
         if "HOME" not in os.environ:
             os.environ["HOME"] = str(_private_folder(Path(tempfile.gettempdir()) / f"pvt-audio-{name}"))
     os.environ.setdefault("USER", name)
@@ -25,6 +26,7 @@ def _private_folder(path: Path) -> Path:
     """Return `path`, made for this user alone; another new folder if someone else has made it."""
     path.mkdir(mode=0o700, exist_ok=True)
     found = path.lstat()
+    # promise: home-private-folder-2
     if found.st_uid == os.getuid() and not found.st_mode & 0o077:
         return path
     return Path(tempfile.mkdtemp(prefix=path.name))

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_specs.cli import Parser, integer, run
+from data_specs.cli import Parser, add_threads, integer, run, use_threads
 from data_specs.errors import UserError
 from data_specs.formats import FORMATS, check_format
 from data_specs.spec import ClipCounts, Spec, load_spec, shipped_specs
@@ -159,12 +159,14 @@ def _add_validate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", type=Path, default=Path(DEFAULT_OUT), help=f"parent folder or one PVT-<format> ({DEFAULT_OUT})")
     add("--format", help="only these formats, as in `dataset` (all that exist)")
+    add_threads(parser)
     parser.set_defaults(command=_validate)
 
 
 def _validate(arguments: argparse.Namespace) -> int:
     from pipeline.tools.validate import validate
 
+    use_threads(arguments)
     return validate(arguments.data, None if arguments.format is None else parse_formats(arguments.format))
 
 
@@ -173,12 +175,14 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", type=Path, default=Path(DEFAULT_OUT), help=f"parent folder or one PVT-<format> ({DEFAULT_OUT})")
     add("--out", type=Path, metavar="FILE", help="the page (report.html in the data folder)")
+    add_threads(parser)
     parser.set_defaults(command=_report)
 
 
 def _report(arguments: argparse.Namespace) -> int:
     from pipeline.tools.report import report
 
+    use_threads(arguments)
     print(report(arguments.data, arguments.out))
     return 0
 

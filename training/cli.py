@@ -6,17 +6,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from data_specs.cli import Parser, integer, run
+from data_specs.cli import Parser, add_threads, integer, run, use_threads
+from data_specs.threads import set_threads
 from training.evaluation.commands import add_classifier, add_evaluate, add_sweep
 from training.export.commands import add_card, add_export
 from training.runs import RUNS, recorded_config, run_folder, runs_table
 from training.sampling.commands import add_demo, add_sample
-from training.threads import set_threads, wait_passively
 
 
 def main(argv: list[str] | None = None, prog: str = "python -m training") -> int:
     """Run `python -m training ...` and return the exit status."""
-    wait_passively()
     parser = Parser(prog=prog, description="From shards to diffusion models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (summary, add) in COMMANDS.items():
@@ -108,6 +107,7 @@ def _add_toys(parser: argparse.ArgumentParser) -> None:
     add("--only", metavar="NAMES", help="a comma list of experiments (all)")
     add("--mnist", type=Path, metavar="FILE", help="MNIST images instead of scikit-learn's digits")
     add("--seed", metavar="N", default="0", help="of weights and draws (0)")
+    add_threads(parser)
     parser.set_defaults(command=_toys)
 
 
@@ -115,6 +115,7 @@ def _toys(arguments: argparse.Namespace) -> int:
     from training import toys
 
     names = toys.NAMES if arguments.only is None else arguments.only.split(",")
+    use_threads(arguments)
     toys.run(arguments.out, names, arguments.mnist, integer("SEED", arguments.seed, least=0))
     return 0
 

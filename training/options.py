@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_specs.cli import integer
+from data_specs.cli import add_threads, integer, use_threads
 from data_specs.errors import UserError
 from training.runs import run_names, select_runs
-from training.threads import set_threads
 
 if TYPE_CHECKING:
     from training.model import TrainedModel
@@ -27,7 +26,7 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     add("--config", metavar="NAME", default="tiny", help="with --paradigm (tiny)")
     add("--spec", metavar="NAME", help="with --paradigm: spec of the dataset (sample)")
     add("--device", metavar="NAME", help="cpu, cuda or mps (cuda if available)")
-    add("--threads", metavar="N", help="of a CPU (the fastest)")
+    add_threads(parser)
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +43,7 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
 
 def selected_paths(arguments: argparse.Namespace) -> list[Path]:
     """Paths of the models that the options of `add_models` select; also sets the number of threads."""
-    set_threads(None if arguments.threads is None else integer("THREADS", arguments.threads))
+    use_threads(arguments)
     return select_runs(arguments.run, arguments.paradigm, arguments.format, arguments.config, arguments.spec)
 
 

@@ -60,6 +60,7 @@ def lock_open_file(
         holder = file.read(200).decode(errors="replace").strip() or "another process"
         raise UserError(f"{what} is in use by {holder}; wait for it to end or stop it") from None
     except OSError as error:
+        # promise: locks-without-flock
         if error.errno not in _NO_FLOCK:
             raise
         has_flock = False
@@ -80,6 +81,7 @@ class _Holder(NamedTuple):
 
     def is_alive(self) -> bool:
         """Return whether the holder runs, as far as this machine knows; delete its file where it does not."""
+        # promise: locks-without-flock-2
         if self.host != socket.gethostname():
             return True
         try:

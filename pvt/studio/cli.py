@@ -4,7 +4,7 @@ import argparse
 import secrets
 from pathlib import Path
 
-from data_specs.cli import Parser, run
+from data_specs.cli import Parser, add_threads, run, use_threads
 from data_specs.errors import UserError
 
 DEFAULT_PORT = 8765
@@ -31,7 +31,8 @@ def add_studio(parser: argparse.ArgumentParser) -> None:
         default="127.0.0.1",
         help="address to listen on; others than loopback need a token (127.0.0.1)",
     )
-    add("--device", metavar="NAME", help="cpu or cuda (cuda where there is one)")
+    add("--device", metavar="NAME", help="cpu, cuda or mps (cuda if available)")
+    add_threads(parser)
     add("--no-browser", action="store_true", help="do not open a browser")
     parser.set_defaults(command=_studio)
 
@@ -45,6 +46,12 @@ def _studio(arguments: argparse.Namespace) -> int:
         raise UserError(f"--run (RUN=) must be run folders or snapshots, got {', '.join(missing)}, which do not exist")
     from pvt.studio.server import serve
 
+    if arguments.threads is not None:
+        use_threads(arguments)
+    if arguments.device is not None:
+        from training.distributed import choose_device
+
+        choose_device(arguments.device)
     token = "" if arguments.host in LOOPBACK else secrets.token_urlsafe(16)
     serve(paths, arguments.host, int(port), token, arguments.device, browser=not arguments.no_browser)
     return 0

@@ -26,6 +26,7 @@ from training.checkpoint import find_snapshot
 from training.diffusion import PerClipNoise
 from training.diffusion.inpainting import Known
 from training.diffusion.samplers import SamplerState
+from training.distributed import choose_device
 from training.model import TrainedModel, load_model
 from training.sampling.curve_sources import shipped_curves
 
@@ -101,7 +102,7 @@ class Engine:
     """
 
     def __init__(self, paths: list[Path], device: str | None = None) -> None:
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = str(choose_device(device))
         self.entries: dict[str, ModelEntry] = {}
         for path in paths or sorted((Path(training.__file__).parent / "snapshots").glob("*.safetensors"))[:1]:
             name = path.stem if path.suffix == ".safetensors" else path.name

@@ -11,6 +11,24 @@ MACHINES = (
         "pipeline/build/test_build.py::test_a_worker_killed_in_mid_run_changes_nothing",
     ),
     promise(
+        "a file system without flock",
+        "locks by files of their holders: the second run is refused, a dead holder's file is removed",
+        "data_specs/io/test_locks.py::test_a_lock_is_refused_while_its_process_lives_and_free_once_it_is_killed "
+        "::test_shared_holders_agree_and_keep_others_out "
+        "::test_a_waiting_process_takes_over_and_no_file_of_a_holder_is_left "
+        "::test_without_flock_a_holder_on_another_machine_is_named_with_its_file",
+        mutation("locks-without-flock", condition(True)),
+        mutation("locks-without-flock-2", condition(True)),
+    ),
+    promise(
+        "no HOME and no entry in the passwd file",
+        "a private temporary folder takes its place",
+        "data_specs/test_home.py::test_a_private_temporary_folder_takes_the_place_of_a_missing_home "
+        "::test_a_folder_that_others_can_write_is_not_taken ::test_downloads_have_a_folder_without_a_home",
+        mutation("home-private-folder", condition(False)),
+        mutation("home-private-folder-2", condition(True)),
+    ),
+    promise(
         "a full or read-only disk, a quota",
         "one sentence, from pipeline and trainer; finished files are kept, none is partial",
         "faults/test_disks.py::test_a_disk_that_fills_up_on_the_workers "

@@ -39,8 +39,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    import torch
-
+    from training.distributed import choose_device
     from training.evaluation.embedders.classifier import WEIGHTS
     from training.evaluation.evaluate import DEFAULT_CLIPS, DEFAULT_PRESET, PRESETS, Options, evaluate, write
 
@@ -58,7 +57,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         guidance=parse_guidance(arguments.guidance),
         unconditioned=tuple(name.strip() for name in arguments.free.split(",") if name.strip()),
         seed=integer("SEED", arguments.seed, least=0),
-        device=arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        device=str(choose_device(arguments.device)),
         classifier=arguments.classifier or WEIGHTS,
         vggish=arguments.vggish,
     )

@@ -1,7 +1,8 @@
 """Number of threads of torch on a CPU, chosen by measurement.
 
 Threads of OpenMP spin while they wait by default, which takes processor time from other processes. `wait_passively`
-must run before torch is imported. Results are bit-identical only for equal numbers of threads.
+must run before torch is imported. Results are bit-identical only for equal numbers of threads; the workers of a dataset
+build, `codec` and `classifier` therefore always use one.
 """
 
 import os
