@@ -2,7 +2,7 @@
 # Values never come from the environment, so each has its (often empty) default here.
 PYTHON = python3
 VENV = .venv
-VARIABLES = EVALUATION SPEC FORMAT MIDI SOUNDFONT CODEC CLIPS SEED OUT DATA WORKERS SCHEDULER TLS_CA TLS_CERT TLS_KEY \
+VARIABLES = EVALUATION SPEC FORMAT MIDI AUDIO SHARPNESS NOTES SOUNDFONT CODEC CLIPS SEED OUT DATA WORKERS SCHEDULER TLS_CA TLS_CERT TLS_KEY \
   CLUSTER SHARDS INDEX DRY_RUN FORCE ACCEPT_FEWER ACCEPT_DEVICE MATCHED URL TO \
   PARADIGM CONFIG STEPS RUN GPUS DEVICE CONTROLS SECONDS TRACK START INSTRUMENT SAMPLER_STEPS PORT HOST GUIDANCE FREE PRESET VARY VGGISH \
   THREADS SET SAMPLER S_CHURN INIT LEVEL
@@ -53,6 +53,7 @@ sampler = $(call option,sampler,SAMPLER) $(call option,s-churn,S_CHURN)
 # The melody of a MIDI file.
 from_midi = $(call option,seconds,SECONDS) $(call option,track,TRACK) $(call option,start,START) \
   $(call option,instrument,INSTRUMENT)
+from_audio = $(call option,sharpness,SHARPNESS) $(call option,start,START) $(call option,instrument,INSTRUMENT)
 
 help:  ## this text
 	@$(call quoted,PYTHON) -c 'import re; text = open("Makefile").read(); \
@@ -102,9 +103,12 @@ help:  ## this text
 #|   RUN            run folders or snapshots, comma-separated                  (PARADIGM's, else the shipped one)
 #|   CONTROLS       curve files (.json, .csv), shipped curves, or dataset clips data/PVT-encodec:valid:0-3
 #|   MIDI           sample: a MIDI file whose melody gives the controls
+#|   AUDIO          sample, controls: a recording whose loudness, pitch and brightness give the controls
+#|   SHARPNESS      with AUDIO: 1 follows every frame, 0 only the gesture                            (0.8)
+#|   NOTES          controls with AUDIO: 1: pitch in semitone steps                                 (a line)
 #|   TRACK          with MIDI: index of the track           (one named melody, else the one with most notes)
-#|   START          with MIDI: seconds from the first note of the track                          (0)
-#|   INSTRUMENT     with MIDI: name of the instrument                          (from the program)
+#|   START          with MIDI: seconds from the first note of the track; with AUDIO: from its start  (0)
+#|   INSTRUMENT     with MIDI or AUDIO: name of the instrument              (from the program; unconditioned)
 #|   CLIPS          samples of each set of controls (4); evaluate: generated clips (200)
 #|   SECONDS        of each sample                                                      (as in training)
 #|   SAMPLER_STEPS  (as published; on a CPU 50 where that is a thousand)
@@ -178,16 +182,18 @@ train: $(ready)  ## train a model, building the sample dataset if there is none:
 	  $(call option,device,DEVICE) $(call option,spec,SPEC) $(call option,threads,THREADS) $(call option,set,SET) \
 	  $(call option,init,INIT) $(call switch,dry-run,DRY_RUN)
 
-sample: $(ready)  ## new clips that follow curves: CONTROLS or MIDI, RUN, CLIPS, SECONDS, GUIDANCE, ...
+sample: $(ready)  ## new clips that follow curves: CONTROLS, MIDI or AUDIO, RUN, CLIPS, SECONDS, GUIDANCE, ...
 	@controls=$(call quoted,CONTROLS); midi=$(call quoted,MIDI); if [ -n "$$midi" ]; then \
 	  controls="$$(mktemp -d)/$$(basename -- "$$midi").json"; \
 	  $(python) -m pvt controls "$$midi" --out "$$controls" $(from_midi); fi; \
-	  $(python) -m pvt sample $${controls:+--controls="$$controls"} $(which_run) $(how_to_sample) $(sampler) \
+	  $(python) -m pvt sample $${controls:+--controls="$$controls"} $(if $(AUDIO),$(call option,audio,AUDIO) $(from_audio)) \
+	  $(which_run) $(how_to_sample) $(sampler) \
 	  $(call option,clips,CLIPS) $(call option,level,LEVEL) $(call option,out,OUT)
 
-controls: $(ready)  ## convert the melody of a MIDI file to a curve file: MIDI, OUT, SECONDS, TRACK, ...
-	@$(if $(MIDI),:,echo 'error: controls needs MIDI=, for example MIDI=song.mid' >&2; exit 2)
-	@$(python) -m pvt controls $(call option,out,OUT) $(from_midi) -- $(call quoted,MIDI)
+controls: $(ready)  ## convert the melody of a MIDI file or a recording to a curve file: MIDI or AUDIO, OUT, SECONDS, ...
+	@$(if $(MIDI)$(AUDIO),:,echo 'error: controls needs MIDI= or AUDIO=, for example AUDIO=voice.wav' >&2; exit 2)
+	@$(python) -m pvt controls $(call option,out,OUT) $(from_midi) $(call option,spec,SPEC) \
+	  $(call option,sharpness,SHARPNESS) $(call switch,notes,NOTES) -- $(if $(AUDIO),$(call quoted,AUDIO),$(call quoted,MIDI))
 
 sweep: $(ready)  ## how sampling options move quality: RUN, VARY, CLIPS
 	@$(call build_data,audio)

@@ -1,6 +1,7 @@
 """Command-line helpers shared by the packages: run a command, report a UserError in one sentence, parse integers."""
 
 import argparse
+import math
 import os
 import re
 import sys
@@ -96,6 +97,21 @@ def use_threads(arguments: argparse.Namespace) -> None:
         UserError: not an integer >= 1.
     """
     set_threads(None if arguments.threads is None else integer("THREADS", arguments.threads))
+
+
+def number(name: str, text: str) -> float:
+    """Return the number given as `text` for the make variable `name`.
+
+    Raises:
+        UserError: not a finite number.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"{name}= must be a number, got {text!r:.40}")
+    return value
 
 
 class Parser(argparse.ArgumentParser):

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_specs.cli import Parser, add_threads, integer, run, use_threads
+from data_specs.cli import Parser, add_threads, integer, number, run, use_threads
 from data_specs.errors import UserError
 from data_specs.formats import FORMATS, check_format
 from data_specs.spec import ClipCounts, Spec, load_spec, shipped_specs
@@ -205,35 +205,55 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _add_controls(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Writes the control features of a melody as a curve file, to be given as CONTROLS."
+    parser.description = "Write the melody of a MIDI file or the gesture of a recording as a curve file for CONTROLS="
     add = parser.add_argument
-    add("midi", type=Path, metavar="FILE", help="a MIDI file")
-    add("--out", type=Path, metavar="FILE", help="the curve file (beside the MIDI file, ending in .json)")
-    add("--seconds", default="8", metavar="SECONDS", help="length (8)")
-    add("--start", default="0", metavar="SECONDS", help="from the track's first note (0)")
-    add("--track", metavar="N", help="index of the track (one named melody, else the one with most notes)")
-    add(
-        "--instrument",
-        metavar="NAME",
-        help="name of the instrument (from the program, else none)",
-    )
+    add("file", type=Path, metavar="FILE", help="a MIDI file, or a wav, flac, ogg, mp3 or aiff file")
+    add("--out", type=Path, metavar="FILE", help="the curve file (beside FILE, ending in .json)")
+    add("--seconds", metavar="SECONDS", help="length (8; of a recording all, at most 30)")
+    add("--start", default="0", metavar="SECONDS", help="from the track's first note or the recording's start (0)")
+    add("--track", metavar="N", help="MIDI: index of the track (one named melody, else the one with most notes)")
+    add("--instrument", metavar="NAME", help="name of the instrument (MIDI: from the program; else none)")
+    add("--spec", default=DEFAULT_SPEC, metavar="NAME", help=f"recording: whose controls to write ({DEFAULT_SPEC})")
+    add("--sharpness", default="0.8", metavar="S", help="recording: 1 follows every frame, 0 only the gesture (0.8)")
+    add("--notes", action="store_true", help="recording: pitch in semitone steps instead of a line")
     parser.set_defaults(command=_controls)
 
 
 def _controls(arguments: argparse.Namespace) -> int:
-    from pipeline.tools.midi_curves import write_midi_curves
+    from data_specs.io.audio import AUDIO_SUFFIXES
 
-    choices = {
-        "seconds": _seconds("SECONDS", "--seconds", arguments.seconds),
-        "start_s": _seconds("START", "--start", arguments.start),
-        "track": None if arguments.track is None else integer("TRACK", arguments.track, least=0),
-        "instrument": arguments.instrument,
-    }
-    path, source = write_midi_curves(arguments.midi, arguments.out, **choices)
+    start_s = _seconds("START", "--start", arguments.start)
+    if arguments.file.suffix.lower() in AUDIO_SUFFIXES:
+        path, source = _audio_curves(arguments, start_s)
+    else:
+        from pipeline.tools.midi_curves import write_midi_curves
+
+        choices = {
+            "seconds": _seconds("SECONDS", "--seconds", arguments.seconds or "8"),
+            "start_s": start_s,
+            "track": None if arguments.track is None else integer("TRACK", arguments.track, least=0),
+            "instrument": arguments.instrument,
+        }
+        path, source = write_midi_curves(arguments.file, arguments.out, **choices)
     print(source)
     if arguments.out is None:
         print(path)
     return 0
+
+
+def _audio_curves(arguments: argparse.Namespace, start_s: float) -> tuple[Path, str]:
+    from pipeline.tools.audio_curves import write_audio_curves
+
+    return write_audio_curves(
+        arguments.file,
+        arguments.out,
+        load_spec(arguments.spec),
+        seconds=None if arguments.seconds is None else _seconds("SECONDS", "--seconds", arguments.seconds),
+        start_s=start_s,
+        instrument=arguments.instrument,
+        sharpness=number("SHARPNESS", arguments.sharpness),
+        notes=arguments.notes,
+    )
 
 
 def _seconds(variable: str, option: str, text: str) -> float:

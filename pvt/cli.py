@@ -11,7 +11,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "validate": ("pipeline", "verify checksums, shapes and values of a dataset"),
     "report": ("pipeline", "write an HTML page about a dataset: counts, histograms, sounds"),
     "export-dataset": ("pipeline", "write a dataset as Parquet or WAV files"),
-    "controls": ("pipeline", "convert the melody of a MIDI file to a curve file"),
+    "controls": ("pipeline", "convert the melody of a MIDI file or a recording to a curve file"),
     "lakh": ("pipeline", "download and verify the Lakh MIDI dataset"),
     "doctor": ("pipeline", "check the installation"),
     "studio": ("pvt.studio", "draw curves and hear them in the browser"),

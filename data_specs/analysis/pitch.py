@@ -77,13 +77,18 @@ def _normalized_difference(x: Tensor, energies: Tensor) -> Tensor:
 
 
 def _first_dip(normalized: Tensor, shortest: int) -> Tensor:
-    """Lag of the first local minimum below `DIP`, else of the global minimum; int64 [B, F]."""
+    """Lag of the first local minimum below `DIP`, int64 [B, F].
+
+    In noise there may be none; then of the first within `DIP` of the global minimum, since a dip at a multiple of the
+    period is often deeper than the one at the period.
+    """
     inner = normalized[..., 1:-1]
-    dip = (inner < DIP) & (inner <= normalized[..., :-2]) & (inner < normalized[..., 2:])
+    lowest, deepest = normalized[..., shortest:-1].min(-1)
+    threshold = lowest[..., None].add(DIP).clamp(max=VOICED).where(lowest[..., None] >= DIP, lowest.new_tensor(DIP))
+    dip = (inner < threshold) & (inner <= normalized[..., :-2]) & (inner < normalized[..., 2:])
     dip[..., : shortest - 1] = False
-    deepest = normalized[..., shortest:-1].argmin(-1) + shortest
     first = dip.int().argmax(-1) + 1
-    return torch.where(dip.any(-1), first, deepest)
+    return torch.where(dip.any(-1), first, deepest + shortest)
 
 
 def _period(normalized: Tensor, lag: Tensor) -> Tensor:

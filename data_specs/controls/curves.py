@@ -24,6 +24,7 @@ from data_specs.rates import SAMPLE_RATE
 MAX_SECONDS = 600
 MAX_POINTS = 100_000
 NOTICE_HOP = 320  # samples between the times at which contradictions are looked for
+LEVELS = (VELOCITY, PITCH)  # controls that are 0 where nothing sounds
 
 
 @dataclass(frozen=True)
@@ -151,14 +152,28 @@ class Curves:
         return Curves({name: _cropped(curve, samples) for name, curve in self.curves.items()}, self.notices)
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], instruments: Sequence[str], hop: int) -> "Curves":
+    def from_arrays(
+        cls,
+        arrays: Mapping[str, NDArray[Any]],
+        instruments: Sequence[str],
+        hop: int,
+        level: NDArray[Any] | None = None,
+    ) -> "Curves":
         """Return step curves for control arrays as `arrays` gives them, with points where values change.
+
+        Args:
+            arrays: by feature, [T] or [R, T].
+            instruments: names in the order of the rows of the control `instruments`.
+            hop: samples between frames.
+            level: 0 where nothing sounds, [T]; for None the velocity, or without one the pitch.
 
         Raises:
             UserError: curves cannot describe the arrays.
         """
         curves = {}
-        sounding = np.asarray(arrays[VELOCITY]) != 0
+        if level is None:
+            level = next((arrays[name] for name in LEVELS if name in arrays), np.ones(1))
+        sounding = np.broadcast_to(np.asarray(level) != 0, np.shape(next(iter(arrays.values())))[-1:])
         for name, control in ((name, CONTROLS[name]) for name in CONTROLS if name in arrays):
             frames = np.atleast_2d(np.asarray(arrays[name], np.float32))
             changes = np.flatnonzero(np.any(frames[:, 1:] != frames[:, :-1], axis=0)) + 1

@@ -102,14 +102,23 @@ def write_midi_curves(path: Path, out: Path | None, **choices: object) -> tuple[
         UserError: as `midi_curves`, or the path is taken by a file with other content.
     """
     found = midi_curves(path, **choices)  # type: ignore[arg-type]
-    target = out or path.with_suffix(".json")
-    content = (json.dumps(curves_value(found.curves)) + "\n").encode()
+    return write_curve_file(found.curves, path, out), found.source
+
+
+def write_curve_file(curves: Curves, source: Path, out: Path | None) -> Path:
+    """Write curves as JSON, by default beside the file `source` that they were made from; return the path.
+
+    Raises:
+        UserError: the path is taken by a file with other content.
+    """
+    target = out or source.with_suffix(".json")
+    content = (json.dumps(curves_value(curves)) + "\n").encode()
     if target.is_dir():
         raise UserError(f"OUT= (--out) must be a file, got the folder {target}")
     if target.exists() and target.read_bytes() != content and not (out and _is_curve_file(target)):
         raise UserError(f"{target} exists and has other content; name another file with OUT= (--out), or remove it")
     write_bytes(target, content)
-    return target, found.source
+    return target
 
 
 def _is_curve_file(path: Path) -> bool:

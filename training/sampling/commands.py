@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_specs.cli import integer
+from data_specs.cli import integer, number
 from data_specs.errors import UserError
 from training.options import add_models, add_sampling, load_models, parse_seconds, sampling_config
 
@@ -22,6 +22,10 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
     _add_controls(parser)
     add_sampling(parser)
     add = parser.add_argument
+    add("--audio", type=Path, metavar="FILE", help="a recording whose loudness, pitch and brightness give the curves")
+    add("--sharpness", default="0.8", metavar="S", help="with --audio: 1 follows every frame, 0 only the gesture (0.8)")
+    add("--start", default="0", metavar="SECONDS", help="with --audio: start in the recording (0)")
+    add("--instrument", metavar="NAME", help="with --audio: name of the instrument (unconditioned)")
     add("--clips", metavar="N", default="4", help="samples of each set of controls (4)")
     add("--level", metavar="NAME", help="raw: the level of the model (one of -20 LUFS for the set)")
     add("--grid", action="store_true", help="also one figure of a sample with one feature at a time unconditioned")
@@ -50,15 +54,19 @@ def _add_controls(parser: argparse.ArgumentParser) -> None:
 
 
 def _sample(arguments: argparse.Namespace) -> int:
-    from training.sampling.curve_sources import control_sets
+    from training.sampling.curve_sources import control_sets, recording_set
     from training.sampling.outputs import describe, write_grid, write_samples
 
     clips, seconds, raw = integer("CLIPS", arguments.clips), parse_seconds(arguments.seconds), _raw(arguments.level)
     models = load_models(arguments)
     for name, (path, model) in models.items():
         config = sampling_config(model, arguments)
-        samples = _samples(model, seconds)
-        sets = control_sets(arguments.controls, model.data.format, model.data.layout.names)
+        if arguments.audio is None:
+            samples = _samples(model, seconds)
+            sets = control_sets(arguments.controls, model.data.format, model.data.layout.names)
+        else:
+            chosen, samples = recording_set(arguments.audio, model, seconds, *_recording_options(arguments))
+            sets = [chosen]
         own = name.replace("/", "-").removesuffix(".safetensors") if len(models) > 1 else ""
         inside = path / f"samples/step-{model.step:08d}"
         folder = arguments.out / own if arguments.out else inside if path.is_dir() else Path("samples") / own
@@ -71,6 +79,17 @@ def _sample(arguments: argparse.Namespace) -> int:
             if arguments.grid:
                 print(write_grid(model, one, folder, samples=samples, config=config))
     return 0
+
+
+def _recording_options(arguments: argparse.Namespace) -> tuple[float, float, str | None]:
+    """Start in seconds, sharpness and instrument.
+
+    Raises:
+        UserError: a value is not a number, or CONTROLS= is given too.
+    """
+    if arguments.controls:
+        raise UserError("AUDIO= and CONTROLS= exclude each other; give one of them")
+    return number("START", arguments.start), number("SHARPNESS", arguments.sharpness), arguments.instrument
 
 
 def _raw(level: str | None) -> bool:

@@ -4,18 +4,24 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from data_specs.analysis.recording_curves import curves_from_audio, read_recording
 from data_specs.controls.curve_files import READERS, as_curves, read_curves
 from data_specs.controls.curves import Curves
 from data_specs.dataset import MANIFEST, folder_name
 from data_specs.errors import UserError
+from data_specs.rates import SAMPLE_RATE
 from data_specs.spec import SPLITS
 from training.data.dataset import Dataset
 from training.metadata import matching_representation
+
+if TYPE_CHECKING:
+    from training.model import TrainedModel
 
 DATASET_CLIPS = re.compile(r"(?P<folder>.+):(?P<split>\w+):(?P<first>\d+)(?:-(?P<last>\d+))?")
 MAX_CLIPS = 100_000
@@ -101,6 +107,29 @@ def _fits(path: Path, names: Sequence[str] | None) -> bool:
         return names is None or bool(read_curves(path).for_controls(names))
     except UserError:
         return False
+
+
+def recording_set(
+    path: Path, model: "TrainedModel", seconds: float | None, start_s: float, sharpness: float, instrument: str | None
+) -> tuple[ControlSet, int]:
+    """Curves of a recording for the controls of a model, and the number of audio samples that they cover.
+
+    Args:
+        path: an audio file.
+        model: whose controls are given.
+        seconds: length, longer than the recording for a rest after it; None for the recording's, at most 30 s.
+        start_s: start in the recording.
+        sharpness: 1 follows every frame, 0 only the gesture.
+        instrument: name of one of the model's instruments; None leaves the instrument unconditioned.
+
+    Raises:
+        UserError: not an audio file, nothing audible in it, or a value out of range.
+    """
+    audio = read_recording(path, seconds, start_s)
+    samples = model.sample_count(len(audio) / SAMPLE_RATE)
+    padded = np.pad(audio, (0, max(0, samples - len(audio))))
+    curves = curves_from_audio(padded, model.data.layout.names, sharpness, instrument=instrument)
+    return ControlSet(path.stem, curves.cropped(samples)), samples
 
 
 def _file_names(parts: Sequence[str]) -> dict[str, str]:
