@@ -58,6 +58,8 @@ def _sample(arguments: argparse.Namespace) -> int:
     from training.sampling.outputs import describe, write_grid, write_samples
 
     clips, seconds, raw = integer("CLIPS", arguments.clips), parse_seconds(arguments.seconds), _raw(arguments.level)
+    if arguments.audio is not None and arguments.controls:
+        raise UserError("AUDIO= and CONTROLS= exclude each other; give one of them")
     models = load_models(arguments)
     for name, (path, model) in models.items():
         config = sampling_config(model, arguments)
@@ -65,7 +67,15 @@ def _sample(arguments: argparse.Namespace) -> int:
             samples = _samples(model, seconds)
             sets = control_sets(arguments.controls, model.data.format, model.data.layout.names)
         else:
-            chosen, samples = recording_set(arguments.audio, model, seconds, *_recording_options(arguments))
+            chosen, samples = recording_set(
+                arguments.audio,
+                model.data.layout.names,
+                model.sample_count,
+                seconds=seconds,
+                start_s=number("START", arguments.start),
+                sharpness=number("SHARPNESS", arguments.sharpness),
+                instrument=arguments.instrument,
+            )
             sets = [chosen]
         own = name.replace("/", "-").removesuffix(".safetensors") if len(models) > 1 else ""
         inside = path / f"samples/step-{model.step:08d}"
@@ -79,17 +89,6 @@ def _sample(arguments: argparse.Namespace) -> int:
             if arguments.grid:
                 print(write_grid(model, one, folder, samples=samples, config=config))
     return 0
-
-
-def _recording_options(arguments: argparse.Namespace) -> tuple[float, float, str | None]:
-    """Start in seconds, sharpness and instrument.
-
-    Raises:
-        UserError: a value is not a number, or CONTROLS= is given too.
-    """
-    if arguments.controls:
-        raise UserError("AUDIO= and CONTROLS= exclude each other; give one of them")
-    return number("START", arguments.start), number("SHARPNESS", arguments.sharpness), arguments.instrument
 
 
 def _raw(level: str | None) -> bool:

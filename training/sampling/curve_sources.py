@@ -1,10 +1,10 @@
 """Sources of control curves that `CONTROLS=` can name: shipped curve files, a user's own, and clips of a dataset."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +19,6 @@ from data_specs.rates import SAMPLE_RATE
 from data_specs.spec import SPLITS
 from training.data.dataset import Dataset
 from training.metadata import matching_representation
-
-if TYPE_CHECKING:
-    from training.model import TrainedModel
 
 DATASET_CLIPS = re.compile(r"(?P<folder>.+):(?P<split>\w+):(?P<first>\d+)(?:-(?P<last>\d+))?")
 MAX_CLIPS = 100_000
@@ -110,13 +107,21 @@ def _fits(path: Path, names: Sequence[str] | None) -> bool:
 
 
 def recording_set(
-    path: Path, model: "TrainedModel", seconds: float | None, start_s: float, sharpness: float, instrument: str | None
+    path: Path,
+    names: Sequence[str],
+    length: Callable[[float], int],
+    *,
+    seconds: float | None,
+    start_s: float,
+    sharpness: float,
+    instrument: str | None,
 ) -> tuple[ControlSet, int]:
     """Curves of a recording for the controls of a model, and the number of audio samples that they cover.
 
     Args:
         path: an audio file.
-        model: whose controls are given.
+        names: controls of the model.
+        length: audio samples of a clip of so many seconds, rounded up to a frame.
         seconds: length, longer than the recording for a rest after it; None for the recording's, at most 30 s.
         start_s: start in the recording.
         sharpness: 1 follows every frame, 0 only the gesture.
@@ -126,9 +131,9 @@ def recording_set(
         UserError: not an audio file, nothing audible in it, or a value out of range.
     """
     audio = read_recording(path, seconds, start_s)
-    samples = model.sample_count(len(audio) / SAMPLE_RATE)
+    samples = length(len(audio) / SAMPLE_RATE)
     padded = np.pad(audio, (0, max(0, samples - len(audio))))
-    curves = curves_from_audio(padded, model.data.layout.names, sharpness, instrument=instrument)
+    curves = curves_from_audio(padded, names, sharpness, instrument=instrument)
     return ControlSet(path.stem, curves.cropped(samples)), samples
 
 
