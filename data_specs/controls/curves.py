@@ -176,7 +176,8 @@ class Curves:
         sounding = np.broadcast_to(np.asarray(level) != 0, np.shape(next(iter(arrays.values())))[-1:])
         for name, control in ((name, CONTROLS[name]) for name in CONTROLS if name in arrays):
             frames = np.atleast_2d(np.asarray(arrays[name], np.float32))
-            changes = np.flatnonzero(np.any(frames[:, 1:] != frames[:, :-1], axis=0)) + 1
+            told = np.vstack([frames, sounding]) if name == CHROMA else frames  # 0 is C or a rest
+            changes = np.flatnonzero(np.any(told[:, 1:] != told[:, :-1], axis=0)) + 1
             points = tuple(
                 (start * hop, control.from_frame(frames[:, start], bool(sounding[start]), instruments))
                 for start in (0, *changes.tolist())
