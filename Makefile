@@ -208,7 +208,8 @@ evaluate: $(ready)  ## distance to real audio, how curves are followed, time, si
 
 demo: $(ready)  ## a page with the samples of several runs side by side: RUN, CONTROLS
 	@$(call build_data,audio)
-	@$(python) -m pvt demo $(which_run) $(how_to_sample) $(sampler) $(call option,controls,CONTROLS) $(call option,out,OUT)
+	@$(python) -m pvt demo $(which_run) $(how_to_sample) $(sampler) $(data) $(call option,controls,CONTROLS) \
+	  $(call option,out,OUT)
 
 studio: $(ready)  ## draw curves and hear them in the browser: RUN, PORT, HOST
 	@$(python) -m pvt studio $(call option,run,RUN) $(call option,port,PORT) $(call option,host,HOST) \

@@ -4,6 +4,7 @@ import json
 import math
 import resource
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -19,6 +20,7 @@ from training.config import RunConfig
 from training.data.loader import Batch
 
 LOG_FILE = "log.jsonl"
+ESTIMATE_STEPS = 10  # from which the duration of the others is estimated
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
@@ -97,6 +99,8 @@ class RunLog:
         self._main = main
         if not main:
             return
+        self._first = self._step = step
+        self._steps = steps
         kept = [line for line in read_log(run) if step and line["step"] <= step]
         self._path = run / LOG_FILE
         write_bytes(self._path, b"".join(_line(line) for line in kept))
@@ -131,9 +135,17 @@ class RunLog:
             self._bar.set_postfix_str(f"loss {values['loss']:.4f}", refresh=False)
 
     def advance(self) -> None:
-        """Move the progress bar by one step."""
-        if self._main:
-            self._bar.update()
+        """Move the progress bar by one step; print once how long the remaining steps take."""
+        if not self._main:
+            return
+        self._bar.update()
+        self._step += 1
+        now, done = time.perf_counter(), self._step - self._first
+        if done == 1:  # the first step also compiles and allocates
+            self._second_step = now
+        elif done == ESTIMATE_STEPS and (remaining := self._steps - self._step):
+            seconds = (now - self._second_step) / (done - 1)
+            self.print(f"{seconds:.2g} s per step: about {_duration(seconds * remaining)} to step {self._steps}")
 
     def print(self, text: str) -> None:
         """Print one line above the progress bar."""
@@ -182,6 +194,13 @@ def peak_memory_mb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def _duration(seconds: float) -> str:
+    """Text of a duration in its largest unit: "40 s", "12 min", "3.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _line(values: dict[str, Any]) -> bytes:

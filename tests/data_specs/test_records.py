@@ -4,7 +4,6 @@ import io
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +20,8 @@ from data_specs.records import (
     masked_crc,
     read_records,
 )
+
+tf = pytest.importorskip("tensorflow")
 
 FEATURES = st.dictionaries(st.text(max_size=20), st.binary(max_size=300), min_size=1, max_size=6)
 

@@ -1,11 +1,14 @@
 """The tf.data view against the arrays that were written."""
 
 import numpy as np
+import pytest
 
 from data_specs.dataset import DatasetInfo, Shard, Split, clip_features
 from data_specs.records import write_record
 from data_specs.spec import load_spec
 from data_specs.tf_data import tf_dataset
+
+pytest.importorskip("tensorflow")
 
 
 def test_tensorflow_users_get_shaped_arrays_and_ids(tmp_path):

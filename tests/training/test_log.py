@@ -48,6 +48,16 @@ def test_a_full_disk_is_one_sentence(tmp_path):
             log.scalars(1, loss=1.0)
 
 
+def test_the_duration_of_the_run_is_estimated_once_from_steps_after_the_first(tmp_path, capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("training.log.time.perf_counter", lambda: now[0])
+    with RunLog(tmp_path, 100, 3710, main=True) as log:
+        for seconds in (60.0, *[0.5] * 20):  # the first step compiles
+            now[0] += seconds
+            log.advance()
+    assert capsys.readouterr().out == "0.5 s per step: about 30 min to step 3710\n"
+
+
 def test_other_ranks_write_nothing(tmp_path):
     with RunLog(tmp_path, 0, 10, main=False) as log:
         log.scalars(1, loss=1.0)

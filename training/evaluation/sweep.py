@@ -17,7 +17,7 @@ from training.evaluation.evaluator import Evaluator
 from training.model import TrainedModel
 from training.sampling.sampling import SamplingConfig
 
-STEPS = "steps"  # the option that Settings has a field of its own for
+STEPS, GUIDANCE = "steps", "guidance"  # options that SamplingConfig has fields for
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,16 @@ class Sweep:
         """`base` with the option at `value`.
 
         Raises:
-            UserError: steps that are not whole.
+            UserError: steps that are not an integer, or a negative guidance.
         """
         if self.option == STEPS:
             if value != int(value):
                 raise UserError(f"steps must be an integer, got {value:g}")
             return replace(base, steps=int(value))
+        if self.option == GUIDANCE:
+            if value < 0:
+                raise UserError(f"guidance must be a weight >= 0, got {value:g}")
+            return replace(base, guidance=value)
         return replace(base, options={**base.options, self.option: value})
 
 

@@ -1,6 +1,7 @@
 """The commands `sample` and `demo`."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,9 @@ from training.options import add_models, add_sampling, load_models, parse_second
 
 if TYPE_CHECKING:
     from training.model import TrainedModel
+    from training.sampling.curve_sources import ControlSet
+
+DEMO_CLIPS = 2  # real clips on the page of `demo`
 
 
 def add_sample(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +43,15 @@ def add_demo(parser: argparse.ArgumentParser) -> None:
     add_models(parser)
     _add_controls(parser)
     add_sampling(parser)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the page (demo.html in the run, else here)")
+    add = parser.add_argument
+    add(
+        "--data",
+        type=Path,
+        default=Path("data"),
+        metavar="FOLDER",
+        help="PVT-audio of the real clips, or above it (data)",
+    )
+    add("--out", type=Path, metavar="FILE", help="the page (demo.html in the run, else here)")
     parser.set_defaults(command=_demo)
 
 
@@ -105,6 +117,22 @@ def _samples(model: "TrainedModel", seconds: float | None) -> int:
     return samples
 
 
+def _real_clips(data: Path, names: Sequence[str]) -> "list[ControlSet]":
+    """The first validation clips of PVT-audio, with a notice where there are none that suit the controls `names`."""
+    from training.data.dataset import Dataset
+    from training.sampling.curve_sources import dataset_clips
+
+    try:
+        count = min(DEMO_CLIPS, len(Dataset(data, "valid", format_name="audio")))
+        found = dataset_clips(data, "valid", range(count), "audio")
+        for one in found:
+            one.curves.for_controls(names)
+        return found
+    except UserError as error:
+        print(f"note: no real clips on the page: {error}")
+        return []
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     from training.sampling.curve_sources import control_sets
     from training.sampling.demo import write_demo
@@ -112,6 +140,8 @@ def _demo(arguments: argparse.Namespace) -> int:
     models = load_models(arguments)
     path, first = next(iter(models.values()))
     sets = control_sets(arguments.controls, first.data.format, first.data.layout.names)
+    if not arguments.controls:
+        sets = [*_real_clips(arguments.data, first.data.layout.names), *sets]
     out = arguments.out or ((path if path.is_dir() and len(models) == 1 else Path()) / "demo.html")
     configured = {name: (model, sampling_config(model, arguments)) for name, (_, model) in models.items()}
     print(write_demo(configured, sets, out, seconds=parse_seconds(arguments.seconds)))

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import tensorflow as tf
 
 from data_specs.dataset import load_info
 from data_specs.errors import UserError
@@ -66,6 +65,7 @@ def built(request_for, small_spec, midi_folder, tmp_path_factory):
 
 def tensorflow_records(folder: Path, split: str) -> list[dict]:
     """Every record of a split, read by TensorFlow with nothing but shapes.txt."""
+    tf = pytest.importorskip("tensorflow")
     lines = [line.split() for line in (folder / "shapes.txt").read_text().splitlines()]
     shapes = {name: (dtype, tuple(map(int, dims))) for name, dtype, *dims in lines}
     described = {name: tf.io.FixedLenFeature([], tf.string) for name in (*shapes, "id")}

@@ -100,3 +100,10 @@ def test_sweeps_are_parsed():
     for text in ("steps", "steps=9", "steps=9,9", "=1,2", "steps=a,b"):
         with pytest.raises(UserError, match="is no sweep"):
             Sweep.parse(text)
+
+
+def test_guidance_is_swept_like_an_option():
+    base, one = SamplingConfig(), Sweep.parse("guidance=1,1.5,3")
+    assert [one.settings(value, base).guidance for value in one.values] == [1, 1.5, 3]
+    with pytest.raises(UserError, match="guidance must be a weight >= 0"):
+        one.settings(-1, base)

@@ -330,6 +330,24 @@ def test_sample_and_demo_commands(snapshots, data, tmp_path, capsys, monkeypatch
         assert message in capsys.readouterr().err
 
 
+def test_a_demo_shows_the_first_real_clips_unless_controls_are_given(
+    snapshots, make_dataset, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    make_dataset(tmp_path / "data", "audio", {"train": 2, "valid": 3})
+    common = ["demo", "--run", str(snapshots["edm", "encodec"]), "--sampler-steps", "1"]
+    assert main(common) == 0
+    page = Path(capsys.readouterr().out.strip()).read_text()
+    shown = len(control_sets("", names=("velocity", "chroma", "instruments")))
+    assert page.count("<audio") == shown + 2 * 2  # two clips beside the samples that follow their controls
+    assert "rendered" in page
+    assert main([*common, "--data", "nowhere"]) == 0
+    said = capsys.readouterr().out
+    assert "note: no real clips on the page" in said
+    assert Path(said.splitlines()[-1]).read_text().count("<audio") == shown
+
+
 def test_names_of_runs_and_curves_are_text_on_the_page(snapshots, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     hostile = """<hostile onload="alert(1)">&amp;"""
