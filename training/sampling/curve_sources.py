@@ -93,7 +93,8 @@ def dataset_clips(folder: Path, split: str, indices: Sequence[int], format_name:
     found = []
     for index in indices:
         clip, clip_id = _read(data, index)
-        curves = Curves.from_arrays({name: array.numpy() for name, array in clip.items()}, names, data.info.hop)
+        controls = {name: array.numpy() for name, array in clip.items() if name != "data"}
+        curves = Curves.from_arrays(controls, names, data.info.hop)
         real, label = _audio(data, clip["data"], _original(rendered, index, clip_id))
         found.append(ControlSet(f"{split}-{index:05d}-{curves.instruments[0]}", curves, real, label))
     return found
