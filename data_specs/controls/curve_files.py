@@ -9,8 +9,8 @@ octaves ("E4") or MIDI note numbers with fractions (60 is C4).
 
 A list of points `[seconds, value]` is short for `{"points": [...], "interpolation": "linear" or "step"}`, a single
 value for a point at 0 s. CSV has a header with `time` and any of the features. A row is a point of each feature whose
-cell is not empty; the word null means unconditioned. Semicolons or tabs with decimal commas, a first line such as
-`sep=;` and trailing empty columns, as spreadsheets write them, are accepted:
+cell is not empty; the word null means unconditioned. Semicolons or tabs, decimal commas, a first line such as `sep=;`
+and trailing empty columns, as spreadsheets write them, are accepted:
 
     time,velocity,chroma,instruments
     0,0.2,E,violin
@@ -114,7 +114,7 @@ def parse_csv(text: str, where: str = "curves") -> Curves:
     Raises:
         UserError: not CSV, or not a valid curve file; the message names the line, or feature and point.
     """
-    lines = text.splitlines()
+    lines = text.removeprefix("\ufeff").splitlines()
     delimiter = _delimiter(lines)
     if lines and lines[0].lower().startswith("sep="):
         lines[0] = ""
@@ -130,15 +130,14 @@ def parse_csv(text: str, where: str = "curves") -> Curves:
     if header[:1] != ["time"] or set(columns) - set(CONTROLS) or len(set(columns)) < len(columns) or not columns:
         raise UserError(f"{where}: the header must be time and any of {', '.join(CONTROLS)}, each once")
     points: dict[str, list[Any]] = {name: [] for name in columns}
-    comma = delimiter != ","
     for number, row in rows[1:]:
         cells, beyond = row[: len(header)], row[len(header) :]
         if len(cells) < len(header) or any(cell.strip() for cell in beyond):
             raise UserError(f"{where}: line {number} must have {len(header)} cells like the header, got {len(row)}")
-        time = _cell(cells[0], comma)
+        time = _cell(cells[0])
         for name, cell in zip(columns, cells[1:], strict=True):
             if cell.strip():
-                points[name].append([time, _cell(cell, comma)])
+                points[name].append([time, _cell(cell)])
     notices: list[str] = []
     curves = {
         name: _curve(drawn, CONTROLS[name].default, CONTROLS[name], f"{where}: {name}", notices)
@@ -235,13 +234,13 @@ def _delimiter(lines: list[str]) -> str:
     return next((mark for mark in (";", "\t") if mark in first and "," not in first), ",")
 
 
-def _cell(text: str, decimal_comma: bool) -> Any:
+def _cell(text: str) -> Any:
     """Return a CSV cell as the value that JSON would give."""
     text = text.strip()
     if text.lower() == NULL_CELL:
         return None
     try:
-        return Decimal(text.replace(",", ".") if decimal_comma else text)
+        return Decimal(text.replace(",", "."))
     except InvalidOperation:
         return text
 

@@ -121,6 +121,8 @@ class Curves:
             if CHROMA not in curves:
                 curves[CHROMA] = Curve(chroma_of_pitch(pitch.points, pitch.interpolation == "linear"), "step")
                 notices.append("pitch is converted to chroma, since the model has no octaves")
+            else:
+                notices.append("pitch is left out, since the model has no octaves; it follows chroma")
         if unknown := [name for name in curves if name not in names]:
             raise UserError(f"curves must be of the model's controls {', '.join(names)}, got {unknown[0]}; remove it")
         return Curves(curves, (*notices, *Curves(curves)._contradictions()))
@@ -187,12 +189,15 @@ class Curves:
         return cls(curves)
 
     @classmethod
-    def from_notes(cls, notes: NDArray[Any], instrument: str | None, names: Sequence[str] = FEATURES) -> "Curves":
-        """Return step curves of a melody: integers [n, 4] of onset and offset in samples, MIDI pitch, velocity.
+    def from_notes(
+        cls, notes: NDArray[Any] | Sequence[Sequence[float]], instrument: str | None, names: Sequence[str] = FEATURES
+    ) -> "Curves":
+        """Return step curves of a melody: n rows of onset and offset in samples, MIDI pitch, velocity.
 
+        Pitch and velocity may have fractions; a note whose pitch or velocity moves is several adjacent rows.
         Sampled at any hop they equal `data_specs.controls.control_arrays` of the same notes.
         """
-        listed = np.asarray(notes).tolist()
+        listed = np.asarray(notes, object).tolist()
         points = {name: CONTROLS[name].from_notes(listed, instrument) for name in names}
         return cls({name: Curve(found, "step") for name, found in points.items() if found})
 

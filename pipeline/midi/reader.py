@@ -43,7 +43,7 @@ def sounding_song(raw: RawSong, limits: "Limits") -> Song:
     Raises:
         Rejected: no notes, or beyond a limit on notes or ticks.
     """
-    raw = _until_next_edge(raw)
+    raw = until_next_edge(raw)
     count = len(raw.part)
     if not count:
         raise Rejected("no notes", "no track has a note that begins and ends")
@@ -79,7 +79,7 @@ def sounding_song(raw: RawSong, limits: "Limits") -> Song:
     return Song(tuple(tracks), float(end_s.max()), raw.repaired, raw.rules)
 
 
-def _until_next_edge(raw: RawSong) -> RawSong:
+def until_next_edge(raw: RawSong) -> RawSong:
     """End each note at the next tick at which a note of its part and pitch starts or ends; sort by part and tick."""
     part, start, end, pitch = raw.part, raw.start_tick, raw.end_tick, raw.pitch
     if (len(start) and max(int(start.max()), int(end.max())) >> _TICK_BITS) or len(raw.parts) >> _PART_BITS:

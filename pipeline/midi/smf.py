@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.midi.channel_state import ALL_OFF, BANK, BANK_MSB, PROGRAM, Change, exclusive_changes, state_timeline
+from pipeline.midi.controllers import BEND, CONTROLLERS
 from pipeline.midi.song import NEVER, RULES, FrameClock, Part, RawSong, TempoMap
 from pipeline.rejects import Rejected
 
@@ -186,11 +187,28 @@ def read_notes(content: bytes, index: SmfIndex, limits: "Limits") -> RawSong:
     owner = (chunk * 2048 + scope % 2048) * 256 + program * 2 + drums
     owners, part = np.unique(owner, return_inverse=True)
     clocks = _clocks(index, reader.tempos)
-    parts = []
+    parts, scopes = [], []
     for key in owners.tolist():
         number = key >> 19
+        scopes.append((key >> 8) % 2048 + (number * 2048 if index.format == 2 else 0))
         parts.append(Part(key // 2 % 128, bool(key % 2), reader.names[number], number if len(clocks) > 1 else 0))
-    return RawSong(parts, clocks, part, start, end_tick, pitch, velocity, tuple(sorted(reader.repaired)), RULES)
+    repaired = tuple(sorted(reader.repaired))
+    moves = {
+        scope: [(position >> _ORDER_BITS, controller, value) for position, controller, value in sorted(found)]
+        for scope, found in reader.moves.items()
+    }
+    return RawSong(
+        parts,
+        clocks,
+        part,
+        start,
+        end_tick,
+        pitch,
+        velocity,
+        repaired,
+        RULES,
+        [moves.get(scope, []) for scope in scopes],
+    )
 
 
 def _clocks(index: SmfIndex, tempos: list[list[tuple[int, int]]]) -> list[TempoMap | FrameClock]:
@@ -212,6 +230,7 @@ class _EventReader:
         notes: [chunk, scope, position, end tick or NEVER, pitch, velocity] in file order.
         changes: (position, change) of each scope.
         all_off: ticks at which all notes of a scope end.
+        moves: (position, controller or BEND, value) of each scope.
         names, tempos: track name and (tick, microseconds per quarter note) of each chunk.
         repaired: kinds of damage found so far.
     """
@@ -223,6 +242,7 @@ class _EventReader:
         self.notes: list[list[int]] = []
         self.changes: dict[int, list[tuple[int, Change]]] = {}
         self.all_off: dict[int, list[int]] = {}
+        self.moves: dict[int, list[tuple[int, int, int]]] = {}
         self.names: list[str] = []
         self.tempos: list[list[tuple[int, int]]] = []
 
@@ -292,7 +312,9 @@ class _EventReader:
             position += 2
             if status >= 0xA0:
                 if status & 0xF0 == 0xB0:
-                    if pitch == BANK_MSB:
+                    if pitch in CONTROLLERS:
+                        self._move(when, channel, pitch, velocity)
+                    elif pitch == BANK_MSB:
                         self._change(when, [Change(BANK, channel, velocity)])
                     elif pitch in ALL_OFF:
                         scope = self.scope + channel
@@ -301,6 +323,8 @@ class _EventReader:
                             if open_key >> 7 == scope:  # later note-offs end later notes
                                 still = [n for n in pending[open_key] if n[2] >> _ORDER_BITS == tick]
                                 pending[open_key] = deque(still)
+                elif status & 0xF0 == 0xE0:
+                    self._move(when, channel, BEND, velocity % 128 << 7 | pitch % 128)
                 continue
             if velocity > 127:
                 self.repaired.add("data byte")
@@ -321,6 +345,9 @@ class _EventReader:
         for change in changes:
             for channel in range(16) if change.channel < 0 else (change.channel,):
                 self.changes.setdefault(self.scope + channel, []).append((when, change))
+
+    def _move(self, when: int, channel: int, controller: int, value: int) -> None:
+        self.moves.setdefault(self.scope + channel, []).append((when, controller, value))
 
     def _read_meta(self, kind: int, tick: int, data: bytes) -> None:
         if kind == 0x51 and len(data) >= 3:

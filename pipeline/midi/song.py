@@ -81,7 +81,8 @@ class Part(NamedTuple):
 class RawSong(NamedTuple):
     """Notes as stored in a file, in any order: int64 columns [n]; `part` is a row of `parts`, `end_tick` may be NEVER.
 
-    Parts are in the order of (track chunk, channel, program).
+    Parts are in the order of (track chunk, channel, program). `moves` are (tick, controller, value) of the channel of
+    each part in order, where the reader keeps them.
     """
 
     parts: list[Part]
@@ -93,6 +94,7 @@ class RawSong(NamedTuple):
     velocity: Ticks
     repaired: tuple[str, ...] = ()
     rules: int = 1
+    moves: Sequence[Sequence[tuple[int, int, int]]] = ()
 
 
 @dataclass(frozen=True, eq=False)

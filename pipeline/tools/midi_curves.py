@@ -1,4 +1,8 @@
-"""`controls`: the melody of a MIDI file as a curve file."""
+"""`controls`: the melody of a MIDI file as a curve file.
+
+Pitch follows the notes and pitch bend, chroma the notes alone. Velocity is that of the notes; where volume or
+expression (controllers 7 and 11) move, it follows them, relative to their largest product while the melody sounds.
+"""
 
 import json
 import math
@@ -6,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from data_specs.controls import FEATURES, PITCH
+from data_specs.controls import CHROMA, INSTRUMENTS, PITCH, VELOCITY
 from data_specs.controls.curve_files import curves_value
 from data_specs.controls.curves import MAX_SECONDS, Curves
+from data_specs.controls.pitch import PITCH_ORIGIN, PITCH_SPAN
 from data_specs.errors import UserError
 from data_specs.io.files import write_bytes
 from data_specs.rates import SAMPLE_RATE
@@ -17,9 +23,13 @@ from data_specs.spec import load_spec
 from pipeline.melody.expression import separate_repeats
 from pipeline.melody.skyline import UNITS, Melody, melodies
 from pipeline.melody.windows import Notes
-from pipeline.midi.reader import SandboxedReader
+from pipeline.midi.controllers import Controllers, read_performance_sandboxed
 from pipeline.midi.song import Song
 from pipeline.rejects import Rejected
+
+STEP_SAMPLES = 240  # least distance between points of bend or volume within a note: 10 ms
+_LOWEST, _HIGHEST = PITCH_ORIGIN + 0.01, float(PITCH_ORIGIN + PITCH_SPAN)
+Segment = tuple[int, int, float, float]  # onset, offset, pitch, velocity: a row of `Curves.from_notes`
 
 
 @dataclass(frozen=True)
@@ -52,8 +62,8 @@ def midi_curves(
         raise UserError(f"SECONDS= (--seconds) must be above 0 and at most {MAX_SECONDS}, got {seconds}")
     spec = load_spec("sample")
     try:
-        with open(path, "rb") as file, SandboxedReader(spec.limits) as reader:
-            song = reader(file.read(spec.limits.file_bytes + 1))
+        with open(path, "rb") as file:
+            song, controllers = read_performance_sandboxed(file.read(spec.limits.file_bytes + 1), spec.limits)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); check the path") from None
     except Rejected as rejected:
@@ -68,8 +78,12 @@ def midi_curves(
     if not len(notes):
         raise UserError(f"{path} has no notes there: track {melody.track} lasts {length:.1f} s from its first note")
     programs = {one.program: one.name for one in spec.instruments}
-    curves = Curves.from_notes(
-        separate_repeats(notes, spec.clip), instrument or programs.get(_program(song, melody)), (*FEATURES, PITCH)
+    curves = performed_curves(
+        separate_repeats(notes, spec.clip),
+        melody,
+        start_s,
+        controllers[melody.track],
+        instrument or programs.get(_program(song, melody)),
     )
     others = ", ".join(_label(one.track, names) for one in found if one.track != melody.track)
     source = f"{path.name}: track {_label(melody.track, names)}, {length:.1f} s long"
@@ -93,6 +107,52 @@ def melody_notes(melody: Melody, start_s: float, seconds: float) -> Notes:
     offset = np.clip((melody.offset - origin + UNITS // 2) // UNITS, 0, end)
     notes = np.stack([onset, offset, melody.pitch, melody.velocity], axis=1)
     return np.asarray(notes[offset > onset], np.int32)
+
+
+def performed_curves(
+    notes: Notes, melody: Melody, start_s: float, controllers: Controllers, instrument: str | None
+) -> Curves:
+    """Return the curves of notes [n, 4] that `melody_notes` cut from a melody, with bend and volume inside the notes.
+
+    Args:
+        controllers: of the melody's track.
+        instrument: its name, None for unconditioned.
+    """
+    units = np.floor(np.maximum(controllers.seconds, -1) * (SAMPLE_RATE * UNITS) + 0.5).astype(np.int64)
+    at_onset = np.searchsorted(units, melody.onset, side="right") - 1
+    at_offset = np.searchsorted(units, melody.offset)
+    loudest = max(controllers.volume[first:last].max() for first, last in zip(at_onset, at_offset, strict=True))
+    gain = controllers.volume / loudest if loudest else np.ones(len(units))
+    origin = int(melody.onset[0]) + round(start_s * SAMPLE_RATE * UNITS)
+    times = (units - origin + UNITS // 2) // UNITS
+    bent: list[Segment] = []
+    scaled: list[Segment] = []
+    for onset, offset, pitch, velocity in notes.tolist():
+        for start, stop, bend in _steps(onset, offset, times, controllers.bend):
+            bent.append((start, stop, min(max(pitch + bend, _LOWEST), _HIGHEST), velocity))
+        for start, stop, share in _steps(onset, offset, times, gain):
+            scaled.append((start, stop, pitch, max(velocity * share, 1)))
+    found = (
+        Curves.from_notes(scaled, instrument, (VELOCITY,)),
+        Curves.from_notes(notes.tolist(), instrument, (CHROMA, INSTRUMENTS)),
+        Curves.from_notes(bent, instrument, (PITCH,)),
+    )
+    return Curves({name: curve for curves in found for name, curve in curves.curves.items()})
+
+
+def _steps(
+    onset: int, offset: int, times: NDArray[np.int64], values: NDArray[np.float64]
+) -> list[tuple[int, int, float]]:
+    """Return (start, stop, value) of a step function within a note, `STEP_SAMPLES` or more apart."""
+    first = int(np.searchsorted(times, onset, side="right")) - 1
+    last = int(np.searchsorted(times, offset))
+    changes = {onset: float(values[first])}
+    for time, value in zip(times[first + 1 : last].tolist(), values[first + 1 : last].tolist(), strict=True):
+        start = min(onset + -(-(time - onset) // STEP_SAMPLES) * STEP_SAMPLES, offset)
+        changes[start] = round(value, 6)
+    starts = [start for start in changes if start < offset]
+    kept = [s for n, s in enumerate(starts) if n == 0 or changes[s] != changes[starts[n - 1]]]
+    return [(start, stop, changes[start]) for start, stop in zip(kept, [*kept[1:], offset], strict=True)]
 
 
 def write_midi_curves(path: Path, out: Path | None, **choices: object) -> tuple[Path, str]:

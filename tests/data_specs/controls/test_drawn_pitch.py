@@ -66,6 +66,12 @@ def test_pitch_becomes_chroma_for_a_model_without_pitch():
     np.testing.assert_allclose(found["chroma"][225:], 1)
 
 
+def test_drawn_chroma_replaces_pitch_for_a_model_without_pitch():
+    fitting = parse_value({"version": 1, "pitch": "C3", "chroma": "E"}).for_controls(PUBLISHED)
+    assert fitting.notices == ("pitch is left out, since the model has no octaves; it follows chroma",)
+    assert list(fitting.curves) == ["chroma"]
+
+
 def test_chroma_leaves_pitch_unconditioned_and_other_controls_are_refused():
     assert (arrays({"chroma": "E"})["pitch"] == -1).all()
     with pytest.raises(UserError, match=r"model's controls velocity, chroma, instruments, got brightness"):
@@ -95,6 +101,7 @@ def test_a_version_written_as_text_is_read():
         "sep=;\ntime;velocity;chroma;instruments\n0;0,2;E;violin\n4;0,9;G;\n",
         "sep=,\ntime,velocity,chroma,instruments\n0,0.2,E,violin\n4,0.9,G,\n",
         "time\tvelocity\tchroma\tinstruments\n0\t0,2\tE\tviolin\n4\t0,9\tG\t\n",
+        '\ufefftime,velocity,chroma,instruments\n0,"0,2",E,violin\n4,"0,9",G,\n',
         "time,velocity,chroma,instruments,,\n0,0.2,E,violin,,\n4,0.9,G,,,\n,,,,,\n",
     ],
 )

@@ -127,3 +127,71 @@ def test_an_unrelated_file_is_not_overwritten(song, capsys):
 def test_seconds_may_be_a_fraction(song):
     curves = midi_curves(song, seconds=1.5, start_s=1.5).curves
     assert curves.samples <= 36_000
+
+
+def performed(path, messages, note=(0, 4800), pitch=60, velocity=100):
+    """A file of one note, by default 5 s long, with other messages of channel 0: (tick, type, fields)."""
+    track = mido.MidiTrack([mido.Message("program_change", program=40)])
+    events = [(note[0], 1, mido.Message("note_on", note=pitch, velocity=velocity))]
+    events += [(note[1], 2, mido.Message("note_on", note=pitch, velocity=0))]
+    events += [(tick, 0, mido.Message(kind, **fields)) for tick, kind, fields in messages]
+    now = 0
+    for tick, _, message in sorted(events, key=lambda event: event[:2]):
+        track.append(message.copy(time=tick - now))
+        now = tick
+    file = mido.MidiFile(ticks_per_beat=480)
+    file.tracks.append(track)
+    file.save(path)
+    return path
+
+
+def control(tick, number, value):
+    return (tick, "control_change", {"control": number, "value": value})
+
+
+def test_bends_move_pitch_by_the_registered_sensitivity_and_leave_chroma(tmp_path):
+    path = performed(
+        tmp_path / "bend.mid",
+        [
+            *(control(0, number, value) for number, value in ((101, 0), (100, 0), (6, 12))),
+            (960, "pitchwheel", {"pitch": 4096}),  # 1 s: half of 12 semitones up
+            (1920, "pitchwheel", {"pitch": -8192}),  # 2 s: 12 down
+            control(2880, 121, 0),  # 3 s: reset
+        ],
+    )
+    arrays = midi_curves(path, seconds=5).curves.arrays(PVT, 120_000, 375, 320, ("velocity", "chroma", "pitch"))
+    midi = arrays["pitch"] * 85 + 23
+    assert midi[[10, 74, 80, 140, 160, 220, 230, 370]] == pytest.approx([60, 60, 66, 66, 48, 48, 60, 60], abs=1e-3)
+    assert (arrays["chroma"] == 0).all()
+    assert (arrays["velocity"] == np.float32(100 / 127)).all()
+
+
+def test_expression_and_volume_move_velocity_relative_to_their_loudest(tmp_path):
+    quiet = [control(0, 7, 64), control(0, 11, 50), control(960, 11, 100), control(1920, 7, 32)]
+    arrays = midi_curves(performed(tmp_path / "swell.mid", quiet), seconds=5).curves.arrays(PVT, 120_000, 375, 320)
+    level = arrays["velocity"] * 127
+    assert level[[10, 80, 160, 374]] == pytest.approx([50, 100, 50, 50], abs=1e-3)
+    still = midi_curves(performed(tmp_path / "still.mid", [control(0, 7, 30)]), seconds=5).curves
+    assert (still.arrays(PVT, 120_000, 375, 320)["velocity"] == np.float32(100 / 127)).all()
+
+
+def test_bends_of_another_channel_do_not_matter(tmp_path):
+    path = performed(tmp_path / "other.mid", [(960, "pitchwheel", {"pitch": 8191, "channel": 1})])
+    assert len(midi_curves(path, seconds=5).curves.curves["pitch"].points) == 2  # the note and its end
+
+
+def test_equal_notes_in_a_row_are_separated_by_a_rest_of_two_frames(tmp_path):
+    path = write_midi(tmp_path / "twice.mid", [(40, [(0, 2, 60, 90), (2, 2, 60, 90), (4, 2, 62, 90)])])
+    arrays = midi_curves(path, seconds=3).curves.arrays(PVT, 72_000, 225, 320, ("velocity", "pitch"))
+    silent = np.flatnonzero(arrays["velocity"] == 0)
+    assert silent.tolist() == [73, 74]  # before 1 s
+    assert (arrays["pitch"][silent] == 0).all()
+
+
+def test_dense_bends_stay_within_the_points_of_a_curve_file(tmp_path):
+    wheel = [(tick, "pitchwheel", {"pitch": 40 * (tick % 200) - 4000}) for tick in range(4800)]
+    path = performed(tmp_path / "dense.mid", wheel)
+    points = midi_curves(path, seconds=5).curves.curves["pitch"].points
+    assert 400 < len(points) <= 502  # 5 s at 10 ms
+    times = [time for time, _ in points]
+    assert times == sorted(times)
