@@ -49,6 +49,7 @@ listen_every = 0
 kind = "unet"
 channels = 4
 factors = [2]
+skip = 1
 [network.FORMAT.controls.global]
 """
 
