@@ -5,25 +5,17 @@ Both belong to a channel. Semitones of bend follow registered parameter 0, the b
 guidelines), as velocity does, so their product scales velocities. Controller 121 resets bend and expression.
 """
 
-import json
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from data_specs.spec import Limits
-    from pipeline.midi.song import Song
 
 BEND = 128  # beside the controllers, whose numbers are 0..127
 _DATA, _VOLUME, _EXPRESSION, _DATA_FINE, _RESET = 6, 7, 11, 38, 121
 _UNREGISTERED, _PARAMETER_FINE, _PARAMETER = (98, 99), 100, 101
 CONTROLLERS = frozenset((_DATA, _VOLUME, _EXPRESSION, _DATA_FINE, *_UNREGISTERED, _PARAMETER_FINE, _PARAMETER, _RESET))
 _CENTER, _SENSITIVITY, _DEFAULT_VOLUME, _MOST = 8192, 2.0, 100, 127
-_LENGTH = struct.Struct("<I")
 
 Float64 = NDArray[np.float64]
 
@@ -69,53 +61,3 @@ def apply_controllers(moves: Iterable[tuple[int, int, int]]) -> list[tuple[int, 
         if state() != steps[-1][1:]:
             steps.append((tick, *state()))
     return steps
-
-
-def read_performance(content: bytes, limits: "Limits") -> tuple["Song", list[Controllers]]:
-    """Read a MIDI file by the tolerant reader: the song, and the controllers of each of its tracks.
-
-    Raises:
-        Rejected: as `pipeline.midi.reader.read_song`.
-    """
-    from pipeline.midi import reader, smf
-
-    reader.check_size(content, limits)
-    raw = smf.read_notes(content, smf.index_chunks(content), limits)
-    song = reader.sounding_song(raw, limits)
-    found = []
-    for part in np.unique(reader.until_next_edge(raw).part).tolist():
-        ticks, bend, volume = np.array(apply_controllers(raw.moves[part])).T
-        seconds = raw.clocks[raw.parts[part].clock](ticks.astype(np.int64))
-        seconds[0] = -np.inf
-        found.append(Controllers(seconds, bend, volume))
-    return song, found
-
-
-def read_packed(content: bytes, limits: dict[str, Any]) -> bytes:
-    """Run `read_performance` in a child process: length of the controllers, controllers as JSON, the packed song."""
-    from data_specs.spec import Limits
-
-    song, controllers = read_performance(content, Limits(**limits))
-    steps = json.dumps([[one.seconds[1:].tolist(), one.bend.tolist(), one.volume.tolist()] for one in controllers])
-    return _LENGTH.pack(len(steps)) + steps.encode() + song.pack()
-
-
-def read_performance_sandboxed(content: bytes, limits: "Limits") -> tuple["Song", list[Controllers]]:
-    """Run `read_performance` in a child process of bounded time and memory.
-
-    Raises:
-        Rejected: as `read_performance`, or `timeout`, `memory` or `crash`.
-    """
-    from pipeline.midi.song import Song
-    from pipeline.sandbox import Sandbox
-
-    parameters = {"limits": limits.model_dump()}
-    target = f"{__name__}:{read_packed.__name__}"
-    with Sandbox(target, parameters, seconds=limits.seconds, memory_mb=limits.memory_mb) as sandbox:
-        packed = sandbox.call(content)
-    (length,) = _LENGTH.unpack_from(packed)
-    steps = json.loads(packed[_LENGTH.size : _LENGTH.size + length])
-    controllers = [
-        Controllers(np.array([-np.inf, *seconds]), np.array(bend), np.array(volume)) for seconds, bend, volume in steps
-    ]
-    return Song.unpack(packed[_LENGTH.size + length :]), controllers

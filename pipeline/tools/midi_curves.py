@@ -23,7 +23,8 @@ from data_specs.spec import load_spec
 from pipeline.melody.expression import separate_repeats
 from pipeline.melody.skyline import UNITS, Melody, melodies
 from pipeline.melody.windows import Notes
-from pipeline.midi.controllers import Controllers, read_performance_sandboxed
+from pipeline.midi.controllers import Controllers
+from pipeline.midi.performance import read_performance_sandboxed
 from pipeline.midi.song import Song
 from pipeline.rejects import Rejected
 
