@@ -4,7 +4,7 @@ Frames are 10 ms apart. A value is None where it is undefined: pitch of unvoiced
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,17 +15,19 @@ import torch
 from numpy.typing import NDArray
 
 from data_specs.analysis.pitch import HOP
-from data_specs.controls import FEATURES
 from data_specs.rates import SAMPLE_RATE
 from training.evaluation.adherence import Calibration, ClipAnalysis, analyze, measure
 from training.evaluation.embedders.classifier import PATCHES, WEIGHTS, PvtNet
 from training.evaluation.features import FRAME_S
-from training.evaluation.frame_models import FrameModels
+from training.evaluation.frame_models import FrameModels, kept_frames, note_frames
 from training.evaluation.targets import ControlTargets, control_targets
 from training.evaluation.velocity import VelocityScale, note_levels
 
-SCALE = Path(__file__).parent / "velocity_scale.json"  # fitted on rendered clips of the sample dataset
+SCALES = Path(__file__).parent / "scales.json"  # fitted on rendered clips, see bench/studio_scales.py
 SHOWN_RANGE_DB = 65.0
+
+Measures = Mapping[str, float | None]
+Lane = dict[str, Any]  # achieved: values by frame; error: a number or None; text: of both
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,17 @@ class Analyzer:
 
     classifier: PvtNet
     scale: VelocityScale
+    frames: FrameModels
 
     @classmethod
     def load(cls) -> "Analyzer":
-        """Load the shipped classifier and velocity scale."""
-        value = json.loads(SCALE.read_text(encoding="utf-8"))
-        arrays = (np.asarray(value[name], np.float64) for name in ("offset", "slope", "keys"))
-        offset, slope, keys = arrays
-        return cls(PvtNet.load(WEIGHTS, "cpu"), VelocityScale(offset, slope, keys, np.zeros(len(offset))))
+        """Load the shipped classifier and scales."""
+        stored = json.loads(SCALES.read_bytes())
+        value = {
+            name: np.asarray(stored[name], np.float64) for name in ("offset", "slope", "keys", "level", "centroid")
+        }
+        scale = VelocityScale(value["offset"], value["slope"], value["keys"], np.zeros(len(value["offset"])))
+        return cls(PvtNet.load(WEIGHTS, "cpu"), scale, FrameModels(value["level"], value["centroid"]))
 
     def __call__(
         self, audio: NDArray[np.float32], arrays: Mapping[str, NDArray[np.float32]], frame_rate: Fraction
@@ -54,9 +59,8 @@ class Analyzer:
             frame_rate: of the arrays.
         """
         analysis = analyze(torch.from_numpy(np.ascontiguousarray(audio))[None, None], self.classifier)
-        targets = control_targets({name: arrays[name] for name in FEATURES}, frame_rate, len(audio) // HOP)
-        calibration = Calibration(self.scale, FrameModels.unfitted(len(self.scale.offset)))
-        (ratios,) = measure(analysis, [targets], calibration)
+        targets = control_targets(arrays, frame_rate, len(audio) // HOP)
+        (ratios,) = measure(analysis, [targets], Calibration(self.scale, self.frames))
         measures = {name: top / bottom if bottom else None for name, (top, bottom) in ratios.items()}
         features = analysis.features
         return {
@@ -64,24 +68,49 @@ class Analyzer:
             "level_db": _rounded(features.level_db[0], 1),
             "onsets": _rounded(features.times()[features.onset[0]], 3),
             "measures": {name: None if value is None else round(value, 4) for name, value in measures.items()},
-            "lanes": {
-                "velocity": {
-                    "achieved": self._velocity(analysis, targets),
-                    "error": measures["velocity_error"],
-                    "text": _text("mean error {:.2f}", measures["velocity_error"]),
-                },
-                "chroma": {
-                    "achieved": _rounded(np.where(features.voiced[0], features.midi[0], np.nan), 2),
-                    "error": None if measures["chroma"] is None else 1 - measures["chroma"],
-                    "text": _text("{:.0%} of frames on pitch", measures["chroma"]),
-                },
-                "instruments": {
-                    "achieved": self._instruments(analysis),
-                    "error": None if measures["instrument"] is None else 1 - measures["instrument"],
-                    "text": _text("{:.0%} recognized", measures["instrument"]),
-                },
-            },
+            "lanes": {name: LANES[name](self, analysis, targets, measures) for name in arrays if name in LANES},
         }
+
+    def _velocity_lane(self, analysis: ClipAnalysis, targets: ControlTargets, measures: Measures) -> Lane:
+        """Velocity of each note, or its course within the notes where the model has pitch."""
+        moving = measures["dynamics_error"]
+        achieved = self._velocity(analysis, targets) if moving is None else self._level(analysis, targets)
+        text = _text("mean error {:.2f}", measures["velocity_error"])
+        if moving is not None:
+            text = ", ".join(part for part in (text, _text("within notes {:.1f} dB", moving)) if part)
+        return {"achieved": achieved, "error": measures["velocity_error"], "text": text}
+
+    def _chroma_lane(self, analysis: ClipAnalysis, targets: ControlTargets, measures: Measures) -> Lane:
+        share = measures["chroma"]
+        error = None if share is None else 1 - share
+        return {"achieved": _tracked(analysis), "error": error, "text": _text("{:.0%} of frames on pitch", share)}
+
+    def _pitch_lane(self, analysis: ClipAnalysis, targets: ControlTargets, measures: Measures) -> Lane:
+        share, cents = measures["pitch_accuracy"], measures["pitch_error"]
+        text = _text("{:.0%} of frames within 50 cents", share)
+        return {"achieved": _tracked(analysis), "error": cents, "text": text}
+
+    def _brightness_lane(self, analysis: ClipAnalysis, targets: ControlTargets, measures: Measures) -> Lane:
+        frames = note_frames(analysis.features, 0, targets)
+        achieved = np.full(analysis.features.frames, np.nan)
+        achieved[kept_frames(analysis.features, 0, targets)] = np.clip(self.frames.brightness(frames), 0, 1)
+        error = measures["brightness_error"]
+        return {"achieved": _rounded(achieved, 3), "error": error, "text": _text("mean error {:.2f}", error)}
+
+    def _instruments_lane(self, analysis: ClipAnalysis, targets: ControlTargets, measures: Measures) -> Lane:
+        share = measures["instrument"]
+        error = None if share is None else 1 - share
+        return {"achieved": self._instruments(analysis), "error": error, "text": _text("{:.0%} recognized", share)}
+
+    def _level(self, analysis: ClipAnalysis, targets: ControlTargets) -> list[float | None]:
+        """Velocity that explains the level of each frame of the notes."""
+        frames = note_frames(analysis.features, 0, targets)
+        target_db, measured_db = self.frames.dynamics(frames)
+        slope = self.frames.level[frames.instrument, 2]
+        velocity_db = frames.velocity_db + (measured_db - target_db) / slope
+        achieved = np.full(analysis.features.frames, np.nan)
+        achieved[kept_frames(analysis.features, 0, targets)] = np.clip(10 ** (velocity_db / 20), 0, 1)
+        return _rounded(achieved, 3)
 
     def _velocity(self, analysis: ClipAnalysis, targets: ControlTargets) -> list[float | None]:
         """Velocity of each note by the level of its attack, held until the next onset or rest."""
@@ -108,6 +137,20 @@ class Analyzer:
             }
             for middle, row in zip(middles.tolist(), analysis.instruments[0], strict=True)
         ]
+
+
+LANES: dict[str, Callable[[Analyzer, ClipAnalysis, ControlTargets, Measures], Lane]] = {
+    "velocity": Analyzer._velocity_lane,
+    "chroma": Analyzer._chroma_lane,
+    "pitch": Analyzer._pitch_lane,
+    "brightness": Analyzer._brightness_lane,
+    "instruments": Analyzer._instruments_lane,
+}
+
+
+def _tracked(analysis: ClipAnalysis) -> list[float | None]:
+    """Pitch of the voiced frames as MIDI note numbers."""
+    return _rounded(np.where(analysis.features.voiced[0], analysis.features.midi[0], np.nan), 2)
 
 
 def spectrogram(audio: NDArray[np.float32]) -> NDArray[np.uint8]:

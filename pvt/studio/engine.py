@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 import training
-from data_specs.controls import CONTROLS
+from data_specs.controls import CONTROLS, PITCH
 from data_specs.controls.curve_files import curves_value, read_curves
 from data_specs.controls.curves import Curves
 from data_specs.errors import UserError
@@ -32,7 +32,7 @@ from training.sampling.curve_sources import shipped_curves
 
 DRAFT_SHARE = 3  # full steps per draft step
 MIN_DRAFT_STEPS = 6
-EXAMPLE = "swell"
+EXAMPLES = ("climb", "swell")  # for models with pitch, and for others
 EXAMPLE_GUIDANCE = 1.5  # as the page starts with
 STREAM = "sample"  # of the noise: takes equal those of `pvt sample` with the same seed
 MAX_CPU_STEPS = 50  # default on a CPU for samplers published with a thousand steps
@@ -133,7 +133,8 @@ class Engine:
     def example(self) -> Generation:
         """The request that is generated when the studio starts."""
         presets = self.presets()
-        curves = presets.get(EXAMPLE) or next(iter(presets.values()))
+        names = next(iter(self.entries.values())).model.data.layout.names
+        curves = presets[EXAMPLES[0] if PITCH in names else EXAMPLES[1]]
         return Generation(curves=curves, seconds=8.0, guidance=EXAMPLE_GUIDANCE)
 
     def check(self, request: Generation) -> None:

@@ -40,10 +40,15 @@ class NoteFrames:
     note: NDArray[np.int64]  # [n], number of the note
 
 
-def note_frames(features: FrameFeatures, clip: int, targets: ControlTargets) -> NoteFrames:
-    """Return the frames of clip number `clip` that can be compared with the models."""
+def kept_frames(features: FrameFeatures, clip: int, targets: ControlTargets) -> NDArray[np.bool_]:
+    """Return the frames [F] of stable parts of notes with known velocity and instrument."""
     kept = targets.note & targets.stable & (targets.note_time >= ATTACK_S) & (targets.velocity > 0)
-    kept &= (targets.instrument != UNSPECIFIED) & np.isfinite(features.centroid[clip])
+    return np.asarray(kept & (targets.instrument != UNSPECIFIED) & np.isfinite(features.centroid[clip]))
+
+
+def note_frames(features: FrameFeatures, clip: int, targets: ControlTargets) -> NoteFrames:
+    """Return the frames of clip number `clip` that can be compared with the models, those of `kept_frames`."""
+    kept = kept_frames(features, clip, targets)
     voiced, midi = features.voiced[clip][kept], features.midi[clip][kept].astype(float)
     usual = midi[voiced].mean() if voiced.any() else 60.0
     return NoteFrames(

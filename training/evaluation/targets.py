@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_specs.controls import CHROMA_STEPS
+from data_specs.controls.pitch import PITCH_ORIGIN, PITCH_SPAN
 from training.evaluation.features import FRAME_S
 
 Flags = NDArray[np.bool_]
 Values = NDArray[np.float64]
 SAME = 1e-3  # controls closer than this are equal; MIDI velocities are 1/127 apart
 UNSPECIFIED = -1  # index of a pitch class or an instrument where the control is unconditioned
-PITCH_ORIGIN, PITCH_SPAN = 23, 85  # MIDI note number of the control pitch at 0, and semitones up to 1
 JUMP = 0.7  # semitones between frames: more than any glide or vibrato of a note
 STABLE_S = 0.025  # a pitch tracker's window covers both sides of a change, and the last note is still decaying
 

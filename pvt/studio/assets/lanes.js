@@ -1,6 +1,6 @@
 // Lanes: one canvas for each control, drawn and edited on a common time axis.
 
-import { NAMES } from "./score.js";
+import { NAMES, bendAt, bendOf } from "./score.js";
 
 const PAD = 6; // pixels above and below a line
 const LOWEST = 47, HIGHEST = 73; // rows of the piano roll
@@ -335,6 +335,7 @@ export class NotesLane extends Lane {
   }
 
   begin(event, at) {
+    if (this.studio.tool === "glide" || this.studio.tool === "vibrato") return this.bend(event, at);
     const pitch = this.pitchAt(at);
     const near = this.score.notes.find((note) => note.pitch === pitch &&
       at.px > this.x(note.start) - EDGE / 2 && at.px < this.x(note.stop) + EDGE / 2);
@@ -365,6 +366,33 @@ export class NotesLane extends Lane {
     this.add({ start, stop: Math.min(this.score.seconds, start + (this.studio.grid || 0.25)), pitch });
   }
 
+  // Glide: drag from the start of a note sets its length; vibrato: dragging up sets its depth. A click removes a bend.
+  bend(event, at) {
+    const note = this.noteAt(at.time);
+    if (!note || note.pitch === null) return;
+    const index = this.score.notes.indexOf(note);
+    const before = this.score.notes[index - 1];
+    const plain = note.bend;
+    delete note.bend;
+    let bent = false;
+    this.drag(event, (now) => {
+      const target = this.score.notes[index];
+      const [across, up] = [now.px - at.px, at.py - now.py];
+      if (Math.hypot(across, up) < 4) return;
+      bent = true;
+      if (this.studio.tool === "glide") {
+        const from = before && before.pitch !== null ? before.pitch + bendAt(before, before.stop - before.start) : note.pitch - 2;
+        const length = Math.min(target.stop - target.start, Math.max(0.03, now.time - target.start));
+        target.bend = [[0, from - note.pitch], [length, 0]];
+      } else target.bend = vibrato(target, Math.min(100, Math.max(5, 2 * up)) / 100);
+    }, () => {
+      if (bent || plain) return;
+      const target = this.score.notes[index];
+      target.bend = this.studio.tool === "vibrato" ? vibrato(target, 0.3)
+        : [[0, before && before.pitch !== null ? before.pitch - note.pitch : -2], [Math.min(0.12, target.stop - target.start), 0]];
+    });
+  }
+
   add(note) {
     if (note.stop - note.start < 0.02) return;
     this.makeRoom(note);
@@ -388,7 +416,8 @@ export class NotesLane extends Lane {
     const note = this.noteAt(time, this.pitchAt(at));
     if (!note || time - note.start < 0.05 || note.stop - time < 0.05) return;
     this.score.edit(() => {
-      this.score.notes.push({ ...note, start: time });
+      const bend = note.bend?.filter(([after]) => after > time - note.start).map(([after, semitones]) => [after - (time - note.start), semitones]);
+      this.score.notes.push({ ...note, start: time, ...(bend?.length ? { bend } : { bend: undefined }) });
       note.stop = time;
     });
     this.studio.paint();
@@ -445,8 +474,15 @@ export class NotesLane extends Lane {
       for (const octave of octaves) context.fillRect(this.x(note.start), this.y(note.pitch + octave + 0.5), this.x(note.stop) - this.x(note.start), row);
       context.globalAlpha = 0.9;
       context.beginPath();
-      context.roundRect(this.x(note.start) + 0.5, this.y(note.pitch + 0.5) + 0.5, Math.max(2, this.x(note.stop) - this.x(note.start) - 1), row - 1, 3);
-      context.fill();
+      if (note.bend) {
+        bendOf(note).forEach(([after, semitones], i) => context[i ? "lineTo" : "moveTo"](this.x(note.start + after), this.y(note.pitch + semitones)));
+        context.strokeStyle = this.studio.colour("wanted");
+        context.lineWidth = row - 1;
+        context.stroke();
+      } else {
+        context.roundRect(this.x(note.start) + 0.5, this.y(note.pitch + 0.5) + 0.5, Math.max(2, this.x(note.stop) - this.x(note.start) - 1), row - 1, 3);
+        context.fill();
+      }
       context.globalAlpha = 1;
       if (this.x(note.stop) - this.x(note.start) > 26 && row > 8) {
         context.fillStyle = this.studio.colour("on");
@@ -559,6 +595,14 @@ export class StripLane extends Lane {
     this.names.forEach((name, i) => context.fillText(name, 5, (i + 0.5) * row + 4));
     this.caret(context);
   }
+}
+
+// Vibrato of 5.5 Hz that starts 0.2 s after the onset, as points of an eighth of a period.
+function vibrato(note, semitones) {
+  const [hz, delay] = [5.5, 0.2];
+  const bend = [[0, 0], [delay, 0]];
+  for (let k = 1; delay + k / (8 * hz) < note.stop - note.start; k++) bend.push([delay + k / (8 * hz), semitones * Math.sin((k * Math.PI) / 4)]);
+  return bend;
 }
 
 export function label(pitch) { return `${NAMES[((Math.round(pitch) % 12) + 12) % 12]}${Math.floor(Math.round(pitch) / 12) - 1}`; }

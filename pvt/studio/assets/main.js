@@ -55,7 +55,11 @@ class Studio {
   choose(model) {
     this.model = model;
     this.score.controls = model.controls;
-    const ordered = [...model.controls].sort((a, b) => KINDS[a.kind] - KINDS[b.kind]);
+    const pitched = model.controls.some(({ name }) => name === "pitch");
+    const drawn = model.controls.filter(({ name }) => !(pitched && name === "chroma")); // pitch holds more than chroma
+    const ordered = drawn.sort((a, b) => KINDS[a.kind] - KINDS[b.kind]);
+    for (const button of document.querySelectorAll("[data-needs=pitch]")) button.hidden = !pitched;
+    if (!pitched && ["glide", "vibrato"].includes(this.tool)) this.choose_tool("draw");
     this.lanes = ordered.map((control) => new LANES[control.kind](this, control));
     this.focused = this.lanes[0];
     $("lanes").replaceChildren(...this.lanes.map((lane) => lane.figure));
@@ -466,7 +470,7 @@ class Studio {
     else if (key === "b") this.compare();
     else if (key === "escape") this.select(null);
     else if ("1234".includes(key) && this.current?.takes[Number(key) - 1]) this.show(this.current, Number(key) - 1);
-    else if ("dspv".includes(key)) this.choose_tool({ d: "draw", s: "line", p: "points", v: "select" }[key]);
+    else if (TOOLS[key] && !document.querySelector(`[data-tool=${TOOLS[key]}]`).hidden) this.choose_tool(TOOLS[key]);
     else return;
     event.preventDefault();
   }
@@ -477,6 +481,8 @@ class Studio {
     this.dirty();
   }
 }
+
+const TOOLS = { d: "draw", s: "line", p: "points", v: "select", l: "glide", r: "vibrato" };
 
 function fitted(canvas) {
   const [width, height] = [canvas.clientWidth, canvas.clientHeight];

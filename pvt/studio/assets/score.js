@@ -1,4 +1,5 @@
-// The score: what is drawn. Lines [[seconds, value or null], ...], notes {start, stop, pitch (null: unconditioned)},
+// The drawn score: lines [[seconds, value or null], ...], notes {start, stop, pitch (null: unconditioned), bend}, where
+// bend is [[seconds after start, semitones], ...] of models with pitch or absent,
 // strip [{start, name or null}, ...]. Conversion from and to curve files, undo and redo.
 
 export const NAMES = ["C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B"];
@@ -128,23 +129,24 @@ export class Score {
       value[name] = name === "velocity" && notes.length ? this.gated(points, gaps) : points;
     }
     const notesControl = this.control("notes").includes("pitch") ? "pitch" : this.control("notes")[0];
-    if (notesControl && notes.length) {
+    if (notesControl === "pitch" && notes.length) value.pitch = bentPoints(notes, this.seconds);
+    else if (notesControl && notes.length) {
       const points = [];
       const add = (time, level) => {
         if (points.length && Math.abs(points.at(-1)[0] - time) < NEAR) points.pop();
         points.push([round(time), level]);
       };
-      const changes = [...notes.map((note) => [note.start, note.pitch === null ? null : this.written(notesControl, note.pitch)]),
+      const changes = [...notes.map((note) => [note.start, note.pitch === null ? null : this.written(note.pitch)]),
         ...gaps.map(([start]) => [start, "rest"])].sort((a, b) => a[0] - b[0]);
       for (const [time, level] of changes) add(time, level);
-      value[notesControl] = notesControl === "pitch" ? { points, interpolation: "step" } : points;
+      value[notesControl] = points;
     }
     const strip = this.control("strip")[0];
     if (strip && this.strip.some(({ name }) => name !== null)) value[strip] = this.strip.map(({ start, name }) => [round(start), name]);
     return value;
   }
 
-  written(control, pitch) { return control === "pitch" ? pitch : NAMES[((pitch % 12) + 12) % 12]; }
+  written(pitch) { return NAMES[((Math.round(pitch) % 12) + 12) % 12]; }
 
   // A line that is 0 in rests.
   gated(points, rests) {
@@ -192,7 +194,8 @@ export class Score {
           this.lines[name] = interpolation === "step" ? stepped(points) : points.map(([time, level]) => [Number(time), level]);
           const last = this.lines[name].at(-1);
           if (last && last[1] !== null && last[0] < this.seconds) this.lines[name].push([this.seconds, last[1]]);
-        } else if (kind === "notes" || name === "chroma" || name === "pitch") this.notes = notesOf(points, this.seconds);
+        } else if (name === "pitch") this.notes = bentNotes(points, this.seconds, interpolation !== "step");
+        else if (kind === "notes" || name === "chroma") { if (!parsed.pitch) this.notes = notesOf(points, this.seconds); }
         else if (kind === "strip") this.strip = points.map(([time, level]) => ({ start: Number(time), name: level }));
       }
     });
@@ -239,6 +242,80 @@ function pitchOf(level, before) {
 function nearest(degree, before) {
   const choices = [48 + degree, 60 + degree].filter((pitch) => pitch <= 72);
   return choices.reduce((best, pitch) => (Math.abs(pitch - before) < Math.abs(best - before) ? pitch : best));
+}
+
+// The points of a pitch curve with linear interpolation: two points at one time are a jump.
+function bentPoints(notes, seconds) {
+  const points = [];
+  if (notes[0].start > NEAR) points.push([0, "rest"]);
+  notes.forEach((note, i) => {
+    const next = notes[i + 1];
+    if (note.pitch === null) points.push([round(note.start), null]);
+    else points.push(...bendOf(note).map(([after, semitones]) => [round(note.start + after), round(note.pitch + semitones)]));
+    const stop = round(note.stop);
+    if (stop < seconds - NEAR && (!next || next.start - note.stop > NEAR)) points.push([stop, "rest"]);
+  });
+  return points;
+}
+
+// The bend of a note with points at its start and end.
+export function bendOf(note) {
+  const length = note.stop - note.start;
+  const bend = (note.bend ?? []).filter(([after]) => after > NEAR && after < length - NEAR);
+  return [[0, bendAt(note, 0)], ...bend, [length, bendAt(note, length)]];
+}
+
+// Semitones off a note's pitch, a time after its start.
+export function bendAt(note, after) {
+  const bend = note.bend ?? [];
+  if (!bend.length) return 0;
+  const next = bend.findIndex(([time]) => time > after);
+  if (next < 0) return bend.at(-1)[1];
+  if (next === 0) return bend[0][1];
+  const [[t0, s0], [t1, s1]] = [bend[next - 1], bend[next]];
+  return s0 + ((s1 - s0) * (after - t0)) / (t1 - t0 || 1);
+}
+
+// Notes of a pitch curve: each run without a rest or a jump is one note, its pitch the most frequent semitone.
+function bentNotes(points, seconds, linear) {
+  const notes = [];
+  let run = [];
+  const close = (stop) => {
+    if (run.length && stop - run[0][0] > 0.01) {
+      const start = run[0][0];
+      if (run[0][1] === null) notes.push({ start, stop, pitch: null });
+      else {
+        const level = (time) => valueOf(run, time);
+        const counts = new Map();
+        for (let k = 0; k < 200; k++) {
+          const semitone = Math.round(level(start + ((k + 0.5) / 200) * (stop - start)));
+          counts.set(semitone, (counts.get(semitone) ?? 0) + 1);
+        }
+        const pitch = [...counts].reduce((best, one) => (one[1] > best[1] ? one : best))[0];
+        const bend = run.map(([time, value]) => [round(time - start), round(value - pitch)]);
+        notes.push(bend.some(([, semitones]) => semitones !== 0) ? { start, stop, pitch, bend } : { start, stop, pitch });
+      }
+    }
+    run = [];
+  };
+  points.forEach(([written, level], i) => {
+    const time = Number(written);
+    if (level === "rest") { close(time); return; }
+    const value = level === null ? null : typeof level === "number" ? level : pitchOf(level, 62);
+    const before = run.at(-1);
+    if (before && (!linear || before[1] === null || value === null || Math.abs(before[0] - time) < NEAR)) close(time);
+    run.push([time, value]);
+    if (i === points.length - 1) close(seconds);
+  });
+  return notes;
+}
+
+function valueOf(run, time) {
+  const next = run.findIndex(([at]) => at > time);
+  if (next < 0) return run.at(-1)[1];
+  if (next === 0) return run[0][1];
+  const [[t0, v0], [t1, v1]] = [run[next - 1], run[next]];
+  return v0 + ((v1 - v0) * (time - t0)) / (t1 - t0);
 }
 
 function notesOf(points, seconds) {
