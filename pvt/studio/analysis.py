@@ -23,7 +23,7 @@ from training.evaluation.frame_models import FrameModels, kept_frames, note_fram
 from training.evaluation.targets import ControlTargets, control_targets
 from training.evaluation.velocity import VelocityScale, note_levels
 
-SCALES = Path(__file__).parent / "scales.json"  # fitted on rendered clips, see bench/studio_scales.py
+SCALES = Path(__file__).parent / "scales.json"  # fitted on rendered clips, by pvt/studio/scales.py
 SHOWN_RANGE_DB = 65.0
 
 Measures = Mapping[str, float | None]

@@ -1,6 +1,6 @@
-"""Fit the scales by which the studio reads dynamics and brightness from audio: `python -m bench.studio_scales DATA`.
+"""Fit the scales by which the studio reads dynamics and brightness from audio: `python -m pvt.studio.scales DATA`.
 
-DATA is the folder of an expressive dataset with PVT-audio; its valid clips are measured. The result belongs in
+DATA is the folder of an expressive dataset with PVT-audio; its valid clips are measured. The result replaces
 pvt/studio/scales.json.
 """
 
@@ -24,7 +24,7 @@ BATCH = 20
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.studio_scales", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m pvt.studio.scales", description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--clips", type=int, default=200)
     arguments = parser.parse_args()
