@@ -33,9 +33,9 @@ def main() -> None:
     parts, targets = [], []
     for start in range(0, min(arguments.clips, len(data)), BATCH):
         clips = [data[index] for index in range(start, min(start + BATCH, arguments.clips, len(data)))]
-        parts.append(analyze(torch.stack([clip["data"] for clip in clips]), classifier))
+        parts.append(analyze(torch.stack([torch.as_tensor(clip["data"]) for clip in clips]), classifier))
         for clip in clips:
-            controls = {name: clip[name].numpy() for name in data.info.spec.controls}
+            controls = {name: np.asarray(clip[name]) for name in data.info.spec.controls}
             targets.append(control_targets(controls, data.info.frame_rate, parts[-1].samples // HOP))
     models = FrameModels.fit(ClipAnalysis.concatenate(parts).features, targets, len(data.info.spec.instrument_names))
     value = json.loads(SCALES.read_text(encoding="utf-8"))
