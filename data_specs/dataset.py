@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import pydantic
 from pydantic import Field
 
 from data_specs.controls import CONTROLS
@@ -129,6 +130,16 @@ class DatasetInfo(StrictModel):
     rejects: dict[str, int]
     licences: dict[str, str]
     notes: tuple[str, ...] = ()  # remarks for users, for example files that exceeded a time limit
+    # With expression, by instrument: largest deviation of the preset's level from 40 log10(velocity / 127) dB.
+    velocity_law_db: dict[str, float] = Field(default_factory=dict)
+
+    @pydantic.model_serializer(mode="wrap")
+    def _without_defaults(self, handler: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Omit keys that older versions do not know where they have their defaults."""
+        values: dict[str, Any] = handler(self)
+        if not self.velocity_law_db:
+            del values["velocity_law_db"]
+        return values
 
     @property
     def frame_rate(self) -> Fraction:

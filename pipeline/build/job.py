@@ -1,7 +1,7 @@
 """A dataset request resolved: one job per format, with its shards, its key and its folder."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from data_specs.io.files import file_sha256
 from data_specs.representations import Representation
 from data_specs.spec import SPLITS, Spec
 from pipeline.build.folder import BuildFolder
-from pipeline.build.presets import LIMITS, preset_limits
+from pipeline.build.presets import LIMITS, preset_limits, velocity_law
 from pipeline.build.shards import ShardSubset, ShardTask, features_of, shard_tasks
 from pipeline.cluster.workers import Workers
 from pipeline.plan.plan import Plan
@@ -42,6 +42,7 @@ class Job:
         rejects: files, tracks and windows left out up to the plan.
         key: everything that decides the format's bytes.
         tasks: all shards of the dataset.
+        velocity_law_db: as in dataset.json.
     """
 
     spec: Spec
@@ -51,6 +52,7 @@ class Job:
     key: dict[str, Any]
     folder: BuildFolder
     tasks: tuple[ShardTask, ...]
+    velocity_law_db: dict[str, float] = field(default_factory=dict)
 
     @cached_property
     def record_bytes(self) -> int:
@@ -99,6 +101,7 @@ def make_jobs(
     """Return a job for each format of the request."""
     spec, jobs = request.spec, []
     # promise: refused-name-key-nothing-2
+    law = velocity_law(spec, soundfont, request.index)
     sound = {"soundfont": file_sha256(soundfont)}
     for representation in formats:
         name = representation.name
@@ -119,5 +122,5 @@ def make_jobs(
                 spec.format(name).shard_clips,
             )
         ]
-        jobs.append(Job(spec, plan, rejects, representation, key, folder, tuple(tasks)))
+        jobs.append(Job(spec, plan, rejects, representation, key, folder, tuple(tasks), law))
     return jobs

@@ -40,6 +40,7 @@ def manifest(job: Job, receipts: Receipts, rejects: Rejects) -> dict[str, Any]:
         rejects=dict(sorted(rejects.counts.items())),
         licences=_licences(job),
         notes=_notes(rejects),
+        velocity_law_db=job.velocity_law_db,
     )
     content: dict[str, Any] = json.loads(info.model_dump_json())
     return content

@@ -74,6 +74,14 @@ def check_presets(spec: Spec, soundfont: Path, index: Path) -> list[PresetCheck]
     return [known[path] for path in files]
 
 
+def velocity_law(spec: Spec, soundfont: Path, index: Path) -> dict[str, float]:
+    """Return the deviation in dB of each preset's level from 40 log10(velocity / 127) dB; empty without expression."""
+    if spec.expression is None:
+        return {}
+    checks = check_presets(spec, soundfont, index)
+    return {name: check.law_db for name, check in zip(spec.instrument_names, checks, strict=True)}
+
+
 def _measure(todo: dict[Path, Instrument], spec: Spec, soundfont: Path) -> dict[Path, PresetCheck]:
     """Check presets and write what is found to their files."""
     found = {}

@@ -20,6 +20,14 @@ cqt = { dtype = "float16", shard_clips = 4, chunk_clips = 2 }
 encodec = { dtype = "float32", shard_clips = 4, chunk_clips = 2 }
 disc = { dtype = "int16", shard_clips = 4, chunk_clips = 2 }
 """
+EXPRESSION = """
+[expression]
+velocity = { families = ["ramp"], depth = 0.8 }
+glide = { share = 0.2, seconds = [0.03, 0.2] }
+vibrato = { share = 0.3, hz = [4.0, 7.0], cents = [10.0, 60.0], delay = 0.2 }
+relay = { share = 0.15 }
+brightness = { share = 0.6, families = ["sine"], depth_cents = { flute = 2400.0 } }
+"""
 
 
 def test_the_published_dataset_is_pvt():
@@ -73,6 +81,30 @@ def test_a_format_depends_on_its_own_storage_and_sound_only():
     assert fewer.format_key("encodec") == spec.format_key("encodec")
 
 
+def test_keys_at_their_defaults_leave_the_digests_of_existing_datasets():
+    """Digests as of the version before controls and expression became keys."""
+    expected = {
+        "sample": ("21107bd0eb07849c", "5f6a643efb786753", "7957fef7a7449e98", "768b6087f4f661fc", "6849fb77115eb188"),
+        "pvt": ("f29725cc2dc98527", "0e5402e5308e3407", "d0a38cb77bd4ab51", "b385869dabc4fec4", "8ac0966c8d3e1998"),
+    }
+    for name, digests in expected.items():
+        spec = load_spec(name)
+        keys = (spec.plan_key(), *(spec.format_key(stored) for stored in ("audio", "cqt", "encodec", "disc")))
+        assert tuple(value_digest(key)[:16] for key in keys) == digests
+        assert not {"controls", "expression"} & spec.model_dump().keys()
+
+
+def test_expression_and_controls_are_part_of_the_digests():
+    spec = load_spec("expressive")
+    assert "modulation" not in spec.plan_key()
+    assert spec.expression is not None
+    less = spec.expression.model_copy(update={"relay": spec.expression.relay.model_copy(update={"share": 0.1})})
+    assert spec.model_copy(update={"expression": less}).plan_key() != spec.plan_key()
+    fewer = spec.model_copy(update={"controls": spec.controls[:-1]})
+    assert fewer.plan_key() == spec.plan_key()
+    assert fewer.format_key("disc") != spec.format_key("disc")
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -93,6 +125,12 @@ def test_a_format_depends_on_its_own_storage_and_sound_only():
         (("[formats]", "modulation = { highest_hz = inf }\n[formats]"), r"modulation\.highest_hz: .*finite"),
         (("[formats]", "modulation = { lowest_hz = 2.0 }\n[formats]"), "lowest_hz must not be above highest_hz"),
         (("[formats]", "[formats"), "not valid TOML"),
+        (
+            ("[formats]", f"modulation = {{ depth = 0.5 }}\n{EXPRESSION}\n[formats]"),
+            "modulation and expression exclude",
+        ),
+        (("[formats]", f"{EXPRESSION.replace('flute', 'oboe')}\n[formats]"), "depth_cents must name flute"),
+        (("[formats]", 'controls = ["velocity", "loud"]\n[formats]'), "controls must be distinct names among velocity"),
         (("[formats]", "clip = { min_note_samples = 100 }\n[formats]"), "multiples of 64"),
         (("[formats]", "clip = { lowest_pitch = 60, highest_pitch = 66 }\n[formats]"), "octave apart"),
     ],
