@@ -60,9 +60,7 @@ class Pitch(Control):
         return midi, ""
 
     def format(self, value: Value) -> float | str | None:
-        if isinstance(value, float) and value.is_integer():
-            return f"{NOTES[int(value) % 12]}{int(value) // 12 - 1}"
-        return value
+        return note_name(int(value)) if isinstance(value, float) and value.is_integer() else value
 
     def to_frame(self, value: Any, instruments: Sequence[str]) -> NDArray[np.float64]:
         return np.array([0.0 if value == REST else (value - PITCH_ORIGIN) / PITCH_SPAN])
@@ -72,6 +70,16 @@ class Pitch(Control):
         if level == 0:
             return REST
         return None if level is None else round(level * PITCH_SPAN + PITCH_ORIGIN, 4)
+
+
+def note_name(midi: int) -> str:
+    """Return the name of a MIDI note number: 60 is C4."""
+    return f"{NOTES[midi % 12]}{midi // 12 - 1}"
+
+
+def is_black(midi: int) -> bool:
+    """Return whether a MIDI note number is a black key of a piano."""
+    return "#" in NOTES[midi % 12]
 
 
 def _note_number(name: str) -> float:

@@ -5,6 +5,7 @@ of Okabe and Ito, distinguishable with color blindness.
 """
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from data_specs.controls import CHROMA_STEPS, CONTROLS, NOTES, UNCONDITIONED, VELOCITY
 from data_specs.controls.curves import true_spans, unconditioned_spans
-from data_specs.controls.pitch import PITCH_ORIGIN, PITCH_SPAN
+from data_specs.controls.pitch import PITCH_ORIGIN, PITCH_SPAN, is_black, note_name
 from data_specs.rates import SAMPLE_RATE
 from data_specs.viz.spectrogram import HOP, RANGE_DB, band_hz, ceiling_db, mel_db
 
@@ -29,6 +30,7 @@ SPECTROGRAM_HEIGHT = 3.4
 INSTRUMENT_COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#F0E442")
 COLOUR_MAP = "magma"
 MEL_TICKS_HZ = (125, 250, 500, 1000, 2000, 4000)
+ONE_OCTAVE = 12.0  # semitones: the range of a piano roll above which only C and G are labelled
 DPI = 160
 
 STYLE = {
@@ -195,11 +197,12 @@ def _pitch(axis: "Axes", name: str, panel: Panel, seconds: float, instruments: S
         low, high = float(np.nanmin(midi)) - 2, float(np.nanmax(midi)) + 2
         if axis.lines[1:] or axis.get_autoscaley_on() is False:  # panels of a row share the axis
             low, high = min(low, axis.get_ylim()[0]), max(high, axis.get_ylim()[1])
+        for key in filter(is_black, range(int(low) - 1, int(high) + 2)):
+            axis.axhspan(key - 0.5, key + 0.5, color=FAINT, alpha=0.12, linewidth=0, zorder=0)
+        labelled = (0, 7) if high - low > ONE_OCTAVE else (0, 2, 4, 5, 7, 9, 11)
+        ticks = [key for key in range(math.ceil(low), int(high) + 1) if key % 12 in labelled]
+        axis.set_yticks(ticks, [note_name(key) for key in ticks])
         axis.set_ylim(low, high)
-        octaves = range(int(low) // 12 * 12, int(high) + 12, 12)
-        axis.set_yticks(octaves, [f"C{octave // 12 - 1}" for octave in octaves])
-        axis.set_ylim(low, high)
-    axis.grid(axis="y", color=FAINT, alpha=0.25, linewidth=0.5)
 
 
 def _strip(axis: "Axes", name: str, panel: Panel, seconds: float, instruments: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data_specs.controls import NOTES
+from data_specs.controls.pitch import note_name
 from data_specs.dataset import DatasetInfo
 from data_specs.io.files import check_output_file, write_bytes
 from data_specs.rates import SAMPLE_RATE
@@ -162,7 +163,7 @@ def _family(expression: object) -> str:
 def _pitches(notes: NoteTable, lowest: int, highest: int) -> Markup:
     if notes.exact:
         bins = [
-            Bin(count, _pitch_name(pitch) if pitch % 12 == 0 else "", _pitch_name(pitch))
+            Bin(count, note_name(pitch) if pitch % 12 == 0 else "", note_name(pitch))
             for pitch, count in zip(
                 range(lowest, highest + 1), binned(notes.pitch, list(range(lowest, highest + 2))), strict=True
             )
@@ -170,10 +171,6 @@ def _pitches(notes: NoteTable, lowest: int, highest: int) -> Markup:
         return histogram("Pitch", "of notes", bins)
     counts = binned(notes.pitch, list(range(13)))
     return histogram("Pitch class", "of notes", [Bin(c, NOTES[k], NOTES[k]) for k, c in enumerate(counts)])
-
-
-def _pitch_name(pitch: int) -> str:
-    return f"{NOTES[pitch % 12]}{pitch // 12 - 1}"
 
 
 def _ranges(title: str, unit: str, values: Sequence[float] | np.ndarray, edges: Sequence[float], every: int) -> Markup:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from data_specs.controls import CHROMA_STEPS, CONTROLS, NOTES, UNCONDITIONED, VELOCITY
 from data_specs.controls.curves import true_spans, unconditioned_spans
-from data_specs.controls.pitch import PITCH_SPAN
+from data_specs.controls.pitch import PITCH_ORIGIN, PITCH_SPAN, is_black, note_name
 from data_specs.level import listening_gain
 from data_specs.rates import SAMPLE_RATE
 from data_specs.viz.figures import COLOUR_MAP, INSTRUMENT_COLOURS
@@ -136,24 +136,46 @@ def _line_lane(name: str, controls: Arrays, width: float, instruments: Sequence[
 
 
 def _pitch_lane(name: str, controls: Arrays, width: float, instruments: Sequence[str]) -> Markup:
-    """Lane over the range of the notes; rests, stored as 0, are gaps."""
+    """Piano roll over the range of the notes, bends included; rests, stored as 0, are gaps."""
     values = controls[name]
     drawn = values > 0
-    limits = (0.0, 1.0)
-    if drawn.any():
-        limits = float(values[drawn].min()) - PITCH_MARGIN, float(values[drawn].max()) + PITCH_MARGIN
-    return _curve_lane(name, values, drawn, limits, width)
+    if not drawn.any():
+        return _curve_lane(name, values, drawn, (0.0, 1.0), width)
+    low, high = float(values[drawn].min()) - PITCH_MARGIN, float(values[drawn].max()) + PITCH_MARGIN
+    lowest, highest = (round(level * PITCH_SPAN + PITCH_ORIGIN) for level in (low + PITCH_MARGIN, high - PITCH_MARGIN))
+    keys = [_key_band(midi, low, high, width) for midi in range(lowest - 1, highest + 2) if is_black(midi)]
+    labels = [
+        element("span", note_name(lowest), class_="low"),
+        *([element("span", note_name(highest), class_="high")] if highest > lowest else []),
+    ]
+    return _curve_lane(name, values, drawn, (low, high), width, below=joined(keys), labels=labels)
+
+
+def _key_band(midi: int, low: float, high: float, width: float) -> Markup:
+    """The row of a black key between the pitches `low` and `high` of a lane."""
+    level = (midi - 0.5 - PITCH_ORIGIN) / PITCH_SPAN
+    top = _height(level + PITCH_MARGIN - low, high - low)
+    return element(
+        "rect", x="0", y=f"{top:.1f}", width=f"{width:g}", height=f"{(HEIGHT - 8) * PITCH_MARGIN / (high - low):.1f}"
+    )
 
 
 def _curve_lane(
-    name: str, values: NDArray[np.floating], drawn: NDArray[np.bool_], limits: tuple[float, float], width: float
+    name: str,
+    values: NDArray[np.floating],
+    drawn: NDArray[np.bool_],
+    limits: tuple[float, float],
+    width: float,
+    below: Markup | None = None,
+    labels: Sequence[Markup] = (),
 ) -> Markup:
     low, high = limits
     paths = [
         element("path", d=f"M{_path(_corners(values - low, span), high - low)}", class_="stroke")
         for span in true_spans(drawn)
     ]
-    return _lane(name, _drawing(joined(paths), width), *_unconditioned(values, width))
+    drawing = joined([below, *paths] if below else paths)
+    return _lane(name, _drawing(drawing, width), *labels, *_unconditioned(values, width))
 
 
 def _strip_lane(name: str, controls: Arrays, width: float, instruments: Sequence[str]) -> Markup:
@@ -227,7 +249,12 @@ def _corners(values: NDArray[np.floating], span: tuple[int, int]) -> list[tuple[
 
 
 def _path(corners: Sequence[tuple[int, float]], height: float) -> str:
-    return "L".join(f"{x},{HEIGHT - 4 - (HEIGHT - 8) * level / height:.1f}" for x, level in corners)
+    return "L".join(f"{x},{_height(level, height):.1f}" for x, level in corners)
+
+
+def _height(level: float, height: float) -> float:
+    """Vertical position of a level in a lane of the range 0..`height`."""
+    return HEIGHT - 4 - (HEIGHT - 8) * level / height
 
 
 def _area(velocity: NDArray[np.floating], span: tuple[int, int]) -> Markup:

@@ -94,3 +94,4 @@ def test_each_control_of_the_clip_has_a_lane_and_rests_are_gaps(panel):
         assert levels[times < 0.99][[0, -1]] == pytest.approx([first, last], abs=0.3)
     low, high = axes[3].get_ylim()
     assert low < 51 < 65 < high
+    assert [label.get_text() for label in axes[3].get_yticklabels()] == ["G3", "C4"]

@@ -195,3 +195,12 @@ def test_pitch_and_brightness_have_lanes_of_their_own_and_rests_are_gaps_of_the_
         part.partition("</svg>")[0] for part in re.split(r'class="lane (?:pitch|brightness)"', lanes)[1:]
     )
     assert (pitch.count("<path"), brightness.count("<path")) == (2, 1)
+    assert ("rect" in pitch, "rect" in brightness) == (True, False)  # black keys
+
+
+def test_the_piano_roll_names_its_lowest_and_highest_note():
+    pitch = (np.repeat([60, 63.4, 0], 25).astype(np.float32) - 23) / 85
+    pitch[50:] = 0
+    lanes = str(curve_lanes({"pitch": pitch}, 320, 1.0, []))
+    assert re.findall(r'<span class="(?:low|high)">(.*?)</span>', lanes) == ["C4", "D#4"]
+    assert lanes.count("<rect") == 2  # C#4 and D#4; the row below C4 is a white key
