@@ -2,7 +2,7 @@
 # Values never come from the environment, so each has its (often empty) default here.
 PYTHON = python3
 VENV = .venv
-VARIABLES = EVALUATION SPEC FORMAT MIDI AUDIO SHARPNESS NOTES SOUNDFONT CODEC CLIPS SEED OUT DATA WORKERS SCHEDULER TLS_CA TLS_CERT TLS_KEY \
+VARIABLES = EVALUATION KEEP SPAN SPEC FORMAT MIDI AUDIO SHARPNESS NOTES SOUNDFONT CODEC CLIPS SEED OUT DATA WORKERS SCHEDULER TLS_CA TLS_CERT TLS_KEY \
   CLUSTER SHARDS INDEX DRY_RUN FORCE ACCEPT_FEWER ACCEPT_DEVICE MATCHED URL TO \
   PARADIGM CONFIG STEPS RUN GPUS DEVICE CONTROLS SECONDS TRACK START INSTRUMENT SAMPLER_STEPS PORT HOST GUIDANCE FREE PRESET VARY VGGISH \
   THREADS SET SAMPLER S_CHURN INIT LEVEL
@@ -109,6 +109,8 @@ help:  ## this text
 #|   TRACK          with MIDI: index of the track           (one named melody, else the one with most notes)
 #|   START          with MIDI: seconds from the first note of the track; with AUDIO: from its start  (0)
 #|   INSTRUMENT     with MIDI or AUDIO: name of the instrument              (from the program; unconditioned)
+#|   KEEP           sample: a WAV file of which only SPAN is generated anew
+#|   SPAN           with KEEP: start:stop in seconds
 #|   CLIPS          samples of each set of controls (4); evaluate: generated clips (200)
 #|   SECONDS        of each sample                                                      (as in training)
 #|   SAMPLER_STEPS  (as published; on a CPU 50 where that is a thousand)
@@ -188,6 +190,7 @@ sample: $(ready)  ## new clips that follow curves: CONTROLS, MIDI or AUDIO, RUN,
 	  $(python) -m pvt controls "$$midi" --out "$$controls" $(from_midi); fi; \
 	  $(python) -m pvt sample $${controls:+--controls="$$controls"} $(if $(AUDIO),$(call option,audio,AUDIO) $(from_audio)) \
 	  $(which_run) $(how_to_sample) $(sampler) \
+	  $(call option,keep,KEEP) $(call option,span,SPAN) \
 	  $(call option,clips,CLIPS) $(call option,level,LEVEL) $(call option,out,OUT)
 
 controls: $(ready)  ## convert the melody of a MIDI file or a recording to a curve file: MIDI or AUDIO, OUT, SECONDS, ...

@@ -23,6 +23,8 @@ from training import checkpoint
 from training.config import Config
 from training.diffusion import Paradigm, build_paradigm
 from training.diffusion.guidance import Weights
+from training.diffusion.inpainting import Known
+from training.diffusion.samplers import Callback
 from training.metadata import DatasetMetadata
 from training.networks import build_network, parameter_count
 from training.sampling.curve_sources import load_curves
@@ -128,6 +130,8 @@ class TrainedModel:
         indices: Sequence[int] | None = None,
         batch: int | None = None,
         progress: bool = False,
+        known: Known | None = None,
+        callback: Callback | None = None,
     ) -> Tensor:
         """One clip of `samples` samples for each row of `controls` [B, R, T], float32 [B, 1, N] on the CPU.
 
@@ -143,6 +147,8 @@ class TrainedModel:
             indices=indices,
             batch=batch,
             progress=progress,
+            known=known,
+            callback=callback,
         )
         return torch.cat(found) if found else torch.empty(0, 1, samples)
 

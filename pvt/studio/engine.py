@@ -21,20 +21,20 @@ from data_specs.io.files import file_sha256
 from pvt.studio.analysis import Analyzer, spectrogram
 from pvt.studio.jobs import StudioJob
 from pvt.studio.requests import MAX_SECONDS, Generation
-from pvt.studio.takes import CROSSFADE_SECONDS, Take, TakeStore, splice
+from pvt.studio.takes import Take, TakeStore
 from training.checkpoint import find_snapshot
-from training.diffusion import PerClipNoise
 from training.diffusion.inpainting import Known
 from training.diffusion.samplers import SamplerState
 from training.distributed import choose_device
 from training.model import TrainedModel, load_model
 from training.sampling.curve_sources import shipped_curves
+from training.sampling.redraw import CROSSFADE_SECONDS, known_part, splice
+from training.sampling.sampling import SamplingConfig
 
 DRAFT_SHARE = 3  # full steps per draft step
 MIN_DRAFT_STEPS = 6
 EXAMPLES = ("climb", "swell")  # for models with pitch, and for others
 EXAMPLE_GUIDANCE = 1.5  # as the page starts with
-STREAM = "sample"  # of the noise: takes equal those of `pvt sample` with the same seed
 MAX_CPU_STEPS = 50  # default on a CPU for samplers published with a thousand steps
 
 
@@ -145,7 +145,7 @@ class Engine:
         """
         entry = self.entry(request.model)
         self._controls(entry, request, request.parsed_curves())
-        _options(entry, request, entry.steps)
+        _config(request, entry.steps).resolve(entry.model.paradigm)
         if isinstance(request.guidance, dict):
             for name in request.guidance:
                 entry.model.data.layout.slice(name)
@@ -201,14 +201,8 @@ class Engine:
         take = request.span and self.takes.get(request.span.take)
         if not take or not request.span:
             return None
-        model = entry.model
-        audio = torch.zeros(1, 1, samples)
-        kept = torch.from_numpy(take.audio[:samples])
-        audio[0, 0, : len(kept)] = kept
-        with torch.no_grad():
-            stored = model.representation.encode(audio.to(entry.device))
-        frames = torch.arange(stored.shape[-1], device=stored.device) * (model.data.hop / model.data.sample_rate)
-        return Known(model.to_model(stored), (frames < request.span.start) | (frames >= request.span.stop))
+        start, stop = (round(edge * take.sample_rate) for edge in (request.span.start, request.span.stop))
+        return known_part(entry.model, take.audio, start, stop, samples)
 
     def _spliced(self, request: Generation, audio: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
         take = request.span and self.takes.get(request.span.take)
@@ -220,9 +214,9 @@ class Engine:
         return splice(original, audio, start, min(stop, len(audio)), round(CROSSFADE_SECONDS * rate))
 
 
-def _options(entry: ModelEntry, request: Generation, steps: int) -> Any:
+def _config(request: Generation, steps: int) -> SamplingConfig:
     churn = {"s_churn": request.s_churn} if request.s_churn else {}
-    return entry.model.paradigm.options({"steps": steps, **churn})
+    return SamplingConfig(steps, request.guidance, request.seed, churn)
 
 
 def _sample(
@@ -242,17 +236,6 @@ def _sample(
         left = (time.monotonic() - started) * (state.steps - state.step) / state.step
         job.report("progress", share=state.step / state.steps, seconds_left=round(left, 1), steps=state.steps)
 
-    noise = PerClipNoise(request.seed, range(len(controls)), STREAM, entry.device)
-    with torch.no_grad():
-        x = model.paradigm.sample(
-            model.network,
-            model.representation.shape(samples),
-            controls.to(entry.device),
-            noise,
-            _options(entry, request, steps),
-            guidance=request.guidance,
-            callback=on_step,
-            **({} if known is None else {"known": known}),
-        )
-        stored = x.to(torch.int16) if model.scaling is None else model.scaling.from_model(x)
-        return [audio[0].numpy() for audio in model.representation.decode(stored).float().cpu()]
+    config = _config(request, steps)
+    clips = model.sample_controls(controls, samples, config, batch=len(controls), known=known, callback=on_step)
+    return [clip[0].numpy() for clip in clips]

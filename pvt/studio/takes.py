@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_BYTES = 256_000_000  # of stored audio: 90 takes of 30 s
-CROSSFADE_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -56,21 +55,6 @@ class TakeStore:
     def get(self, take_id: str) -> Take | None:
         """Return a take, None if it is unknown or was dropped."""
         return self._takes.get(take_id)
-
-
-def splice(
-    original: NDArray[np.float32], generated: NDArray[np.float32], start: int, stop: int, fade: int
-) -> NDArray[np.float32]:
-    """Return `original` [N] with samples [start, stop) from `generated` [N].
-
-    Linear crossfades of `fade` samples lie before `start` and after `stop`; beyond them samples are unchanged.
-    """
-    position = np.arange(len(original))
-    rise = np.clip((position - (start - fade)) / fade, 0, 1) if start > 0 else np.ones(len(original))
-    fall = np.clip(((stop + fade) - 1 - position) / fade, 0, 1) if stop < len(original) else np.ones(len(original))
-    share = np.minimum(rise, fall).astype(np.float32)
-    mixed = original * (1 - share) + generated * share
-    return np.where(share == 0, original, mixed).astype(np.float32)
 
 
 def wav_bytes(audio: NDArray[np.float32], rate: int, bits: int, to_rate: int) -> bytes:

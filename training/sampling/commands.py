@@ -30,6 +30,8 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
     add("--sharpness", default="0.8", metavar="S", help="with --audio: 1 follows every frame, 0 only the gesture (0.8)")
     add("--start", default="0", metavar="SECONDS", help="with --audio: start in the recording (0)")
     add("--instrument", metavar="NAME", help="with --audio: name of the instrument (unconditioned)")
+    add("--keep", type=Path, metavar="FILE", help="a sample of which only the span is generated anew")
+    add("--span", metavar="START:STOP", help="with --keep: the span in seconds")
     add("--clips", metavar="N", default="4", help="samples of each set of controls (4)")
     add("--level", metavar="NAME", help="raw: the level of the model (one of -20 LUFS for the set)")
     add("--grid", action="store_true", help="also one figure of a sample with one feature at a time unconditioned")
@@ -68,14 +70,23 @@ def _add_controls(parser: argparse.ArgumentParser) -> None:
 def _sample(arguments: argparse.Namespace) -> int:
     from training.sampling.curve_sources import control_sets, recording_set
     from training.sampling.outputs import describe, write_grid, write_samples
+    from training.sampling.redraw import read_take
 
     clips, seconds, raw = integer("CLIPS", arguments.clips), parse_seconds(arguments.seconds), _raw(arguments.level)
     if arguments.audio is not None and arguments.controls:
         raise UserError("AUDIO= and CONTROLS= exclude each other; give one of them")
+    if arguments.span is not None and arguments.keep is None:
+        raise UserError("SPAN= must be given with KEEP=, the sample of which the span is generated anew")
     models = load_models(arguments)
     for name, (path, model) in models.items():
         config = sampling_config(model, arguments)
-        if arguments.audio is None:
+        take = arguments.keep and read_take(arguments.keep, arguments.span, model.data.sample_rate)
+        if take:
+            if seconds is not None or arguments.audio is not None:
+                raise UserError("KEEP= must be given without SECONDS= and AUDIO=; its length is used")
+            samples = -(-len(take.stored) // model.data.hop) * model.data.hop
+            sets = control_sets(arguments.controls, model.data.format, model.data.layout.names)
+        elif arguments.audio is None:
             samples = _samples(model, seconds)
             sets = control_sets(arguments.controls, model.data.format, model.data.layout.names)
         else:
@@ -96,7 +107,7 @@ def _sample(arguments: argparse.Namespace) -> int:
         for one in sets:
             for notice in one.curves.for_controls(model.data.layout.names).notices:
                 print(f"note: {notice}")
-            for file in write_samples(model, one, folder, samples=samples, n=clips, config=config, raw=raw):
+            for file in write_samples(model, one, folder, samples=samples, n=clips, config=config, raw=raw, take=take):
                 print(file)
             if arguments.grid:
                 print(write_grid(model, one, folder, samples=samples, config=config))

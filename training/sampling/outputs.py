@@ -3,12 +3,14 @@
 R control rows, T frames, N samples.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +21,7 @@ from data_specs.level import listening_gain
 from data_specs.viz.figures import Panel, panels_figure, png
 from training.model import TrainedModel
 from training.sampling.curve_sources import ControlSet
+from training.sampling.redraw import Take, known_part, write_take
 from training.sampling.sampling import SamplingConfig
 
 RECORD = "sampling.json"  # settings of the samples in a folder
@@ -33,18 +36,21 @@ def write_samples(
     n: int,
     config: SamplingConfig,
     raw: bool = False,
+    take: Take | None = None,
 ) -> list[Path]:
     """Write `n` clips of `samples` samples that follow one set of controls; returns the WAV files.
 
     In `folder`/<name of the set>: <seed>-<number>.wav with a figure .png of each, controls.json with the curves, and
     real.wav, the clip that the controls were taken from, if there is one. Files have listening level, with one gain for
-    the set that RECORD and the comment of each WAV file state, or with `raw` the level of the model.
+    the set that RECORD and the comment of each WAV file state, or with `raw` the level of the model. With `take`, only
+    its span is generated, and files have its level and format.
     """
     curves = fit_curves(chosen, samples)
     controls = model.stack_curves([curves], samples).expand(n, -1, -1)
-    clips = model.sample_controls(controls, samples, config, progress=True)
+    known = None if take is None else known_part(model, take.audio, take.start, take.stop, samples)
+    clips = model.sample_controls(controls, samples, config, progress=True, known=known)
     place, rate, hop = folder / chosen.name, model.data.sample_rate, model.data.hop
-    record = {
+    record: dict[str, Any] = {
         "samples": samples,
         "clips": n,
         "guidance": config.guidance,
@@ -53,12 +59,21 @@ def write_samples(
         "raw": raw,
     }
     record = {**record, **config.options, "controls": curves_value(curves)}
+    if take is not None:
+        record["keep"] = {"sha256": hashlib.sha256(take.stored.tobytes()).hexdigest(), "span": [take.start, take.stop]}
     if place.exists() and _recorded(place) != record:  # files of other settings would mix with the new ones
         print(f"note: {place} holds other samples; moved to {move_aside(place)}")
     names = [f"{config.seed}-{number:02d}" for number in range(n)]
-    gain = 1.0 if raw else listening_gain([clip[0].numpy() for clip in clips], rate)
+    files = [place / f"{name}.wav" for name in names]
     # Sounds first: a figure that fails costs no sample.
-    written = [write_wav(place / f"{name}.wav", clip[0], rate, gain) for name, clip in zip(names, clips, strict=True)]
+    if take is not None:
+        gain = take.gain
+        mixed = [write_take(file, take, clip[0].numpy(), rate) for file, clip in zip(files, clips, strict=True)]
+        clips = torch.from_numpy(np.stack(mixed))[:, None]
+    else:
+        gain = 1.0 if raw else listening_gain([clip[0].numpy() for clip in clips], rate)
+        for file, clip in zip(files, clips, strict=True):
+            write_wav(file, clip[0], rate, gain)
     write_json(place / RECORD, {**record, "gain_db": round(20 * math.log10(gain), 2)})
     write_bytes(place / "controls.json", (json.dumps(curves_value(curves)) + "\n").encode())
     arrays = model.curve_arrays(curves, samples)
@@ -69,7 +84,7 @@ def write_samples(
     for name, clip in zip(names, clips, strict=True):
         panel = Panel(f"{chosen.name}, sample {name}", clip[0].numpy(), arrays, hop)
         write_bytes(place / f"{name}.png", png(panels_figure([panel, *beside], model.data.instruments)))
-    return written
+    return files
 
 
 def _recorded(place: Path) -> Any:

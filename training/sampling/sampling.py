@@ -14,7 +14,8 @@ from tqdm import tqdm
 from data_specs.errors import UserError
 from training.diffusion import Paradigm, PerClipNoise
 from training.diffusion.guidance import Weights
-from training.diffusion.samplers import SamplerState
+from training.diffusion.inpainting import Known
+from training.diffusion.samplers import Callback, SamplerState
 
 STREAM = "sample"  # of the random numbers: sampling and training draw different ones
 LARGEST_BATCH = {"cpu": 8, "cuda": 256}  # larger batches take more memory and no less time per clip
@@ -64,6 +65,8 @@ def sample_batches(
     indices: Sequence[int] | None = None,
     batch: int | None = None,
     progress: bool = False,
+    known: Known | None = None,
+    callback: Callback | None = None,
 ) -> list[Tensor]:
     """Sample and decode one clip for each row of `controls`; a batch that does not fit into memory is halved.
 
@@ -75,6 +78,8 @@ def sample_batches(
         indices: number of each sample, which with the seed determines its noise; 0..B-1 for None.
         batch: clips at once; None for the default of the device.
         progress: show a bar if standard error is a terminal.
+        known: given part of every clip; the paradigm must be one of continuous data.
+        callback: called after each step of each batch.
 
     Returns:
         Audio of the batches in order.
@@ -94,11 +99,16 @@ def sample_batches(
             def advance(state: SamplerState, first: int = first, clips: int = len(chosen)) -> None:
                 bar.total = state.steps * len(controls)
                 bar.update(state.steps * first + state.step * clips - bar.n)
+                if callback is not None:
+                    callback(state)
 
             noise = PerClipNoise(config.seed, chosen, STREAM, device)
             part = controls[start : start + size].to(device)
             try:
-                x = paradigm.sample(network, shape, part, noise, options, guidance=config.guidance, callback=advance)
+                given = {} if known is None else {"known": known}
+                x = paradigm.sample(
+                    network, shape, part, noise, options, guidance=config.guidance, callback=advance, **given
+                )
                 found.append(decode(x))
             except torch.OutOfMemoryError:
                 if size == 1:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from pvt.studio.takes import splice, wav_bytes
+from pvt.studio.takes import wav_bytes
+from training.sampling.redraw import splice
 
 RATE, FADE = 24_000, 1200
 

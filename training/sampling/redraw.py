@@ -1,0 +1,138 @@
+"""Generate a span of a recording anew and keep the rest: inpainting in the latents, and a crossfade in the audio.
+
+N audio samples, T frames.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from data_specs.errors import UserError
+from data_specs.io.files import atomic_write
+from training.diffusion.inpainting import Known
+
+if TYPE_CHECKING:
+    from training.model import TrainedModel
+
+CROSSFADE_SECONDS = 0.05
+SUBTYPES = {"PCM_16": 16, "PCM_24": 24}  # bits of the files that keep every sample
+_GAIN = re.compile(r"gain ([+-][0-9.]+) dB")
+
+
+@dataclass(frozen=True)
+class Take:
+    """A WAV file of which a span is generated anew.
+
+    Attributes:
+        stored: samples of the file as left-justified int32 [N].
+        gain: factor that was applied to the level of the model.
+        subtype: of the file.
+        comment: of the file.
+        start, stop: the span, in samples.
+    """
+
+    stored: NDArray[np.int32]
+    gain: float
+    subtype: str
+    comment: str
+    start: int
+    stop: int
+
+    @property
+    def audio(self) -> NDArray[np.float32]:
+        """The samples at the level of the model, float32 [N]."""
+        return (self.stored / (2.0**31 * self.gain)).astype(np.float32)
+
+
+def read_take(path: Path, span: str | None, rate: int) -> Take:
+    """Read KEEP= and SPAN=.
+
+    Raises:
+        UserError: not a mono WAV file of 16 or 24 bits at `rate` Hz, or no span `start:stop` within it.
+    """
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(path) as file:
+            if file.subtype not in SUBTYPES or file.channels != 1 or file.samplerate != rate:
+                raise UserError(
+                    f"KEEP= must be a mono WAV file of {rate} Hz and 16 or 24 bits, got {file.channels} channels, "
+                    f"{file.samplerate} Hz, {file.subtype}; convert {path}"
+                )
+            stored, subtype, comment = file.read(dtype="int32"), file.subtype, file.comment or ""
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise UserError(f"KEEP= must be a WAV file, got {path} ({error!s:.80})") from None
+    found = _GAIN.search(comment)
+    gain = 10 ** (float(found[1]) / 20) if found else 1.0
+    start, stop = _span(span, len(stored) / rate)
+    return Take(stored, gain, subtype, comment, round(start * rate), round(stop * rate))
+
+
+def _span(text: str | None, seconds: float) -> tuple[float, float]:
+    try:
+        start, stop = map(float, (text or "").split(":"))
+    except ValueError:
+        raise UserError(f"SPAN= must be start:stop in seconds, got {text!r:.40}; write for example SPAN=3:5") from None
+    if not 0 <= start < stop <= seconds + 1e-6:
+        raise UserError(f"SPAN= must be within the {seconds:g} s of KEEP=, got {text}; write for example SPAN=0:1")
+    return start, stop
+
+
+def known_part(model: "TrainedModel", audio: NDArray[np.float32], start: int, stop: int, samples: int) -> Known:
+    """Return the latents of `audio` [N] outside the samples [start, stop), for a clip of `samples` samples.
+
+    Raises:
+        UserError: the model generates codes, which cannot be inpainted.
+    """
+    if model.scaling is None:
+        raise UserError("KEEP= needs a model of continuous data, got one of codes; choose another with RUN=")
+    padded = torch.zeros(1, 1, samples)
+    kept = torch.from_numpy(audio[:samples])
+    padded[0, 0, : len(kept)] = kept
+    with torch.no_grad():
+        stored = model.representation.encode(padded.to(model.device))
+    frames = torch.arange(stored.shape[-1], device=stored.device) * model.data.hop
+    return Known(model.to_model(stored), (frames < start) | (frames >= stop))
+
+
+def splice(original: NDArray[Any], generated: NDArray[Any], start: int, stop: int, fade: int) -> NDArray[np.float32]:
+    """Return `original` [N] with samples [start, stop) from `generated` [N].
+
+    Linear crossfades of `fade` samples are before `start` and after `stop`; beyond them samples are unchanged.
+    """
+    position = np.arange(len(original))
+    rise = np.clip((position - (start - fade)) / fade, 0, 1) if start > 0 else np.ones(len(original))
+    fall = np.clip(((stop + fade) - 1 - position) / fade, 0, 1) if stop < len(original) else np.ones(len(original))
+    share = np.minimum(rise, fall).astype(np.float32)
+    mixed = original * (1 - share) + generated * share
+    return np.where(share == 0, original, mixed).astype(np.float32)
+
+
+def write_take(path: Path, take: Take, generated: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+    """Write the take with the span from `generated` [N]; samples beyond the crossfades are those of the file.
+
+    Returns:
+        The audio at the level of the model, float32 [N].
+    """
+    import soundfile
+
+    fade = round(CROSSFADE_SECONDS * rate)
+    mixed = splice(take.audio, generated[: len(take.stored)], take.start, take.stop, fade)
+    step = 2.0 ** (32 - SUBTYPES[take.subtype])
+    levels = np.clip(
+        np.round(mixed.astype(np.float64) * take.gain * 2.0**31 / step), -(2.0**31) / step, 2.0**31 / step - 1
+    )
+    position = np.arange(len(mixed))
+    changed = (position > take.start - fade) & (position < take.stop + fade)
+    stored = np.where(changed, levels * step, take.stored).astype(np.int32)
+    with atomic_write(path) as file:
+        with soundfile.SoundFile(file, "w", rate, 1, take.subtype, format="WAV") as wav:
+            if take.comment:
+                wav.comment = take.comment
+            wav.write(stored)
+    return mixed
