@@ -21,7 +21,7 @@ from data_specs.level import listening_gain
 from data_specs.viz.figures import Panel, panels_figure, png
 from training.model import TrainedModel
 from training.sampling.curve_sources import ControlSet
-from training.sampling.redraw import Take, known_part, write_take
+from training.sampling.redraw import KeptAudio, known_part, write_take
 from training.sampling.sampling import SamplingConfig
 
 RECORD = "sampling.json"  # settings of the samples in a folder
@@ -36,7 +36,7 @@ def write_samples(
     n: int,
     config: SamplingConfig,
     raw: bool = False,
-    take: Take | None = None,
+    take: KeptAudio | None = None,
 ) -> list[Path]:
     """Write `n` clips of `samples` samples that follow one set of controls; returns the WAV files.
 

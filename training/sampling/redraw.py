@@ -25,7 +25,7 @@ _GAIN = re.compile(r"gain ([+-][0-9.]+) dB")
 
 
 @dataclass(frozen=True)
-class Take:
+class KeptAudio:
     """A WAV file of which a span is generated anew.
 
     Attributes:
@@ -49,7 +49,7 @@ class Take:
         return (self.stored / (2.0**31 * self.gain)).astype(np.float32)
 
 
-def read_take(path: Path, span: str | None, rate: int) -> Take:
+def read_take(path: Path, span: str | None, rate: int) -> KeptAudio:
     """Read KEEP= and SPAN=.
 
     Raises:
@@ -70,7 +70,7 @@ def read_take(path: Path, span: str | None, rate: int) -> Take:
     found = _GAIN.search(comment)
     gain = 10 ** (float(found[1]) / 20) if found else 1.0
     start, stop = _span(span, len(stored) / rate)
-    return Take(stored, gain, subtype, comment, round(start * rate), round(stop * rate))
+    return KeptAudio(stored, gain, subtype, comment, round(start * rate), round(stop * rate))
 
 
 def _span(text: str | None, seconds: float) -> tuple[float, float]:
@@ -113,7 +113,7 @@ def splice(original: NDArray[Any], generated: NDArray[Any], start: int, stop: in
     return np.where(share == 0, original, mixed).astype(np.float32)
 
 
-def write_take(path: Path, take: Take, generated: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+def write_take(path: Path, take: KeptAudio, generated: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
     """Write the take with the span from `generated` [N]; samples beyond the crossfades are those of the file.
 
     Returns:
