@@ -14,14 +14,16 @@ import numpy as np
 
 from pipeline.midi.channel_state import DRUM_BANKS, MELODIC_BANK, RESET, Change, exclusive_changes
 from pipeline.midi.smf import SmfIndex, variable_length
-from pipeline.midi.song import Part, RawSong, TempoMap
+from pipeline.midi.song import NEVER, Part, RawSong, TempoMap
 
 if TYPE_CHECKING:
     from data_specs.spec import Limits
 
 _SMALLEST_EVENT = 2  # bytes: a delta time and a data byte under running status
-# Every track gets note-offs behind its end: a note that ends there has no note-off of its own.
+# Every track gets two rounds of note-offs behind its end: a note that ends there has no note-off of its own. The second
+# round ends a note only where two of one channel and pitch are left.
 _LATE_TICK, _LATE = 4 * (2**28 - 1), 3 * b"\xff\xff\xff\x7f\xff\x01\x00" + b"\xff\xff\xff\x7f"
+_ROUND_TICKS, _ROUND = 0x1234567, b"\x89\x8d\x8a\x67"
 _NOTE_OFFS = tuple(bytes([0x80 | channel]) + b"\x00".join(bytes([p, 0]) for p in range(128)) for channel in range(16))
 _END_OF_TRACK = b"\x00\xff\x2f\x00"
 # The standard's grammar: delta times of at most four bytes, channel events with their runs. Inert are all events but
@@ -46,8 +48,8 @@ def read_notes(content: bytes, index: SmfIndex, limits: "Limits") -> RawSong | N
     """Read the notes of a well-formed file.
 
     Returns:
-        None if the file is unusual or damaged, or if the result would be incomplete: notes without a note-off, several
-        tempos at one tick, a track name that is not UTF-8.
+        None if the file is unusual or damaged, or if the result would be incomplete: several notes of one channel and
+        pitch without a note-off, several tempos at one tick, a track name that is not UTF-8.
     """
     tracks = _plain_tracks(content, index, limits)
     if tracks is None:
@@ -71,12 +73,17 @@ def read_notes(content: bytes, index: SmfIndex, limits: "Limits") -> RawSong | N
         np.concatenate([np.zeros(0, np.int64), *(columns[name] for columns in notes)])
         for name in ("time", "duration", "pitch", "velocity")
     )
-    if (start + length >= _LATE_TICK).any():
-        return None
+    end = start + length
+    late = end >= _LATE_TICK
+    if late.any():
+        ends = np.unique(end[late])
+        if np.isin(ends + _ROUND_TICKS, ends).any():  # symusic drops further notes that are not ended
+            return None
+        end[late] = NEVER
     part = np.repeat(np.arange(len(notes)), [len(columns["time"]) for columns in notes])
     parts = [Part(track.program, track.is_drum, track.name, 0) for track in score.tracks]
     clock = TempoMap(events, index.ticks_per_quarter)
-    return RawSong(parts, [clock], part, start, start + length, pitch, velocity)
+    return RawSong(parts, [clock], part, start, end, pitch, velocity)
 
 
 class _PlainTrack(NamedTuple):
@@ -123,7 +130,7 @@ def _programs_stay_in_tracks(tracks: list[_PlainTrack]) -> bool:
 
 
 def _ticks_fit(content: bytes) -> bool:
-    """Whether no tick can reach `_LATE_TICK`, which leaves as many again before they wrap.
+    """Whether ticks stay below `_LATE_TICK` by `_ROUND_TICKS`, which leaves room for the note-offs before ticks wrap.
 
     The bound sums all bytes below 128, each with the bytes above 127 before it, as if each ended a delta time.
     """
@@ -134,14 +141,14 @@ def _ticks_fit(content: bytes) -> bool:
     for shift in (1, 2, 3):
         ends = ends[1:] & high[:-shift]
         bound += int(value[:-shift][ends].sum()) << (7 * shift)
-    return bound < _LATE_TICK
+    return bound + _ROUND_TICKS < _LATE_TICK
 
 
 def _plain_track(content: bytes, begin: int, end: int) -> _PlainTrack | None:
     """Return a track if its events follow the standard's grammar, else None.
 
     That is, no system events but exclusive ones, no running status across these and meta events, tempos of three bytes.
-    Events that move drums or end notes, and ports, are refused too.
+    Events that move drums or end notes, and ports beyond the first, are refused too.
     """
     programs: list[tuple[int, int, int]] = []
     position = begin
@@ -169,7 +176,9 @@ def _plain_track(content: bytes, begin: int, end: int) -> _PlainTrack | None:
         except IndexError:
             return None
         position = data + length
-        if position > end or (meta == b"\x51" and length != 3) or meta == b"\x21":
+        if position > end or (meta == b"\x51" and length != 3):
+            return None
+        if meta == b"\x21" and content[data:position].strip(b"\x00"):  # port 0 is the port without the event
             return None
         if meta is None and any(change not in _HARMLESS for change in exclusive_changes(content[data:position])):
             return None
@@ -180,7 +189,8 @@ def _with_late_note_offs(tracks: list[_PlainTrack], index: SmfIndex) -> bytes:
     chunks = [struct.pack(">4sIHHH", b"MThd", 6, index.format, len(tracks), index.ticks_per_quarter)]
     for events, _ in tracks:
         note_offs = [_NOTE_OFFS[channel] for channel in range(16) if 0x90 | channel in events]
-        late = _LATE + b"\x00".join(note_offs) if note_offs else b""
+        offs = b"\x00".join(note_offs)
+        late = _LATE + offs + _ROUND + offs if note_offs else b""
         body = events + late + _END_OF_TRACK
         chunks += [b"MTrk", struct.pack(">I", len(body)), body]
     return b"".join(chunks)
