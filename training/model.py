@@ -28,6 +28,7 @@ from training.diffusion.samplers import Callback
 from training.metadata import DatasetMetadata
 from training.networks import build_network, parameter_count
 from training.sampling.curve_sources import load_curves
+from training.sampling.defaults import DEFAULT_GUIDANCE
 from training.sampling.sampling import SamplingConfig, sample_batches
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"  # shipped with the project
@@ -99,7 +100,7 @@ class TrainedModel:
         n: int = 4,
         seed: int = 0,
         steps: int | None = None,
-        guidance: Weights = 1.0,
+        guidance: Weights = DEFAULT_GUIDANCE,
         progress: bool = False,
         **options: Any,
     ) -> Tensor:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from data_specs.cli import add_threads, integer, use_threads
 from data_specs.errors import UserError
 from training.runs import run_names, select_runs
+from training.sampling.defaults import DEFAULT_GUIDANCE
 
 if TYPE_CHECKING:
     from training.model import TrainedModel
@@ -34,11 +35,19 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--seconds", metavar="S", help="length of each clip, rounded up to a frame (that of the clips in training)")
     add("--sampler-steps", metavar="N", help="(the published number; on a CPU 50 where that is a thousand)")
-    add("--guidance", metavar="W", default="1", help="one weight, or by feature: velocity=1.5,chroma=3 (1: none)")
+    add_guidance(parser)
     add("--seed", metavar="N", default="0", help="of the noise (0)")
     add("--sampler", metavar="NAME", help="heun, euler, ancestral or ddim, where the paradigm has them")
     for name in SAMPLER_OPTIONS[1:]:
         add(f"--{name.replace('_', '-')}", metavar="X", help="stochastic sampling of EDM (Karras et al. 2022)")
+
+
+def add_guidance(parser: argparse.ArgumentParser) -> None:
+    """Option that `parse_guidance` reads; None where it is not given."""
+    default = f"{DEFAULT_GUIDANCE:g}"
+    parser.add_argument(
+        "--guidance", metavar="W", help=f"one weight, or by feature: velocity=1.5,chroma=3 ({default}; 1: none)"
+    )
 
 
 def selected_paths(arguments: argparse.Namespace) -> list[Path]:
@@ -80,12 +89,14 @@ def sampling_config(model: "TrainedModel", arguments: argparse.Namespace) -> "Sa
     return config
 
 
-def parse_guidance(text: str) -> float | dict[str, float]:
-    """`2` -> 2.0; `velocity=1.5,chroma=3` -> weights by feature.
+def parse_guidance(text: str | None) -> float | dict[str, float]:
+    """`2` -> 2.0; `velocity=1.5,chroma=3` -> weights by feature; None -> the default.
 
     Raises:
         UserError: neither.
     """
+    if text is None:
+        return DEFAULT_GUIDANCE
     parts = [part.partition("=") for part in text.split(",")]
     try:
         if len(parts) == 1 and not parts[0][1]:

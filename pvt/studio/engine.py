@@ -28,13 +28,13 @@ from training.diffusion.samplers import SamplerState
 from training.distributed import choose_device
 from training.model import TrainedModel, load_model
 from training.sampling.curve_sources import shipped_curves
+from training.sampling.defaults import DEFAULT_GUIDANCE
 from training.sampling.redraw import CROSSFADE_SECONDS, known_part, splice
 from training.sampling.sampling import SamplingConfig
 
 DRAFT_SHARE = 3  # full steps per draft step
 MIN_DRAFT_STEPS = 6
 EXAMPLES = ("climb", "swell")  # for models with pitch, and for others
-EXAMPLE_GUIDANCE = 1.5  # as the page starts with
 MAX_CPU_STEPS = 50  # default on a CPU for samplers published with a thousand steps
 
 
@@ -135,7 +135,7 @@ class Engine:
         presets = self.presets()
         names = next(iter(self.entries.values())).model.data.layout.names
         curves = presets[EXAMPLES[0] if PITCH in names else EXAMPLES[1]]
-        return Generation(curves=curves, seconds=8.0, guidance=EXAMPLE_GUIDANCE)
+        return Generation(curves=curves, seconds=8.0, guidance=DEFAULT_GUIDANCE)
 
     def check(self, request: Generation) -> None:
         """Refuse a request before it is queued.

@@ -11,6 +11,7 @@ from data_specs.controls.curves import Curves
 from data_specs.errors import UserError
 from data_specs.rates import SAMPLE_RATE
 from data_specs.spec import StrictModel, parse_model
+from training.sampling.defaults import DEFAULT_GUIDANCE
 
 MAX_SECONDS = 30.0
 MAX_BODY = 8_000_000  # bytes, of curve files and other texts
@@ -56,7 +57,7 @@ class Generation(StrictModel):
     seconds: Annotated[float, Field(ge=1, le=MAX_SECONDS)] = 8.0
     variants: Annotated[int, Field(ge=1, le=4)] = 1
     seed: Annotated[int, Field(ge=0, le=2**53)] = 0
-    guidance: Weight | dict[Annotated[str, Field(max_length=40)], Weight] = 1.0
+    guidance: Weight | dict[Annotated[str, Field(max_length=40)], Weight] = DEFAULT_GUIDANCE
     steps: Annotated[int, Field(ge=1, le=256)] | None = None
     s_churn: Annotated[float, Field(ge=0, le=1000)] = 0.0
     draft: bool = True

@@ -6,6 +6,7 @@ from pathlib import Path
 from data_specs.cli import integer
 from data_specs.errors import UserError
 from training.options import (
+    add_guidance,
     add_models,
     add_sampling,
     load_models,
@@ -29,7 +30,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add("--clips", metavar="N", help="generated clips of each model (the preset's, else 200)")
     add("--seconds", metavar="S", help="of each clip (the preset's)")
     add("--sampler-steps", metavar="N", help="(published; on a CPU at most 50)")
-    add("--guidance", metavar="W", default="1", help="one weight, or by control: velocity=1.5,chroma=3 (1: none)")
+    add_guidance(parser)
     add("--free", metavar="NAMES", default="", help="controls to leave unconditioned, comma-separated (none)")
     add("--seed", default="0", metavar="N", help="of noise, subsets and pairings (0)")
     add("--out", type=Path, metavar="FOLDER", help="(evaluation in the run; ./evaluation for several)")
@@ -54,7 +55,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         seconds=preset.seconds if arguments.seconds is None else _positive("SECONDS", arguments.seconds),
         reference=preset.reference,
         sampler_steps=None if arguments.sampler_steps is None else integer("SAMPLER_STEPS", arguments.sampler_steps),
-        guidance=parse_guidance(arguments.guidance),
+        guidance=parse_guidance("1" if arguments.preset and not arguments.guidance else arguments.guidance),
         unconditioned=tuple(name.strip() for name in arguments.free.split(",") if name.strip()),
         seed=integer("SEED", arguments.seed, least=0),
         device=str(choose_device(arguments.device)),

@@ -26,6 +26,7 @@ from training.log import read_log
 from training.model import TrainedModel, load_model
 from training.networks import parameter_count
 from training.runs import run_names
+from training.sampling.defaults import DEFAULT_GUIDANCE
 from training.sampling.sampling import SamplingConfig, default_steps
 
 
@@ -65,7 +66,7 @@ class Options:
     seconds: float = PRESETS[DEFAULT_PRESET].seconds
     reference: int = PRESETS[DEFAULT_PRESET].reference
     sampler_steps: int | None = None
-    guidance: Weights = 1.0
+    guidance: Weights = DEFAULT_GUIDANCE
     unconditioned: tuple[str, ...] = ()
     seed: int = 0
     device: str = "cpu"

@@ -16,6 +16,7 @@ from training.diffusion import Paradigm, PerClipNoise
 from training.diffusion.guidance import Weights
 from training.diffusion.inpainting import Known
 from training.diffusion.samplers import Callback, SamplerState
+from training.sampling.defaults import DEFAULT_GUIDANCE
 
 STREAM = "sample"  # of the random numbers: sampling and training draw different ones
 LARGEST_BATCH = {"cpu": 8, "cuda": 256}  # larger batches take more memory and no less time per clip
@@ -35,7 +36,7 @@ class SamplingConfig:
     """
 
     steps: int | None = None
-    guidance: Weights = 1.0
+    guidance: Weights = DEFAULT_GUIDANCE
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
 

@@ -14,6 +14,7 @@ import soundfile
 import torch
 from PIL import Image
 
+import training
 from data_specs.controls.curve_files import parse_value, read_curves
 from data_specs.errors import UserError
 from data_specs.level import listening_gain
@@ -28,6 +29,7 @@ from training.model import build_model, load_model
 from training.networks import parameter_count
 from training.options import parse_guidance
 from training.sampling.curve_sources import control_sets, shipped_curves
+from training.sampling.defaults import DEFAULT_GUIDANCE
 from training.sampling.outputs import write_grid, write_samples
 from training.sampling.sampling import SamplingConfig, default_steps
 
@@ -300,6 +302,18 @@ def test_guidance_is_parsed():
             parse_guidance(text)
 
 
+def test_one_default_of_guidance_in_commands_python_and_studio(run):
+    from pvt.studio.requests import Generation
+
+    assert parse_guidance(None) == DEFAULT_GUIDANCE
+    assert SamplingConfig().guidance == DEFAULT_GUIDANCE
+    default = run.sample(CURVES, seconds=1, n=1, steps=2)
+    assert torch.equal(default, run.sample(CURVES, seconds=1, n=1, steps=2, guidance=DEFAULT_GUIDANCE))
+    assert Generation(curves={}).guidance == DEFAULT_GUIDANCE
+    page = (Path(training.__file__).parents[1] / "pvt/studio/assets/index.html").read_text()
+    assert re.search(rf'id="guidance" [^>]*value="{DEFAULT_GUIDANCE:g}"', page)
+
+
 def test_sample_and_demo_commands(snapshots, data, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "drawn.csv").write_text("time,velocity,chroma\n0,0.3,0.4\n1,0.8,\n")
@@ -307,7 +321,7 @@ def test_sample_and_demo_commands(snapshots, data, tmp_path, capsys, monkeypatch
     common = ["--seconds", "1", "--sampler-steps", "2", "--controls", f"drawn.csv,{data}:valid:0"]
     assert main(["sample", "--run", str(edm), "--clips", "1", "--grid", *common]) == 0
     said = capsys.readouterr().out
-    assert "3 network evaluations, guidance 1, seed 0" in said
+    assert f"3 network evaluations, guidance {DEFAULT_GUIDANCE:g}, seed 0" in said
     assert "chroma 0.4 taken as 4/11 (E)" in said
     written = [line for line in said.splitlines() if line.endswith((".wav", ".png"))]
     assert len(written) == 4
