@@ -14,7 +14,6 @@ import soundfile
 import torch
 from PIL import Image
 
-import training
 from data_specs.controls.curve_files import parse_value, read_curves
 from data_specs.errors import UserError
 from data_specs.level import listening_gain
@@ -163,7 +162,7 @@ def test_a_loaded_model_counts_its_parameters(run):
 
 
 def test_guidance_changes_a_sample_and_weight_one_does_not(run):
-    plain = run.sample(CURVES, seconds=1, n=1, steps=2)
+    plain = run.sample(CURVES, seconds=1, n=1, steps=2, guidance=1.0)
     assert torch.equal(plain, run.sample(CURVES, seconds=1, n=1, steps=2, guidance={"chroma": 1.0}))
     assert not torch.equal(plain, run.sample(CURVES, seconds=1, n=1, steps=2, guidance={"chroma": 3.0}))
     assert not torch.equal(plain, run.sample(CURVES, seconds=1, n=1, steps=2, guidance=2.0))
@@ -300,18 +299,6 @@ def test_guidance_is_parsed():
     for text in ("", "x", "nan", "-1", "velocity", "velocity=", "velocity=1,velocity=2", "=2", "1,2"):
         with pytest.raises(UserError, match="GUIDANCE="):
             parse_guidance(text)
-
-
-def test_one_default_of_guidance_in_commands_python_and_studio(run):
-    from pvt.studio.requests import Generation
-
-    assert parse_guidance(None) == DEFAULT_GUIDANCE
-    assert SamplingConfig().guidance == DEFAULT_GUIDANCE
-    default = run.sample(CURVES, seconds=1, n=1, steps=2)
-    assert torch.equal(default, run.sample(CURVES, seconds=1, n=1, steps=2, guidance=DEFAULT_GUIDANCE))
-    assert Generation(curves={}).guidance == DEFAULT_GUIDANCE
-    page = (Path(training.__file__).parents[1] / "pvt/studio/assets/index.html").read_text()
-    assert re.search(rf'id="guidance" [^>]*value="{DEFAULT_GUIDANCE:g}"', page)
 
 
 def test_sample_and_demo_commands(snapshots, data, tmp_path, capsys, monkeypatch):
