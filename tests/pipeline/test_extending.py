@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -21,9 +23,12 @@ from data_specs.controls.base import (
     parse_number,
     shortest_decimal,
 )
+from data_specs.controls.curve_files import parse_csv, parse_value
+from data_specs.errors import UserError
 from data_specs.formats import FORMATS, FormatEntry
 from data_specs.representations import Representation, representation
 from data_specs.spec import Spec
+from data_specs.viz.figures import Panel, clip_figure
 from pipeline.build.folder import BuildFolder
 from pipeline.build.job import Job
 from pipeline.build.manifest import manifest, write_clips
@@ -32,10 +37,17 @@ from pipeline.plan.plan import Plan
 from pipeline.rejects import Rejects
 from pipeline.render.renderer import Renderer
 from pipeline.render.soundfont import soundfont_path
+from pipeline.tools.report import report
 from pipeline.tools.validate import validate
 from training.cli import main
 from training.data.dataset import Dataset
 from training.diffusion.continuous import ContinuousParadigm
+from training.evaluation.adherence import ADHERENCE, Adherence, Calibration, ClipAnalysis, Ratio, analyze, measure
+from training.evaluation.embedders.classifier import WEIGHTS, PvtNet
+from training.evaluation.evaluate import Options, evaluate
+from training.evaluation.tables import adherence_columns
+from training.evaluation.targets import ControlTargets, control_targets
+from training.model import load_model, shipped_model
 
 CONFIG = """
 [training]
@@ -125,12 +137,12 @@ def trained(out: Path, format_name: str) -> Path:
     return out / "run"
 
 
-def sampled(run: Path, curves: dict[str, Any]) -> list[Path]:
+def sampled(run: Path, curves: dict[str, Any], *options: str) -> list[Path]:
     """WAV files of one sample that follows `curves`."""
     file = run / "drawn.json"
     file.write_text(json.dumps({"version": 1, **curves}))
     settings = ["--seconds", "1", "--sampler-steps", "1", "--device", "cpu", "--out", str(run / "samples")]
-    assert main(["sample", "--run", str(run), "--controls", str(file), *settings]) == 0
+    assert main(["sample", "--run", str(run), "--controls", str(file), *settings, *options]) == 0
     return sorted((run / "samples").rglob("*.wav"))
 
 
@@ -148,15 +160,61 @@ def test_another_representation_is_one_class_and_one_entry(small_spec, small_pla
     assert sampled(trained(tmp_path, "envelope"), {"velocity": 0.5})
 
 
-def test_another_control_is_one_class_and_one_entry(small_spec, small_plan, monkeypatch, tmp_path):
+def height_ratios(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Calibration) -> tuple[Ratio, ...]:
+    """Mean absolute error of the tracked height."""
+    asked = targets.controls["height"]
+    kept = targets.stable & targets.note & analysis.features.voiced[number] & np.isfinite(asked)
+    error = np.abs(analysis.features.midi[number] / 127 - asked)[kept]
+    return ((float(error.sum()), float(len(error))),)
+
+
+@pytest.fixture
+def heights(small_spec, small_plan, monkeypatch, tmp_path):
+    """A folder of an encodec dataset with one more control, `height`."""
     monkeypatch.setitem(CONTROLS, "height", Height())
-    small_spec = small_spec.model_copy(update={"controls": (*small_spec.controls, "height")})
-    built(small_spec, small_plan, representation("encodec", "phaseless"), tmp_path)
-    assert validate(tmp_path, None) == 0
-    data = Dataset(tmp_path, "train", format_name="encodec")
+    monkeypatch.setitem(ADHERENCE, "height", Adherence(("height_error",), height_ratios, frozenset({"height_error"})))
+    spec = small_spec.model_copy(update={"controls": (*small_spec.controls, "height")})
+    built(spec, small_plan, representation("encodec", "phaseless"), tmp_path)
+    return tmp_path
+
+
+def test_another_control_is_one_class_and_one_entry(heights):
+    assert validate(heights, None) == 0
+    folder = heights / "PVT-encodec"
+    assert "height float32 600" in (folder / "shapes.txt").read_text().splitlines()
+    assert json.loads((folder / "dataset.json").read_bytes())["spec"]["controls"][-1] == "height"
+    data = Dataset(heights, "train", format_name="encodec")
     clip = data[0]
     assert torch.equal(data.gather(np.arange(1))["height"][0], clip["height"])
     assert torch.equal((clip["height"] * 127 % 12).round() / 11, clip["chroma"])
-    run = trained(tmp_path, "encodec")
-    assert sampled(run, {"height": [[0, 0.5], [1, 0.4]], "instruments": "violin"})
-    assert main(["sample", "--run", str(run), "--controls", f"{tmp_path}:valid:0", "--seconds", "1"]) == 0
+    assert 'class="lane height"' in report(heights, heights / "report.html", clips=1).read_text(encoding="utf-8")
+    run = trained(heights, "encodec")
+    assert load_model(run).data.layout.names[-1] == "height"
+    assert sampled(run, {"height": [[0, 0.5], [1, 0.4]], "instruments": "violin"}, "--guidance", "height=2")
+    assert main(["sample", "--run", str(run), "--controls", f"{heights}:valid:0", "--seconds", "1"]) == 0
+    value = {"version": 1, "height": [[0, 0.5], [1, 0.4]]}
+    assert parse_csv("time,height\n0,0.5\n1,0.4\n") == parse_value(value)
+
+
+def test_another_control_is_drawn_measured_and_refused_by_models_without_it(heights, capsys):
+    clip = Dataset(heights, "train", format_name="encodec")[0]
+    controls = {name: clip[name].numpy() for name in CONTROLS if name in clip}
+    transform = representation("encodec", "phaseless")
+    audio = transform.decode(clip["data"][None])
+    figure = clip_figure(Panel("clip", audio[0, 0].numpy(), controls, 320), ("piano", "violin", "trumpet"))
+    assert "height" in [axis.get_ylabel() for axis in figure.axes]
+    analysis = analyze(audio, PvtNet.load(WEIGHTS, "cpu"))
+    targets = [control_targets(controls, Fraction(75), analysis.features.frames)]
+    (ratios,) = measure(analysis, targets, Calibration.fit(analysis, targets, 3))
+    top, bottom = ratios["height_error"]
+    assert bottom > 100
+    assert top / bottom < 2 / 127  # two semitones: notes of a melody are further apart
+    assert "height error ↓" in [column.heading for column in adherence_columns()]
+    drawn = heights / "drawn.json"
+    drawn.write_text('{"version": 1, "height": 0.5}')
+    assert main(["sample", "--controls", str(drawn), "--device", "cpu", "--out", str(heights / "none")]) == 2
+    assert "got height; remove it" in capsys.readouterr().err
+    assert main(["sample", "--guidance", "height=2", "--controls", "swell", "--device", "cpu"]) == 2
+    assert "no control feature 'height'" in capsys.readouterr().err
+    with pytest.raises(UserError, match="no control feature 'height'"):
+        evaluate([shipped_model()], Options(data=heights, unconditioned=("height",)))

@@ -18,13 +18,14 @@ brightness_rank   Spearman's rank correlation, within a clip, of target brightne
 brightness_error  mean absolute error of the brightness estimated from the centroid
 instrument      share of one-second patches that the classifier assigns to the target instrument
 
-A control that is unconditioned (-1) leaves out the measures that need it. Levels and centroids are judged against
+A control has an entry in `ADHERENCE`; another control is followed unmeasured. A control that is unconditioned (-1)
+leaves out the measures that need it. Levels and centroids are judged against
 what real clips show for the same controls (`velocity.py`, `frame_models.py`).
 
 B clips, F frames, P patches, I instruments.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -40,15 +41,6 @@ from training.evaluation.frame_models import FrameModels, NoteFrames, note_frame
 from training.evaluation.targets import UNSPECIFIED, ControlTargets
 from training.evaluation.velocity import VelocityScale, note_levels
 
-MEASURES_OF = {  # by control; another control is followed unmeasured
-    "chroma": ("chroma", "pitch"),
-    "velocity": ("velocity_rank", "velocity_error", "onsets", "silence", "dynamics_rank", "dynamics_error"),
-    "pitch": ("pitch_accuracy", "pitch_error"),
-    "brightness": ("brightness_rank", "brightness_error"),
-    "instruments": ("instrument",),
-}
-MEASURES = tuple(measure for measures in MEASURES_OF.values() for measure in measures)
-LOWER_IS_BETTER = frozenset({"velocity_error", "dynamics_error", "pitch_error", "brightness_error"})
 ONSET_TOLERANCE_S = 0.05
 SILENCE_TOLERANCE = 3  # frames
 MIN_RANKED = 4  # notes of a clip: a rank correlation of fewer is chance
@@ -122,7 +114,7 @@ def measure(analysis: ClipAnalysis, targets: Sequence[ControlTargets], calibrati
 
 def average(ratios: Sequence[Ratios]) -> dict[str, float | None]:
     """Return each measure over all clips, weighted by their counts; None where it is undefined."""
-    sums = {name: np.sum([clip[name] for clip in ratios], axis=0) if ratios else (0, 0) for name in MEASURES}
+    sums = {name: np.sum([clip[name] for clip in ratios], axis=0) if ratios else (0, 0) for name in measure_names()}
     return {name: float(top / bottom) if bottom else None for name, (top, bottom) in sums.items()}
 
 
@@ -142,32 +134,26 @@ def anchors(
 
 
 def _clip(analysis: ClipAnalysis, number: int, targets: ControlTargets, calibration: Calibration) -> Ratios:
+    found: Ratios = {}
+    for control in ADHERENCE.values():
+        found |= dict(zip(control.measures, control.ratios(analysis, number, targets, calibration), strict=True))
+    return found
+
+
+def _chroma(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Calibration) -> tuple[Ratio, ...]:
     features = analysis.features
     pitched = targets.stable & targets.note & (targets.pitch_class != UNSPECIFIED)
     distance = np.abs((features.midi[number] - targets.pitch_class + 6) % 12 - 6)
     voiced = pitched & features.voiced[number]
-    rank, error = _velocity(features, number, targets, calibration.velocity)
-    frames = note_frames(features, number, targets)
+    return _share(voiced & (distance < 0.5), pitched), _share(voiced & (distance <= 1.0), voiced)
+
+
+def _pitch(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Calibration) -> tuple[Ratio, ...]:
+    features = analysis.features
     cents = 100 * np.abs(features.midi[number] - targets.pitch)
     with_pitch = targets.stable & np.isfinite(targets.pitch)
     tracked = with_pitch & features.voiced[number]
-    dynamics_rank, dynamics_error = _dynamics(frames, calibration.frames)
-    brightness_rank, brightness_error = _brightness(frames, targets, calibration.frames)
-    return {
-        "chroma": _share(voiced & (distance < 0.5), pitched),
-        "pitch": _share(voiced & (distance <= 1.0), voiced),
-        "velocity_rank": rank,
-        "velocity_error": error,
-        "onsets": _onsets(features, number, targets),
-        "silence": _silence(features.silent[number], targets),
-        "dynamics_rank": dynamics_rank,
-        "dynamics_error": dynamics_error,
-        "pitch_accuracy": _share(tracked & (cents <= 50), with_pitch),
-        "pitch_error": (float(cents[tracked].sum()), float(tracked.sum())),
-        "brightness_rank": brightness_rank,
-        "brightness_error": brightness_error,
-        "instrument": _instrument(analysis, number, targets),
-    }
+    return _share(tracked & (cents <= 50), with_pitch), (float(cents[tracked].sum()), float(tracked.sum()))
 
 
 def _share(right: NDArray[np.bool_], of: NDArray[np.bool_]) -> Ratio:
@@ -210,6 +196,18 @@ def matches(one: NDArray[np.float64], other: NDArray[np.float64], tolerance: flo
     return hits
 
 
+def _velocity(
+    analysis: ClipAnalysis, number: int, targets: ControlTargets, calibration: Calibration
+) -> tuple[Ratio, ...]:
+    features = analysis.features
+    return (
+        *_struck(features, number, targets, calibration.velocity),
+        _onsets(features, number, targets),
+        _silence(features.silent[number], targets),
+        *_dynamics(note_frames(features, number, targets), calibration.frames),
+    )
+
+
 def _dynamics(frames: NoteFrames, models: FrameModels) -> tuple[Ratio, Ratio]:
     """Compare level curves within the notes whose target level moves."""
     target, level = models.dynamics(frames)
@@ -224,9 +222,12 @@ def _dynamics(frames: NoteFrames, models: FrameModels) -> tuple[Ratio, Ratio]:
     return _curve(target[moving], level[moving])
 
 
-def _brightness(frames: NoteFrames, targets: ControlTargets, models: FrameModels) -> tuple[Ratio, Ratio]:
+def _brightness(
+    analysis: ClipAnalysis, number: int, targets: ControlTargets, calibration: Calibration
+) -> tuple[Ratio, ...]:
     """Compare the brightness estimated from the centroid with its target."""
-    estimate = models.brightness(frames)
+    frames = note_frames(analysis.features, number, targets)
+    estimate = calibration.frames.brightness(frames)
     known = np.isfinite(estimate)
     if not np.isfinite(targets.brightness).any() or not known.any():
         return (0.0, 0.0), (0.0, 0.0)
@@ -243,9 +244,8 @@ def _curve(target: NDArray[np.float64], measured: NDArray[np.float64]) -> tuple[
     return (0.0 if np.ptp(measured) == 0 else float(_rank_correlation(target, measured)), 1.0), error
 
 
-def _velocity(
-    features: FrameFeatures, number: int, targets: ControlTargets, scale: VelocityScale
-) -> tuple[Ratio, Ratio]:
+def _struck(features: FrameFeatures, number: int, targets: ControlTargets, scale: VelocityScale) -> tuple[Ratio, Ratio]:
+    """Compare velocities estimated from the levels after onsets with their targets."""
     notes = note_levels(features, number, targets)
     estimate = scale.velocity(notes)
     known = np.isfinite(estimate)
@@ -265,7 +265,7 @@ def _rank_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> f
     return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
 
 
-def _instrument(analysis: ClipAnalysis, number: int, targets: ControlTargets) -> Ratio:
+def _instruments(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Calibration) -> tuple[Ratio, ...]:
     """Count the patches that hold a note, or all patches where rests are unconditioned."""
     half = PATCHES.length // 2
     centres = PATCHES.centres(analysis.samples) // HOP
@@ -276,7 +276,45 @@ def _instrument(analysis: ClipAnalysis, number: int, targets: ControlTargets) ->
         if instrument != UNSPECIFIED and playing[max(0, centre - half) : centre + half].any():
             of += 1
             right += int(probabilities.argmax() == instrument)
-    return float(right), float(of)
+    return ((float(right), float(of)),)
+
+
+@dataclass(frozen=True)
+class Adherence:
+    """How adherence to one control is measured.
+
+    Attributes:
+        measures: their names.
+        ratios: measures one clip: analysis, number of the clip in it, targets, calibration -> a ratio of each measure.
+        lower_is_better: the measures that are errors.
+    """
+
+    measures: tuple[str, ...]
+    ratios: Callable[[ClipAnalysis, int, ControlTargets, Calibration], tuple[Ratio, ...]]
+    lower_is_better: frozenset[str] = frozenset()
+
+
+ADHERENCE = {
+    "chroma": Adherence(("chroma", "pitch"), _chroma),
+    "velocity": Adherence(
+        ("velocity_rank", "velocity_error", "onsets", "silence", "dynamics_rank", "dynamics_error"),
+        _velocity,
+        frozenset({"velocity_error", "dynamics_error"}),
+    ),
+    "pitch": Adherence(("pitch_accuracy", "pitch_error"), _pitch, frozenset({"pitch_error"})),
+    "brightness": Adherence(("brightness_rank", "brightness_error"), _brightness, frozenset({"brightness_error"})),
+    "instruments": Adherence(("instrument",), _instruments),
+}
+
+
+def measure_names() -> tuple[str, ...]:
+    """Return the names of all measures."""
+    return tuple(name for control in ADHERENCE.values() for name in control.measures)
+
+
+def lower_is_better() -> frozenset[str]:
+    """Return the names of the measures that are errors."""
+    return frozenset().union(*(control.lower_is_better for control in ADHERENCE.values()))
 
 
 def to_json(ratios: Sequence[Ratios], ids: Sequence[str]) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ Generated clips follow the controls of the valid clips of PVT-audio in order; wh
 repeat with other noise. B clips, N samples, T frames.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,9 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
     """
     names = run_names(paths)
     models = [load_model(path, options.device) for path in paths]
+    for model in models:
+        for control in (*options.unconditioned, *(options.guidance if isinstance(options.guidance, Mapping) else ())):
+            model.data.layout.slice(control)  # raises for a control that the model lacks
     samples = [model.sample_count(options.seconds) for model in models]
     evaluator = Evaluator.prepare(
         options.data,
@@ -111,7 +114,7 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
     result = Evaluation([], {}, evaluator.reference_facts())
     ceilings: dict[str, dict[str, Any]] = {}
     for name, path, model in zip(names, paths, models, strict=True):
-        check_instruments(model, evaluator, path)
+        check_reference(model, evaluator, path)
         label = model.representation.label
         if label not in ceilings:
             ceilings[label] = ceiling(model, evaluator, options.clips)
@@ -133,13 +136,17 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
     return result
 
 
-def check_instruments(model: TrainedModel, evaluator: Evaluator, path: Path) -> None:
-    """Raise UserError where a model's instruments are not those of the reference."""
-    expected = evaluator.train.clips.info.spec.instrument_names
+def check_reference(model: TrainedModel, evaluator: Evaluator, path: Path) -> None:
+    """Raise UserError where the reference has other instruments than a model, or lacks its controls."""
+    folder, expected = evaluator.train.clips.folder, evaluator.train.clips.info.spec.instrument_names
     if model.data.instruments != expected:
         raise UserError(
-            f"{path} must be trained on {', '.join(expected)} as {evaluator.train.clips.folder} is, got "
+            f"{path} must be trained on {', '.join(expected)} as {folder} is, got "
             f"{', '.join(model.data.instruments)}; give the DATA of that model"
+        )
+    if missing := [name for name in model.data.layout.names if name not in evaluator.valid.controls]:
+        raise UserError(
+            f"{folder} must have the controls of {path}, but lacks {', '.join(missing)}; give the DATA of that model"
         )
 
 
@@ -172,7 +179,8 @@ def model_controls(model: TrainedModel, batch: dict[str, Tensor], samples: int, 
     Frame i of the model is at sample i times its hop; it takes the last control at or before that sample.
     """
     frames = torch.arange(model.representation.frames(samples))
-    at = (frames * model.data.hop // hop).clamp(max=batch["velocity"].shape[-1] - 1)
+    last = min(values.shape[-1] for name, values in batch.items() if name != "data") - 1
+    at = (frames * model.data.hop // hop).clamp(max=last)
     return model.data.layout.stack({name: batch[name][..., at] for name in model.data.layout.names})
 
 

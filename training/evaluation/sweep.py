@@ -11,8 +11,8 @@ from typing import Any
 from data_specs.errors import UserError
 from data_specs.io.files import write_bytes, write_json
 from data_specs.viz.figures import png, sweep_figure
-from training.evaluation.adherence import LOWER_IS_BETTER
-from training.evaluation.evaluate import check_instruments, generate, scores
+from training.evaluation.adherence import lower_is_better
+from training.evaluation.evaluate import check_reference, generate, scores
 from training.evaluation.evaluator import Evaluator
 from training.model import TrainedModel
 from training.sampling.sampling import SamplingConfig
@@ -70,7 +70,7 @@ def sweep(
     Raises:
         UserError: an option or value that the paradigm does not take, found before anything is computed.
     """
-    check_instruments(run, evaluator, path)
+    check_reference(run, evaluator, path)
     planned = [(one, value, one.settings(value, base)) for one in sweeps for value in one.values]
     evaluations = [run.paradigm.evaluations(settings.resolve(run.paradigm)) for _, _, settings in planned]
     rows = []
@@ -113,7 +113,7 @@ def write_sweep(rows: Sequence[dict[str, Any]], out: Path, clips: int) -> str:
         mine = sorted((row for row in rows if row["option"] == option), key=lambda row: float(row["value"]))
         shown = [flat(row) for row in mine]
         measures = {name: [one.get(name, float("nan")) for one in shown] for name in shown[0]}
-        lower = [name for name in measures if name.startswith("FAD") or name in LOWER_IS_BETTER]
+        lower = [name for name in measures if name.startswith("FAD") or name in lower_is_better()]
         better = {name: "lower is better" if name in lower else "higher is better" for name in measures}
         figure = sweep_figure([row["value"] for row in mine], measures, option, better)
         write_bytes(out / f"sweep-{option}.png", png(figure))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from training.evaluation.adherence import LOWER_IS_BETTER, MEASURES
+from training.evaluation.adherence import lower_is_better, measure_names
 from training.evaluation.paper_results import SETTING_41, SETTING_42, TABLE_41, TABLE_42
 
 Row = Mapping[str, Any]
@@ -100,8 +100,9 @@ def fad_columns(embedders: Sequence[str], splits: Sequence[str] = ("train", "val
 
 def adherence_columns(of: str = "adherence") -> tuple[Column, ...]:
     """Return one column for each measure; an arrow marks the better direction."""
-    arrow = {name: "↓" if name in LOWER_IS_BETTER else "↑" for name in MEASURES}
-    return tuple(Column(f"{name.replace('_', ' ')} {arrow[name]}", f"{of}.{name}", _number(3)) for name in MEASURES)
+    lower = lower_is_better()
+    arrow = {name: "↓" if name in lower else "↑" for name in measure_names()}
+    return tuple(Column(f"{name.replace('_', ' ')} {arrow[name]}", f"{of}.{name}", _number(3)) for name in arrow)
 
 
 def markdown(rows: Sequence[Row], columns: Sequence[Column]) -> str:

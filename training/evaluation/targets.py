@@ -42,6 +42,7 @@ class ControlTargets:
     brightness: Values  # [F], NaN where unconditioned
     note_number: NDArray[np.int64]  # [F], counts notes from 0
     note_time: Values  # [F], seconds since the start of the note
+    controls: Mapping[str, Values]  # each control of one row as it is stored, [F]; NaN where unconditioned
 
 
 def control_targets(controls: Mapping[str, NDArray[np.generic]], frame_rate: Fraction, frames: int) -> ControlTargets:
@@ -88,6 +89,11 @@ def control_targets(controls: Mapping[str, NDArray[np.generic]], frame_rate: Fra
         brightness=np.where(brightness >= 0, brightness, np.nan)[at],
         note_number=(starts.cumsum() - 1)[at],
         note_time=((np.arange(total) - np.maximum.accumulate(np.where(starts, np.arange(total), 0))) / rate)[at],
+        controls={
+            name: np.where(row >= 0, row, np.nan)[at]
+            for name, row in ((name, np.asarray(values, np.float64)) for name, values in controls.items())
+            if row.ndim == 1
+        },
     )
 
 

@@ -12,7 +12,15 @@ from data_specs.analysis.pitch import HOP
 from data_specs.controls import Controls
 from data_specs.errors import UserError
 from training.evaluation import adherence
-from training.evaluation.adherence import LOWER_IS_BETTER, MEASURES, Calibration, analyze, anchors, average, measure
+from training.evaluation.adherence import (
+    Calibration,
+    analyze,
+    anchors,
+    average,
+    lower_is_better,
+    measure,
+    measure_names,
+)
 from training.evaluation.targets import control_targets
 from training.evaluation.velocity import NoteLevels, VelocityScale, note_levels
 
@@ -47,7 +55,7 @@ def test_ceiling_and_floor_are_far_apart_for_every_measure(clips, net, scale, ho
     found = anchors(real, wanted, scale, seed=0)
     for name in PUBLISHED:
         ceiling, floor = found["ceiling"][name], found["floor"][name]
-        if name in LOWER_IS_BETTER:
+        if name in lower_is_better():
             assert ceiling < 0.08, (name, ceiling)
             assert floor > 2.5 * ceiling, (name, ceiling, floor)
         else:
@@ -140,11 +148,11 @@ def test_silence_is_counted_within_three_frames():
 
 
 def test_averages_weigh_clips_by_what_was_measured():
-    blank = dict.fromkeys(MEASURES, (0.0, 0.0))
+    blank = dict.fromkeys(measure_names(), (0.0, 0.0))
     found = average([{**blank, "chroma": (9.0, 10.0)}, {**blank, "chroma": (0.0, 90.0)}])
     assert found["chroma"] == pytest.approx(0.09)
     assert found["onsets"] is None
-    assert average([]) == dict.fromkeys(MEASURES)
+    assert average([]) == dict.fromkeys(measure_names())
 
 
 @settings(deadline=None, max_examples=60)

@@ -13,7 +13,7 @@ from training.checkpoint import write_snapshot
 from training.cli import main as training
 from training.config import load_config
 from training.data.dataset import Dataset
-from training.evaluation.adherence import MEASURES
+from training.evaluation.adherence import measure_names
 from training.evaluation.evaluate import Options, evaluate, model_controls
 from training.evaluation.evaluator import Evaluator
 from training.evaluation.timing import inference_time
@@ -77,7 +77,7 @@ def test_rows_hold_everything_the_tables_show(found):
         score = row["fad"]["pvt-net"]["train"]
         assert (score["clips"], score["reference_clips"], score["frames_per_clip"]) == (10, 24, 2)
         assert score["value"] > row["ceiling"]["fad"]["pvt-net"]["train"]["value"] > 0
-        assert set(row["adherence"]) == set(row["ceiling"]["adherence"]) == set(MEASURES)
+        assert set(row["adherence"]) == set(row["ceiling"]["adherence"]) == set(measure_names())
         assert row["anchors"]["ceiling"]["chroma"] > row["anchors"]["floor"]["chroma"] + 0.4
         assert row["samples"]["clips"] == 10
         assert row["inference"]["64x8"]["extrapolated"]
@@ -167,14 +167,14 @@ def test_what_is_wrong_is_one_sentence(pvt_audio, snapshots, capsys, changes, me
 def test_a_model_of_other_instruments_is_refused(pvt_audio, snapshots):
     from dataclasses import replace
 
-    from training.evaluation.evaluate import check_instruments
+    from training.evaluation.evaluate import check_reference
 
     judge = Evaluator.prepare(pvt_audio, 48_000, anchor_clips=2)
     run = load_model(snapshots["encodec"])
-    check_instruments(run, judge, Path("run"))
+    check_reference(run, judge, Path("run"))
     other = replace(run, data=run.data.model_copy(update={"instruments": ("organ", "violin", "trumpet")}))
     with pytest.raises(UserError, match=r"run must be trained on piano, violin, trumpet .* got organ"):
-        check_instruments(other, judge, Path("run"))
+        check_reference(other, judge, Path("run"))
 
 
 def test_controls_are_looked_up_at_each_frames_sample(snapshots):

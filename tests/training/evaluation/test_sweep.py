@@ -35,7 +35,7 @@ def bench(monkeypatch):
 
     monkeypatch.setattr(SamplingConfig, "resolve", resolve)
     monkeypatch.setattr(module, "generate", generate)
-    monkeypatch.setattr(module, "check_instruments", lambda run, judge, path: None)
+    monkeypatch.setattr(module, "check_reference", lambda run, judge, path: None)
     monkeypatch.setattr(
         module,
         "scores",
