@@ -19,7 +19,8 @@ from pydantic import Field
 from data_specs.controls import CONTROLS
 from data_specs.errors import UserError
 from data_specs.records import LARGEST_RECORD, REBUILD, RecordLayout
-from data_specs.spec import PUBLISHED_CONTROLS, SPLITS, Spec, StrictModel, parse_model
+from data_specs.spec import PUBLISHED_CONTROLS, SPLITS, Spec
+from data_specs.strict import StrictModel, parse_model
 
 FORMAT_VERSION = 1
 MANIFEST = "dataset.json"

@@ -4,11 +4,10 @@ A spec holds everything that decides the bytes of a dataset. Two digests are com
 set of performances, `format_key` the way one format stores them.
 """
 
-import json
 import tomllib
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 from pydantic import Field
@@ -17,26 +16,16 @@ from data_specs.cli import decimal
 from data_specs.errors import UserError
 from data_specs.formats import FORMATS, check_format
 from data_specs.rates import SAMPLE_RATE
+from data_specs.strict import Positive, Share, StrictModel, parse_model
 
 SPLITS = ("train", "valid")
 SYNTH_BLOCK = 64  # samples per block of FluidSynth, on whose edges notes start and end
 PUBLISHED_CONTROLS = ("velocity", "chroma", "instruments")
+RECORDED_CONTROLS = ("pitch", "loudness", "centroid", "noisiness", "instruments")
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(gt=0)]
 Pitch = Annotated[int, Field(ge=0, le=127)]
 Hertz = Annotated[float, Field(gt=0)]
 Families = Annotated[tuple[Literal["sine", "ramp", "arch", "steps", "walk"], ...], Field(min_length=1)]
-M = TypeVar("M", bound=pydantic.BaseModel)
-
-
-class StrictModel(pydantic.BaseModel):
-    """Immutable model: unknown keys, infinite numbers and values of another type are errors, never converted."""
-
-    # promise: file-key-was-expected
-    # promise: file-key-was-expected-2
-    # promise: file-key-was-expected-3
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ClipCounts(StrictModel):
@@ -59,12 +48,36 @@ class ClipCounts(StrictModel):
 
 
 class SourceSpec(StrictModel):
-    """Source of the melodies, and how many clips one song may give."""
+    """Source of the melodies or recordings, and how many clips one song or file may give."""
 
-    midi: str  # `tunes` (shipped melodies), a folder or a tar.gz
-    valid_share: Share = 1 / 6  # of songs, by the hash of their digest
+    midi: str = ""  # `tunes` (shipped melodies), a folder or a tar.gz
+    audio: str = ""  # instead of `midi`: a folder of recordings
+    valid_share: Share = 1 / 6  # of songs, by the hash of their digest; of groups of recordings
     clips_per_song: Positive
     key_shifts: tuple[Annotated[int, Field(ge=-24, le=24)], ...] = (0,)  # semitones, before the octave move
+
+    @pydantic.model_validator(mode="after")
+    def _check_kind(self) -> Self:
+        if bool(self.midi) == bool(self.audio):
+            raise ValueError("must have either midi or audio")
+        return self
+
+    @pydantic.model_serializer(mode="wrap")
+    def _of_one_kind(self, handler: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Omit the keys of the other kind of source."""
+        values: dict[str, Any] = handler(self)
+        for name in ("midi", "key_shifts") if self.audio else ("audio",):
+            values.pop(name, None)
+        return values
+
+
+class RecordingsSpec(StrictModel):
+    """How recordings are cut into clips: by activity, each stretch without a longer pause being one event."""
+
+    range_db: Annotated[float, Field(gt=0, le=100)] = 50.0  # below a file's loud frames, at which it counts as silent
+    pause_seconds: Annotated[float, Field(ge=0.02)] = 0.5  # silence that ends an event
+    min_seconds: Annotated[float, Field(ge=0.02)] = 0.1  # shorter events are rejected
+    max_clipped: Share = 0.001  # of the samples of a clip, in runs of three and more at full scale
 
 
 class Limits(StrictModel):
@@ -107,10 +120,10 @@ class ClipSpec(StrictModel):
 
 
 class Instrument(StrictModel):
-    """A General MIDI program, counted from 0."""
+    """A General MIDI program, counted from 0; of recordings a label, which has only a name."""
 
     name: str
-    program: Annotated[int, Field(ge=0, le=127)]
+    program: Annotated[int, Field(ge=0, le=127)] = 0
     bank: Annotated[int, Field(ge=0, le=16_383)] = 0
 
 
@@ -135,8 +148,6 @@ def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
 
 
 Bounds = Annotated[tuple[Hertz, Hertz], pydantic.AfterValidator(_ascending)]
-
-
 CURVE_FAMILIES: Families = ("sine", "ramp", "arch", "steps", "walk")
 
 
@@ -168,7 +179,7 @@ class BrightnessSpec(StrictModel):
 
     share: Share = 0.0
     families: Families = CURVE_FAMILIES
-    depth_cents: dict[str, Annotated[float, Field(gt=0, le=12_000)]] = {}
+    depth_cents: dict[str, Annotated[float, Field(gt=0, le=12_000)]] = Field(default_factory=dict)
 
 
 class RelaySpec(StrictModel):
@@ -214,7 +225,7 @@ class FormatSpec(StrictModel):
 
 
 # promise: plan-order-per-split
-PLAN_FIELDS = {"seed", "source", "limits", "clip", "instruments", "modulation", "expression"}
+PLAN_FIELDS = {"seed", "source", "limits", "clip", "instruments", "modulation", "expression", "recordings"}
 
 
 class Spec(StrictModel):
@@ -222,15 +233,16 @@ class Spec(StrictModel):
 
     name: str
     seed: int = 0
-    clips: ClipCounts
+    clips: ClipCounts | None = None  # of recordings None: all
     source: SourceSpec
+    recordings: RecordingsSpec = RecordingsSpec()
     limits: Limits = Limits()
     clip: ClipSpec = ClipSpec()
-    instruments: tuple[Instrument, ...]
+    instruments: tuple[Instrument, ...] = ()  # of recordings: the labels, from the names of folders
     controls: tuple[str, ...] = PUBLISHED_CONTROLS
     modulation: ModulationSpec = ModulationSpec()
     expression: ExpressionSpec | None = None  # replaces `modulation`
-    rendering: Rendering
+    rendering: Rendering = Rendering(soundfont="timgm6mb")
     codec: CodecSpec
     formats: dict[str, FormatSpec]
 
@@ -247,8 +259,20 @@ class Spec(StrictModel):
     @pydantic.model_validator(mode="after")
     def _instruments(self) -> Self:
         names = [instrument.name for instrument in self.instruments]
-        if not names or len(set(names)) < len(names):
+        if len(set(names)) < len(names) or not (names or self.source.audio):
             raise ValueError("instruments must be at least one, with distinct names")
+        if self.source.midi and not all("program" in one.model_fields_set for one in self.instruments):
+            raise ValueError("instruments must have a program")
+        if self.source.midi and self.clips is None:
+            raise ValueError("clips must be given")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _measurable(self) -> Self:
+        from data_specs.controls import CONTROLS, INSTRUMENTS
+
+        if self.source.audio and not all(CONTROLS[name].descriptor or name == INSTRUMENTS for name in self.controls):
+            raise ValueError(f"controls of recordings must be among {', '.join(RECORDED_CONTROLS)}")
         return self
 
     @pydantic.field_validator("controls")
@@ -279,6 +303,13 @@ class Spec(StrictModel):
         if self.controls == PUBLISHED_CONTROLS:
             values.pop("controls", None)
         values.pop("modulation" if self.expression is not None else "expression", None)
+        if not self.source.audio:
+            values.pop("recordings", None)
+            return values
+        for name in ("modulation", "rendering"):
+            values.pop(name, None)
+        if "instruments" in values:
+            values["instruments"] = [{"name": one.name} for one in self.instruments]
         return values
 
     @cached_property
@@ -300,6 +331,8 @@ class Spec(StrictModel):
     def clips_of(self, name: str, split: str) -> int:
         """Return the number of clips of format `name` in `split`."""
         cap = getattr(self.format(name), split)
+        if self.clips is None:
+            raise ValueError("the number of clips is not known before the plan")
         planned: int = getattr(self.clips, split)
         return planned if cap is None else min(cap, planned)
 
@@ -312,14 +345,17 @@ class Spec(StrictModel):
         """Return the fields that decide the performances: not the sources' content, CLIPS, sound and storage."""
         chosen = self.model_dump(mode="json", include=PLAN_FIELDS)
         # promise: plan-order-per-split-2
-        del chosen["source"]["midi"]  # its content decides, not its path
+        for name in ("midi", "audio"):
+            chosen["source"].pop(name, None)  # its content decides, not its path
         return chosen
 
     def format_key(self, name: str) -> dict[str, Any]:
         """Return the fields that decide the arrays of format `name`, except digests of SoundFont, codec, kernels."""
         stored = self.format(name).model_dump(mode="json", include={"dtype", "shard_clips", "chunk_clips"})
-        key: dict[str, Any] = {"format": name, "rendering": self.rendering.model_dump(mode="json"), "storage": stored}
-        del key["rendering"]["soundfont"]  # its digest decides, not its path
+        key: dict[str, Any] = {"format": name, "storage": stored}
+        if self.source.midi:
+            # The SoundFont's digest decides, not its path.
+            key["rendering"] = self.rendering.model_dump(mode="json", exclude={"soundfont"})
         # promise: refused-name-key-nothing-4
         if FORMATS[name].codes:
             key["codebooks"] = self.codec.codebooks
@@ -361,19 +397,3 @@ def load_spec(name: str = "sample") -> Spec:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML: {error}; correct it, or copy a shipped spec") from error
     return parse_model(Spec, values, str(path))
-
-
-def parse_model(model: type[M], values: Any, where: str) -> M:
-    """Return `model` made of JSON or TOML values; `where` names them in errors.
-
-    Raises:
-        UserError: the first fault, with its key and what was expected.
-    """
-    try:
-        # As JSON, since a strict model takes a list for a tuple only from there.
-        return model.model_validate_json(json.dumps(values, default=str))
-    except pydantic.ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in fault["loc"]) or "the whole"
-        reason = fault["msg"].replace("Input should", "must").removeprefix("Value error, ")
-        raise UserError(f"{where}: {key}: {reason}, got {fault['input']!r:.80}") from error

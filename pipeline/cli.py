@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 DEFAULT_OUT = "data"
 DEFAULT_SPEC = "sample"
+RECORDINGS_SPEC = "recordings"
 DEFAULT_FORMAT = "encodec"
 
 
@@ -37,12 +38,14 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--spec",
-        default=DEFAULT_SPEC,
         metavar="NAME",
         help=f"{', '.join(shipped_specs())}, or a .toml file ({DEFAULT_SPEC})",
     )
     add("--format", default=DEFAULT_FORMAT, help=f"{', '.join(FORMATS)}, a comma list, or all ({DEFAULT_FORMAT})")
     add("--midi", metavar="PATH", help="folder (recursive) or tar.gz of MIDI files (the spec's)")
+    add(
+        "--audio", metavar="FOLDER", help=f"recordings, labelled by subfolder, instead of MIDI ({RECORDINGS_SPEC}.toml)"
+    )
     add("--soundfont", metavar="PATH", help="an .sf2 file (the spec's)")
     add("--codec", metavar="NAME", help="phaseless, pvt, encodec_24khz, or a weights file (the spec's)")
     add("--clips", metavar="TRAIN:VALID", help="replaces the caps of all formats, for example 400:80")
@@ -70,7 +73,7 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
 
 def _dataset(arguments: argparse.Namespace) -> int:
     spec = resolve_spec(arguments)
-    out = arguments.out or default_folder(arguments.spec)
+    out = arguments.out or default_folder(spec_name(arguments))
     formats = parse_formats(arguments.format)
     workers = choose_workers(arguments)
     if arguments.dry_run and (scripts := workers.scripts()):
@@ -122,7 +125,13 @@ def choose_workers(arguments: argparse.Namespace) -> "Workers":
 
 def resolve_spec(arguments: argparse.Namespace) -> Spec:
     """Return the named spec with the fields given on the command line."""
-    spec = load_spec(arguments.spec)
+    spec = load_spec(spec_name(arguments))
+    if (arguments.audio and spec.source.midi) or (spec.source.audio and (arguments.midi or arguments.soundfont)):
+        raise UserError(
+            f"AUDIO= needs a spec of recordings, MIDI= and SOUNDFONT= one of melodies; SPEC={spec.name} is of the other"
+        )
+    if arguments.audio:
+        spec = spec.model_copy(update={"source": spec.source.model_copy(update={"audio": arguments.audio})})
     if arguments.midi:
         spec = spec.model_copy(update={"source": spec.source.model_copy(update={"midi": arguments.midi})})
     if arguments.soundfont:
@@ -134,7 +143,16 @@ def resolve_spec(arguments: argparse.Namespace) -> Spec:
         spec = spec.with_clips(ClipCounts.parse(arguments.clips))
     if arguments.seed is not None:
         spec = spec.model_copy(update={"seed": integer("SEED", arguments.seed, least=0)})
+    if spec.source.audio:
+        from pipeline.recordings.catalog import with_labels
+
+        return with_labels(spec)
     return spec
+
+
+def spec_name(arguments: argparse.Namespace) -> str:
+    """Return the spec that was asked for; without one, that of recordings where AUDIO= is given, else the sample."""
+    return arguments.spec or (RECORDINGS_SPEC if arguments.audio else DEFAULT_SPEC)
 
 
 def default_folder(spec: str) -> Path:

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from data_specs.errors import UserError
 from data_specs.formats import FORMATS
-from data_specs.spec import Positive, Share, StrictModel, parse_model
+from data_specs.strict import Positive, Share, StrictModel, parse_model
 
 CONFIGS = Path(__file__).parent / "configs"
 DEFAULT_FORMAT = "encodec"  # where a paradigm can be trained on it

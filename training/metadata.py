@@ -7,7 +7,7 @@ from data_specs.errors import UserError
 from data_specs.io.files import value_digest
 from data_specs.representations import Representation, representation
 from data_specs.representations.latents import Codes
-from data_specs.spec import StrictModel
+from data_specs.strict import StrictModel
 from training.conditioning import ControlLayout
 
 

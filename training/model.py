@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from data_specs.controls.curves import Curves
 from data_specs.errors import UserError
 from data_specs.representations import Representation, Scaling, Statistics
-from data_specs.spec import parse_model
+from data_specs.strict import parse_model
 from training import checkpoint
 from training.config import Config
 from training.diffusion import Paradigm, build_paradigm

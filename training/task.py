@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from data_specs.errors import UserError
-from data_specs.spec import StrictModel
+from data_specs.strict import StrictModel
 from training.config import RunConfig
 from training.data.dataset import Dataset
 from training.data.loader import Batch

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from data_specs.codecs.fitted import StoredCodec
 from data_specs.codecs.networks import CodecNetwork, network_class
-from data_specs.spec import parse_model
+from data_specs.strict import parse_model
 
 PREFIX = "network."  # of the network's tensors in the weights file
 

@@ -1,4 +1,4 @@
-"""Control features of a clip, computed exactly from its notes. A control is one file and one entry in `CONTROLS`.
+"""Control features of a clip, from its notes or measured from its audio. A control is one entry in `CONTROLS`.
 
 Shards, their reader, curve files and networks use all of `CONTROLS`. `Controls` holds the three of the published
 datasets, which the measures of adherence read. T frames, I instruments.
@@ -16,6 +16,7 @@ from data_specs.controls.base import MAX_VELOCITY, UNCONDITIONED, Control, Float
 from data_specs.controls.brightness import Brightness
 from data_specs.controls.chroma import CHROMA_STEPS, NOTES, Chroma
 from data_specs.controls.instruments import Instruments
+from data_specs.controls.measured import Centroid, Loudness, Noisiness
 from data_specs.controls.pitch import Pitch
 from data_specs.controls.velocity import Velocity
 
@@ -40,6 +41,9 @@ CONTROLS: dict[str, Control] = {
     Chroma.name: Chroma(),
     Pitch.name: Pitch(),
     Brightness.name: Brightness(),
+    Loudness.name: Loudness(),
+    Centroid.name: Centroid(),
+    Noisiness.name: Noisiness(),
     Instruments.name: Instruments(),
 }
 VELOCITY, CHROMA, INSTRUMENTS = FEATURES = (Velocity.name, Chroma.name, Instruments.name)

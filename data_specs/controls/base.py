@@ -57,16 +57,21 @@ class Control(ABC):
 
     name: ClassVar[str]
     unit: ClassVar[str] = ""  # of the stored values
-    origin: ClassVar[Literal["exact", "measured"]] = "exact"  # from the performance, or from its audio
+    origin: ClassVar[Literal["exact", "measured"]] = "exact"  # in rendered clips: from the performance or the audio
+    descriptor: ClassVar[str] = ""  # of `AudioAnalysis` that the feature is measured by; empty if it cannot be
     encoding: ClassVar[int] = 12  # triangular functions that encode a row for a network
     default: Interpolation = "step"  # of curves without an interpolation of their own
     interpolations: tuple[Interpolation, ...] = ("linear", "step")
     one_row: bool = True  # stored as [T], else as [R, T]
     lane: ClassVar[Lane] = "line"  # how figures and pages draw it
 
-    @abstractmethod
     def from_frames(self, notes: FrameNotes) -> NDArray[Any]:
-        """Return the feature of a clip, [T] or [R, T]."""
+        """Return the feature of a rendered clip, [T] or [R, T]; for features of exact origin."""
+        raise NotImplementedError(self.name)
+
+    def from_descriptor(self, values: NDArray[np.float32]) -> NDArray[Any]:
+        """Return the feature of a clip, [T], from its measured `descriptor` [T], NaN where undefined."""
+        raise NotImplementedError(self.name)
 
     @abstractmethod
     def is_invalid(self, arrays: Mapping[str, NDArray[Any]]) -> bool:

@@ -32,6 +32,7 @@ class Pitch(Control):
     """MIDI note number p with fractions, glides and vibrato included: (p - 23) / 85. 0 in rests, and only there."""
 
     name = "pitch"
+    descriptor = "pitch"
     lane = "pitch"
     unit = "(MIDI note number - 23) / 85"
     default: Interpolation = "linear"
@@ -39,6 +40,10 @@ class Pitch(Control):
 
     def from_frames(self, notes: FrameNotes) -> NDArray[Any]:
         return np.where(notes.sounding, (notes.pitch + notes.bend - PITCH_ORIGIN) / PITCH_SPAN, 0)
+
+    def from_descriptor(self, values: NDArray[np.float32]) -> NDArray[Any]:
+        stored = (values - PITCH_ORIGIN) / PITCH_SPAN
+        return np.where((stored > 0) & (stored <= 1), stored, 0)  # 0 where unvoiced
 
     def is_invalid(self, arrays: Mapping[str, NDArray[Any]]) -> bool:
         pitch = arrays[self.name]

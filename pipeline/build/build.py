@@ -11,7 +11,7 @@ from data_specs.errors import UserError
 from data_specs.formats import FORMATS
 from data_specs.io.files import move_aside, write_json
 from data_specs.representations import representation
-from data_specs.spec import SPLITS
+from data_specs.spec import SPLITS, ClipCounts
 from pipeline.build.folder import BuildFolder
 from pipeline.build.indexing import ready_plan
 from pipeline.build.job import Job, Request, make_jobs
@@ -20,7 +20,7 @@ from pipeline.build.presets import playable_notes
 from pipeline.build.shards import Receipt, Receipts, joint_tasks
 from pipeline.build.tasks import PLUGIN, ShardWorker, build_shards, retry_isolated, shard_machine
 from pipeline.cluster.cluster import Cluster
-from pipeline.midi.sources import source_exists
+from pipeline.midi.sources import source_exists, source_name
 from pipeline.rejects import Rejects
 from pipeline.render.soundfont import soundfont_path
 
@@ -39,16 +39,19 @@ def build(request: Request) -> int:
             "FORCE=1 would move aside what the runs of other SHARDS= build; move the old folder away yourself, then "
             "start all of them without FORCE"
         )
-    if request.dry_run and not source_exists(request.spec.source.midi):
+    recorded = bool(request.spec.source.audio)
+    if request.dry_run and not recorded and not source_exists(request.spec.source.midi):
         _print_estimate(request)
         return 0
-    soundfont = soundfont_path(request.spec.rendering.soundfont)
+    soundfont = None if recorded else soundfont_path(request.spec.rendering.soundfont)
     codec = request.spec.codec
     formats = [representation(name, codec.name, codec.codebooks) for name in request.formats]
-    playable = playable_notes(request.spec, soundfont, request.index)
+    playable = None if soundfont is None else playable_notes(request.spec, soundfont, request.index)
     with Cluster(request.workers) as cluster, ExitStack() as locks:
         plan, rejects = ready_plan(request.spec, request.index, cluster)
         plan = replace(plan, playable=playable)
+        if request.spec.clips is None:
+            request = replace(request, spec=request.spec.with_clips(ClipCounts(**plan.counts)))
         jobs = make_jobs(request, plan, rejects, formats, soundfont)
         _check_enough(request, jobs)
         replaced = [job.folder for job in jobs if request.force and job.folder.path.exists()]
@@ -66,7 +69,7 @@ def build(request: Request) -> int:
         for job in todo:
             locks.enter_context(job.folder.lock(request.subset))
         for group in joint_jobs(todo):
-            _build_shards(group, cluster, request, soundfont.resolve())
+            _build_shards(group, cluster, request, soundfont and soundfont.resolve())
         _print_rejects(jobs[0].rejects)
     return 0
 
@@ -91,9 +94,9 @@ def _check_enough(request: Request, jobs: Sequence[Job]) -> None:
                     write_json(request.index / REJECTS, job.rejects.to_json())
                 _print_rejects(job.rejects)
                 raise UserError(
-                    f"{asked} {split} clips are asked for, but the melodies of {request.spec.source.midi} give {found} "
+                    f"{asked} {split} clips are asked for, but {source_name(request.spec)} gives {found} "
                     f"(what was left out is listed in {request.index / REJECTS}); "
-                    f"ask for fewer with CLIPS=, give more MIDI, or set ACCEPT_FEWER=1 to take what there is"
+                    f"ask for fewer with CLIPS=, give more files, or set ACCEPT_FEWER=1 to take what there is"
                 )
 
 
@@ -165,7 +168,7 @@ def _aligned(one: Job, other: Job) -> bool:
     return chunk == large.chunk_clips and not small.shard_clips % chunk and not large.shard_clips % small.shard_clips
 
 
-def _build_shards(jobs: Sequence[Job], cluster: Cluster, request: Request, soundfont: Path) -> None:
+def _build_shards(jobs: Sequence[Job], cluster: Cluster, request: Request, soundfont: Path | None) -> None:
     """Build the missing shards of a group of formats and finish their folders."""
     first = jobs[0]
     formats = {job.representation.name: job for job in jobs}

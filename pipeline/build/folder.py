@@ -14,7 +14,8 @@ from data_specs.dataset import MANIFEST, SHAPES, folder_name, shard_name
 from data_specs.errors import UserError
 from data_specs.io.files import file_sha256, remove_temporaries, value_digest, write_bytes, write_json
 from data_specs.io.locks import locked
-from data_specs.spec import SPLITS, parse_model
+from data_specs.spec import SPLITS
+from data_specs.strict import parse_model
 from pipeline.build.shards import Receipt, ShardSubset, ShardTask
 
 KEY = "key.json"

@@ -1,4 +1,4 @@
-"""MIDI files to a plan on a cluster: one task per few hundred files, then one plan.
+"""MIDI files or recordings to a plan on a cluster: one task per batch of files, then one plan.
 
 `OUT/index/source-<signature>.json` records the index parts of a listing, so an unchanged source is not read again.
 """
@@ -18,16 +18,20 @@ from tqdm import tqdm
 from data_specs.errors import UserError
 from data_specs.io.files import remove_temporaries, write_json
 from data_specs.io.locks import locked
-from data_specs.spec import Limits, Spec
+from data_specs.spec import Spec
 from pipeline.cluster.cluster import Cluster
 from pipeline.midi.reader import SandboxedReader
-from pipeline.midi.sources import SourceFile, batches, expand_archives, list_files
+from pipeline.midi.sources import SourceFile, batches, expand_archives, list_files, source_name
 from pipeline.plan.index import INDEX_VERSION, index_part
 from pipeline.plan.plan import Plan
 from pipeline.plan.planning import make_plan
+from pipeline.recordings.catalog import list_recordings
+from pipeline.recordings.index import index_recordings
+from pipeline.recordings.reader import SandboxedRecordingReader
 from pipeline.rejects import Rejected, Rejects
 
 FILES_PER_TASK = 200
+RECORDINGS_PER_TASK = 40
 PLUGIN = "pvt-index"
 
 
@@ -87,22 +91,24 @@ def _is_read_only(folder: Path) -> bool:
 def _index_source(spec: Spec, folder: Path, cluster: Cluster) -> IndexedSource:
     """Return the index parts of the spec's source; read it only where it has changed."""
     rejects = Rejects()
-    files = list_files(spec.source.midi, rejects)
+    of_audio = bool(spec.source.audio)
+    files = list_recordings(spec.source.audio, rejects) if of_audio else list_files(spec.source.midi, rejects)
     record = folder / f"source-{_signature(spec, files)[:16]}.json"
     if (recorded := _read_record(record)) is not None:
         return recorded
     if _is_read_only(folder):
         raise UserError(
-            f"the index {folder} cannot be written and does not have MIDI={spec.source.midi} with these settings; "
+            f"the index {folder} cannot be written and does not have {source_name(spec)} with these settings; "
             f"omit INDEX=, or choose another folder with OUT="
         )
-    source = expand_archives(files, spec.source.midi, spec.limits, rejects)
+    source = files if of_audio else expand_archives(files, spec.source.midi, spec.limits, rejects)
     total = None if any(file.is_archive for file in files) else len(files)
     parts = set()
     with tqdm(total=total, unit="file", desc="index", disable=None) as bar:
-        cluster.register(IndexWorker(spec.limits), PLUGIN)
-        tasks = ((spec, FileBatch(tuple(files)), str(folder.resolve())) for files in batches(source, FILES_PER_TASK))
-        for name, count, unread in cluster.run(index_files, tasks, "batch of MIDI files", instead=bisect):
+        cluster.register(IndexWorker(spec), PLUGIN)
+        per_task = RECORDINGS_PER_TASK if of_audio else FILES_PER_TASK
+        tasks = ((spec, FileBatch(tuple(files)), str(folder.resolve())) for files in batches(source, per_task))
+        for name, count, unread in cluster.run(index_files, tasks, "batch of files", instead=bisect):
             if name:
                 parts.add(name)
             rejects.merge(unread)
@@ -114,6 +120,8 @@ def _index_source(spec: Spec, folder: Path, cluster: Cluster) -> IndexedSource:
 def _signature(spec: Spec, files: Sequence[SourceFile]) -> str:
     """Digest of names, sizes and times of the files."""
     digest = hashlib.sha256(f"{INDEX_VERSION} {spec.clip.model_dump_json()} {spec.limits.model_dump_json()}".encode())
+    if spec.source.audio:
+        digest.update(spec.recordings.model_dump_json().encode())
     for file in files:
         digest.update(os.fsencode(f"\n{file.name} {_file_state(file)}"))
     return digest.hexdigest()
@@ -141,18 +149,20 @@ def _read_record(path: Path) -> IndexedSource | None:
 
 
 class IndexWorker(WorkerPlugin):
-    """Set-up of a worker process: the child process that reads MIDI for it."""
+    """Set-up of a worker process: the child processes that read files for it, started when they are used."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
 
     def setup(self, worker: Any) -> None:
-        """Prepare the reader; Dask calls this in the worker process."""
-        self.reader = SandboxedReader(self.limits)
+        """Prepare the readers; Dask calls this in the worker process."""
+        self.midi = SandboxedReader(self.spec.limits)
+        self.recordings = SandboxedRecordingReader(self.spec)
 
     def teardown(self, worker: Any) -> None:
-        """End the reader; Dask calls this when the worker ends or the plugin is replaced."""
-        self.reader.close()
+        """End the readers; Dask calls this when the worker ends or the plugin is replaced."""
+        self.midi.close()
+        self.recordings.close()
 
 
 def index_files(spec: Spec, batch: FileBatch, folder: str) -> tuple[str, int, Rejects]:
@@ -166,6 +176,9 @@ def index_files(spec: Spec, batch: FileBatch, folder: str) -> tuple[str, int, Re
         unread.add("crash", f"{batch.files[0].name}: every worker that read it died")
         return "", 1, unread
     plugin: IndexWorker = get_worker().plugins[PLUGIN]
+    if spec.source.audio:
+        recorded = index_recordings(batch.files, spec, Path(folder), plugin.recordings, unread)
+        return recorded.path.name if recorded else "", len(batch.files), unread
 
     def contents() -> Iterator[tuple[str, bytes]]:
         for file in batch.files:
@@ -174,5 +187,5 @@ def index_files(spec: Spec, batch: FileBatch, folder: str) -> tuple[str, int, Re
             except Rejected as rejected:
                 unread.add_rejected(rejected, file.name)
 
-    part = index_part(contents(), spec, Path(folder), plugin.reader)
+    part = index_part(contents(), spec, Path(folder), plugin.midi)
     return part.path.name, len(batch.files), unread

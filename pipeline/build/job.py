@@ -96,13 +96,13 @@ class Job:
 
 
 def make_jobs(
-    request: Request, plan: Plan, rejects: Rejects, formats: Iterable[Representation], soundfont: Path
+    request: Request, plan: Plan, rejects: Rejects, formats: Iterable[Representation], soundfont: Path | None
 ) -> list[Job]:
-    """Return a job for each format of the request."""
+    """Return a job for each format of the request; `soundfont` is None for recordings."""
     spec, jobs = request.spec, []
     # promise: refused-name-key-nothing-2
-    law = velocity_law(spec, soundfont, request.index)
-    sound = {"soundfont": file_sha256(soundfont)}
+    law = None if soundfont is None else velocity_law(spec, soundfont, request.index)
+    sound = {} if soundfont is None else {"soundfont": file_sha256(soundfont)}
     for representation in formats:
         name = representation.name
         plan_key = {**spec.plan_key(), "sources": plan.digest}

@@ -110,13 +110,16 @@ def _batches(job: Job, receipts: Receipts) -> Iterator[list[dict[str, Any]]]:
 def _notes(rejects: Rejects) -> tuple[str, ...]:
     """Remarks for readers: files given up for time or memory may be readable on another machine."""
     given_up = {reason: rejects.counts[reason] for reason in ("timeout", "memory", "crash") if rejects.counts[reason]}
-    return tuple(f"{n} MIDI files were given up by {why}, which may differ elsewhere" for why, n in given_up.items())
+    return tuple(f"{n} files were given up by {why}, which may differ elsewhere" for why, n in given_up.items())
 
 
 def _licences(job: Job) -> dict[str, str]:
     """Licences of the dataset's parts, as far as this project knows them."""
+    codec = {"codec": job.representation.licence} if job.representation.licence else {}
+    if job.spec.source.audio:
+        return {"recordings": "see the source", **codec}
     known = {
         "melodies": "see the source" if job.spec.source.midi != TUNES else "public domain",
         "soundfont": "see the file's own licence",
     }
-    return known | ({"codec": job.representation.licence} if job.representation.licence else {})
+    return known | codec

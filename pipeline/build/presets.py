@@ -122,6 +122,8 @@ def built_plan(info: DatasetInfo, index: Path) -> tuple[Plan, list[PresetCheck] 
         plan = Plan.open(index / f"plan-{info.plan_digest[:16]}")
     except UserError:
         return None
+    if plan.recorded:
+        return plan, None
     with suppress(UserError):
         path = soundfont_path(soundfont)
         if file_sha256(path) == info.format_key.get("soundfont"):

@@ -16,14 +16,16 @@ from typing import Annotated, BinaryIO, NamedTuple
 import numpy as np
 from pydantic import Field, field_validator
 
-from data_specs.controls import control_arrays
+from data_specs.controls import CONTROLS, control_arrays
 from data_specs.dataset import Feature, clip_features, folder_name, layout, shard_name
 from data_specs.errors import UserError
 from data_specs.io.files import atomic_write
 from data_specs.representations import Representation, Statistics
-from data_specs.spec import Spec, StrictModel
+from data_specs.spec import Spec
+from data_specs.strict import StrictModel
 from pipeline.build.machine import current_kind
 from pipeline.plan.plan import Plan, PlannedClip
+from pipeline.recordings.index import RecordingStore
 from pipeline.rejects import Rejected
 from pipeline.render.renderer import RendererProtocol, audio_fault, rms_dbfs
 
@@ -165,7 +167,7 @@ class ShardWriter:
                 sums = self._representation.statistics(array[None])
                 self._statistics = sums if self._statistics is None else self._statistics + sums
             self._levels[clip.id] = round(rms_dbfs(sound), 2)
-            arrays = record_arrays(clip, array, self._features, self._representation.hop, self._instruments)
+            arrays = record_arrays(clip, sound, array, self._features, self._representation.hop, self._instruments)
             record = self._layout.record(arrays)
             self._file.write(record.data)
             self._digest.update(record.data)
@@ -193,7 +195,7 @@ class ShardBuilder:
 
     spec: Spec
     plan: Plan
-    renderer: RendererProtocol
+    renderer: RendererProtocol | RecordingStore
     representations: Mapping[str, Representation]
     machine: str
     device: str = "cpu"
@@ -233,7 +235,7 @@ def features_of(spec: Spec, representation: Representation) -> tuple[Feature, ..
     return clip_features(representation.shape(samples), dtype, frames, instruments, spec.controls)
 
 
-def render_chunk(renderer: RendererProtocol, planned: list[PlannedClip], spec: Spec) -> Rendered:
+def render_chunk(renderer: RendererProtocol | RecordingStore, planned: list[PlannedClip], spec: Spec) -> Rendered:
     """Render planned clips; a rejected clip stays in the batch as silence."""
     audio = np.zeros((len(planned), spec.clip.samples), np.float32)
     faults: list[str | None] = []
@@ -253,8 +255,11 @@ def render_chunk(renderer: RendererProtocol, planned: list[PlannedClip], spec: S
     return Rendered(planned, audio, faults)
 
 
-def render_clip(renderer: RendererProtocol, clip: PlannedClip, spec: Spec) -> np.ndarray:
+def render_clip(renderer: RendererProtocol | RecordingStore, clip: PlannedClip, spec: Spec) -> np.ndarray:
     """Return the audio of one planned clip, float32 [N]."""
+    if isinstance(renderer, RecordingStore):
+        assert clip.event is not None
+        return renderer.read(clip.origin["source_digest"], *clip.event, spec.clip.samples)
     if clip.automation is None:
         return renderer.render(clip.notes, spec.instruments[clip.instrument], spec.clip.samples)
     instruments = [spec.instruments[index] for index in clip.automation.instruments]
@@ -282,12 +287,22 @@ def encode_chunk(
 
 
 def record_arrays(
-    clip: PlannedClip, data: np.ndarray, features: Sequence[Feature], hop: int, instruments: int
+    clip: PlannedClip, sound: np.ndarray, data: np.ndarray, features: Sequence[Feature], hop: int, instruments: int
 ) -> dict[str, np.ndarray]:
-    """Return the arrays of one clip's record as stored: data, controls and id."""
+    """Return the arrays of one clip's record as stored: data, controls and id.
+
+    Controls are exact where they can be known from the performance, else measured from the audio `sound` [N].
+    """
     controls = {feature.name: feature.shape[-1] for feature in features if feature.name != "data"}
     frames = next(iter(controls.values()))
-    played = control_arrays(clip.notes, clip.instrument, instruments, frames, hop, tuple(controls), clip.automation)
-    arrays = {"data": data, **played}
+    recorded = clip.event is not None
+    measured = [n for n in controls if CONTROLS[n].origin == "measured" or (recorded and CONTROLS[n].descriptor)]
+    exact = tuple(name for name in controls if name not in measured)
+    arrays = {"data": data}
+    if measured:
+        from data_specs.analysis.measured import measured_controls
+
+        arrays |= measured_controls(sound, measured, frames, hop)
+    arrays |= control_arrays(clip.notes, clip.instrument, instruments, frames, hop, exact, clip.automation)
     values = {f.name: np.ascontiguousarray(arrays[f.name], f.stored_dtype) for f in features}
     return {**values, "id": np.frombuffer(clip.id.encode(), np.uint8)}

@@ -10,19 +10,20 @@ from data_specs.spec import Spec
 from pipeline.build.machine import machine_kind, set_deterministic
 from pipeline.build.shards import Receipt, ShardBuilder, ShardTask
 from pipeline.plan.plan import Plan
+from pipeline.recordings.index import RecordingStore, store_folder
 from pipeline.render.isolated_renderer import IsolatedRenderer
-from pipeline.render.renderer import Renderer
+from pipeline.render.renderer import Renderer, RendererProtocol
 
 PLUGIN = "pvt-shards"
 
 
 class ShardWorker(WorkerPlugin):
-    """Set-up of a worker process: one computing thread, SoundFont, codec and plan.
+    """Set-up of a worker process: one computing thread, SoundFont or store of recordings, codec and plan.
 
     With `gpu`, only workers that declare the resource GPU encode; the others load nothing.
     """
 
-    def __init__(self, spec: Spec, formats: tuple[str, ...], plan: Plan, soundfont: Path, gpu: bool) -> None:
+    def __init__(self, spec: Spec, formats: tuple[str, ...], plan: Plan, soundfont: Path | None, gpu: bool) -> None:
         self.spec = spec
         self.formats = formats
         self.plan = plan
@@ -45,17 +46,23 @@ class ShardWorker(WorkerPlugin):
         """Return the worker's builder; an isolated one renders in a child process."""
         if isolated not in self.builders:
             spec, device = self.spec, shard_device(self.gpu)
-            renderer = IsolatedRenderer if isolated else Renderer
             codec = spec.codec
             self.builders[isolated] = ShardBuilder(
                 spec,
                 self.plan,
-                renderer(self.soundfont, spec.rendering, spec.clip.sample_rate),
+                self._clip_source(isolated),
                 {name: representation(name, codec.name, codec.codebooks) for name in self.formats},
                 machine_kind(device),
                 device,
             )
         return self.builders[isolated]
+
+    def _clip_source(self, isolated: bool) -> RendererProtocol | RecordingStore:
+        spec = self.spec
+        if self.soundfont is None:
+            return RecordingStore(store_folder(spec, self.plan.path.parent))
+        renderer = IsolatedRenderer if isolated else Renderer
+        return renderer(self.soundfont, spec.rendering, spec.clip.sample_rate)
 
 
 def shard_device(gpu: bool) -> str:

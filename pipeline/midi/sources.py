@@ -8,17 +8,17 @@ of the same files are one source.
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from data_specs.errors import UserError
 from pipeline.midi.archives import is_archive, is_archive_name, read_members
 from pipeline.rejects import Rejected, Rejects
 
 if TYPE_CHECKING:
-    from data_specs.spec import Limits
+    from data_specs.spec import Limits, Spec
 
 TUNES = "tunes"
 SUFFIXES = (".mid", ".midi", ".kar", ".rmi")
@@ -140,6 +140,11 @@ def expand_archives(files: Iterable[SourceFile], midi: str, limits: "Limits", re
         )
 
 
+def source_name(spec: "Spec") -> str:
+    """Return the make variable that names the source of a spec, with its value."""
+    return f"AUDIO={spec.source.audio}" if spec.source.audio else f"MIDI={spec.source.midi}"
+
+
 def source_exists(midi: str) -> bool:
     """Return whether `midi` names the project's tunes or an existing path."""
     return midi == TUNES or Path(midi).exists()
@@ -160,8 +165,27 @@ def batches(files: Iterable[SourceFile], count: int) -> Iterator[list[SourceFile
         yield batch
 
 
-def list_folder(folder: str, rejects: Rejects) -> list[str]:
-    """List the MIDI files and archives below `folder` by relative path, in byte order, without opening them.
+class FileKind(NamedTuple):
+    """Files that a folder is searched for.
+
+    Attributes:
+        option: make variable that names the folder, for messages.
+        accepts: whether a file name is one of the kind.
+        otherwise: reason of rejection of other names.
+        ignored: names that are neither found nor rejected.
+    """
+
+    option: str
+    accepts: Callable[[str], bool]
+    otherwise: str
+    ignored: tuple[str, ...] = ()
+
+
+MIDI_FILES = FileKind("MIDI", lambda name: is_midi_name(name) or is_archive_name(name), "not a MIDI file name")
+
+
+def list_folder(folder: str, rejects: Rejects, kind: FileKind = MIDI_FILES) -> list[str]:
+    """List the files of a kind below `folder` by relative path, in byte order, without opening them.
 
     Links to files inside are followed. Of links that leave the folder, only those into the store beside it are: the
     blobs of a model hub's snapshots, or the objects of a git-annex repository. Links to folders are not followed, since
@@ -177,14 +201,16 @@ def list_folder(folder: str, rejects: Rejects) -> list[str]:
             entries = list(os.scandir(os.path.join(root, parent)))
         except OSError as error:
             if not parent:
-                raise UserError(f"MIDI={printable(folder)} cannot be read: {error.strerror}") from error
+                raise UserError(f"{kind.option}={printable(folder)} cannot be read: {error.strerror}") from error
             rejects.add("unreadable folder", printable(parent))
             continue
         for entry in entries:
             name = os.path.join(parent, entry.name)
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(name)
-            elif reason := _refusal(entry, [root, *stores]):
+            elif name in kind.ignored:
+                continue
+            elif reason := _refusal(entry, [root, *stores], kind):
                 rejects.add(reason, printable(name))
             else:
                 found.append(name)
@@ -199,7 +225,7 @@ def _stores(root: str) -> list[str]:
     return [str(store) for store in (*hubs, *annexes) if store.is_dir()]
 
 
-def _refusal(entry: os.DirEntry[str], allowed: list[str]) -> str:
+def _refusal(entry: os.DirEntry[str], allowed: list[str], kind: FileKind) -> str:
     """Return why an entry that is not a folder is rejected; empty if it is not."""
     if entry.is_symlink():
         target = os.path.realpath(entry.path)
@@ -209,8 +235,8 @@ def _refusal(entry: os.DirEntry[str], allowed: list[str]) -> str:
             return "link to a folder"
         if not os.path.exists(target):
             return "broken link"
-    if not (is_midi_name(entry.name) or is_archive_name(entry.name)):
-        return "not a MIDI file name"
+    if not kind.accepts(entry.name):
+        return kind.otherwise
     if not entry.is_file():
         return "not a regular file"
     return ""

@@ -102,7 +102,7 @@ def index_part(
         song = IndexedSong(digest, min(names[digest]), copies=len(names[digest]))
         songs.append(song)
         found.append(_song_windows(song, contents[digest], spec.clip, reader))
-    _write(path, key, songs, _table(found, spec.clip))
+    write_part(path, key, songs, _table(found, spec.clip))
     return IndexPart(path, tuple(songs))
 
 
@@ -145,7 +145,8 @@ def _table(found: Sequence[Sequence[Window]], clip: ClipSpec) -> pa.Table:
     return pa.table(columns, schema=SCHEMA)
 
 
-def _write(path: Path, key: str, songs: Sequence[IndexedSong], table: pa.Table) -> None:
+def write_part(path: Path, key: str, songs: Sequence[IndexedSong], table: pa.Table) -> None:
+    """Write an index part: the rows of `table`, and the song table as metadata."""
     entries = [asdict(song) for song in songs]
     metadata = {"version": INDEX_VERSION, "key": key, "songs": entries, "check": value_digest(entries)}
     table = table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from data_specs.controls.automation import Automation
 from data_specs.errors import UserError
-from data_specs.spec import SPLITS, ClipSpec, ExpressionSpec, Instrument, ModulationSpec, parse_model
+from data_specs.spec import SPLITS, ClipSpec, ExpressionSpec, Instrument, ModulationSpec, Spec
+from data_specs.strict import parse_model
 from pipeline.melody.expression import automate, draw_expression, separate_repeats
 from pipeline.melody.hashing import clip_id
 from pipeline.melody.transposition import fold_into_preset, modulation, transpose, with_modulation
@@ -36,6 +37,12 @@ SCHEMA = pa.schema(
         ("notes", pa.list_(pa.int32())),
     ]
 )
+RECORDED = (pa.field("label", pa.string()), pa.field("group", pa.string()))  # further columns of recordings
+
+
+def schema_of(spec: Spec) -> pa.Schema:
+    """Return the columns of a plan's tables."""
+    return pa.schema([*SCHEMA, *RECORDED]) if spec.source.audio else SCHEMA
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,8 @@ class PlannedClip:
 
     `notes` is int32 [n, 4]: onset, offset (samples at 24 kHz, multiples of 64), pitch, velocity as played.
     `instrument` is an index into the spec's instruments; `automation` is the expression inside notes, if the spec asks
-    for any, with an instrument for each note. `unplayable` counts the notes that their preset cannot play.
+    for any, with an instrument for each note. `unplayable` counts the notes that their preset cannot play. A clip of a
+    recording has no notes; `event` is the offset and length of its audio in the store of its file.
     """
 
     id: str
@@ -53,6 +61,7 @@ class PlannedClip:
     origin: dict[str, Any]
     automation: Automation | None = None
     unplayable: int = 0
+    event: tuple[int, int] | None = None
 
     def record(self) -> dict[str, Any]:
         """Return the columns of clips.parquet that the plan decides."""
@@ -77,6 +86,7 @@ class Plan:
     instruments: tuple[Instrument, ...]
     modulation: ModulationSpec
     expression: ExpressionSpec | None
+    recorded: bool = False  # whether its clips are recordings
     playable: NDArray[np.bool_] | None = field(default=None, compare=False)
 
     @classmethod
@@ -105,6 +115,7 @@ class Plan:
                 instruments=tuple(Instrument.model_validate(value) for value in about["spec"]["instruments"]),
                 modulation=ModulationSpec.model_validate(about["spec"].get("modulation", {})),
                 expression=expression and parse_model(ExpressionSpec, expression, "plan.json"),
+                recorded="recordings" in about["spec"],
             )
         except FileNotFoundError as error:
             raise UserError(f"{path} holds no finished plan; repeat the command that makes it") from error
@@ -137,14 +148,33 @@ class Plan:
         flat = table["notes"].combine_chunks().flatten().to_numpy()
         bounds = np.concatenate([[0], np.cumsum(np.asarray(pa.compute.list_value_length(table["notes"])))])
         for i, row in enumerate(table.drop(["notes"]).to_pylist()):
-            yield row | {"notes": flat[bounds[i] : bounds[i + 1]].reshape(-1, 4)}
+            yield row | {"notes": flat[bounds[i] : bounds[i + 1]]}
+
+    def _recorded_clip(self, row: dict[str, Any]) -> PlannedClip:
+        offset, length = row["notes"].tolist()
+        label = row["label"]
+        names = [one.name for one in self.instruments]
+        identity = clip_id(row["digest"], row["track"], row["start_tick"], row["key_shift"], label)
+        origin = {
+            "source": row["source"],
+            "source_digest": row["digest"],
+            "group": row["group"],
+            "instrument": label,
+            "start_s": row["start_tick"] / self.clip.sample_rate,
+            "seconds": length / self.clip.sample_rate,
+            "fingerprint": f"{row['fingerprint']:016x}",
+        }
+        no_notes = np.zeros((0, 4), np.int32)
+        return PlannedClip(identity, no_notes, names.index(label), origin, event=(offset, length))
 
     def _clip(self, position: int, row: dict[str, Any]) -> PlannedClip:
+        if self.recorded:
+            return self._recorded_clip(row)
         # promise: instruments-equal-shares-prefix
         instrument = position % len(self.instruments)
         name = self.instruments[instrument].name
         identity = clip_id(row["digest"], row["track"], row["start_tick"], row["key_shift"], name)
-        notes, octave, folded = transpose(row["notes"], row["key_shift"], self.clip)
+        notes, octave, folded = transpose(row["notes"].reshape(-1, 4), row["key_shift"], self.clip)
         if self.playable is not None:
             notes, moved, more = fold_into_preset(notes, self._playable_pitches(instrument))
             octave, folded = octave + moved, folded + more

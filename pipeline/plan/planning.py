@@ -20,8 +20,10 @@ from data_specs.io.files import atomic_write, file_sha256, value_digest, write_j
 from data_specs.spec import SPLITS, Spec
 from pipeline.melody.hashing import is_valid, song_keys, window_keys
 from pipeline.plan.index import Candidates, SourceSong, read_columns
-from pipeline.plan.plan import PLAN_VERSION, SCHEMA, Plan
+from pipeline.plan.plan import PLAN_VERSION, Plan, schema_of
 from pipeline.plan.selection import KnownFingerprints, plan_order, repeated, variants, within_cap
+from pipeline.recordings.catalog import read_catalog
+from pipeline.recordings.fingerprint import NearFingerprints
 from pipeline.rejects import Rejects
 
 REPEAT_SHARE = 4_000_000  # windows whose repeat keys are compared at once
@@ -30,12 +32,16 @@ CHUNK = 200_000  # plan rows with their notes that are gathered at once; a multi
 
 # Reasons for rejecting a window or clip, by code.
 REASONS = ("", "window out of range", "window known from train", "repeated window", "clip over the cap of its song")
+EVENT_REASONS = ("", "", "event similar to one in train", "repeated event", "event over the cap of its file")
 KEPT, MISFIT, KNOWN, REPEATED, CAPPED = range(len(REASONS))
 
 
 def plan_digest(spec: Spec, songs: Sequence[SourceSong]) -> str:
     """Hash everything that decides a plan: the spec's plan key, and content and reading rules of the songs."""
     sources = [song.digest if song.rules == 1 else f"{song.digest} rules {song.rules}" for song in songs]
+    if spec.source.audio:
+        catalog = read_catalog(spec.source.audio)
+        sources = [f"{s.digest} {catalog.label(s.name)} {catalog.group(s.name, s.digest)}" for s in songs]
     return value_digest({"version": PLAN_VERSION, "spec": spec.plan_key(), "sources": sorted(sources)})
 
 
@@ -52,7 +58,7 @@ def make_plan(spec: Spec, parts: Iterable[Path], folder: Path) -> Plan:
         (path / "plan.json").unlink(missing_ok=True)  # an unfinished folder must not pass for a plan
         files = {}
         for split in SPLITS:
-            _write_split(path / f"{split}.parquet", index, chosen[split])
+            _write_split(path / f"{split}.parquet", spec, index, chosen[split])
             files[split] = file_sha256(path / f"{split}.parquet")
         about = {
             "version": PLAN_VERSION,
@@ -91,10 +97,12 @@ class PlanRows:
 def _choose(spec: Spec, index: Candidates) -> tuple[dict[str, PlanRows], Rejects]:
     """Return the rows of each split's plan and all rejects, those of the index included."""
     keys = song_keys([song.digest for song in index.songs])
-    valid = is_valid(keys, spec.source.valid_share)
+    valid = _valid_songs(spec, index.songs, keys)
+    reasons = EVENT_REASONS if spec.source.audio else REASONS
     shifts = np.array(sorted(set(spec.source.key_shifts)), np.int64)
     codes = np.full(index.windows, KEPT, np.uint8)
-    _mark_known_and_misfits(codes, index, valid, shifts)
+    similar = NearFingerprints if spec.source.audio else KnownFingerprints
+    _mark_known_and_misfits(codes, index, valid, shifts, similar)
     _mark_repeats(codes, index, spec.seed, keys)
     rejects = Rejects()
     rejects.merge(index.rejects)
@@ -102,14 +110,14 @@ def _choose(spec: Spec, index: Candidates) -> tuple[dict[str, PlanRows], Rejects
     for block in index.blocks("track", "start_tick", "fits"):
         left_out = codes[block.window]
         for code in (MISFIT, KNOWN, REPEATED):
-            _count(rejects, code, index, block.song[left_out == code])
+            _count(rejects, reasons[code], index, block.song[left_out == code])
         of_window = np.flatnonzero(left_out == KEPT)
         track, tick, fits = (block.columns[name][of_window] for name in ("track", "start_tick", "fits"))
         song = block.song[of_window]
         sort_keys = window_keys(spec.seed, keys[song], track, tick)
         window, shift, rank, sort_key = variants(sort_keys, fits, shifts)
         in_cap = within_cap(song[window], rank, sort_key, spec.source.clips_per_song)
-        _count(rejects, CAPPED, index, song[window[~in_cap]])
+        _count(rejects, reasons[CAPPED], index, song[window[~in_cap]])
         for split, side in zip(SPLITS, (False, True), strict=True):
             chosen = in_cap & (valid[song[window]] == side)
             rows = block.rows[of_window[window[chosen]]].astype(np.int32)
@@ -119,19 +127,42 @@ def _choose(spec: Spec, index: Candidates) -> tuple[dict[str, PlanRows], Rejects
     return {split: _ordered(kept[split]) for split in SPLITS}, rejects
 
 
+def _valid_songs(spec: Spec, songs: Sequence[SourceSong], keys: UInt64) -> NDArray[np.bool_]:
+    """Return which songs belong to the valid split, bool [n]; files of one group are on one side.
+
+    There are far fewer groups than songs, so the share of groups is exact: those of the smallest hashes, at least one
+    of two groups.
+    """
+    if not spec.source.audio:
+        return is_valid(keys, spec.source.valid_share)
+    catalog = read_catalog(spec.source.audio)
+    groups = [catalog.group(song.name, song.digest) for song in songs]
+    order = sorted(set(groups), key=lambda group: value_digest([spec.seed, group]))
+    count = round(spec.source.valid_share * len(order))
+    if spec.source.valid_share > 0 and len(order) > 1:
+        count = min(max(count, 1), len(order) - 1)
+    chosen = set(order[:count])
+    return np.array([group in chosen for group in groups], np.bool_)
+
+
 def _mark_known_and_misfits(
-    codes: NDArray[np.uint8], index: Candidates, valid: NDArray[np.bool_], shifts: NDArray[np.int64]
+    codes: NDArray[np.uint8],
+    index: Candidates,
+    valid: NDArray[np.bool_],
+    shifts: NDArray[np.int64],
+    similar: type[KnownFingerprints] | type[NearFingerprints],
 ) -> None:
     """Mark valid windows whose fingerprint occurs in train, kept or not, and windows that fit in no key."""
     of_valid = [np.unique(block.columns["fingerprint"][valid[block.song]]) for block in index.blocks("fingerprint")]
-    known = KnownFingerprints(np.concatenate([np.zeros(0, np.uint64), *of_valid]))
+    known = similar(np.concatenate([np.zeros(0, np.uint64), *of_valid]))
     for block in index.blocks("fingerprint"):
         known.add_train(block.columns["fingerprint"][~valid[block.song]])
     wanted = np.bitwise_or.reduce(1 << (shifts % 12))
     for block in index.blocks("fingerprint", "fits"):
         here = codes[block.window]
         # promise: song-s-side-hash
-        here[valid[block.song] & known.is_known(block.columns["fingerprint"])] = KNOWN
+        of_valid_song = np.flatnonzero(valid[block.song])
+        here[of_valid_song[known.is_known(block.columns["fingerprint"][of_valid_song])]] = KNOWN
         here[block.columns["fits"] & wanted == 0] = MISFIT
 
 
@@ -151,12 +182,12 @@ def _mark_repeats(codes: NDArray[np.uint8], index: Candidates, seed: int, songs:
         codes[np.concatenate(numbers)[repeated(np.concatenate(keys), np.concatenate(sort_keys))]] = REPEATED
 
 
-def _count(rejects: Rejects, code: int, index: Candidates, songs: NDArray[np.integer]) -> None:
+def _count(rejects: Rejects, reason: str, index: Candidates, songs: NDArray[np.integer]) -> None:
     """Count every element of `songs`, rows of the songs concerned; their names are the examples."""
     if len(songs):
-        rejects.add(REASONS[code], count=len(songs))
+        rejects.add(reason, count=len(songs))
         for name in sorted(index.songs[song].name for song in np.unique(songs))[: rejects.examples_kept]:
-            rejects.add(REASONS[code], name, 0)
+            rejects.add(reason, name, 0)
 
 
 def _ordered(kept: list[tuple[NDArray[Any], ...]]) -> PlanRows:
@@ -167,20 +198,22 @@ def _ordered(kept: list[tuple[NDArray[Any], ...]]) -> PlanRows:
     return PlanRows(part[order], row[order], shift[order])
 
 
-def _write_split(path: Path, index: Candidates, rows: PlanRows) -> None:
+def _write_split(path: Path, spec: Spec, index: Candidates, rows: PlanRows) -> None:
     """Write a split's rows in the order of the plan, gathered one chunk of positions at a time."""
     with (
         atomic_write(path) as file,
-        pq.ParquetWriter(file, SCHEMA, compression="zstd", write_page_checksum=True) as writer,
+        pq.ParquetWriter(file, schema_of(spec), compression="zstd", write_page_checksum=True) as writer,
     ):
         for start in range(0, len(rows.row), CHUNK):
             chunk = slice(start, start + CHUNK)
-            writer.write_table(_gather(index, rows.part[chunk], rows.row[chunk], rows.key_shift[chunk]), ROW_GROUP)
+            table = _gather(spec, index, rows.part[chunk], rows.row[chunk], rows.key_shift[chunk])
+            writer.write_table(table, ROW_GROUP)
 
 
 def _gather(
-    index: Candidates, part: NDArray[np.int32], row: NDArray[np.int32], key_shift: NDArray[np.int8]
+    spec: Spec, index: Candidates, part: NDArray[np.int32], row: NDArray[np.int32], key_shift: NDArray[np.int8]
 ) -> pa.Table:
+    catalog = read_catalog(spec.source.audio) if spec.source.audio else None
     positions = np.argsort(part, kind="stable")
     tables = []
     for number in np.unique(part):
@@ -190,7 +223,11 @@ def _gather(
         songs = [index.songs[song] for song in index.song_rows(number, table["song"].to_numpy())]
         table = table.append_column("digest", pa.array([song.digest for song in songs]))
         table = table.append_column("source", pa.array([song.name for song in songs]))
+        if catalog is not None:
+            table = table.append_column("label", pa.array([catalog.label(song.name) for song in songs]))
+            groups = [catalog.group(song.name, song.digest) for song in songs]
+            table = table.append_column("group", pa.array(groups))
         tables.append(table.append_column("key_shift", pa.array(key_shift[here].astype(np.int32))))
     back = np.empty(len(positions), np.int64)
     back[positions] = np.arange(len(positions))
-    return pa.concat_tables(tables).select(SCHEMA.names).take(back)
+    return pa.concat_tables(tables).select(schema_of(spec).names).take(back)

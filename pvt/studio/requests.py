@@ -10,7 +10,7 @@ from data_specs.controls.curve_files import parse_json, parse_value
 from data_specs.controls.curves import Curves
 from data_specs.errors import UserError
 from data_specs.rates import SAMPLE_RATE
-from data_specs.spec import StrictModel, parse_model
+from data_specs.strict import StrictModel, parse_model
 from training.sampling.defaults import DEFAULT_GUIDANCE
 
 MAX_SECONDS = 30.0

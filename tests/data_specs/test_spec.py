@@ -149,7 +149,7 @@ def test_faults_are_named_with_file_and_key(tmp_path, change, named):
 
 @pytest.mark.parametrize("name", ["smaple", "no/such/spec.toml", ""])
 def test_an_unknown_spec_names_those_that_ship(name):
-    with pytest.raises(UserError, match="pvt, sample"):
+    with pytest.raises(UserError, match="pvt, recordings, sample"):
         load_spec(name)
 
 

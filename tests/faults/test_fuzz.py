@@ -174,7 +174,8 @@ def test_mutated_specs_and_configs_raise_only_our_error(tmp_path):
 
 def test_values_of_every_key_of_a_spec_are_checked(tmp_path):
     """A lie in the place of each value: named with its key, or harmless."""
-    from data_specs.spec import Spec, parse_model
+    from data_specs.spec import Spec
+    from data_specs.strict import parse_model
 
     value = json.loads(json.dumps(tomllib.loads(spec_path("sample").read_text())))
     for place in places(value):

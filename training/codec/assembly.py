@@ -9,7 +9,7 @@ from data_specs.codecs import CODECS
 from data_specs.codecs.networks import network_class
 from data_specs.codecs.weights import FOLDER, codec_kind, read_weights
 from data_specs.errors import UserError
-from data_specs.spec import StrictModel, parse_model
+from data_specs.strict import StrictModel, parse_model
 from training import checkpoint
 from training.codec.config import CodecConfig
 from training.codec.discriminator import Discriminator

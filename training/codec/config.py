@@ -8,7 +8,7 @@ from pydantic import Field
 
 from data_specs.codecs.networks import network_class
 from data_specs.errors import UserError
-from data_specs.spec import Positive, Share, StrictModel, parse_model
+from data_specs.strict import Positive, Share, StrictModel, parse_model
 from training.config import NonNegative, RunConfig, config_path
 
 Weight = Annotated[float, Field(ge=0)]

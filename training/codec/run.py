@@ -16,7 +16,7 @@ from data_specs.codecs.networks.magnitudes import MagnitudeNetwork
 from data_specs.codecs.weights import write_weights
 from data_specs.errors import UserError
 from data_specs.io.files import file_sha256
-from data_specs.spec import StrictModel
+from data_specs.strict import StrictModel
 from training.codec.config import CodecConfig
 from training.codec.discriminator import Discriminator
 from training.codec.quantizer import Quantized, TrainedQuantizer

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from data_specs.errors import UserError
-from data_specs.spec import parse_model
+from data_specs.strict import parse_model
 from training.conditioning import ControlLayout
 from training.diffusion.base import LossModule, Paradigm
 from training.diffusion.ddpm import DDPM

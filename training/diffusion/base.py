@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from data_specs.spec import StrictModel, parse_model
+from data_specs.strict import StrictModel, parse_model
 from training.conditioning import ControlLayout
 from training.diffusion.guidance import Weights
 from training.diffusion.noise import Noise

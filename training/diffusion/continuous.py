@@ -8,7 +8,7 @@ import torch
 from pydantic import AliasChoices, Field
 from torch import Tensor, nn
 
-from data_specs.spec import StrictModel
+from data_specs.strict import StrictModel
 from training.diffusion.base import Paradigm
 from training.diffusion.guidance import Guidance, Weights
 from training.diffusion.inpainting import Known, sample_inpaint

@@ -6,7 +6,7 @@ import torch
 from pydantic import AliasChoices, Field
 from torch import Tensor, nn
 
-from data_specs.spec import StrictModel
+from data_specs.strict import StrictModel
 from training.conditioning import ControlLayout
 from training.diffusion.base import (
     SamplerSteps,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from data_specs.errors import UserError
-from data_specs.spec import StrictModel
+from data_specs.strict import StrictModel
 from training.conditioning import ControlLayout
 from training.diffusion.base import Paradigm, SamplerSteps, TrainedSteps, options_or_default
 from training.diffusion.guidance import Guidance, Weights

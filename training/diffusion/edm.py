@@ -6,7 +6,7 @@ import pydantic
 import torch
 from torch import Tensor, nn
 
-from data_specs.spec import StrictModel
+from data_specs.strict import StrictModel
 from training.conditioning import ControlLayout
 from training.diffusion.base import SamplerSteps, conditioning_of, mean_per_clip, options_or_default, per_clip
 from training.diffusion.continuous import ContinuousParadigm, Level, SigmaOptions

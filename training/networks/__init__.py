@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from data_specs.errors import UserError
-from data_specs.spec import StrictModel, parse_model
+from data_specs.strict import StrictModel, parse_model
 from training.conditioning import ControlLayout
 from training.networks.cnn import CNN, CNNConfig
 from training.networks.mlp import MLP, MLPConfig

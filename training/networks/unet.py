@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from data_specs.controls import UNCONDITIONED
 from data_specs.errors import UserError
-from data_specs.spec import StrictModel
+from data_specs.strict import StrictModel
 from training.conditioning import ControlLayout
 from training.networks.codes import ClassLogits, CodeEmbedding
 from training.networks.control import ControlBranch, build_branches

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from data_specs.spec import Positive, StrictModel
+from data_specs.strict import Positive, StrictModel
 
 
 class StackOptions(StrictModel):

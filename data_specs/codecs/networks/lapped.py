@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from data_specs.codecs import mdct
 from data_specs.codecs.networks.base import CodecNetwork, FrameStack, StackOptions
 from data_specs.codecs.pvt import radial_power
-from data_specs.spec import StrictModel
+from data_specs.strict import StrictModel
 
 
 class LappedOptions(StackOptions):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from data_specs.codecs.networks.base import CodecNetwork, FrameStack, StackOptions
 from data_specs.codecs.phase import with_phase
 from data_specs.codecs.phaseless import ITERATIONS, compressed
-from data_specs.spec import StrictModel
+from data_specs.strict import StrictModel
 
 
 class MagnitudeOptions(StackOptions):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from data_specs.codecs.networks.base import CodecNetwork, ResidualUnit
-from data_specs.spec import Positive, StrictModel
+from data_specs.strict import Positive, StrictModel
 
 
 class SeanetOptions(StrictModel):

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from data_specs.errors import UserError
 from data_specs.io.files import disk_errors
-from data_specs.spec import Positive, StrictModel, parse_model
+from data_specs.strict import Positive, StrictModel, parse_model
 from pipeline.cluster.workers import ENVIRONMENT, LOOPBACK, SETTINGS, Tls, Workers, connect
 
 FOLDER = Path(__file__).parent

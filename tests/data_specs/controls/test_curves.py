@@ -192,7 +192,7 @@ BAD = [
     ('{"velocity": 0.5}', '"version" must be 1, got none'),
     ('{"version": 2}', "must be 1, got '2'"),
     ('{"version": true}', "must be 1, got 'True'"),
-    ('{"version": 1, "loudness": 0.5}', "got 'loudness'"),
+    ('{"version": 1, "timbre": 0.5}', "got 'timbre'"),
     ('{"version": 1, "velocity": {"points": [[0, 0]], "smooth": 1}}', "got 'smooth'"),
     (
         '{"version": 1, "velocity": {"points": [[0, 0]], "interpolation": "cubic"}}',
@@ -245,7 +245,7 @@ def test_bad_json_is_refused_in_one_sentence(text, message):
         ("", "the header must be time"),
         ("0,0.5\n", "the header must be time"),
         ("time\n0\n", "the header must be time"),
-        ("time,loudness\n0,1\n", "the header must be time"),
+        ("time,timbre\n0,1\n", "the header must be time"),
         ("time,velocity,velocity\n0,1,1\n", "the header must be time"),
         ("time,velocity\n", "has no points"),
         ("time,velocity\n0,\n", "has no points"),

@@ -193,7 +193,7 @@ def test_control_branches_combine_in_any_order(order: list[str]) -> None:
 
 
 def test_another_control_branch_is_one_class_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from data_specs.spec import StrictModel
+    from data_specs.strict import StrictModel
     from training.networks import control
 
     class LoudnessConfig(StrictModel):
@@ -221,7 +221,7 @@ def test_another_control_branch_is_one_class_and_one_line(monkeypatch: pytest.Mo
 
 
 def test_another_backbone_is_one_class_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from data_specs.spec import StrictModel
+    from data_specs.strict import StrictModel
 
     class NothingConfig(StrictModel):
         scale: float

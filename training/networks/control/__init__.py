@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from data_specs.errors import UserError
-from data_specs.spec import parse_model
+from data_specs.strict import parse_model
 from training.conditioning import ControlLayout
 from training.networks.control.base import ControlBranch
 from training.networks.control.film import GlobalBranch

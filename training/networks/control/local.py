@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from data_specs.controls import CONTROLS
-from data_specs.spec import StrictModel
+from data_specs.strict import StrictModel
 from training.conditioning import ControlLayout
 from training.networks.control.base import ControlBranch
 from training.networks.layers import Block, as_map, convolution

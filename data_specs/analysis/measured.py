@@ -1,0 +1,23 @@
+"""Control features measured from the audio of one clip. N samples at 24 kHz, T frames."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from data_specs.analysis.descriptors import AudioAnalysis
+from data_specs.controls import CONTROLS
+
+
+def measured_controls(
+    audio: NDArray[np.float32], names: Sequence[str], frames: int, hop: int
+) -> dict[str, NDArray[np.float32]]:
+    """Return features of one clip, float32 [N], by name, each [T]; frame i is centred on sample i * hop."""
+    analysis = AudioAnalysis(torch.from_numpy(np.ascontiguousarray(audio, np.float32)), hop, frames)
+    found = {}
+    for name in names:
+        control = CONTROLS[name]
+        values = getattr(analysis, control.descriptor)[0].numpy()
+        found[name] = np.asarray(control.from_descriptor(values), np.float32)
+    return found

@@ -1,0 +1,80 @@
+"""The control features that are measured from a clip's audio: `loudness`, `centroid` and `noisiness`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_specs.controls.base import (
+    UNCONDITIONED,
+    Control,
+    Float32,
+    Interpolation,
+    Value,
+    parse_number,
+    shortest_decimal,
+)
+from data_specs.errors import UserError
+
+QUIETEST_DB = 80.0  # below full scale, stored as 0
+CENTROID_SPAN = 120.0  # semitones above 20 Hz that are stored as 1: 20 480 Hz
+
+
+class MeasuredControl(Control):
+    """A descriptor of the audio, scaled to 0..1; unconditioned at frames where it is undefined."""
+
+    origin = "measured"
+    default: Interpolation = "linear"
+
+    def is_invalid(self, arrays: Mapping[str, NDArray[Any]]) -> bool:
+        values = arrays[self.name]
+        return bool((((values < 0) | (values > 1)) & (values != UNCONDITIONED)).any())
+
+    def parse(self, value: Any) -> tuple[Value, str]:
+        level = parse_number(value, self.name)
+        if not 0 <= level <= 1:
+            raise UserError(f"{self.name} must be in 0..1, got {level:g}; its unit is {self.unit}")
+        return level, ""
+
+    def format(self, value: Value) -> float | str | None:
+        return float(str(np.float32(value))) if isinstance(value, float) else value
+
+    def to_frame(self, value: Any, instruments: Sequence[str]) -> NDArray[np.float64]:
+        return np.array([value])
+
+    def from_frame(self, frame: Float32, sounding: bool, instruments: Sequence[str]) -> Value:
+        return shortest_decimal(frame[0], self.name)
+
+
+class Loudness(MeasuredControl):
+    """A-weighted level over 43 ms: -80 dB re full scale and below is 0, full scale 1."""
+
+    name = "loudness"
+    descriptor = "loudness"
+    unit = "(dB + 80) / 80, A-weighted"
+
+    def from_descriptor(self, values: NDArray[np.float32]) -> NDArray[Any]:
+        return np.clip(values / QUIETEST_DB + 1, 0, 1)
+
+
+class Centroid(MeasuredControl):
+    """Spectral centroid in semitones above 20 Hz / 120; unconditioned in silence."""
+
+    name = "centroid"
+    descriptor = "centroid"
+    unit = "semitones above 20 Hz / 120"
+
+    def from_descriptor(self, values: NDArray[np.float32]) -> NDArray[Any]:
+        return np.nan_to_num(np.clip(values / CENTROID_SPAN, 0, 1), nan=UNCONDITIONED)
+
+
+class Noisiness(MeasuredControl):
+    """Share of the energy off the harmonics of the pitch, 1 without a pitch; unconditioned in silence."""
+
+    name = "noisiness"
+    descriptor = "noisiness"
+    unit = "share of the energy off the harmonics"
+
+    def from_descriptor(self, values: NDArray[np.float32]) -> NDArray[Any]:
+        return np.nan_to_num(np.clip(values, 0, 1), nan=UNCONDITIONED)

@@ -1,0 +1,38 @@
+"""Validated models of TOML and JSON values: specs, configs, metadata."""
+
+import json
+from typing import Annotated, Any, TypeVar
+
+import pydantic
+from pydantic import Field
+
+from data_specs.errors import UserError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+M = TypeVar("M", bound=pydantic.BaseModel)
+
+
+class StrictModel(pydantic.BaseModel):
+    """Immutable model: unknown keys, infinite numbers and values of another type are errors, never converted."""
+
+    # promise: file-key-was-expected
+    # promise: file-key-was-expected-2
+    # promise: file-key-was-expected-3
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def parse_model(model: type[M], values: Any, where: str) -> M:
+    """Return `model` made of JSON or TOML values; `where` names them in errors.
+
+    Raises:
+        UserError: the first fault, with its key and what was expected.
+    """
+    try:
+        # As JSON, since a strict model takes a list for a tuple only from there.
+        return model.model_validate_json(json.dumps(values, default=str))
+    except pydantic.ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in fault["loc"]) or "the whole"
+        reason = fault["msg"].replace("Input should", "must").removeprefix("Value error, ")
+        raise UserError(f"{where}: {key}: {reason}, got {fault['input']!r:.80}") from error

@@ -1,0 +1,119 @@
+"""Reading a recording in a child process: its events, cut and described, as bytes."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_specs.io.audio import AudioError, read_audio
+from data_specs.io.files import file_sha256
+from data_specs.spec import ClipSpec, Limits, RecordingsSpec, Spec
+from pipeline.recordings.activity import SILENT, cut, event_fault, events
+from pipeline.recordings.fingerprint import audio_fingerprint
+from pipeline.rejects import Rejected
+from pipeline.sandbox import Sandbox
+
+TARGET = "pipeline.recordings.reader:read_packed"
+
+
+@dataclass(frozen=True)
+class RecordedEvent:
+    """A stretch of a recording that becomes a clip. `start` is its first sample in the recording at 24 kHz."""
+
+    start: int
+    fingerprint: int
+    repeat: int  # hash of its samples
+    audio: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ReadRecording:
+    """The events of a recording, and (reason, place) of those that were rejected."""
+
+    digest: str
+    events: tuple[RecordedEvent, ...]
+    rejections: tuple[tuple[str, str], ...]
+
+
+def read_recording(path: Path, clip: ClipSpec, settings: RecordingsSpec) -> ReadRecording:
+    """Read an audio file and cut it into events.
+
+    Raises:
+        Rejected: it is not usable as audio, or silent.
+    """
+    digest = file_sha256(path)
+    try:
+        audio = read_audio(path)
+    except AudioError as error:
+        raise Rejected(error.reason, error.detail) from None
+    found, rejections = [], []
+    for event in events(audio, clip, settings):
+        if (reason := event_fault(audio, event, settings)) is not None:
+            rejections.append((reason, f"at {event.start / clip.sample_rate:.2f} s"))
+            continue
+        piece = cut(audio, event.start, event.stop)
+        repeat = int.from_bytes(blake2b(piece.tobytes(), digest_size=8).digest(), "little")
+        found.append(RecordedEvent(event.start, audio_fingerprint(piece), repeat, piece))
+    if not found and not rejections:
+        raise Rejected(SILENT)
+    return ReadRecording(digest, tuple(found), tuple(rejections))
+
+
+def read_packed(content: bytes, clip: dict[str, Any], settings: dict[str, Any]) -> bytes:
+    """Read the recording whose path is `content`, in the child process."""
+    path = Path(content.decode("utf-8", "surrogateescape"))
+    read = read_recording(path, ClipSpec(**clip), RecordingsSpec(**settings))
+    rows = [[event.start, event.fingerprint, event.repeat, len(event.audio)] for event in read.events]
+    header = json.dumps([read.digest, rows, read.rejections]).encode()
+    audio = b"".join(event.audio.tobytes() for event in read.events)
+    return len(header).to_bytes(8, "little") + header + audio
+
+
+class SandboxedRecordingReader:
+    """`read_recording` in a child process that is replaced if a file makes it hang, exhaust memory or crash."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.limits: Limits = spec.limits
+        parameters = {"clip": spec.clip.model_dump(), "settings": spec.recordings.model_dump()}
+        self._sandbox = Sandbox(TARGET, parameters, seconds=spec.limits.seconds, memory_mb=spec.limits.memory_mb)
+
+    def __call__(self, path: str) -> ReadRecording:
+        """Read a recording.
+
+        Raises:
+            Rejected: as `read_recording`, the file is missing or too large, or `timeout`, `memory` or `crash`.
+        """
+        try:
+            size = Path(path).stat().st_size
+        except OSError as error:
+            raise Rejected("unreadable file", error.strerror or str(error)) from error
+        if size > self.limits.file_bytes:
+            raise Rejected("file too large", f"{size} bytes, at most {self.limits.file_bytes}")
+        packed = self._sandbox.call(path.encode("utf-8", "surrogateescape"))
+        try:
+            return _unpack(packed)
+        except (ValueError, TypeError) as error:
+            raise Rejected("crash", f"the child returned {error}") from error
+
+    def close(self) -> None:
+        """End the child process."""
+        self._sandbox.close()
+
+
+def _unpack(packed: bytes) -> ReadRecording:
+    size = int.from_bytes(packed[:8], "little")
+    digest, rows, rejections = json.loads(packed[8 : 8 + size])
+    audio = np.frombuffer(packed, np.float32, offset=8 + size)
+    if len(digest) != hashlib.sha256().digest_size * 2 or sum(row[3] for row in rows) != len(audio):
+        raise ValueError("events of another length")
+    ends = np.cumsum([row[3] for row in rows], dtype=int).tolist()
+    found = [
+        RecordedEvent(start, fingerprint, repeat, audio[end - length : end])
+        for (start, fingerprint, repeat, length), end in zip(rows, ends, strict=True)
+    ]
+    return ReadRecording(digest, tuple(found), tuple((str(reason), str(place)) for reason, place in rejections))
