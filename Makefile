@@ -63,9 +63,10 @@ help:  ## this text
 #| 
 #| Variables, given on make's command line:
 #| datasets
-#|   SPEC           what the dataset is: sample, pvt, or the path of a .toml file                   (sample)
+#|   SPEC           what the dataset is: sample, pvt, expressive, or a .toml file       (sample; with AUDIO recordings)
 #|   FORMAT         audio, cqt, encodec, disc, a comma list, or all                                (encodec)
 #|   MIDI           folder (recursive), tar or zip of MIDI files                            (from the spec)
+#|   AUDIO          dataset, codec: folder of recordings, labelled by subfolder, instead of MIDI  (docs/recordings.md)
 #|   SOUNDFONT      path of an .sf2 file                                                    (from the spec)
 #|   CODEC          phaseless, pvt, encodec_24khz, or a weights file                        (from the spec)
 #|   CLIPS          train:valid, for example 400:80; replaces the caps of all formats       (from the spec)
@@ -154,9 +155,9 @@ setup: $(ready)  ## make the environment: .venv with pinned packages, and libflu
 doctor:  ## report what is installed, what is missing and how to install it
 	@if test -x $(python); then $(python) -m pvt doctor; else $(call quoted,PYTHON) -m pipeline.tools.doctor; fi
 
-dataset: $(ready)  ## build a dataset: SPEC, FORMAT, MIDI, CLIPS, OUT, ...
+dataset: $(ready)  ## build a dataset: SPEC, FORMAT, MIDI or AUDIO, CLIPS, OUT, ...
 	@$(python) -m pvt dataset $(call option,spec,SPEC) $(call option,format,FORMAT) $(call option,midi,MIDI) \
-	  $(call option,soundfont,SOUNDFONT) $(call option,codec,CODEC) $(call option,clips,CLIPS) \
+	  $(call option,audio,AUDIO) $(call option,soundfont,SOUNDFONT) $(call option,codec,CODEC) $(call option,clips,CLIPS) \
 	  $(call option,seed,SEED) $(call option,out,OUT) $(call option,workers,WORKERS) \
 	  $(call option,scheduler,SCHEDULER) $(call option,tls-ca,TLS_CA) $(call option,tls-cert,TLS_CERT) \
 	  $(call option,tls-key,TLS_KEY) $(call option,cluster,CLUSTER) $(call option,shards,SHARDS) \
@@ -230,9 +231,10 @@ card: $(ready)  ## write a model card: RUN, EVALUATION, OUT
 toys: $(ready)  ## the report's first experiments: swiss roll, digits, small codes
 	@$(python) -m pvt toys $(call option,out,OUT) $(call option,threads,THREADS)
 
-codec: $(ready)  ## fit a codec of your own on PVT-audio: DATA, OUT
-	@$(call build_data,audio)
-	@$(python) -m pvt codec fit $(data) --out=$(if $(OUT),$(call quoted,OUT),codec.safetensors)
+codec: $(ready)  ## fit a codec of your own on PVT-audio or on recordings: DATA or AUDIO, OUT
+	@$(if $(AUDIO),$(python) -m pvt dataset $(call option,spec,SPEC) $(call option,audio,AUDIO) --format=audio, \
+	  $(call build_data,audio))
+	@$(python) -m pvt codec fit $(if $(AUDIO),$(if $(SPEC),$(data),--data=data/recordings),$(data)) --out=$(if $(OUT),$(call quoted,OUT),codec.safetensors)
 
 lint: $(developed)  ## ruff
 	$(python) -m ruff check .

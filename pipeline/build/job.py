@@ -101,7 +101,7 @@ def make_jobs(
     """Return a job for each format of the request; `soundfont` is None for recordings."""
     spec, jobs = request.spec, []
     # promise: refused-name-key-nothing-2
-    law = None if soundfont is None else velocity_law(spec, soundfont, request.index)
+    law = {} if soundfont is None else velocity_law(spec, soundfont, request.index)
     sound = {} if soundfont is None else {"soundfont": file_sha256(soundfont)}
     for representation in formats:
         name = representation.name

@@ -151,7 +151,7 @@ class Plan:
             yield row | {"notes": flat[bounds[i] : bounds[i + 1]]}
 
     def _recorded_clip(self, row: dict[str, Any]) -> PlannedClip:
-        offset, length = row["notes"].tolist()
+        offset, length = row["notes"][:2].tolist()
         label = row["label"]
         names = [one.name for one in self.instruments]
         identity = clip_id(row["digest"], row["track"], row["start_tick"], row["key_shift"], label)
@@ -162,7 +162,6 @@ class Plan:
             "instrument": label,
             "start_s": row["start_tick"] / self.clip.sample_rate,
             "seconds": length / self.clip.sample_rate,
-            "fingerprint": f"{row['fingerprint']:016x}",
         }
         no_notes = np.zeros((0, 4), np.int32)
         return PlannedClip(identity, no_notes, names.index(label), origin, event=(offset, length))

@@ -23,7 +23,7 @@ from pipeline.plan.index import Candidates, SourceSong, read_columns
 from pipeline.plan.plan import PLAN_VERSION, Plan, schema_of
 from pipeline.plan.selection import KnownFingerprints, plan_order, repeated, variants, within_cap
 from pipeline.recordings.catalog import read_catalog
-from pipeline.recordings.fingerprint import NearFingerprints
+from pipeline.recordings.similarity import near
 from pipeline.rejects import Rejects
 
 REPEAT_SHARE = 4_000_000  # windows whose repeat keys are compared at once
@@ -101,8 +101,10 @@ def _choose(spec: Spec, index: Candidates) -> tuple[dict[str, PlanRows], Rejects
     reasons = EVENT_REASONS if spec.source.audio else REASONS
     shifts = np.array(sorted(set(spec.source.key_shifts)), np.int64)
     codes = np.full(index.windows, KEPT, np.uint8)
-    similar = NearFingerprints if spec.source.audio else KnownFingerprints
-    _mark_known_and_misfits(codes, index, valid, shifts, similar)
+    if spec.source.audio:
+        _mark_similar(codes, index, valid)
+    else:
+        _mark_known_and_misfits(codes, index, valid, shifts)
     _mark_repeats(codes, index, spec.seed, keys)
     rejects = Rejects()
     rejects.merge(index.rejects)
@@ -145,24 +147,33 @@ def _valid_songs(spec: Spec, songs: Sequence[SourceSong], keys: UInt64) -> NDArr
     return np.array([group in chosen for group in groups], np.bool_)
 
 
+def _mark_similar(codes: NDArray[np.uint8], index: Candidates, valid: NDArray[np.bool_]) -> None:
+    """Mark valid events of recordings that have a near-duplicate in train."""
+    found: dict[bool, list[NDArray[np.int32]]] = {False: [], True: []}
+    numbers = []
+    for block in index.blocks("notes"):
+        side = valid[block.song]
+        for is_valid_side in (False, True):
+            found[is_valid_side] += [row[2:] for row in block.columns["notes"][side == is_valid_side]]
+        numbers.append(block.first + np.flatnonzero(side))
+    if found[True] and found[False]:
+        similar = near(np.stack(found[True]), np.stack(found[False]))
+        codes[np.concatenate(numbers)[similar]] = KNOWN
+
+
 def _mark_known_and_misfits(
-    codes: NDArray[np.uint8],
-    index: Candidates,
-    valid: NDArray[np.bool_],
-    shifts: NDArray[np.int64],
-    similar: type[KnownFingerprints] | type[NearFingerprints],
+    codes: NDArray[np.uint8], index: Candidates, valid: NDArray[np.bool_], shifts: NDArray[np.int64]
 ) -> None:
     """Mark valid windows whose fingerprint occurs in train, kept or not, and windows that fit in no key."""
     of_valid = [np.unique(block.columns["fingerprint"][valid[block.song]]) for block in index.blocks("fingerprint")]
-    known = similar(np.concatenate([np.zeros(0, np.uint64), *of_valid]))
+    known = KnownFingerprints(np.concatenate([np.zeros(0, np.uint64), *of_valid]))
     for block in index.blocks("fingerprint"):
         known.add_train(block.columns["fingerprint"][~valid[block.song]])
     wanted = np.bitwise_or.reduce(1 << (shifts % 12))
     for block in index.blocks("fingerprint", "fits"):
         here = codes[block.window]
         # promise: song-s-side-hash
-        of_valid_song = np.flatnonzero(valid[block.song])
-        here[of_valid_song[known.is_known(block.columns["fingerprint"][of_valid_song])]] = KNOWN
+        here[valid[block.song] & known.is_known(block.columns["fingerprint"])] = KNOWN
         here[block.columns["fits"] & wanted == 0] = MISFIT
 
 

@@ -1,7 +1,8 @@
 """Index parts of recordings, and the store of their events.
 
 Events are kept as they will be rendered, float32 at 24 kHz, in `index/recordings-<settings>/<digest>.f32`, so nothing
-after the index opens a recording. The column `notes` of a part holds [offset, length] of an event in its file's store.
+after the index opens a recording. The column `notes` of a part holds [offset, length] of an event in the store of its
+file, and its spectral shape.
 """
 
 from collections.abc import Callable, Iterable
@@ -95,7 +96,7 @@ def _rows(song: int, found: tuple[RecordedEvent, ...]) -> list[tuple[object, ...
     """Return the rows of a part, in the order of its schema."""
     ends = np.cumsum([len(event.audio) for event in found], dtype=int).tolist()
     return [
-        (song, 0, event.start, event.fingerprint, event.repeat, FITS, [end - len(event.audio), len(event.audio)])
+        (song, 0, event.start, 0, event.repeat, FITS, [end - len(event.audio), len(event.audio), *event.shape])
         for event, end in zip(found, ends, strict=True)
     ]
 

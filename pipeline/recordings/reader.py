@@ -14,7 +14,7 @@ from data_specs.io.audio import AudioError, read_audio
 from data_specs.io.files import file_sha256
 from data_specs.spec import ClipSpec, Limits, RecordingsSpec, Spec
 from pipeline.recordings.activity import SILENT, cut, event_fault, events
-from pipeline.recordings.fingerprint import audio_fingerprint
+from pipeline.recordings.similarity import spectral_shape
 from pipeline.rejects import Rejected
 from pipeline.sandbox import Sandbox
 
@@ -26,7 +26,7 @@ class RecordedEvent:
     """A stretch of a recording that becomes a clip. `start` is its first sample in the recording at 24 kHz."""
 
     start: int
-    fingerprint: int
+    shape: list[int]  # coarse spectrogram, see `spectral_shape`
     repeat: int  # hash of its samples
     audio: NDArray[np.float32]
 
@@ -58,7 +58,7 @@ def read_recording(path: Path, clip: ClipSpec, settings: RecordingsSpec) -> Read
             continue
         piece = cut(audio, event.start, event.stop)
         repeat = int.from_bytes(blake2b(piece.tobytes(), digest_size=8).digest(), "little")
-        found.append(RecordedEvent(event.start, audio_fingerprint(piece), repeat, piece))
+        found.append(RecordedEvent(event.start, spectral_shape(piece).tolist(), repeat, piece))
     if not found and not rejections:
         raise Rejected(SILENT)
     return ReadRecording(digest, tuple(found), tuple(rejections))
@@ -68,7 +68,7 @@ def read_packed(content: bytes, clip: dict[str, Any], settings: dict[str, Any]) 
     """Read the recording whose path is `content`, in the child process."""
     path = Path(content.decode("utf-8", "surrogateescape"))
     read = read_recording(path, ClipSpec(**clip), RecordingsSpec(**settings))
-    rows = [[event.start, event.fingerprint, event.repeat, len(event.audio)] for event in read.events]
+    rows = [[event.start, event.shape, event.repeat, len(event.audio)] for event in read.events]
     header = json.dumps([read.digest, rows, read.rejections]).encode()
     audio = b"".join(event.audio.tobytes() for event in read.events)
     return len(header).to_bytes(8, "little") + header + audio
@@ -113,7 +113,7 @@ def _unpack(packed: bytes) -> ReadRecording:
         raise ValueError("events of another length")
     ends = np.cumsum([row[3] for row in rows], dtype=int).tolist()
     found = [
-        RecordedEvent(start, fingerprint, repeat, audio[end - length : end])
-        for (start, fingerprint, repeat, length), end in zip(rows, ends, strict=True)
+        RecordedEvent(start, shape, repeat, audio[end - length : end])
+        for (start, shape, repeat, length), end in zip(rows, ends, strict=True)
     ]
     return ReadRecording(digest, tuple(found), tuple((str(reason), str(place)) for reason, place in rejections))

@@ -15,10 +15,11 @@ from data_specs.rates import SAMPLE_RATE
 from data_specs.spec import SPLITS
 from data_specs.viz.figures import INSTRUMENT_COLOURS
 from data_specs.viz.page import Markup, document, element, section, table, tiles
-from data_specs.viz.page.charts import Bin, binned, histogram, shares
+from data_specs.viz.page.charts import Bin, binned, histogram, ranges, shares
 from data_specs.viz.page.tracks import Sound, card
 from pipeline.midi.sources import TUNES
 from pipeline.tools.report_data import FinishedDataset, NoteTable, finished_datasets, notes_of
+from pipeline.tools.report_recordings import recorded_histograms, recorded_tiles
 
 CLIPS = 12  # clips with audio
 PAGE = "report.html"
@@ -42,17 +43,23 @@ def report(data: Path, out: Path | None = None, clips: int = CLIPS) -> Path:
     largest = max(formats, key=lambda dataset: dataset.clips)
     alike = [dataset for dataset in formats if dataset.info.plan_digest == largest.info.plan_digest]
     info = largest.info
-    notes = notes_of(largest)
     seconds = info.clip_samples / SAMPLE_RATE
     names = ", ".join(info.spec.instrument_names)
+    recorded = bool(info.spec.source.audio)
+    if recorded:
+        figures, about, charts = tiles(recorded_tiles(largest)), "Frames with sound.", recorded_histograms(largest)
+        kind = "recordings, each with the curves measured from it"
+    else:
+        notes = notes_of(largest)
+        figures, about, charts = _figures(largest, notes, seconds), _about(notes), _histograms(largest, notes)
+        kind = "one note at a time, each with the exact curves of its controls"
     page = document(
         f"Dataset {_source_name(info)}",
-        f"{largest.clips:,} clips of {seconds:g} s: {names}, one note at a time, each with the exact curves of its "
-        f"controls.",
+        f"{largest.clips:,} clips of {seconds:g} s: {names}; {kind}.",
         [
-            _figures(largest, notes, seconds),
+            figures,
             section("Formats", "The same clips in each representation.", [_formats(formats)]),
-            section("Content", _about(notes), [element("div", *_histograms(largest, notes), class_="columns")]),
+            section("Content", about, [element("div", *charts, class_="columns")]),
             section("Rejects", _yield(largest), [_rejects(largest)]),
             section(
                 "Listen",
@@ -67,8 +74,8 @@ def report(data: Path, out: Path | None = None, clips: int = CLIPS) -> Path:
 
 
 def _source_name(info: DatasetInfo) -> str:
-    """Return the name of the user's MIDI folder or archive, or of the spec where it names the source."""
-    source = info.spec.source.midi
+    """Return the name of the user's folder or archive, or of the spec where it names the source."""
+    source = info.spec.source.midi or info.spec.source.audio
     return info.spec.name if source == TUNES else Path(source).name or info.spec.name
 
 
@@ -131,13 +138,13 @@ def _histograms(dataset: FinishedDataset, notes: NoteTable) -> list[Markup]:
     db = np.arange(np.floor(low / width) * width, high + width + 1e-9, width).tolist()
     return [
         _pitches(notes, spec.clip.lowest_pitch, spec.clip.highest_pitch),
-        _ranges(
+        ranges(
             "Velocity", "of notes, as sent to the synthesizer", notes.velocity, [float(v) for v in range(0, 129, 8)], 4
         ),
-        _ranges("Note length", "seconds", notes.samples / SAMPLE_RATE, list(LENGTHS_S), 2),
+        ranges("Note length", "seconds", notes.samples / SAMPLE_RATE, list(LENGTHS_S), 2),
         histogram("Instrument", "clips", named),
         _shapes(dataset),
-        _ranges("Level", "dBFS, of clips", levels, db, 4),
+        ranges("Level", "dBFS, of clips", levels, db, 4),
     ]
 
 
@@ -149,7 +156,7 @@ def _shapes(dataset: FinishedDataset) -> Markup:
     modulation = dataset.info.spec.modulation
     hz = np.geomspace(modulation.lowest_hz, modulation.highest_hz, 19).tolist()
     values = dataset.table.get("modulation_hz", [])
-    return _ranges("Modulation", "Hz, of the sine that scales velocities", values, hz, 6)
+    return ranges("Modulation", "Hz, of the sine that scales velocities", values, hz, 6)
 
 
 def _family(expression: object) -> str:
@@ -173,16 +180,6 @@ def _pitches(notes: NoteTable, lowest: int, highest: int) -> Markup:
     return histogram("Pitch class", "of notes", [Bin(c, NOTES[k], NOTES[k]) for k, c in enumerate(counts)])
 
 
-def _ranges(title: str, unit: str, values: Sequence[float] | np.ndarray, edges: Sequence[float], every: int) -> Markup:
-    """Histogram over `edges`; every `every`-th bin is labelled with its lower edge."""
-    counts = binned(values, edges)
-    bins = [
-        Bin(count, _label(edges[k]) if k % every == 0 else "", f"{edges[k]:.4g} to {edges[k + 1]:.4g}")
-        for k, count in enumerate(counts)
-    ]
-    return histogram(title, unit, bins)
-
-
 def _yield(dataset: FinishedDataset) -> str:
     plan = dataset.plan()
     planned = sum(split.planned for split in dataset.info.splits.values())
@@ -190,10 +187,12 @@ def _yield(dataset: FinishedDataset) -> str:
     if plan is None:
         return f"{kept}. Files, tracks, windows and clips left out, by reason."
     possible = sum(plan.counts[split] for split in SPLITS)
-    return (
-        f"{plan.sources:,} songs with melodies give up to {possible:,} clips; {kept}. "
-        f"Files, tracks, windows and clips left out, by reason."
+    sources, left_out = (
+        ("files with sound", "Files and events")
+        if plan.recorded
+        else ("songs with melodies", "Files, tracks, windows and clips")
     )
+    return f"{plan.sources:,} {sources} give up to {possible:,} clips; {kept}. {left_out} left out, by reason."
 
 
 def _rejects(dataset: FinishedDataset) -> Markup:
@@ -224,19 +223,26 @@ def _card(formats: Sequence[FinishedDataset], split: str, index: int) -> Markup:
     row = _row(first, clip_id)
     facts = [
         split,
-        f"{row.get('notes', '?')} notes",
+        *([f"{row['notes']} notes"] if "notes" in row else []),
+        *([f"{row['seconds']:.2f} s of sound, group {row['group']!s:.20}"] if "group" in row else []),
         *([f"modulated at {row['modulation_hz']:.2g} Hz"] if "modulation_hz" in row else []),
         *([f"velocity: {_family(row['expression'])}"] if "expression" in row else []),
         # promise: escaped-2
         f"from {row.get('source', 'an unknown source')}",
     ]
     sounds = [
-        Sound("rendered" if dataset.info.format == "audio" else dataset.info.label, dataset.sound(record["data"]))
+        Sound(_sound_name(dataset.info), dataset.sound(record["data"]))
         for dataset, record in zip(formats, records, strict=True)
         if record["id"].tobytes() == arrays["id"].tobytes()
     ]
     title = f"{row.get('instrument', 'clip')} {clip_id[:6]}"
     return card(title, facts, sounds, arrays, first.info.hop, first.info.spec.instrument_names)
+
+
+def _sound_name(info: DatasetInfo) -> str:
+    if info.format != "audio":
+        return info.label
+    return "recorded" if info.spec.source.audio else "rendered"
 
 
 def _row(dataset: FinishedDataset, clip_id: str) -> dict[str, object]:
@@ -245,7 +251,3 @@ def _row(dataset: FinishedDataset, clip_id: str) -> dict[str, object]:
         return {}
     position = ids.index(clip_id)
     return {name: values[position] for name, values in dataset.table.items()}
-
-
-def _label(edge: float) -> str:
-    return f"{edge:.0f}" if edge == round(edge) else f"{edge:.2g}"

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_specs.controls import CONTROLS, VELOCITY
+from data_specs.controls import CONTROLS
 from data_specs.dataset import SHAPES, Feature, Shard, find_dataset, layout, load_info
 from data_specs.errors import UserError
 from data_specs.records import RecordError
@@ -121,7 +121,7 @@ class Dataset:
     @property
     def frames(self) -> int:
         """Frames T of a whole clip's controls."""
-        return next(feature.shape[-1] for feature in self.features if feature.name == VELOCITY)
+        return next(feature.shape[-1] for feature in self.features if feature.name != "data")
 
     def crop_frames(self, seconds: float | None) -> int:
         """Frames L of a crop of `seconds`, rounded down; the whole clip for None.

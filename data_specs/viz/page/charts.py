@@ -68,3 +68,17 @@ def _most(bins: Sequence[Bin]) -> str:
 
 def _colour(one: Bin) -> str:
     return f";background:{one.colour}" if one.colour else ""
+
+
+def ranges(title: str, unit: str, values: Sequence[float] | np.ndarray, edges: Sequence[float], every: int) -> Markup:
+    """Return a histogram over `edges`; every `every`-th bin is labelled with its lower edge."""
+    counts = binned(values, edges)
+    bins = [
+        Bin(count, _edge_label(edges[k]) if k % every == 0 else "", f"{edges[k]:.4g} to {edges[k + 1]:.4g}")
+        for k, count in enumerate(counts)
+    ]
+    return histogram(title, unit, bins)
+
+
+def _edge_label(edge: float) -> str:
+    return f"{edge:.0f}" if edge == round(edge) else f"{edge:.2g}"
