@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data_specs.cli import Parser, add_threads, integer, run, use_threads
+from data_specs.io.files import check_output_folder
 from data_specs.threads import set_threads
 from training.evaluation.commands import add_classifier, add_evaluate, add_sweep
 from training.export.commands import add_card, add_export
@@ -115,6 +116,7 @@ def _toys(arguments: argparse.Namespace) -> int:
     from training import toys
 
     names = toys.NAMES if arguments.only is None else arguments.only.split(",")
+    check_output_folder(arguments.out)
     use_threads(arguments)
     toys.run(arguments.out, names, arguments.mnist, integer("SEED", arguments.seed, least=0))
     return 0

@@ -85,6 +85,16 @@ def check_output_file(path: Path) -> Path:
     return path
 
 
+def check_output_folder(path: Path) -> Path:
+    """Return `path`, checked before work whose results are written below it.
+
+    Raises:
+        UserError: it or a part of its path is a file, it cannot be written, or a name is too long.
+    """
+    check_output_file(path / _TEMPORARY)
+    return path
+
+
 def remove_temporaries(folder: Path) -> None:
     """Delete what writers that were killed have left in `folder`; only for whoever holds its lock."""
     for path in folder.glob(f".*{_TEMPORARY}"):

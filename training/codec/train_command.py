@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from data_specs.cli import integer
 from data_specs.errors import UserError
+from data_specs.io.files import check_output_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -125,9 +126,10 @@ def _write(run: "CodecRun", out: Path, name: str | None, codebooks: "Tensor | No
 
 
 def check_out(out: Path) -> None:
-    """Raise UserError for a name that does not end in .safetensors."""
+    """Raise UserError for a name that does not end in .safetensors, or a file that cannot be written."""
     if out.suffix != ".safetensors":
         raise UserError(f"OUT must end in .safetensors, got {out}")
+    check_output_file(out)
 
 
 def _main_rank() -> bool:

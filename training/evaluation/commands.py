@@ -5,6 +5,7 @@ from pathlib import Path
 
 from data_specs.cli import integer
 from data_specs.errors import UserError
+from data_specs.io.files import check_output_file, check_output_folder
 from training.options import (
     add_guidance,
     add_models,
@@ -48,6 +49,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         raise UserError(f"PRESET must be one of {', '.join(PRESETS)}, got {arguments.preset}")
     preset = PRESETS[arguments.preset or DEFAULT_PRESET]
     clips = preset.clips if arguments.preset else DEFAULT_CLIPS
+    if arguments.out is not None:
+        check_output_folder(arguments.out)
     paths = selected_paths(arguments)
     options = Options(
         data=arguments.data,
@@ -90,6 +93,8 @@ def _sweep(arguments: argparse.Namespace) -> int:
 
     sweeps = [Sweep.parse(text) for text in arguments.vary or ["s_churn=0,10,20,40", "steps=9,18,36"]]
     clips = integer("CLIPS", arguments.clips)
+    if arguments.out is not None:
+        check_output_folder(arguments.out)
     models = load_models(arguments)
     if len(models) > 1:
         raise UserError("a sweep varies one model; give one RUN=")
@@ -118,6 +123,7 @@ def add_classifier(parser: argparse.ArgumentParser) -> None:
 def _classifier(arguments: argparse.Namespace) -> int:
     from training.evaluation.embedders.classifier_training import STEPS, train_file
 
+    check_output_file(arguments.out)
     steps = STEPS if arguments.steps is None else integer("STEPS", arguments.steps)
     accuracy = train_file(arguments.data, arguments.out, steps, integer("SEED", arguments.seed, least=0))
     print(f"{arguments.out}: {accuracy}")

@@ -34,6 +34,8 @@ def _export(arguments: argparse.Namespace) -> int:
     if out.suffix != suffix:
         raise UserError(f"OUT= must end in {suffix}, got {out}; write for example OUT=model{suffix}")
     snapshot = shipped_model() if arguments.run is None else find_snapshot(arguments.run)
+    if out.exists() and out.samefile(snapshot):
+        raise UserError(f"OUT= must be another file than the snapshot {snapshot}; choose another name")
     if arguments.to == "onnx":
         from training.export.onnx import export_onnx
 

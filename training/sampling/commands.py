@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from data_specs.cli import integer, number
 from data_specs.errors import UserError
+from data_specs.io.files import check_output_file, check_output_folder
 from training.options import add_models, add_sampling, load_models, parse_seconds, sampling_config
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def _sample(arguments: argparse.Namespace) -> int:
         raise UserError("AUDIO= and CONTROLS= exclude each other; give one of them")
     if arguments.span is not None and arguments.keep is None:
         raise UserError("SPAN= must be given with KEEP=, the sample of which the span is generated anew")
+    if arguments.out is not None:
+        check_output_folder(arguments.out)
     models = load_models(arguments)
     for name, (path, model) in models.items():
         config = sampling_config(model, arguments)
@@ -148,6 +151,8 @@ def _demo(arguments: argparse.Namespace) -> int:
     from training.sampling.curve_sources import control_sets
     from training.sampling.demo import write_demo
 
+    if arguments.out is not None:
+        check_output_file(arguments.out)
     models = load_models(arguments)
     path, first = next(iter(models.values()))
     sets = control_sets(arguments.controls, first.data.format, first.data.layout.names)
