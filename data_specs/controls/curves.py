@@ -95,6 +95,7 @@ class Curves:
                 rows = _sampled(curve, control, instruments, frames, hop)
             found[name] = (rows[0] if control.one_row else rows).astype(np.float32)
         if VELOCITY in found:
+            # promise: drawn-rest-velocity-0
             found[VELOCITY][self.rests(frames, hop) & (found[VELOCITY] == UNCONDITIONED)] = 0
         return found
 

@@ -94,6 +94,7 @@ def play_expressive(
     now = 0
     struck_cb = -400 * np.log10(notes[:, 3] / 127) - _GUARD_CB
     for number, (onset, offset, pitch, velocity) in enumerate(notes.tolist()):
+        # promise: audio-follows-within-block-2
         channel = CHANNELS[number % len(CHANNELS)]
         state, instrument, own_cb = states[channel], instruments[number], float(struck_cb[number])
         sounding = False
@@ -102,6 +103,7 @@ def play_expressive(
             if time > now:
                 write(synth, time - now, left_at, now, 1, right_at, now, 1)
                 now = time
+            # promise: audio-follows-within-block
             offset_cb = attenuation - own_cb
             if offset_cb != state.attenuation:
                 set_gen(synth, channel, GEN_ATTENUATION, offset_cb)

@@ -147,6 +147,20 @@ CONTENT = (
         ),
     ),
     promise(
+        "dynamics, glides, vibrato or a filter move inside a note",
+        "audio follows them within a block of 64 samples; a released note keeps its own until it has decayed",
+        "pipeline/render/test_expressive.py::test_level_follows_its_curve "
+        "::test_a_step_of_the_level_acts_within_one_block ::test_a_release_keeps_the_automation_of_its_note "
+        "::test_bends_are_heard_at_their_pitch",
+        mutation("audio-follows-within-block", keep_left("-")),
+        mutation("audio-follows-within-block-2", rewrite("%", "0")),
+    ),
+    promise(
+        "another number of workers, or a kill, while expressive clips are made",
+        "stored bytes are the same",
+        "faults/test_expressive_builds.py::test_bytes_do_not_depend_on_workers_or_kills",
+    ),
+    promise(
         "a batch of another size, another number of threads, TF32 on a GPU",
         "chunks of a constant size, one thread, full precision in every process that computes",
         "pipeline/build/test_shards.py::test_chunks_are_padded_to_a_constant_size "

@@ -166,6 +166,20 @@ SAMPLES = (
         ),
     ),
     promise(
+        "a rest is drawn in chroma or pitch",
+        "velocity is 0 there where it is not drawn; a contradiction is announced",
+        "data_specs/controls/test_drawn_pitch.py::test_a_drawn_rest_is_velocity_0_where_velocity_is_not_drawn "
+        "::test_contradictions_of_velocity_are_announced",
+        mutation("drawn-rest-velocity-0", drop()),
+    ),
+    promise(
+        "curves of other controls than the model's",
+        "pitch becomes chroma with a notice, chroma leaves pitch unconditioned, other controls are refused",
+        "data_specs/controls/test_drawn_pitch.py::test_pitch_becomes_chroma_for_a_model_without_pitch "
+        "::test_chroma_leaves_pitch_unconditioned_and_other_controls_are_refused "
+        "pipeline/test_extending.py::test_another_control_is_drawn_measured_and_refused_by_models_without_it",
+    ),
+    promise(
         "a codec other than the dataset's",
         "refused when sampling, by its digest",
         "training/sampling/test_sampling.py::test_another_codec_than_the_data_was_made_with_is_refused",
