@@ -1,10 +1,12 @@
 """Imports of the studio: MIDI files and recordings, read by the bounded readers."""
 
-from itertools import pairwise
+import io
 from typing import Any
 
 import numpy as np
 
+from data_specs.analysis.recording_curves import curves_from_audio, read_recording
+from data_specs.controls.curve_files import curves_value
 from data_specs.errors import UserError
 from data_specs.rates import SAMPLE_RATE as RATE
 from data_specs.spec import load_spec
@@ -12,6 +14,7 @@ from pipeline.melody.skyline import UNITS, melodies
 from pipeline.midi.reader import SandboxedReader
 from pipeline.rejects import Rejected
 from pipeline.tools.midi_curves import melody_notes
+from pvt.studio.requests import MAX_SECONDS
 
 MAX_NOTES = 5000
 
@@ -64,55 +67,18 @@ def midi_notes(content: bytes, seconds: int, track: int | None) -> dict[str, Any
     }
 
 
-def recording_curves(content: bytes, seconds: int, controls: tuple[str, ...]) -> dict[str, Any]:
-    """Return curves measured from a recording: pitch of voiced frames as notes, level as velocity.
+def recording_curves(content: bytes, seconds: int, controls: tuple[str, ...], sharpness: float) -> dict[str, Any]:
+    """Return the curves of a recording: pitch as notes, loudness as velocity, centroid as brightness.
 
     Args:
-        content: wav, flac, ogg or mp3, of any rate and number of channels.
-        seconds: the first seconds of the file that are used.
+        content: an audio file of any rate and number of channels.
+        seconds: the first seconds of the file that are used, at most.
         controls: of the model that will follow the curves.
+        sharpness: from 0, the gesture, to 1, every frame.
 
     Raises:
-        UserError: not an audio file, or nothing audible in it.
+        UserError: not an audio file, or a silent one.
     """
-    import io
-
-    import soundfile
-    import soxr
-    import torch
-
-    from training.evaluation.features import FRAME_S, extract_features
-
-    try:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
-            rate = file.samplerate
-            if not 4000 <= rate <= 192_000 or file.channels > 32:
-                raise UserError(f"a recording must have 4 to 192 kHz and at most 32 channels, got {rate} Hz")
-            audio = file.read(min(seconds, 60) * rate, dtype="float32", always_2d=True).mean(axis=1)
-    except (soundfile.LibsndfileError, ValueError) as error:
-        raise UserError(f"the file is not a readable recording ({error!s:.80})") from None
-    mono = soxr.resample(audio, rate, RATE) if rate != RATE else audio
-    if len(mono) < RATE // 4 or not np.isfinite(mono).all():
-        raise UserError("a recording must be at least 0.25 s long")
-    features = extract_features(torch.from_numpy(np.ascontiguousarray(mono, np.float32))[None, None])
-    level = features.level_db[0]
-    audible = level > max(float(level.max()) - 45.0, -70.0)
-    if not audible.any() or level.max() < -65:
-        raise UserError("the recording is silent")
-    low, high = np.percentile(level[audible], [10, 98])
-    loudness = np.clip(0.15 + 0.8 * (level - low) / max(high - low, 6.0), 0.05, 1.0)
-    pitch = np.where(features.voiced[0] & audible, np.round(features.midi[0]), 0).astype(int)
-    notes: list[dict[str, Any]] = []
-    edges = [0, *(np.flatnonzero(np.diff(pitch)) + 1).tolist(), len(pitch)]
-    for start, stop in pairwise(edges):
-        if pitch[start] and stop - start >= 6:  # shorter than 60 ms: glides and errors of the tracker
-            if notes and notes[-1]["pitch"] == pitch[start] and start * FRAME_S - notes[-1]["stop"] < 0.08:
-                notes[-1]["stop"] = round(stop * FRAME_S, 3)
-                continue
-            notes.append(
-                {"start": round(start * FRAME_S, 3), "stop": round(stop * FRAME_S, 3), "pitch": int(pitch[start])}
-            )
-    for note in notes:
-        frames = loudness[round(note["start"] / FRAME_S) : round(note["stop"] / FRAME_S)]
-        note["velocity"] = round(float(np.median(frames)), 3)
-    return {"notes": notes, "seconds": round(len(mono) / RATE, 2), "controls": list(controls)}
+    audio = read_recording(io.BytesIO(content))[: min(seconds, MAX_SECONDS) * RATE]
+    curves = curves_from_audio(audio, controls, sharpness, notes=True)
+    return {"curves": curves_value(curves), "seconds": round(len(audio) / RATE, 2)}

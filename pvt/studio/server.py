@@ -27,7 +27,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from data_specs.controls.curve_files import curves_value, parse_csv, parse_json
 from data_specs.errors import UserError
 from pvt.studio.jobs import JobQueue, QueueFull, StudioJob
-from pvt.studio.requests import MAX_BODY, MAX_UPLOAD, parse_format, parse_generation, parse_int, parse_query
+from pvt.studio.requests import (
+    MAX_BODY,
+    MAX_UPLOAD,
+    parse_float,
+    parse_format,
+    parse_generation,
+    parse_int,
+    parse_query,
+)
 from pvt.studio.takes import Take, wav_bytes
 
 if TYPE_CHECKING:
@@ -245,14 +253,16 @@ class Studio:
         return JSONResponse(await asyncio.to_thread(midi_notes, body, seconds, track))
 
     async def import_recording(self, request: Request) -> Response:
-        """`POST /api/import/recording?seconds=8`: an audio file -> curves measured from it."""
+        """`POST /api/import/recording?seconds=8&sharpness=0.8`: an audio file -> curves measured from it."""
+        from data_specs.analysis.recording_curves import SHARPNESS
         from pvt.studio.imports import recording_curves
 
         seconds = parse_int("seconds", request.query_params.get("seconds", "8"))
+        sharpness = parse_float("sharpness", request.query_params.get("sharpness", str(SHARPNESS)))
         body = await read_body(request, MAX_UPLOAD)
         engine = await self.engine()
         names = engine.entry(request.query_params.get("model", "")).model.data.layout.names
-        return JSONResponse(await asyncio.to_thread(recording_curves, body, seconds, names))
+        return JSONResponse(await asyncio.to_thread(recording_curves, body, seconds, names, sharpness))
 
     def _job(self, request: Request) -> StudioJob:
         job = self.jobs.get(request.path_params["id"])

@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { LineLane, NotesLane, StripLane } from "./lanes.js";
 import { Player } from "./player.js";
+import { Recorder } from "./recorder.js";
 import { Score } from "./score.js";
 
 const $ = (id) => document.getElementById(id);
@@ -415,8 +416,7 @@ class Studio {
     try {
       if (ending === "mid" || ending === "midi") await this.importMidi(file, seconds);
       else if (["wav", "flac", "ogg", "mp3", "aiff", "aif"].includes(ending)) {
-        const { notes, seconds: length } = await api.post(`api/import/recording?seconds=30&model=${encodeURIComponent(this.model.name)}`, file);
-        this.score.loadNotes(notes, Math.min(30, Math.max(1, Math.ceil(length * 2) / 2)), null);
+        await this.importRecording(file);
       } else {
         const text = await file.text();
         const recipe = text.includes('"pvt_sound"') ? JSON.parse(text) : null;
@@ -427,6 +427,36 @@ class Studio {
         if (notices.length) this.announce(notices.join(" · "));
       }
       this.fit();
+    } catch (error) { this.announce(error.message); }
+  }
+
+  async importRecording(file) {
+    const query = `seconds=30&sharpness=${$("sharpness").value}&model=${encodeURIComponent(this.model.name)}`;
+    const { curves, seconds } = await api.post(`api/import/recording?${query}`, file);
+    const strip = this.score.strip;
+    this.score.load(curves, Math.min(30, Math.max(1, Math.ceil(seconds * 2) / 2)));
+    if (!this.score.strip.length) this.score.strip = strip; // a recording does not name an instrument
+  }
+
+  // Record the microphone; a second call stops and turns the recording into curves.
+  async record() {
+    try {
+      if (!this.recorder) {
+        const recorder = new Recorder();
+        await recorder.start();
+        this.recorder = recorder;
+        $("record").textContent = "Stop";
+        $("record").classList.add("primary");
+        this.announce("recording; press Stop to turn it into curves");
+        return;
+      }
+      const recorder = this.recorder;
+      this.recorder = null;
+      $("record").textContent = "Record";
+      $("record").classList.remove("primary");
+      await this.importRecording(await recorder.stop());
+      this.fit();
+      this.announce("recording imported");
     } catch (error) { this.announce(error.message); }
   }
 
@@ -518,6 +548,7 @@ click("smooth", () => studio.focused.smooth());
 click("louder", () => studio.focused.scale(1.1));
 click("softer", () => studio.focused.scale(1 / 1.1));
 click("clear", () => studio.focused.clear());
+click("record", () => studio.record());
 click("copy", () => studio.copy());
 click("paste", () => studio.paste());
 click("undo", () => studio.score.undo());

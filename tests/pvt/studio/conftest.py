@@ -149,7 +149,13 @@ def browser(address):
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
         running = playwright.chromium.launch(
-            executable_path=chromium(), args=["--no-sandbox", "--autoplay-policy=user-gesture-required"]
+            executable_path=chromium(),
+            args=[
+                "--no-sandbox",
+                "--autoplay-policy=user-gesture-required",
+                "--use-fake-device-for-media-stream",
+                "--use-fake-ui-for-media-stream",
+            ],
         )
         yield running
         running.close()

@@ -296,3 +296,27 @@ def test_the_service_can_be_driven_by_other_programs(page, address):
     print(f"2 s of audio in {time.monotonic() - started:.1f} s")
     assert (len(audio), rate) == (48_000, 24_000)
     assert np.abs(audio).max() > 0.01
+
+
+def test_the_microphone_becomes_curves(page):
+    page.evaluate(f"{SCORE}.edit(() => {{ {SCORE}.notes = []; {SCORE}.lines = {{}}; }})")
+    page.click("#record")
+    until(page, "studio.recorder?.parts.length > 400")  # more than a second of the browser's test tone
+    page.click("#record")
+    until(page, "document.getElementById('status').textContent === 'recording imported'")
+    drawn = curves(page)
+    assert any(level not in (None, 0) for _, level in drawn["velocity"])
+
+
+def test_a_recording_becomes_notes_velocity_and_brightness(page):
+    time_s = np.arange(2 * 24_000) / 24_000
+    tone = np.sin(2 * np.pi * np.where(time_s < 1, 261.63, 392.0) * time_s) * np.where(time_s < 1, 0.1, 0.5)
+    file = io.BytesIO()
+    soundfile.write(file, tone, 24_000, format="WAV")
+    page.set_input_files("#file", {"name": "voice.wav", "mimeType": "audio/wav", "buffer": file.getvalue()})
+    until(page, f"{SCORE}.seconds === 2 && {SCORE}.notes.length > 1")
+    pitches = [note["pitch"] for note in page.evaluate(f"{SCORE}.notes") if note["stop"] - note["start"] > 0.3]
+    assert pitches == [60, 67]
+    assert "brightness" in curves(page)
+    soft, loud = (page.evaluate(f"{SCORE}.valueAt({SCORE}.lines.velocity, {at})") for at in (0.5, 1.5))
+    assert soft < 0.5 < loud
