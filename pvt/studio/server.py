@@ -41,11 +41,7 @@ from pvt.studio.takes import Take, wav_bytes
 if TYPE_CHECKING:
     from pvt.studio.engine import Engine
 
-ASSETS = {
-    path.name: path.read_bytes()
-    for path in resources.files("pvt.studio").joinpath("assets").iterdir()
-    if path.is_file()
-}
+ASSETS = {one.name: one.read_bytes() for one in (resources.files("pvt.studio") / "assets").iterdir() if one.is_file()}
 TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
 LOOPBACK_NAMES = {"127.0.0.1", "localhost", "[::1]"}
 PORTS_TRIED = 50
@@ -228,9 +224,8 @@ class Studio:
         take = engine.takes.get(takes[0]["id"])
         if take is None:
             return problem(503, "the take was dropped from memory; send the request again")
-        return Response(
-            await asyncio.to_thread(wav_bytes, take.audio, take.sample_rate, bits, rate), media_type="audio/wav"
-        )
+        content = await asyncio.to_thread(wav_bytes, take.audio, take.sample_rate, bits, rate)
+        return Response(content, media_type="audio/wav")
 
     async def import_curves(self, request: Request) -> Response:
         """`POST /api/import/curves`: a curve file, JSON or CSV -> its value and notices."""
