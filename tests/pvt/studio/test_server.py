@@ -10,7 +10,8 @@ import pytest
 
 from pvt.studio import jobs
 from pvt.studio.requests import MAX_BODY
-from pvt.studio.server import Studio, host_name
+from pvt.studio.guard import host_name
+from pvt.studio.server import Studio
 from tests.pvt.studio.conftest import CURVES, HOST, Client, FakeEngine
 
 REQUEST = {"curves": CURVES, "seconds": 1}
