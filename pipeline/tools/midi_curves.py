@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_specs.controls import CHROMA, INSTRUMENTS, PITCH, VELOCITY
+from data_specs.controls import CHROMA, CONTROLS, INSTRUMENTS, PITCH, VELOCITY
 from data_specs.controls.curve_files import curves_value
 from data_specs.controls.curves import MAX_SECONDS, Curves
 from data_specs.controls.pitch import PITCH_ORIGIN, PITCH_SPAN
@@ -123,13 +123,13 @@ def performed_curves(
     at_onset = np.searchsorted(units, melody.onset, side="right") - 1
     at_offset = np.searchsorted(units, melody.offset)
     loudest = max(controllers.volume[first:last].max() for first, last in zip(at_onset, at_offset, strict=True))
-    gain = controllers.volume / loudest if loudest else np.ones(len(units))
+    gain = np.round(controllers.volume / loudest, 6) if loudest else np.ones(len(units))
     origin = int(melody.onset[0]) + round(start_s * SAMPLE_RATE * UNITS)
     times = (units - origin + UNITS // 2) // UNITS
     bent: list[Segment] = []
     scaled: list[Segment] = []
     for onset, offset, pitch, velocity in notes.tolist():
-        for start, stop, bend in _steps(onset, offset, times, controllers.bend):
+        for start, stop, bend in _steps(onset, offset, times, np.round(controllers.bend, 4)):
             bent.append((start, stop, min(max(pitch + bend, _LOWEST), _HIGHEST), velocity))
         for start, stop, share in _steps(onset, offset, times, gain):
             scaled.append((start, stop, pitch, max(velocity * share, 1)))
@@ -138,22 +138,26 @@ def performed_curves(
         Curves.from_notes(notes.tolist(), instrument, (CHROMA, INSTRUMENTS)),
         Curves.from_notes(bent, instrument, (PITCH,)),
     )
-    return Curves({name: curve for curves in found for name, curve in curves.curves.items()})
+    curves = {name: curve for part in found for name, curve in part.curves.items()}
+    return Curves({name: curves[name] for name in CONTROLS if name in curves})
 
 
 def _steps(
     onset: int, offset: int, times: NDArray[np.int64], values: NDArray[np.float64]
 ) -> list[tuple[int, int, float]]:
-    """Return (start, stop, value) of a step function within a note, `STEP_SAMPLES` or more apart."""
-    first = int(np.searchsorted(times, onset, side="right")) - 1
-    last = int(np.searchsorted(times, offset))
-    changes = {onset: float(values[first])}
+    """Return (start, stop, value) of a step function within a note.
+
+    Steps closer than `STEP_SAMPLES` to the one before are delayed, or replaced by the next.
+    """
+    first, last = int(np.searchsorted(times, onset, side="right")) - 1, int(np.searchsorted(times, offset))
+    starts, kept = [onset], [float(values[first])]
     for time, value in zip(times[first + 1 : last].tolist(), values[first + 1 : last].tolist(), strict=True):
-        start = min(onset + -(-(time - onset) // STEP_SAMPLES) * STEP_SAMPLES, offset)
-        changes[start] = round(value, 6)
-    starts = [start for start in changes if start < offset]
-    kept = [s for n, s in enumerate(starts) if n == 0 or changes[s] != changes[starts[n - 1]]]
-    return [(start, stop, changes[start]) for start, stop in zip(kept, [*kept[1:], offset], strict=True)]
+        if time <= starts[-1]:
+            kept[-1] = value
+        elif value != kept[-1] and (start := max(time, starts[-1] + STEP_SAMPLES)) < offset:
+            starts.append(start)
+            kept.append(value)
+    return list(zip(starts, [*starts[1:], offset], kept, strict=True))
 
 
 def write_midi_curves(path: Path, out: Path | None, **choices: object) -> tuple[Path, str]:
