@@ -24,6 +24,7 @@ from pipeline.render.renderer import Renderer
 from pipeline.render.soundfont import soundfont_path
 
 LIMITS = "presets"  # key of a dataset's format key
+_checks: dict[str, PresetCheck] = {}  # of this process, by the digest of everything that they depend on
 MOST_LAW_DB = 1.0  # deviation from the law of velocities above which a build with expression prints a notice
 
 
@@ -63,15 +64,22 @@ def check_presets(spec: Spec, soundfont: Path, index: Path) -> list[PresetCheck]
         "sample_rate": spec.clip.sample_rate,
     }
     keys = [value_digest({**about, "preset": [one.bank, one.program]}) for one in spec.instruments]
-    files = [index / f"preset-{key[:16]}.json" for key in keys]
-    known = {path: check for path in files if (check := _read_check(path)) is not None}
-    if todo := {path: one for path, one in zip(files, spec.instruments, strict=True) if path not in known}:
+    files = {key: index / f"preset-{key[:16]}.json" for key in keys}
+    for key, path in files.items():
+        if key not in _checks and (check := _read_check(path)) is not None:
+            _checks[key] = check
+    todo = {key: one for key, one in zip(keys, spec.instruments, strict=True) if key not in _checks}
+    if todo:
         start = time.perf_counter()
-        known |= _measure(todo, spec, soundfont)
+        _checks.update(_measure(todo, spec, soundfont))
         seconds = time.perf_counter() - start
         names = ", ".join(instrument.name for instrument in todo.values())
         print(f"{soundfont.name}: checked range and tuning of {names} in {seconds:.1f} s")
-    return [known[path] for path in files]
+    for key, path in files.items():
+        if not path.is_file():
+            with suppress(UserError):  # a read-only index
+                write_json(path, _checks[key].to_json())
+    return [_checks[key] for key in keys]
 
 
 def velocity_law(spec: Spec, soundfont: Path, index: Path) -> dict[str, float]:
@@ -82,16 +90,12 @@ def velocity_law(spec: Spec, soundfont: Path, index: Path) -> dict[str, float]:
     return {name: check.law_db for name, check in zip(spec.instrument_names, checks, strict=True)}
 
 
-def _measure(todo: dict[Path, Instrument], spec: Spec, soundfont: Path) -> dict[Path, PresetCheck]:
-    """Check presets and write what is found to their files."""
-    found = {}
+def _measure(todo: dict[str, Instrument], spec: Spec, soundfont: Path) -> dict[str, PresetCheck]:
+    """Check the presets of instruments."""
+    clip, found = spec.clip, {}
     with Renderer(soundfont, spec.rendering, spec.clip.sample_rate) as renderer:
-        for path, instrument in todo.items():
-            clip = spec.clip
-            check = check_preset(renderer, instrument, clip.lowest_pitch, clip.highest_pitch, clip.sample_rate)
-            with suppress(UserError):  # a read-only index
-                write_json(path, check.to_json())
-            found[path] = check
+        for key, instrument in todo.items():
+            found[key] = check_preset(renderer, instrument, clip.lowest_pitch, clip.highest_pitch, clip.sample_rate)
     return found
 
 
