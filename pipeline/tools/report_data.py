@@ -198,11 +198,13 @@ def _planned_notes(plan: Plan, counts: dict[str, int]) -> Iterator[NDArray[np.in
 
 
 def _notes_from_curves(dataset: FinishedDataset, counts: dict[str, int]) -> Iterator[NDArray[np.int64]]:
+    moving = dataset.info.spec.expression is not None  # velocity moves within notes, and rests separate equal notes
     for split, count in counts.items():
         for index in range(count):
             arrays = dataset.record(split, index)
             steps = np.stack([arrays["chroma"] * CHROMA_STEPS, arrays["velocity"] * MAX_VELOCITY]).round().astype(int)
-            edges = [0, *(np.flatnonzero(np.diff(steps).any(axis=0)) + 1).tolist(), steps.shape[1]]
+            kinds = np.stack([steps[0], steps[1] > 0]) if moving else steps
+            edges = [0, *(np.flatnonzero(np.diff(kinds).any(axis=0)) + 1).tolist(), steps.shape[1]]
             lengths = np.diff(edges) * dataset.info.hop
             table = np.stack([*steps[:, edges[:-1]], lengths], axis=1)
             yield table[table[:, 1] > 0]

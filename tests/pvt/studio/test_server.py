@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pvt.studio import jobs
-from pvt.studio.requests import MAX_BODY
 from pvt.studio.guard import host_name
+from pvt.studio.requests import MAX_BODY
 from pvt.studio.server import Studio
 from tests.pvt.studio.conftest import CURVES, HOST, Client, FakeEngine
 
