@@ -5,7 +5,7 @@ VENV = .venv
 VARIABLES = EVALUATION KEEP SPAN SPEC FORMAT MIDI AUDIO SHARPNESS NOTES SOUNDFONT CODEC CLIPS SEED OUT DATA WORKERS SCHEDULER TLS_CA TLS_CERT TLS_KEY \
   CLUSTER SHARDS INDEX DRY_RUN FORCE ACCEPT_FEWER ACCEPT_DEVICE MATCHED URL TO \
   PARADIGM CONFIG STEPS RUN GPUS DEVICE CONTROLS SECONDS TRACK START INSTRUMENT SAMPLER_STEPS PORT HOST GUIDANCE FREE PRESET VARY VGGISH \
-  THREADS SET SAMPLER S_CHURN INIT LEVEL
+  THREADS SET SAMPLER S_CHURN INIT LEVEL JUDGES
 $(foreach name,$(VARIABLES),$(eval $(name) =))
 
 # A misspelt variable would silently leave its default in force.
@@ -21,7 +21,7 @@ SHELL = /bin/bash
 .SHELLFLAGS = -eu -o pipefail -c
 .DEFAULT_GOAL = help
 .PHONY: help setup doctor dataset validate report export-dataset controls lakh train sample sweep \
-  evaluate demo studio runs export card toys codec \
+  evaluate judges demo studio runs export card toys codec \
   lint types test test-slow bench bench-full check
 
 python = $(VENV)/bin/python
@@ -128,6 +128,7 @@ help:  ## this text
 #|   PRESET         evaluate: table41 or table42
 #|   VARY           sweep: s_churn=0,10,40
 #|   VGGISH         evaluate: a file of VGGish's weights
+#|   JUDGES         evaluate: all, or some of musicnn, crepe, basic-pitch; make judges fetches them      (none)
 #|   OUT            where to write                                       (in the run; samples/ for a snapshot)
 
 $(ready): pyproject.toml constraints.txt
@@ -208,7 +209,11 @@ evaluate: $(ready)  ## distance to real audio, how curves are followed, time, si
 	@$(call build_data,audio)
 	@$(python) -m pvt evaluate $(which_run) $(how_to_sample) $(data) \
 	  $(call option,preset,PRESET) $(call option,clips,CLIPS) $(call option,free,FREE) \
-	  $(call option,vggish,VGGISH) $(call option,out,OUT)
+	  $(call option,vggish,VGGISH) $(call option,judges,JUDGES) $(call option,out,OUT)
+
+judges: $(ready)  ## fetch the weights of the external judges (100 MB of wheels, 17 MB kept)
+	@$(python) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt onnxruntime
+	@$(python) -m pvt judges
 
 demo: $(ready)  ## a page with the samples of several runs side by side: RUN, CONTROLS
 	@$(call build_data,audio)

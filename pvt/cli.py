@@ -19,6 +19,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "sample": ("training", "generate clips that follow curves"),
     "sweep": ("training", "measure the effect of sampling options on quality"),
     "evaluate": ("training", "measure FAD, control adherence, speed and size of models"),
+    "judges": ("training", "fetch the weights of the external judges"),
     "demo": ("training", "write an HTML page that compares samples of several models"),
     "runs": ("training", "list runs with their state and losses"),
     "export": ("training", "write a model as one small file, or as ONNX graphs"),

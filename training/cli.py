@@ -9,7 +9,7 @@ from pathlib import Path
 from data_specs.cli import Parser, add_threads, integer, run, use_threads
 from data_specs.io.files import check_output_folder
 from data_specs.threads import set_threads
-from training.evaluation.commands import add_classifier, add_evaluate, add_sweep
+from training.evaluation.commands import add_classifier, add_evaluate, add_judges, add_sweep
 from training.export.commands import add_card, add_export
 from training.runs import RUNS, recorded_config, run_folder, runs_table
 from training.sampling.commands import add_demo, add_sample
@@ -138,6 +138,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "sweep": ("measure how sampling options change quality", add_sweep),
     "demo": ("a page with the samples of several runs side by side", add_demo),
     "evaluate": ("measure trained runs: distance to real audio, control adherence, time, size", add_evaluate),
+    "judges": ("fetch the weights of the external judges", add_judges),
     "classifier": ("train the instrument classifier of the measures", add_classifier),
     "format": ("print the format a paradigm is trained on", _add_format),
     "toys": ("run the first experiments: swiss roll, digits, small codes", _add_toys),

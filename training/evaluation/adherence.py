@@ -112,9 +112,13 @@ def measure(analysis: ClipAnalysis, targets: Sequence[ControlTargets], calibrati
     ]
 
 
-def average(ratios: Sequence[Ratios]) -> dict[str, float | None]:
-    """Return each measure over all clips, weighted by their counts; None where it is undefined."""
-    sums = {name: np.sum([clip[name] for clip in ratios], axis=0) if ratios else (0, 0) for name in measure_names()}
+def average(ratios: Sequence[Ratios], measures: Sequence[str] | None = None) -> dict[str, float | None]:
+    """Return each measure over all clips, weighted by their counts; None where it is undefined.
+
+    Without `measures`: those of the project.
+    """
+    names = measure_names() if measures is None else measures
+    sums = {name: np.sum([clip[name] for clip in ratios], axis=0) if ratios else (0, 0) for name in names}
     return {name: float(top / bottom) if bottom else None for name, (top, bottom) in sums.items()}
 
 

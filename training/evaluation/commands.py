@@ -37,6 +37,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, metavar="FOLDER", help="(evaluation in the run; ./evaluation for several)")
     add("--classifier", type=Path, metavar="FILE", help="weights of the classifier (the shipped ones)")
     add("--vggish", metavar="FILE", help="VGGish's weights, a file or an address ($PVT_VGGISH, else its release)")
+    add("--judges", default="", metavar="NAMES", help="all, or some of musicnn, crepe, basic-pitch (none)")
     parser.set_defaults(command=_evaluate)
 
 
@@ -44,6 +45,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from training.distributed import choose_device
     from training.evaluation.embedders.classifier import WEIGHTS
     from training.evaluation.evaluate import DEFAULT_CLIPS, DEFAULT_PRESET, PRESETS, Options, evaluate, write
+    from training.evaluation.judges.measures import judge_names
 
     if arguments.preset is not None and arguments.preset not in PRESETS:
         raise UserError(f"PRESET must be one of {', '.join(PRESETS)}, got {arguments.preset}")
@@ -64,10 +66,24 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         device=str(choose_device(arguments.device)),
         classifier=arguments.classifier or WEIGHTS,
         vggish=arguments.vggish,
+        judges=judge_names(arguments.judges),
     )
     out = arguments.out or (paths[0] / "evaluation" if len(paths) == 1 and paths[0].is_dir() else Path("evaluation"))
     print(write(evaluate(paths, options), out))
     print(f"wrote evaluation.md, evaluation.json, evaluation.csv and clips.json to {out}")
+    return 0
+
+
+def add_judges(parser: argparse.ArgumentParser) -> None:
+    """Options of `python -m training judges`."""
+    parser.description = "Fetch the weights of the external judges from their packages' wheels into the cache folder."
+    parser.set_defaults(command=_judges)
+
+
+def _judges(arguments: argparse.Namespace) -> int:
+    from training.evaluation.judges.wheels import fetch_all
+
+    print("\n".join(fetch_all()))
     return 0
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +21,9 @@ from training.evaluation import adherence
 from training.evaluation import tables as table
 from training.evaluation.embedders.classifier import WEIGHTS
 from training.evaluation.evaluator import ClipMetrics, Evaluator
+from training.evaluation.judges.measures import JUDGE_MEASURES
 from training.evaluation.targets import ControlTargets
+from training.evaluation.texture import latent_steps
 from training.evaluation.timing import inference_times
 from training.log import read_log
 from training.model import TrainedModel, load_model
@@ -59,6 +62,7 @@ class Options:
         device: of the networks.
         classifier: weights file of the classifier.
         vggish: file or address of VGGish's weights.
+        judges: names of external judges.
     """
 
     data: Path
@@ -72,6 +76,7 @@ class Options:
     device: str = "cpu"
     classifier: Path = WEIGHTS
     vggish: str | None = None
+    judges: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.clips < 2:
@@ -108,6 +113,7 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
         vggish=options.vggish,
         reference=options.reference,
         anchor_clips=options.clips,
+        judges=options.judges,
         seed=options.seed,
         device=options.device,
     )
@@ -120,10 +126,13 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
             ceilings[label] = ceiling(model, evaluator, options.clips)
         steps = options.sampler_steps or default_steps(model.paradigm, model.device)
         settings = SamplingConfig(steps, options.guidance, options.seed)
-        metrics = evaluator.measure(generate(model, evaluator, settings, options.clips, options.unconditioned))
+        steps_taken = LatentSteps(model, evaluator)
+        clips = generate(model, evaluator, settings, options.clips, options.unconditioned)
+        metrics = evaluator.measure(steps_taken.watch(clips))
         ids = [f"{number:05d}" for number in range(options.clips)]
         result.clips[name] = adherence.to_json(metrics.ratios, ids)
         row = {**describe_model(name, path, model), **scores(metrics, evaluator), "ceiling": ceilings[label]}
+        row["latent_steps"] = steps_taken.ratio
         row["samples"] = {
             "clips": options.clips,
             "seconds": options.seconds,
@@ -151,16 +160,23 @@ def check_reference(model: TrainedModel, evaluator: Evaluator, path: Path) -> No
 
 
 def generate(
-    model: TrainedModel, evaluator: Evaluator, settings: SamplingConfig, clips: int, unconditioned: Sequence[str] = ()
+    model: TrainedModel,
+    evaluator: Evaluator,
+    settings: SamplingConfig,
+    clips: int,
+    unconditioned: Sequence[str] = (),
+    start: int = 0,
 ) -> Iterator[tuple[Tensor, list[ControlTargets]]]:
     """Yield batches of generated clips [B, 1, N] and their targets; those of `unconditioned` controls included.
+
+    Controls are those of the valid clips from number `start` on, repeated where more are asked for.
 
     Raises:
         UserError: samples that are not finite.
     """
     done = 0
     while done < clips:
-        for batch in evaluator.valid.batches(clips - done):
+        for batch in evaluator.valid.batches(clips - done, start):
             count = len(batch["data"])
             controls = model_controls(model, batch, evaluator.samples, evaluator.valid.clips.info.hop)
             controls = model.data.layout.without(controls, unconditioned)
@@ -193,7 +209,47 @@ def ceiling(model: TrainedModel, evaluator: Evaluator, clips: int) -> dict[str, 
             yield audio.float().cpu()[..., : evaluator.samples], evaluator.valid.targets(batch)
 
     metrics = evaluator.measure(decoded())
-    return {"fad": evaluator.fad(metrics.embeddings), "adherence": adherence.average(metrics.ratios)}
+    return {
+        "fad": evaluator.fad(metrics.embeddings),
+        "adherence": adherence.average(metrics.ratios),
+        "harmonic_to_between": by_instrument(metrics, evaluator),
+    }
+
+
+def by_instrument(metrics: ClipMetrics, evaluator: Evaluator) -> dict[str, float | None]:
+    """Return the mean harmonic-to-between ratio of each instrument in dB; None for one without held notes."""
+    sums = zip(evaluator.classifier.instruments, metrics.harmonic_to_between.tolist(), strict=True)
+    return {name: total / count if count else None for name, (total, count) in sums}
+
+
+class LatentSteps:
+    """Frame-to-frame steps of the latents of generated clips beside those of the real clips with their controls."""
+
+    def __init__(self, model: TrainedModel, evaluator: Evaluator) -> None:
+        self.model = model
+        self.evaluator = evaluator
+        self.sums = np.zeros((2, 2))  # generated and real: sum and count
+
+    def watch(
+        self, clips: Iterator[tuple[Tensor, list[ControlTargets]]]
+    ) -> Iterator[tuple[Tensor, list[ControlTargets]]]:
+        """Yield the clips and measure those of models on latents."""
+        done = 0
+        for audio, targets in clips:
+            if self.model.config.format == "encodec":
+                self.sums[0] += latent_steps(self.model.representation.encode(audio.cpu()), targets)
+                real = self.evaluator.valid.clips.gather(
+                    np.arange(done, done + len(audio)) % self.evaluator.valid.count
+                )["data"][..., : self.evaluator.samples].float()
+                self.sums[1] += latent_steps(self.model.representation.encode(real), targets)
+            done += len(audio)
+            yield audio, targets
+
+    @property
+    def ratio(self) -> float | None:
+        """Mean step of the generated clips over that of the real ones; None for other formats."""
+        (made, made_count), (real, real_count) = self.sums.tolist()
+        return (made / made_count) / (real / real_count) if made_count and real else None
 
 
 def scores(metrics: ClipMetrics, evaluator: Evaluator) -> dict[str, Any]:
@@ -202,6 +258,9 @@ def scores(metrics: ClipMetrics, evaluator: Evaluator) -> dict[str, Any]:
         "fad": evaluator.fad(metrics.embeddings),
         "copies": evaluator.copies(metrics.embeddings),
         "adherence": adherence.average(metrics.ratios),
+        "judged": adherence.average(metrics.judged, JUDGE_MEASURES),
+        "judged_real": evaluator.judged,
+        "harmonic_to_between": by_instrument(metrics, evaluator),
     }
 
 

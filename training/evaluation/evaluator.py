@@ -3,7 +3,7 @@
 B clips, N samples, F frames of an embedding, D dimensions.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,12 +19,15 @@ from data_specs.controls import CONTROLS
 from data_specs.errors import UserError
 from data_specs.rates import SAMPLE_RATE
 from training.data.dataset import Dataset
-from training.evaluation.adherence import Calibration, ClipAnalysis, Ratios, analyze, anchors, measure
+from training.evaluation.adherence import Calibration, ClipAnalysis, Ratios, analyze, anchors, average, measure
 from training.evaluation.embedders.classifier import WEIGHTS, PvtNet
 from training.evaluation.embedders.vggish import Vggish
-from training.evaluation.fad import Embedder, Gaussian, score, split_half
+from training.evaluation.fad import Embedder, Gaussian, frechet_distance, score, split_half
+from training.evaluation.judges.measures import JUDGE_MEASURES, Judges
+from training.evaluation.judges.measures import embedders as judge_embedders
 from training.evaluation.memorization import find_copies
 from training.evaluation.targets import ControlTargets, control_targets
+from training.evaluation.texture import harmonic_to_between
 
 BATCH = 16  # clips read and measured at once
 SCALE_CLIPS = 96  # real training clips of the calibration
@@ -37,6 +40,8 @@ class ClipMetrics:
 
     embeddings: Embeddings
     ratios: list[Ratios]
+    judged: list[Ratios]  # by external judges; empty without them
+    harmonic_to_between: NDArray[np.float64]  # [I, 2]: sum in dB and frames, by instrument
 
 
 @dataclass(frozen=True)
@@ -73,12 +78,12 @@ class ReferenceSet:
         """Names of the dataset's controls."""
         return tuple(feature.name for feature in self.clips.features if feature.name in CONTROLS)
 
-    def batches(self, count: int | None = None) -> Iterator[dict[str, Tensor]]:
-        """Audio [B, 1, N] as `data` and the controls of the first `count` clips in order."""
-        count = self.count if count is None else min(count, self.count)
+    def batches(self, count: int | None = None, start: int = 0) -> Iterator[dict[str, Tensor]]:
+        """Audio [B, 1, N] as `data` and the controls of `count` clips in order, from clip number `start` on."""
+        stop = self.count if count is None else min(start + count, self.count)
         frames = self.samples // self.clips.info.hop
-        for first in range(0, count, BATCH):
-            batch = self.clips.gather(np.arange(first, min(first + BATCH, count)))
+        for first in range(start, stop, BATCH):
+            batch = self.clips.gather(np.arange(first, min(first + BATCH, stop)))
             cut = {name: batch[name][..., :frames] for name in self.controls}
             yield {"data": batch["data"][..., : self.samples].float(), **cut}
 
@@ -113,6 +118,8 @@ class Evaluator:
         references: statistics of `embeddings`.
         calibration: of level and centroid, on real clips.
         anchors: adherence of real clips: ceiling and floor.
+        judges: external judges of adherence; None without them.
+        judged: measures of the judges on real valid clips.
         seed: of subsets and pairings.
     """
 
@@ -125,6 +132,8 @@ class Evaluator:
     references: dict[str, dict[str, Gaussian]]
     calibration: Calibration
     anchors: dict[str, dict[str, float | None]]
+    judges: Judges | None
+    judged: dict[str, float | None]
     seed: int
 
     @classmethod
@@ -137,6 +146,7 @@ class Evaluator:
         vggish: str | None = None,
         reference: int | None = None,
         anchor_clips: int | None = None,
+        judges: Sequence[str] = (),
         seed: int = 0,
         device: str | torch.device = "cpu",
     ) -> "Evaluator":
@@ -149,6 +159,7 @@ class Evaluator:
             vggish: file or address of VGGish's weights; None for `$PVT_VGGISH` or its release.
             reference: largest number of training clips to use.
             anchor_clips: largest number of valid clips for ceiling and floor.
+            judges: names of external judges.
             seed: of subsets and of the floor's pairing.
             device: of the networks.
 
@@ -171,6 +182,8 @@ class Evaluator:
             embedders += (Vggish.load(vggish, device),)
         except UserError as error:
             missing[Vggish.name] = str(error)
+        embedders += judge_embedders(judges, device)
+        heard = Judges.load(judges, device) if judges else None
         embeddings = {
             split: _join([_embed(embedders, batch["data"]) for batch in clips.batches()])
             for split, clips in (("train", train), ("valid", valid))
@@ -190,6 +203,8 @@ class Evaluator:
             },
             calibration=calibration,
             anchors=anchors(*valid.analyze(net, anchor_clips), calibration, seed),
+            judges=heard,
+            judged=_judged(valid, net, heard, anchor_clips),
             seed=seed,
         )
 
@@ -202,10 +217,26 @@ class Evaluator:
         """Embed and measure clips [B, 1, N] batch by batch; their audio is not kept."""
         parts: list[Embeddings] = []
         ratios: list[Ratios] = []
+        judged: list[Ratios] = []
+        harmonics = np.zeros((len(self.classifier.instruments), 2))
         for audio, targets in batches:
-            ratios += measure(analyze(audio, self.classifier), targets, self.calibration)
+            analysis = analyze(audio, self.classifier)
+            ratios += measure(analysis, targets, self.calibration)
+            judged += self.judges.measure(audio, analysis, targets) if self.judges else []
+            harmonics += harmonic_to_between(audio, analysis.features, targets, len(harmonics))
             parts.append(_embed(self.embedders, audio))
-        return ClipMetrics(_join(parts), ratios)
+        return ClipMetrics(_join(parts), ratios, judged, harmonics)
+
+    def real_fad(self, name: str, clips: int) -> float | None:
+        """Return the FAD of `clips` real training clips against the others: the score of a perfect model of that size.
+
+        None where fewer than two clips are left.
+        """
+        frames = self.embeddings["train"][name]
+        if len(frames) - clips < 2:
+            return None
+        order = np.random.default_rng(self.seed).permutation(len(frames))
+        return frechet_distance(Gaussian.of(frames[order[:clips]]), Gaussian.of(frames[order[clips:]]))
 
     def fad(self, embeddings: Embeddings) -> dict[str, dict[str, Any]]:
         """FAD of clips against train and valid by each embedder, as plain values; the reason for a missing one."""
@@ -217,6 +248,8 @@ class Evaluator:
             }
             for name, frames in embeddings.items()
         }
+        for name, frames in embeddings.items():
+            scores[name]["real"] = {"value": self.real_fad(name, len(frames)), "clips": len(frames)}
         return {**scores, **{name: {"train": {"missing": why}, "missing": why} for name, why in self.missing.items()}}
 
     def copies(self, embeddings: Embeddings) -> dict[str, Any] | None:
@@ -236,6 +269,17 @@ class Evaluator:
             "split_half": halves,
             "valid_against_train": {name: held["train"] for name, held in self.fad(self.embeddings["valid"]).items()},
         }
+
+
+def _judged(
+    valid: ReferenceSet, classifier: PvtNet, judges: Judges | None, count: int | None
+) -> dict[str, float | None]:
+    """Measures of the judges on real clips against their own controls."""
+    ratios: list[Ratios] = []
+    if judges is not None:
+        for batch in valid.batches(count):
+            ratios += judges.measure(batch["data"], analyze(batch["data"], classifier), valid.targets(batch))
+    return average(ratios, JUDGE_MEASURES)
 
 
 def _embed(embedders: Iterable[Embedder], audio: Tensor) -> Embeddings:

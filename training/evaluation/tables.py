@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.evaluation.adherence import lower_is_better, measure_names
+from training.evaluation.judges.measures import BESIDE, JUDGE_MEASURES
 from training.evaluation.paper_results import SETTING_41, SETTING_42, TABLE_41, TABLE_42
 
 Row = Mapping[str, Any]
@@ -44,6 +45,10 @@ def duration(seconds: float) -> str:
 def _time(x: Any) -> str:
     mark = " (extrapolated)" if x.get("extrapolated") else ""
     return duration(x["seconds"]) + mark
+
+
+def _real(x: Any) -> str:
+    return EMPTY if x["value"] is None else f"{x['value']:.2f} (N = {x['clips']})"
 
 
 def _score(x: Any) -> str:
@@ -93,6 +98,7 @@ def fad_columns(embedders: Sequence[str], splits: Sequence[str] = ("train", "val
     columns: list[Column] = []
     for name in embedders:
         columns += [Column(f"FAD {name} / {split}", f"fad.{name}.{split}", _score) for split in splits]
+        columns.append(Column(f"real against real {name}", f"fad.{name}.real", _real))
         columns.append(Column(f"FAD∞ {name}", f"fad.{name}.{splits[0]}.infinity", _infinity))
         columns.append(Column(f"codec alone {name}", f"ceiling.fad.{name}.{splits[0]}", _score))
     return tuple(columns)
@@ -210,6 +216,9 @@ def report(rows: Sequence[Row]) -> str:
         _notes(rows),
         "## Control adherence\n",
         markdown([*anchors, *ceilings, *rows], (Column("run", "run"), *IDENTITY[1:], *adherence_columns())),
+        *_judged_parts(rows),
+        "## Noise within held notes\n",
+        _texture(rows),
         "## Copies of training clips\n",
         markdown(rows, (Column("run", "run"), *COPIES)),
         f"## Beside table 4.1 ({SETTING_41})\n",
@@ -220,6 +229,53 @@ def report(rows: Sequence[Row]) -> str:
         equal_budgets(rows, names),
     ]
     return "\n".join(parts)
+
+
+def _judged_parts(rows: Sequence[Row]) -> list[str]:
+    """Return the section of the external judges: their measures, ours beside them, and the largest disagreement.
+
+    A disagreement is the difference of what two judges of one measure say a model lacks beside real clips.
+    """
+    if not any(found is not None for row in rows for found in row.get("judged", {}).values()):
+        return []
+    real = {
+        "run": "real clips",
+        "judged": rows[0]["judged_real"],
+        "adherence": value(rows[0], "anchors.ceiling"),
+    }
+    columns = [Column("run", "run")]
+    for name in JUDGE_MEASURES:
+        columns.append(Column(name.replace("_", " "), f"judged.{name}", _number(3)))
+        if name in BESIDE:
+            columns.append(Column(f"our {BESIDE[name].replace('_', ' ')}", f"adherence.{BESIDE[name]}", _number(3)))
+            columns.append(Column(f"{name.replace('_', ' ')}: disagreement", f"disagreement.{name}", _number(3)))
+    shown = [{**row, "disagreement": disagreement(row)} for row in rows]
+    return ["## External judges\n", markdown([real, *shown], columns)]
+
+
+def _texture(rows: Sequence[Row]) -> str:
+    """Return the table of harmonic-to-between ratios and latent steps, real clips through the codec beside them."""
+    instruments = list(dict.fromkeys(name for row in rows for name in row.get("harmonic_to_between", {})))
+    columns = [Column("run", "run")]
+    columns += [Column(f"{name}, dB", f"harmonic_to_between.{name}", _number(1)) for name in instruments]
+    columns.append(Column("latent steps, beside real", "latent_steps", _number(2)))
+    decoded = [
+        {"run": f"real clips through {row['label']}", **row["ceiling"]}
+        for row in _first_of_each(rows, "label")
+        if value(row, "ceiling.harmonic_to_between")
+    ]
+    return markdown([*decoded, *rows], columns)
+
+
+def disagreement(row: Row) -> dict[str, float]:
+    """Return, for each measure of an external judge, its loss against real clips minus the loss by our measure."""
+    found = {}
+    for theirs, ours in BESIDE.items():
+        paths = f"judged_real.{theirs}", f"judged.{theirs}", f"anchors.ceiling.{ours}", f"adherence.{ours}"
+        numbers = [value(row, path) for path in paths]
+        if all(number is not None for number in numbers):
+            found[theirs] = (numbers[0] - numbers[1]) - (numbers[2] - numbers[3])
+    return found
 
 
 COPIES = (

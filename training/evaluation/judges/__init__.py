@@ -1,0 +1,1 @@
+"""External judges: networks trained by others, whose weights come from packages of the Python package index."""

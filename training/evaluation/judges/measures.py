@@ -1,0 +1,109 @@
+"""Adherence measured by external judges, beside the project's own measures.
+
+crepe_chroma     as `chroma`, by CREPE's pitch
+crepe_pitch      as `pitch_accuracy`, by CREPE's pitch
+pitch_agreement  share of frames that both trackers call voiced where they are within 50 cents, octaves counted
+basic_onsets     as `onsets`, by Basic Pitch's onsets
+onset_agreement  F-measure within 50 ms of the project's onsets and those of Basic Pitch
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_specs.errors import UserError
+from training.evaluation.adherence import ONSET_TOLERANCE_S, ClipAnalysis, Ratios, matches
+from training.evaluation.embedders.musicnn import FILES, Musicnn
+from training.evaluation.features import FRAME_S
+from training.evaluation.judges.basic_pitch import BasicPitch
+from training.evaluation.judges.crepe import Crepe
+from training.evaluation.judges.wheels import judge_file
+from training.evaluation.targets import UNSPECIFIED, ControlTargets
+
+JUDGE_MEASURES = ("crepe_chroma", "crepe_pitch", "pitch_agreement", "basic_onsets", "onset_agreement")
+BESIDE = {
+    "crepe_chroma": "chroma",
+    "crepe_pitch": "pitch_accuracy",
+    "basic_onsets": "onsets",
+}  # our measure of the same
+NAMES = ("musicnn", "crepe", "basic-pitch")
+
+
+def judge_names(text: str) -> tuple[str, ...]:
+    """Parse `JUDGES=`: `all`, or a comma list.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    names = NAMES if text == "all" else tuple(name.strip() for name in text.split(",") if name.strip())
+    if unknown := [name for name in names if name not in NAMES]:
+        raise UserError(f"JUDGES must be all or names among {', '.join(NAMES)}, got {', '.join(unknown)}")
+    return names
+
+
+def embedders(names: Sequence[str], device: str | torch.device) -> tuple[Musicnn, ...]:
+    """Return the embedders of FAD among the judges.
+
+    Raises:
+        UserError: their weights have not been fetched.
+    """
+    if "musicnn" not in names:
+        return ()
+    return tuple(Musicnn.load(name, judge_file(file), device) for name, file in FILES.items())
+
+
+@dataclass(frozen=True)
+class Judges:
+    """The judges of adherence; None for one that was not asked for."""
+
+    crepe: Crepe | None = None
+    basic_pitch: BasicPitch | None = None
+
+    @classmethod
+    def load(cls, names: Sequence[str], device: str | torch.device) -> "Judges":
+        """Load judges by name.
+
+        Raises:
+            UserError: weights that have not been fetched, or a missing package.
+        """
+        return cls(
+            Crepe.load(judge_file("crepe-tiny.safetensors"), device) if "crepe" in names else None,
+            BasicPitch.load(judge_file("basic-pitch.onnx")) if "basic-pitch" in names else None,
+        )
+
+    def measure(self, audio: Tensor, analysis: ClipAnalysis, targets: Sequence[ControlTargets]) -> list[Ratios]:
+        """Return the judges' measures of clips [B, 1, N] at 24 kHz."""
+        found: list[Ratios] = [dict.fromkeys(JUDGE_MEASURES, (0.0, 0.0)) for _ in targets]
+        features = analysis.features
+        if self.crepe is not None:
+            midi, voiced = (tensor.numpy() for tensor in self.crepe.track(audio))
+            for number, one in enumerate(targets):
+                distance = np.abs((midi[number] - one.pitch_class + 6) % 12 - 6)
+                pitched = one.stable & one.note & (one.pitch_class != UNSPECIFIED)
+                with_pitch = one.stable & np.isfinite(one.pitch)
+                both = one.stable & voiced[number] & features.voiced[number]
+                near = np.abs(midi[number] - features.midi[number]) <= 0.5
+                close = np.abs(midi[number] - np.nan_to_num(one.pitch, nan=np.inf)) <= 0.5
+                found[number]["crepe_chroma"] = _counts(pitched & voiced[number] & (distance < 0.5), pitched)
+                found[number]["crepe_pitch"] = _counts(with_pitch & voiced[number] & close, with_pitch)
+                found[number]["pitch_agreement"] = _counts(both & near, both)
+        if self.basic_pitch is not None:
+            for number, one in enumerate(targets):
+                theirs = self.basic_pitch.onsets(audio[number, 0].numpy())
+                at = np.clip(np.round(theirs / FRAME_S).astype(int), 0, len(one.onsets_known) - 1)
+                theirs = theirs[one.onsets_known[at]]
+                ours = features.times()[features.onset[number] & one.onsets_known]
+                found[number]["basic_onsets"] = _f_counts(one.onsets, theirs)
+                found[number]["onset_agreement"] = _f_counts(ours, theirs)
+        return found
+
+
+def _counts(right: np.ndarray, of: np.ndarray) -> tuple[float, float]:
+    return float(right.sum()), float(of.sum())
+
+
+def _f_counts(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    return 2.0 * matches(one, other, ONSET_TOLERANCE_S), float(len(one) + len(other))
