@@ -22,7 +22,7 @@ SHELL = /bin/bash
 .DEFAULT_GOAL = help
 .PHONY: help setup doctor dataset validate report export-dataset controls lakh train sample sweep \
   evaluate judges demo studio runs export card toys codec \
-  lint types test test-slow bench bench-full check
+  docs lint types test test-slow bench bench-full check
 
 python = $(VENV)/bin/python
 ready = $(VENV)/ready
@@ -240,6 +240,10 @@ codec: $(ready)  ## fit a codec of your own on PVT-audio or on recordings: DATA 
 	@$(if $(AUDIO),$(python) -m pvt dataset $(call option,spec,SPEC) $(call option,audio,AUDIO) --format=audio, \
 	  $(call build_data,audio))
 	@$(python) -m pvt codec fit $(if $(AUDIO),$(if $(SPEC),$(data),--data=data/recordings),$(data)) --out=$(if $(OUT),$(call quoted,OUT),codec.safetensors)
+
+docs: $(developed)  ## build the documentation as a static site in site/
+	@$(python) -m mkdocs build --quiet
+	@echo 'open site/index.html'
 
 lint: $(developed)  ## ruff
 	$(python) -m ruff check .
