@@ -13,7 +13,7 @@ from pvt.cli import VERBS, main
 
 ROOT = Path(__file__).parents[2]
 # Targets of the Makefile that serve development of the project.
-DEVELOPMENT = {"help", "setup", "lint", "types", "test", "test-slow", "bench", "bench-full", "check"}
+DEVELOPMENT = {"help", "setup", "docs", "lint", "types", "test", "test-slow", "bench", "bench-full", "check"}
 
 
 def make_targets() -> set[str]:
