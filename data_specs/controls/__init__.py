@@ -1,11 +1,9 @@
 """Control features of a clip, from its notes or measured from its audio. A control is one entry in `CONTROLS`.
 
-Shards, their reader, curve files and networks use all of `CONTROLS`. `Controls` holds the three of the published
-datasets, which the measures of adherence read. T frames, I instruments.
+Shards, their reader, curve files, networks, figures and pages use all of `CONTROLS`. T frames, R rows of a feature.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,7 +30,6 @@ __all__ = [
     "UNCONDITIONED",
     "VELOCITY",
     "Control",
-    "Controls",
     "control_arrays",
 ]
 
@@ -48,15 +45,6 @@ CONTROLS: dict[str, Control] = {
 }
 VELOCITY, CHROMA, INSTRUMENTS = FEATURES = (Velocity.name, Chroma.name, Instruments.name)
 PITCH = Pitch.name
-
-
-@dataclass(frozen=True)
-class Controls:
-    """The published features of one clip, float32."""
-
-    velocity: np.ndarray  # [T], velocity / 127, 0 in rests
-    chroma: np.ndarray  # [T], pitch class / 11, 0 in rests
-    instruments: np.ndarray  # [I, T], 1 for the clip's instrument, rests included
 
 
 def control_arrays(

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_specs.controls import CHROMA, FEATURES, INSTRUMENTS, UNCONDITIONED, VELOCITY, Controls, control_arrays
+from data_specs.controls import CHROMA, FEATURES, INSTRUMENTS, UNCONDITIONED, VELOCITY, control_arrays
 from data_specs.spec import Instrument, Rendering
+from tests.published_controls import Controls
 
 SAMPLES = 192_000
 

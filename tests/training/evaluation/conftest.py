@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from data_specs.controls import Controls, control_arrays
+from data_specs.controls import control_arrays
 from data_specs.spec import load_spec
 from pipeline.render.renderer import Renderer
 from pipeline.render.soundfont import soundfont_path
+from tests.published_controls import Controls
 from training.evaluation.embedders.classifier import PvtNet
 
 SAMPLES = 192_000

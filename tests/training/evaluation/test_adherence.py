@@ -9,8 +9,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import spearmanr
 
 from data_specs.analysis.pitch import HOP
-from data_specs.controls import Controls
 from data_specs.errors import UserError
+from tests.published_controls import Controls
 from training.evaluation import adherence
 from training.evaluation.adherence import (
     Calibration,
