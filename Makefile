@@ -125,7 +125,7 @@ help:  ## this text
 #|   HOST           studio: address to listen on; others than loopback need the printed token  (127.0.0.1)
 #|   TO             export: safetensors (for RUN=) or onnx (for onnxruntime)                  (safetensors)
 #|   EVALUATION     card: an evaluation.json or its folder                        (RUN/evaluation, if any)
-#|   PRESET         evaluate: table41 or table42
+#|   PRESET         evaluate: table41, table42 or curves (drawn curves; RUN may be a folder of WAV files)
 #|   VARY           sweep: s_churn=0,10,40
 #|   VGGISH         evaluate: a file of VGGish's weights
 #|   JUDGES         evaluate: all, or some of musicnn, crepe, basic-pitch; make judges fetches them      (none)

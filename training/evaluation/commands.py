@@ -17,6 +17,8 @@ from training.options import (
     selected_paths,
 )
 
+CURVES_PRESET = "curves"  # the benchmark of drawn curves; its entries may also be folders of WAV files
+
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training evaluate`."""
@@ -27,7 +29,11 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add_models(parser)
     add = parser.add_argument
     add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="PVT-audio or the folder above it (data)")
-    add("--preset", metavar="NAME", help="table41: 2000 clips of 4 s; table42: 20000 of 8 s (200 clips of 4 s)")
+    add(
+        "--preset",
+        metavar="NAME",
+        help="table41: 2000 clips of 4 s; table42: 20000 of 8 s; curves: drawn curves (200 clips of 4 s)",
+    )
     add("--clips", metavar="N", help="generated clips of each model (the preset's, else 200)")
     add("--seconds", metavar="S", help="of each clip (the preset's)")
     add("--sampler-steps", metavar="N", help="(published; on a CPU at most 50)")
@@ -47,9 +53,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from training.evaluation.evaluate import DEFAULT_CLIPS, DEFAULT_PRESET, PRESETS, Options, evaluate, write
     from training.evaluation.judges.measures import judge_names
 
-    if arguments.preset is not None and arguments.preset not in PRESETS:
-        raise UserError(f"PRESET must be one of {', '.join(PRESETS)}, got {arguments.preset}")
-    preset = PRESETS[arguments.preset or DEFAULT_PRESET]
+    drawn = arguments.preset == CURVES_PRESET
+    if arguments.preset is not None and not drawn and arguments.preset not in PRESETS:
+        raise UserError(f"PRESET must be one of {', '.join((*PRESETS, CURVES_PRESET))}, got {arguments.preset}")
+    preset = PRESETS[DEFAULT_PRESET if drawn else arguments.preset or DEFAULT_PRESET]
     clips = preset.clips if arguments.preset else DEFAULT_CLIPS
     if arguments.out is not None:
         check_output_folder(arguments.out)
@@ -69,6 +76,12 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         judges=judge_names(arguments.judges),
     )
     out = arguments.out or (paths[0] / "evaluation" if len(paths) == 1 and paths[0].is_dir() else Path("evaluation"))
+    if drawn:
+        from training.evaluation.curve_benchmark import benchmark, write_benchmark
+
+        print(write_benchmark(benchmark(paths, options), out))
+        print(f"wrote curves.md and curves.json to {out}")
+        return 0
     print(write(evaluate(paths, options), out))
     print(f"wrote evaluation.md, evaluation.json, evaluation.csv and clips.json to {out}")
     return 0

@@ -1,0 +1,177 @@
+"""Benchmark of drawn curves: 120 frozen curve files, scored by the measures of adherence with intervals.
+
+An entry is a model, or a folder of WAV files named after the curve files. B clips, N samples.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_specs.controls.curve_files import read_curves
+from data_specs.controls.curves import Curves
+from data_specs.errors import UserError
+from data_specs.io.files import write_bytes, write_json
+from data_specs.rates import SAMPLE_RATE
+from training.evaluation.adherence import Calibration, Ratios, analyze, average, measure, measure_names
+from training.evaluation.embedders.classifier import PvtNet
+from training.evaluation.evaluate import Options
+from training.evaluation.evaluator import SCALE_CLIPS, ReferenceSet
+from training.evaluation.features import FRAME_S
+from training.evaluation.judges.measures import JUDGE_MEASURES, Judges
+from training.evaluation.targets import ControlTargets, control_targets
+from training.model import load_model
+from training.runs import run_names
+from training.sampling.sampling import SamplingConfig, default_steps
+
+FOLDER = Path(__file__).parent / "benchmark_curves"
+SAMPLES = 4 * SAMPLE_RATE
+HOP = 320  # samples between the frames of the targets
+RESAMPLES = 1000  # of the bootstrap over clips
+BATCH = 8
+
+
+def curve_paths() -> list[Path]:
+    """Return the curve files of the benchmark in order of their names."""
+    return sorted(FOLDER.glob("*.json"))
+
+
+@dataclass(frozen=True)
+class Score:
+    """A measure over clips with its 95 % interval by the bootstrap over clips."""
+
+    value: float
+    low: float
+    high: float
+
+
+def curve_targets(curves: Curves, instruments: Sequence[str]) -> ControlTargets:
+    """Return the targets of drawn curves: every drawn control, and the pitch class of the pitch."""
+    frames = SAMPLES // HOP
+    names = tuple(curves.curves)
+    arrays = curves.arrays(instruments, SAMPLES, frames, HOP, names)
+    others = ("velocity", "chroma", "brightness", "instruments")
+    arrays["chroma"] = curves.for_controls(others).arrays(instruments, SAMPLES, frames, HOP, ("chroma",))["chroma"]
+    return control_targets(arrays, Fraction(SAMPLE_RATE, HOP), round(SAMPLES / SAMPLE_RATE / FRAME_S))
+
+
+def bootstrap(ratios: Sequence[Ratios], seed: int) -> dict[str, Score]:
+    """Return every defined measure with its interval."""
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(0, len(ratios), (RESAMPLES, len(ratios)))
+    scores = {}
+    for name in ratios[0]:
+        counts = np.array([clip[name] for clip in ratios])
+        top, bottom = counts[picks].sum(1).T
+        if counts[:, 1].sum() and (bottom > 0).all():
+            low, high = np.quantile(top / bottom, (0.025, 0.975))
+            scores[name] = Score(float(counts[:, 0].sum() / counts[:, 1].sum()), float(low), float(high))
+    return scores
+
+
+def entry_audio(path: Path, curves: Mapping[str, Curves], options: Options) -> Tensor:
+    """Return the clips of an entry in the order of the curves, float32 [B, 1, N].
+
+    Raises:
+        UserError: a WAV file is missing or unreadable, or the model lacks an instrument.
+    """
+    if path.is_dir() and any(path.glob("*.wav")):
+        return torch.stack([_read_wav(path / f"{name}.wav") for name in curves])
+    model = load_model(path, options.device)
+    kept = [_known(one, model.data.layout.names) for one in curves.values()]
+    steps = options.sampler_steps or default_steps(model.paradigm, model.device)
+    config = SamplingConfig(steps, options.guidance, options.seed)
+    controls = model.stack_curves(kept, SAMPLES)
+    return model.sample_controls(controls, SAMPLES, config, progress=True)[..., :SAMPLES]
+
+
+def _known(curves: Curves, names: Sequence[str]) -> Curves:
+    """Leave out brightness where a model does not have it; pitch becomes chroma."""
+    return curves if "brightness" in names else curves.without("brightness")
+
+
+def _read_wav(path: Path) -> Tensor:
+    import soundfile
+
+    try:
+        audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise UserError(
+            f"{path} must be a WAV file of {SAMPLES / SAMPLE_RATE:g} s named after its curve file"
+        ) from error
+    if rate != SAMPLE_RATE:
+        raise UserError(f"{path} must have {SAMPLE_RATE} samples a second, got {rate}")
+    mono = torch.from_numpy(audio.mean(1))[None, :SAMPLES]
+    return torch.nn.functional.pad(mono, (0, SAMPLES - mono.shape[-1]))
+
+
+def benchmark(paths: Sequence[Path], options: Options) -> dict[str, Any]:
+    """Score entries; returns rows of plain values.
+
+    Each entry has its floor: the same clips against the curves of the next file of another instrument and family. The
+    row of real clips is the error of the analysers: rendered clips of PVT-audio against their own controls.
+
+    Raises:
+        UserError: an entry that cannot be read, or no PVT-audio.
+    """
+    classifier = PvtNet.load(options.classifier, options.device)
+    curves = {path.stem: read_curves(path) for path in curve_paths()}
+    targets = [curve_targets(one, classifier.instruments) for one in curves.values()]
+    train = ReferenceSet.open(options.data, "train", SAMPLES, SCALE_CLIPS)
+    real, real_targets = train.analyze(classifier, SCALE_CLIPS)
+    calibration = Calibration.fit(real, real_targets, len(classifier.instruments))
+    judges = Judges.load(options.judges, options.device) if options.judges else None
+    valid = ReferenceSet.open(options.data, "valid", SAMPLES, len(curves))
+    held, held_targets = valid.analyze(classifier, None)
+    rows = [_row("real clips of PVT-audio", measure(held, held_targets, calibration), options.seed)]
+    for name, path in zip(run_names(paths), paths, strict=True):
+        own: list[Ratios] = []
+        other: list[Ratios] = []
+        audio = entry_audio(path, curves, options)
+        shifted = targets[22:] + targets[:22]  # another family and another instrument
+        for first in range(0, len(audio), BATCH):
+            part = slice(first, first + BATCH)
+            analysis = analyze(audio[part], classifier)
+            for ratios, wanted in ((own, targets[part]), (other, shifted[part])):
+                found = measure(analysis, wanted, calibration)
+                judged = judges.measure(audio[part], analysis, wanted) if judges else [{} for _ in found]
+                ratios += [{**ours, **theirs} for ours, theirs in zip(found, judged, strict=True)]
+        families = {family: own[n * 15 : (n + 1) * 15] for n, family in enumerate(_families(curves))}
+        row = _row(name, own, options.seed)
+        row["families"] = {family: average(clips) for family, clips in families.items()}
+        rows += [row, _row(f"{name}, other curves (floor)", other, options.seed)]
+    return {"clips": len(curves), "seconds": SAMPLES / SAMPLE_RATE, "seed": options.seed, "rows": rows}
+
+
+def _families(curves: Mapping[str, Curves]) -> list[str]:
+    return list(dict.fromkeys(name.rpartition("-")[0] for name in curves))
+
+
+def _row(name: str, ratios: Sequence[Ratios], seed: int) -> dict[str, Any]:
+    return {"entry": name, "clips": len(ratios), "scores": {k: vars(s) for k, s in bootstrap(ratios, seed).items()}}
+
+
+def write_benchmark(result: Mapping[str, Any], out: Path) -> str:
+    """Write curves.json and curves.md into `out`; returns the Markdown."""
+    measures = [
+        name for name in (*measure_names(), *JUDGE_MEASURES) if any(name in row["scores"] for row in result["rows"])
+    ]
+    lines = [["measure", *(f"{row['entry']} (N = {row['clips']})" for row in result["rows"])]]
+    lines.append(["---"] * len(lines[0]))
+    lines += [
+        [name.replace("_", " "), *(_cell(row["scores"].get(name)) for row in result["rows"])] for name in measures
+    ]
+    text = "# Benchmark of drawn curves\n\nValue and 95 % interval (bootstrap over clips).\n\n"
+    text += "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    write_json(out / "curves.json", result)
+    write_bytes(out / "curves.md", text.encode())
+    return text
+
+
+def _cell(score: Mapping[str, float] | None) -> str:
+    return "–" if score is None else f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
