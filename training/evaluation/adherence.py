@@ -16,6 +16,10 @@ pitch_accuracy  share of frames with a target pitch whose tracked pitch is withi
 pitch_error     mean absolute error of the tracked pitch of voiced frames in cents, octaves counted
 brightness_rank   Spearman's rank correlation, within a clip, of target brightness and that estimated from the centroid
 brightness_error  mean absolute error of the brightness estimated from the centroid
+loudness_rank   Spearman's rank correlation, within a clip, of target and measured loudness where either is audible
+loudness_error  mean absolute error of the loudness there, in dB
+centroid_rank   Spearman's rank correlation, within a clip, of target and measured centroid
+centroid_error  mean absolute error of the centroid, in semitones
 instrument      share of one-second patches that the classifier assigns to the target instrument
 
 A control has an entry in `ADHERENCE`; another control is followed unmeasured. A control that is unconditioned (-1)
@@ -34,6 +38,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_specs.analysis.pitch import HOP
+from data_specs.controls.measured import CENTROID_SPAN, QUIETEST_DB, Centroid, Loudness
 from data_specs.errors import UserError
 from training.evaluation.embedders.classifier import PATCHES, InstrumentClassifier
 from training.evaluation.features import FrameFeatures, extract_features
@@ -46,6 +51,8 @@ SILENCE_TOLERANCE = 3  # frames
 MIN_RANKED = 4  # notes of a clip: a rank correlation of fewer is chance
 MIN_CURVE = 30  # frames of a clip, for the rank correlation of curves
 MOVING_DB = 3.0  # range of the target level within a note, below which its dynamics are constant
+AUDIBLE_DB = -75.0  # A-weighted, 5 dB above the floor of the measurement
+LOUDNESS, CENTROID = Loudness.name, Centroid.name
 MOVING_BRIGHTNESS = 0.1  # range of the target brightness within a clip
 
 Ratio = tuple[float, float]  # numerator and denominator; (0, 0) where a measure is undefined
@@ -240,6 +247,29 @@ def _brightness(
     return (rank if np.ptp(target) >= MOVING_BRIGHTNESS else (0.0, 0.0)), error
 
 
+def _loudness(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Calibration) -> tuple[Ratio, ...]:
+    """Compare the loudness of the frames in which target or audio is above the floor."""
+    found = analysis.features.loudness[number].astype(np.float64)
+    target = (
+        QUIETEST_DB * (targets.controls[LOUDNESS] - 1) if LOUDNESS in targets.controls else np.full(len(found), np.nan)
+    )
+    known = np.isfinite(target) & (np.maximum(target, found) > AUDIBLE_DB)
+    return _curve(target[known], found[known]) if known.any() else ((0.0, 0.0), (0.0, 0.0))
+
+
+def _centroid(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Calibration) -> tuple[Ratio, ...]:
+    """Compare the centroid of the frames in which both are defined."""
+    found = analysis.features.centroid[number].astype(np.float64)
+    target = CENTROID_SPAN * _target(targets, CENTROID)
+    known = np.isfinite(target) & np.isfinite(found)
+    return _curve(target[known], found[known]) if known.any() else ((0.0, 0.0), (0.0, 0.0))
+
+
+def _target(targets: ControlTargets, name: str) -> NDArray[np.float64]:
+    """Return a control of the targets [F]; NaN where unconditioned, everywhere without the control."""
+    return targets.controls.get(name, np.full(len(targets.note), np.nan))
+
+
 def _curve(target: NDArray[np.float64], measured: NDArray[np.float64]) -> tuple[Ratio, Ratio]:
     """Rank correlation of two curves, one clip each, and their absolute error, one frame each."""
     error = (float(np.abs(measured - target).sum()), float(len(target)))
@@ -307,6 +337,8 @@ ADHERENCE = {
     ),
     "pitch": Adherence(("pitch_accuracy", "pitch_error"), _pitch, frozenset({"pitch_error"})),
     "brightness": Adherence(("brightness_rank", "brightness_error"), _brightness, frozenset({"brightness_error"})),
+    LOUDNESS: Adherence(("loudness_rank", "loudness_error"), _loudness, frozenset({"loudness_error"})),
+    CENTROID: Adherence(("centroid_rank", "centroid_error"), _centroid, frozenset({"centroid_error"})),
     "instruments": Adherence(("instrument",), _instruments),
 }
 

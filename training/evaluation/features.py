@@ -39,6 +39,7 @@ class FrameFeatures:
     silent: NDArray[np.bool_]  # below `SILENT_DB`, or in a release
     onset: NDArray[np.bool_]
     centroid: NDArray[np.float32]  # semitones above 20 Hz; NaN in silence
+    loudness: NDArray[np.float32]  # A-weighted, in dB
 
     @property
     def frames(self) -> int:
@@ -60,13 +61,15 @@ def extract_features(audio: Tensor) -> FrameFeatures:
 def _extract(audio: Tensor) -> tuple[NDArray[np.generic], ...]:
     pitch = track(audio)
     level = _levels(audio)
+    analysis = AudioAnalysis(audio[:, 0], HOP)
     tensors = (
         pitch.midi,
         pitch.voiced,
         level,
         _silent(level),
         _onsets(audio),
-        AudioAnalysis(audio[:, 0], HOP).centroid,
+        analysis.centroid,
+        analysis.loudness,
     )
     return tuple(tensor.numpy() for tensor in tensors)
 
