@@ -58,13 +58,15 @@ class Studio:
         self._engine: asyncio.Task[Engine] | None = None
         self._example: StudioJob | None = None
         self.jobs: JobQueue
+        self._begun: asyncio.Task[None]
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """Start the queue and load the models."""
         self.jobs = JobQueue()
         self._engine = asyncio.create_task(asyncio.to_thread(self._load))
-        tasks = [asyncio.create_task(self.jobs.serve()), asyncio.create_task(self._begin())]
+        self._begun = asyncio.create_task(self._begin())
+        tasks = [asyncio.create_task(self.jobs.serve()), self._begun]
         yield
         for task in tasks:
             task.cancel()
@@ -97,13 +99,20 @@ class Studio:
     async def models(self, request: Request) -> Response:
         """`GET /api/models`: the menu of models, shipped curves, and the job of the example."""
         engine = await self.engine()
+        await asyncio.shield(self._begun)
         return JSONResponse(
             {
                 "models": [entry.describe() for entry in engine.entries.values()],
                 "presets": engine.presets(),
-                "example": self._example and {"job": self._example.id, "curves": engine.example().curves},
+                "example": {"job": self._example_job(engine), "curves": engine.example().curves},
             }
         )
+
+    def _example_job(self, engine: "Engine") -> str | None:
+        """Return the job of the example, None when it or its takes are not in memory any more."""
+        job = self._example and self.jobs.get(self._example.id)
+        takes = [take["id"] for event in job.events for take in event.get("takes", [])] if job else []
+        return job.id if job and all(engine.takes.get(take) for take in takes) else None
 
     async def start(self, request: Request) -> Response:
         """`POST /api/jobs`: queue a generation."""

@@ -515,19 +515,11 @@ export class StripLane extends Lane {
 
   row(at) { return this.names[Math.min(this.names.length - 1, Math.max(0, Math.floor((at.py / at.height) * this.names.length)))]; }
 
-  nameAt(time) { return this.score.strip.filter(({ start }) => start <= time + 1e-9).at(-1)?.name ?? null; }
-
-  describe(time) { return this.nameAt(time) ?? "unconditioned"; }
+  describe(time) { return this.score.instrumentAt(time) ?? "unconditioned"; }
 
   // Give [start, stop) to an instrument.
   assign(start, stop, name) {
-    if (stop - start < 0.01) return;
-    const after = this.nameAt(stop);
-    const kept = this.score.strip.filter((one) => one.start < start || one.start > stop);
-    kept.push({ start, name });
-    if (stop < this.score.seconds - 0.01) kept.push({ start: stop, name: after });
-    if (!kept.some((one) => one.start === 0)) kept.push({ start: 0, name: this.score.strip.length ? this.nameAt(0) : null });
-    this.score.strip = kept.sort((a, b) => a.start - b.start);
+    if (stop - start >= 0.01) this.score.replaceStrip(start, stop, [{ start, name }]);
   }
 
   begin(event, at) {
@@ -555,7 +547,7 @@ export class StripLane extends Lane {
 
   nudge(time, sign) {
     const choices = [...this.names, null];
-    const next = choices[(choices.indexOf(this.nameAt(time)) - sign + choices.length) % choices.length];
+    const next = choices[(choices.indexOf(this.score.instrumentAt(time)) - sign + choices.length) % choices.length];
     this.score.edit(() => this.assign(time, this.score.seconds, next));
   }
 

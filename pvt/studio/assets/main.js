@@ -43,12 +43,12 @@ class Studio {
       this.fit();
       this.settings(stored.settings);
       this.dirty();
-    } else if (example) {
+    } else {
       this.score.load(example.curves, 8);
       this.score.past = [];
       this.fit();
     }
-    if (example) this.follow(example.job, { title: "example", state: this.score.state() }, stored !== null);
+    if (example.job) this.follow(example.job, { title: "example", state: this.score.state() });
     else this.generate();
     document.body.dataset.ready = "true";
   }
@@ -80,15 +80,22 @@ class Studio {
 
   // ---- settings and requests
 
-  settings(value) {
-    for (const [id, content] of Object.entries(value ?? {})) if ($(id)) $(id).value = content;
+  settings({ by = {}, ...value } = {}) {
+    for (const [id, content] of Object.entries(value)) if ($(id)) $(id).value = content;
+    for (const input of $("guidance-by").querySelectorAll("input")) input.value = by[input.dataset.control] ?? "";
     $("guidance-value").value = $("guidance").value;
   }
 
-  settingsValue() { return Object.fromEntries(["guidance", "seed", "steps", "churn", "variants"].map((id) => [id, $(id).value])); }
+  settingsValue() {
+    const by = Object.fromEntries(this.guided().map((input) => [input.dataset.control, input.value]));
+    return { ...Object.fromEntries(["guidance", "seed", "steps", "churn", "variants"].map((id) => [id, $(id).value])), by };
+  }
+
+  // Inputs of the controls that have a guidance of their own.
+  guided() { return [...$("guidance-by").querySelectorAll("input")].filter((input) => input.value !== ""); }
 
   guidance() {
-    const by = [...$("guidance-by").querySelectorAll("input")].filter((input) => input.value !== "");
+    const by = this.guided();
     const common = Number($("guidance").value);
     if (!by.length) return common;
     return Object.fromEntries(this.model.controls.map(({ name }) => [name, Number(by.find((input) => input.dataset.control === name)?.value ?? common)]));
@@ -114,7 +121,7 @@ class Studio {
     } catch (error) { this.announce(error.message); }
   }
 
-  follow(job, entry, keepScore = false) {
+  follow(job, entry) {
     this.job = job;
     $("cancel").hidden = false;
     this.progress(0, "queued");
@@ -123,7 +130,7 @@ class Studio {
       if (event.kind === "queued") this.progress(0, event.position ? `${event.position} before this one` : "queued");
       else if (event.kind === "progress") this.progress(event.share, `${Math.round(100 * event.share)} % · ${event.seconds_left} s left`);
       else if (event.kind === "started") this.progress(0, "started");
-      else if (event.kind === "draft" || event.kind === "takes") await this.received(entry, event, keepScore);
+      else if (event.kind === "draft" || event.kind === "takes") await this.received(entry, event).catch((error) => this.announce(error.message));
       else {
         this.job = null;
         $("cancel").hidden = true;
@@ -369,7 +376,9 @@ class Studio {
         [stop - start, this.score.valueAt(points, stop)]]]));
     const notes = this.score.notes.filter((note) => note.stop > start && note.start < stop)
       .map((note) => ({ ...note, start: Math.max(start, note.start) - start, stop: Math.min(stop, note.stop) - start }));
-    this.clip = { length: stop - start, lines, notes };
+    const strip = [{ start: 0, name: this.score.instrumentAt(start) }, ...this.score.strip.filter((one) => one.start > start && one.start < stop)
+      .map((one) => ({ ...one, start: one.start - start }))];
+    this.clip = { length: stop - start, lines, notes, strip };
     this.announce(`copied ${(stop - start).toFixed(2)} s`);
   }
 
@@ -384,8 +393,9 @@ class Studio {
       const lane = this.lanes.find((one) => one instanceof NotesLane);
       if (lane) {
         lane.makeRoom({ start, stop });
-        score.notes.push(...this.clip.notes.map((note) => ({ ...note, start: note.start + start, stop: note.stop + start })));
+        score.notes.push(...this.clip.notes.map((note) => ({ ...note, start: note.start + start, stop: Math.min(stop, note.stop + start) })));
       }
+      score.replaceStrip(start, stop, this.clip.strip.map((one) => ({ ...one, start: one.start + start })));
     });
   }
 
@@ -422,12 +432,29 @@ class Studio {
         const recipe = text.includes('"pvt_sound"') ? JSON.parse(text) : null;
         const body = new Blob([recipe ? JSON.stringify(recipe.curves) : text]);
         const { curves, notices } = await api.post("api/import/curves", body);
+        if (recipe) notices.push(...this.useRecipe(recipe));
         this.score.load(curves, recipe?.seconds);
-        if (recipe) this.settings({ seed: recipe.seed, steps: recipe.steps, churn: recipe.s_churn, ...(typeof recipe.guidance === "number" ? { guidance: recipe.guidance } : {}) });
         if (notices.length) this.announce(notices.join(" · "));
       }
       this.fit();
     } catch (error) { this.announce(error.message); }
+  }
+
+  // Take model and settings of a recipe; returns what may make the sound differ.
+  useRecipe({ model, seed, steps, s_churn: churn, guidance, variant = 0, span }) {
+    const notices = [];
+    const found = this.models.find(({ digest }) => digest === model?.sha256);
+    if (!found) notices.push(`the recipe names another model (${model?.name}); the sound will differ`);
+    else if (found !== this.model) {
+      $("model").value = found.name;
+      this.choose(found);
+    }
+    if (span) notices.push("the recipe redraws a span of a take that is not in the file; all of it is generated");
+    const common = typeof guidance === "number" ? { guidance } : { by: guidance };
+    if (variant) notices.push(`the sound is variant ${variant + 1}`);
+    this.settings({ seed, steps, churn, variants: variant + 1, ...common });
+    $("lock").checked = true;
+    return notices;
   }
 
   async importRecording(file) {
@@ -586,6 +613,8 @@ for (const id of ["spectrogram", "level"]) {
   });
 }
 window.addEventListener("keydown", (event) => studio.keys(event));
+// Sound needs a gesture; opening the output at the first one shortens the start of playback.
+for (const kind of ["pointerdown", "keydown"]) window.addEventListener(kind, () => studio.player.ready(), { once: true, capture: true });
 window.addEventListener("resize", () => studio.dirty());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { studio.colours = {}; studio.dirty(); });
 for (const kind of ["dragover", "dragleave", "drop"]) {

@@ -68,6 +68,18 @@ export class Score {
     this.strip = this.strip.filter(({ start }, i) => start < this.seconds && this.strip[i - 1]?.name !== this.strip[i].name);
   }
 
+  // Instrument at a time; null where it is unconditioned.
+  instrumentAt(time) { return this.strip.filter(({ start }) => start <= time + NEAR).at(-1)?.name ?? null; }
+
+  // Replace the instruments of a span.
+  replaceStrip(start, stop, inside) {
+    const after = { start: stop, name: this.instrumentAt(stop) };
+    const first = { start: 0, name: this.instrumentAt(0) };
+    this.strip = [...(start > NEAR ? [first] : []), ...this.strip.filter((one) => one.start > NEAR && one.start < start - NEAR),
+      ...inside.filter((one) => one.start < stop), after, ...this.strip.filter((one) => one.start > stop + NEAR)];
+    if (this.strip.every(({ name }) => name === null)) this.strip = [];
+  }
+
   // Value of a line at a time; null where it is unconditioned.
   valueAt(points, time) {
     let before = null;

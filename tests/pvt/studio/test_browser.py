@@ -193,6 +193,58 @@ def test_export_and_import_round_trip_and_a_reload_keeps_the_score(page):
     assert curves(page) == loaded
 
 
+def test_a_recipe_restores_curves_guidance_by_control_and_variant(page):
+    page.click("details:has(#guidance-by) summary")
+    page.fill("input[data-control=velocity]", "3")
+    page.fill("#steps", "4")
+    page.fill("#seed", "12")
+    page.select_option("#variants", "2")
+    page.click("#generate")
+    generated(page)
+    page.click("#takes button >> nth=1")
+    digest = "studio.current.takes[1].buffer.getChannelData(0).reduce((sum, x, i) => sum + x * (i % 97), 0)"
+    sound = page.evaluate(digest)
+    drawn, request = curves(page), page.evaluate("studio.request()")
+    page.click("#exports summary")
+    with page.expect_download() as download:
+        page.click("#export-recipe")
+    recipe = download.value.path().read_bytes()
+    page.select_option("#preset", "relay")
+    for field in ("input[data-control=velocity]", "#steps", "#seed"):
+        page.fill(field, "1")
+    page.select_option("#variants", "1")
+    page.set_input_files("#file", {"name": "sound.json", "mimeType": "application/json", "buffer": recipe})
+    until(page, "document.getElementById('status').textContent === 'the sound is variant 2'")
+    assert curves(page) == drawn
+    assert page.evaluate("studio.request()") == request
+    page.click("#generate")
+    generated(page)
+    assert page.evaluate(digest) == sound
+
+
+def test_a_pasted_span_holds_lines_notes_and_instruments(page):
+    first, second = page.evaluate("studio.model.instruments")[:2]
+    page.evaluate(
+        f"""{SCORE}.edit((score) => Object.assign(score, {{
+            strip: [{{start: 0, name: "{first}"}}, {{start: 1, name: "{second}"}}, {{start: 2, name: null}}],
+            notes: [{{start: 0.5, stop: 1.5, pitch: 60}}], lines: {{velocity: [[0, 0.2], [2, 0.8], [8, 0.8]]}}}}))"""
+    )
+    page.evaluate("studio.select({start: 0.5, stop: 2})")
+    page.click("#copy")
+    page.evaluate("studio.select({start: 4, stop: 5.5})")
+    page.click("#paste")
+    assert page.evaluate(f"{SCORE}.strip")[2:] == [
+        {"start": 2, "name": None},
+        {"start": 4, "name": first},
+        {"start": 4.5, "name": second},
+        {"start": 5.5, "name": None},
+    ]
+    assert [note["start"] for note in page.evaluate(f"{SCORE}.notes")] == [0.5, 4]
+    assert page.evaluate(f"{SCORE}.valueAt({SCORE}.lines.velocity, 4.75)") == pytest.approx(0.575)
+    page.keyboard.press("Control+z")
+    assert len(page.evaluate(f"{SCORE}.strip")) == 3
+
+
 def test_wav_export_has_the_chosen_format(page):
     page.click("#exports summary")
     page.select_option("#rate", "48000")

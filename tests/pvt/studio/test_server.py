@@ -12,13 +12,14 @@ from pvt.studio import jobs
 from pvt.studio.guard import host_name
 from pvt.studio.requests import MAX_BODY
 from pvt.studio.server import Studio
+from pvt.studio.takes import Take, TakeStore
 from tests.pvt.studio.conftest import CURVES, HOST, Client, FakeEngine
 
 REQUEST = {"curves": CURVES, "seconds": 1}
 
 
-def run(coroutine, engine=None, **options):
-    """Run `coroutine(client, engine)` on a studio with a fake engine."""
+def run(coroutine, engine=None, timeout=60, **options):
+    """Run `coroutine(client, engine)` on a studio with a fake engine, for `timeout` seconds at most."""
     engine = engine or FakeEngine()
 
     async def main():
@@ -26,7 +27,7 @@ def run(coroutine, engine=None, **options):
             await client.studio.engine()
             return await coroutine(client, engine)
 
-    return asyncio.run(asyncio.wait_for(main(), 60))
+    return asyncio.run(asyncio.wait_for(main(), timeout))
 
 
 async def events(client, job):
@@ -177,9 +178,27 @@ def test_jobs_of_clients_that_disappear_are_cancelled(monkeypatch, path):
     assert run(use, FakeEngine(gate.wait))
 
 
-def test_memory_of_takes_is_bounded():
-    from pvt.studio.takes import Take, TakeStore
+def test_the_example_is_named_only_while_its_takes_are_in_memory():
+    class Examples(FakeEngine):
+        def generate(self, request, job):
+            take = Take(np.zeros(240, np.float32), 24_000, {}, {}, np.zeros((2, 3), np.uint8))
+            self.takes.add(take)
+            job.report("takes", takes=[{"id": take.id}])
 
+    async def use(client, engine):
+        job = (await client.json("GET", "/api/models"))[1]["example"]["job"]
+        await events(client, job)
+        kept = (await client.json("GET", "/api/models"))[1]["example"]
+        engine.takes = TakeStore()
+        return job, kept, (await client.json("GET", "/api/models"))[1]["example"]
+
+    job, kept, dropped = run(use, Examples())
+    assert job is not None
+    assert kept == {"job": job, "curves": CURVES}
+    assert dropped == {"job": None, "curves": CURVES}
+
+
+def test_memory_of_takes_is_bounded():
     store = TakeStore(max_bytes=1_000_000)
     for _ in range(50):
         store.add(Take(np.zeros(24_000, np.float32), 24_000, {}, {}, np.zeros((2, 3), np.uint8)))
@@ -218,7 +237,7 @@ def test_fuzzed_requests_give_client_errors_only(count):
             statuses.append((response.status, method, path, body))
         return statuses
 
-    for status, method, path, body in run(use):
+    for status, method, path, body in run(use, timeout=900):
         assert status < 500, (method, path, body)
         served = method in ("GET", "HEAD") and path.partition("?")[0] in ("/", "/assets/main.js", "/api/models")
         assert status >= 400 or served or method == "POST", (status, method, path)
