@@ -135,7 +135,7 @@ def test_a_full_queue_is_refused(monkeypatch):
         gate.set()
         return statuses
 
-    statuses = run(use, FakeEngine(gate.wait))
+    statuses = run(use, FakeEngine(lambda: gate.wait(30)))
     assert statuses.count(429) >= 2
 
 
@@ -144,11 +144,11 @@ def test_cancel_acts_between_steps():
 
     def step():
         reached.set()
-        gate.wait()
+        gate.wait(30)
 
     async def use(client, engine):
         _, value = await client.json("POST", "/api/jobs", REQUEST)
-        await asyncio.to_thread(reached.wait)
+        await asyncio.to_thread(reached.wait, 30)
         await client.json("DELETE", f"/api/jobs/{value['id']}")
         gate.set()
         return (await events(client, value["id"]))[-1]["kind"], engine.steps
@@ -158,7 +158,7 @@ def test_cancel_acts_between_steps():
 
 @pytest.mark.parametrize("path", ["/api/jobs", "/generate"])
 def test_jobs_of_clients_that_disappear_are_cancelled(monkeypatch, path):
-    monkeypatch.setattr(jobs, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(jobs, "GRACE_SECONDS", 0.5)
     gate = threading.Event()
 
     async def use(client, engine):
@@ -175,7 +175,7 @@ def test_jobs_of_clients_that_disappear_are_cancelled(monkeypatch, path):
         gate.set()
         return job.cancelled
 
-    assert run(use, FakeEngine(gate.wait))
+    assert run(use, FakeEngine(lambda: gate.wait(30)))
 
 
 def test_the_example_is_named_only_while_its_takes_are_in_memory():
