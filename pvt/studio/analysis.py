@@ -15,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from data_specs.analysis.pitch import HOP
+from data_specs.errors import UserError
 from data_specs.rates import SAMPLE_RATE
-from training.evaluation.adherence import Calibration, ClipAnalysis, analyze, measure
+from training.evaluation.adherence import Calibration, ClipAnalysis, measure
 from training.evaluation.embedders.classifier import PATCHES, WEIGHTS, PvtNet
-from training.evaluation.features import FRAME_S
+from training.evaluation.features import FRAME_S, extract_features
 from training.evaluation.frame_models import FrameModels, kept_frames, note_frames
 from training.evaluation.targets import ControlTargets, control_targets
 from training.evaluation.velocity import VelocityScale, note_levels
@@ -54,11 +55,20 @@ class Analyzer:
         """Return the achieved curves of audio [N] as a JSON value.
 
         Args:
-            audio: at 24 kHz, a second or longer.
+            audio: at 24 kHz; the classifier hears silence after clips shorter than its patches.
             arrays: control arrays asked for, [T] or [R, T].
             frame_rate: of the arrays.
+
+        Raises:
+            UserError: audio that is not finite.
         """
-        analysis = analyze(torch.from_numpy(np.ascontiguousarray(audio))[None, None], self.classifier)
+        if not np.isfinite(audio).all():
+            raise UserError("the audio is not finite; lower the guidance, or choose another model")
+        clip = torch.from_numpy(np.ascontiguousarray(audio))[None, None]
+        patch = (PATCHES.length - 1) * PATCHES.spectrum.hop + PATCHES.spectrum.window
+        padded = torch.nn.functional.pad(clip, (0, max(0, patch - len(audio))))
+        probabilities = self.classifier.instrument_probabilities(padded).numpy()
+        analysis = ClipAnalysis(extract_features(clip), probabilities, padded.shape[-1])
         targets = control_targets(arrays, frame_rate, len(audio) // HOP)
         (ratios,) = measure(analysis, [targets], Calibration(self.scale, self.frames))
         measures = {name: top / bottom if bottom else None for name, (top, bottom) in ratios.items()}
