@@ -1,0 +1,119 @@
+"""Error of an EDM denoiser by noise level and channel group, beside a Wiener filter: `python -m bench.denoiser`.
+
+The filter is linear, acts on each channel alone and knows no controls: a network that does not beat it has learned
+nothing from other channels, from the controls or beyond the spectrum. B clips, C channels, T frames, K = T // 2 + 1.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from data_specs.cli import Parser, add_threads, integer, run, use_threads
+from data_specs.errors import UserError
+from training.data.dataset import Dataset
+from training.diffusion.edm import EDM, loss_weight
+from training.model import TrainedModel, load_model
+
+SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 4.0, 10.0, 40.0)
+FIT_CLIPS = 1000  # train clips that the filter is fitted to, at most
+BATCH = 16  # clips
+
+
+def fit_wiener(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean [C, 1] and the power spectrum [C, K] of clips [B, C, T] (orthonormal Fourier transform)."""
+    mean = x.mean((0, 2))[:, None]
+    return mean, (torch.fft.rfft(x - mean, norm="ortho").abs() ** 2).mean(0)
+
+
+def wiener(noisy: Tensor, sigma: float, mean: Tensor, power: Tensor) -> Tensor:
+    """Return the linear estimate of clips [B, C, T] in white noise: gain S / (S + sigma^2) at each frequency."""
+    spectrum = torch.fft.rfft(noisy - mean, norm="ortho")
+    return torch.fft.irfft(spectrum * (power / (power + sigma**2)), n=noisy.shape[-1], norm="ortho") + mean
+
+
+def group_errors(estimate: Tensor, clean: Tensor, sigma: float, sigma_data: float, groups: int) -> list[float]:
+    """Return EDM-weighted mean squared errors of [B, C, T]: all channels, then `groups` bands in channel order."""
+    weight = float(loss_weight(torch.tensor(sigma), sigma_data))
+    per_channel = weight * (estimate - clean).square().mean((0, 2))
+    bands = (float(band.mean()) for band in per_channel.chunk(groups))
+    return [float(per_channel.mean()), *bands]
+
+
+def load_crops(model: TrainedModel, dataset: Dataset, clips: int, frames: int) -> tuple[Tensor, Tensor]:
+    """Return the first `frames` of the first `clips` as scaled data [B, C, T] and controls [B, R, T]."""
+    found = [dataset[i] for i in range(min(clips, len(dataset)))]
+    data = torch.stack([torch.as_tensor(clip["data"])[..., :frames] for clip in found])
+    names = model.data.layout.names
+    controls = {n: torch.stack([torch.as_tensor(clip[n])[..., :frames] for clip in found]) for n in names}
+    return model.to_model(data), model.data.layout.stack(controls)
+
+
+@torch.no_grad()
+def measure(
+    model: TrainedModel, folder: Path, clips: int, frames: int, groups: int
+) -> list[tuple[float, list[float], list[float]]]:
+    """Return sigma, the network's and the filter's errors for each of SIGMAS, from the same noise.
+
+    Raises:
+        UserError: not an EDM on data [C, T], or a dataset that does not fit.
+    """
+    if not isinstance(model.paradigm, EDM) or len(model.data.shape) != 2:
+        raise UserError("RUN must be an EDM on encodec; name another run")
+    format_name = model.config.format
+    train = Dataset(folder, "train", format_name=format_name)
+    mean, power = fit_wiener(load_crops(model, train, FIT_CLIPS, frames)[0])
+    clean, controls = load_crops(model, Dataset(folder, "valid", format_name=format_name), clips, frames)
+    generator = torch.Generator().manual_seed(0)
+    rows = []
+    for sigma in SIGMAS:
+        noisy = clean + sigma * torch.randn(clean.shape, generator=generator)
+        denoised = torch.cat(
+            [
+                model.paradigm.denoise(model.network, x, torch.full((len(x),), sigma), c)
+                for x, c in zip(noisy.split(BATCH), controls.split(BATCH), strict=True)
+            ]
+        )
+        network, filtered = (
+            group_errors(estimate, clean, sigma, model.paradigm.sigma_data, groups)
+            for estimate in (denoised, wiener(noisy, sigma, mean, power))
+        )
+        rows.append((sigma, network, filtered))
+    return rows
+
+
+def table(rows: list[tuple[float, list[float], list[float]]]) -> str:
+    """Return a Markdown table with `network / filter` in each cell."""
+    groups = len(rows[0][1]) - 1
+    head = ["sigma", "all", *(f"band {i + 1} of {groups}" for i in range(groups))]
+    lines = [f"| {' | '.join(head)} |", "|" + "---:|" * len(head)]
+    for sigma, network, filtered in rows:
+        cells = (f"{a:.3f} / {b:.3f}" for a, b in zip(network, filtered, strict=True))
+        lines.append(f"| {sigma:g} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _measure(arguments: argparse.Namespace) -> int:
+    use_threads(arguments)
+    clips, frames, groups = (integer(n, getattr(arguments, n.lower())) for n in ("CLIPS", "FRAMES", "GROUPS"))
+    print(table(measure(load_model(arguments.run), arguments.data, clips, frames, groups)))
+    return 0
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = Parser(prog="python -m bench.denoiser", description=__doc__)
+    add = parser.add_argument
+    add("--run", type=Path, metavar="MODEL", help="a run folder or a snapshot (the shipped model)")
+    add("--data", type=Path, required=True, metavar="FOLDER", help="dataset of the run")
+    add("--clips", metavar="N", default="64", help="valid clips (64)")
+    add("--frames", metavar="N", default="150", help="frames of each clip (150)")
+    add("--groups", metavar="N", default="4", help="bands of channels (4)")
+    add_threads(parser)
+    parser.set_defaults(command=_measure)
+    return run(parser, None)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
