@@ -1,0 +1,189 @@
+"""Paradigms and formats at equal parameters, clips and core-seconds: `python -m bench.paradigms --out FOLDER`.
+
+Builds the sample dataset with the codecs `phaseless` and `pvt`, trains every row for the same core-seconds on one
+thread, chooses sampler steps and guidance on valid clips that are not reported, and scores the others. Each finished
+stage is kept in FOLDER: run the same command again to resume; a larger --seconds continues the training of every row.
+"""
+
+import argparse
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.fixtures import ROOT
+
+CONFIG = Path(__file__).with_name("paradigms.toml")
+CODECS = {"phaseless": "audio,cqt,encodec,disc", "pvt": "encodec"}  # formats built with each codec
+POLL_S = 0.5
+STEPS = {"edm": (9, 18), "ddpm": (25, 50), "discdpm": (25, 50)}  # of the sampler, compared on held-out clips
+GUIDANCE = (1.0, 2.0)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the table."""
+
+    name: str
+    paradigm: str
+    format: str
+    codec: str = "phaseless"
+    overrides: str = ""
+
+
+ENTRIES = (
+    Entry("EDM-encodec", "edm", "encodec"),
+    Entry("DDPM-encodec", "ddpm", "encodec"),
+    Entry("DiscDPM-disc uniform", "discdpm", "disc"),
+    Entry("DiscDPM-disc absorbing", "discdpm", "disc", overrides="diffusion.transition=absorbing"),
+    Entry("EDM-cqt", "edm", "cqt"),
+    Entry("EDM-encodec, codec pvt", "edm", "encodec", codec="pvt"),
+    Entry("EDM-encodec, seed 1", "edm", "encodec", overrides="training.seed=1"),
+)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of the comparison."""
+
+    seconds: float  # core-seconds of training
+    clips: str  # train:valid of the datasets
+    reported: int  # generated clips of each row
+    chosen: int  # valid clips of the sweep, after the reported ones
+    length: float  # seconds of a clip
+
+
+class Comparison:
+    """Stages of the comparison in one folder."""
+
+    def __init__(self, out: Path, sizes: Sizes) -> None:
+        self.out = out
+        self.sizes = sizes
+        self.path = out / "progress.json"
+        self.done: dict[str, Any] = json.loads(self.path.read_text()) if self.path.is_file() else {}
+
+    def record(self, key: str, value: Any) -> None:
+        """Keep the result of a stage."""
+        from data_specs.io.files import write_json
+
+        self.done[key] = value
+        write_json(self.path, self.done)
+
+    def datasets(self) -> None:
+        """Build the datasets of both codecs; finished ones are kept."""
+        for codec, formats in CODECS.items():
+            options = ["--format", formats, "--codec", codec, "--clips", self.sizes.clips, "--workers", "1"]
+            command("pipeline", "dataset", *options, "--out", str(self.out / "data" / codec))
+
+    def train(self, entry: Entry) -> None:
+        """Train one row until its core-seconds are used."""
+        key = f"{entry.name}: core-seconds"
+        used = float(self.done.get(key, 0))
+        while used < 0.97 * self.sizes.seconds:
+            used += train_for(self.run(entry), self.out / "data" / entry.codec, entry, self.sizes.seconds - used)
+            self.record(key, used)
+            print(f"{entry.name}: trained for {used:.0f} core-seconds", flush=True)
+
+    def run(self, entry: Entry) -> Path:
+        """Folder of a row's run."""
+        return self.out / "runs" / entry.name.lower().replace(",", "").replace(" ", "-")
+
+    def score(self) -> None:
+        """Choose the sampling options of each row and score it; rows scored at these core-seconds are kept."""
+        from bench.paradigms_score import choose, prepare, score
+
+        evaluator = None
+        for entry in ENTRIES:
+            used = self.done[f"{entry.name}: core-seconds"]
+            row = self.done.get(f"{entry.name}: row")
+            if row and row["core_seconds"] == used and row["reported"] == self.sizes.reported:
+                continue
+            evaluator = evaluator or prepare(self.out / "data" / "phaseless", self.sizes.length, self.sizes.reported)
+            window = (self.sizes.reported, self.sizes.chosen)
+            choice = choose(self.run(entry), evaluator, STEPS[entry.paradigm], GUIDANCE, *window)
+            row = score(self.run(entry), evaluator, choice, self.sizes.reported)
+            row |= {"run": entry.name, "codec": entry.codec, "core_seconds": used, "reported": self.sizes.reported}
+            self.record(f"{entry.name}: row", row)
+            print(f"{entry.name}: scored", flush=True)
+        if evaluator is not None:
+            self.record("reference", evaluator.reference_facts())
+
+
+def command(package: str, *options: str) -> None:
+    """Run a command of the project.
+
+    Raises:
+        SystemExit: it failed.
+    """
+    done = subprocess.run([sys.executable, "-m", package, *options], cwd=ROOT, env=one_thread())
+    if done.returncode:
+        raise SystemExit(f"python -m {package} {' '.join(options)} failed")
+
+
+def one_thread() -> dict[str, str]:
+    """Environment of processes that compute on one thread."""
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def train_for(run: Path, data: Path, entry: Entry, seconds: float) -> float:
+    """Train for at most `seconds` of processor time, then stop the run at a step boundary; returns the time used.
+
+    Raises:
+        SystemExit: the run failed.
+    """
+    import psutil
+
+    options = ["--paradigm", entry.paradigm, "--format", entry.format, "--config", str(CONFIG), "--data", str(data)]
+    options += ["--run", str(run), "--device", "cpu", "--threads", "1"]
+    options += ["--set", entry.overrides] if entry.overrides else []
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    child = subprocess.Popen([sys.executable, "-m", "training", "train", *options], cwd=ROOT, env=one_thread())
+    watched = psutil.Process(child.pid)
+    try:
+        while child.poll() is None:
+            times = watched.cpu_times()
+            if times.user + times.system >= seconds:
+                child.send_signal(signal.SIGTERM)
+                break
+            time.sleep(POLL_S)
+    except psutil.NoSuchProcess:
+        pass
+    status = child.wait()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    if status and used < seconds:
+        raise SystemExit(f"the training of {entry.name} failed")
+    return used
+
+
+def main() -> int:
+    """Run every stage and write paradigms.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--out", type=Path, default=Path("paradigms"), metavar="FOLDER", help="(paradigms)")
+    add("--seconds", type=float, default=1200, metavar="S", help="core-seconds of training of each row (1200)")
+    add("--clips", default="400:80", metavar="TRAIN:VALID", help="of the datasets (400:80)")
+    add("--reported", type=int, default=64, metavar="N", help="generated clips of each row (64)")
+    add("--chosen", type=int, default=16, metavar="N", help="valid clips of the sweep (16)")
+    add("--length", type=float, default=4.0, metavar="S", help="of a clip (4)")
+    arguments = parser.parse_args()
+    sizes = Sizes(arguments.seconds, arguments.clips, arguments.reported, arguments.chosen, arguments.length)
+    comparison = Comparison(arguments.out.absolute(), sizes)
+    comparison.datasets()
+    for entry in ENTRIES:
+        comparison.train(entry)
+    comparison.score()
+    from bench.paradigms_table import write
+
+    print(write(comparison.out, comparison.done, [entry.name for entry in ENTRIES]))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

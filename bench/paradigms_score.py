@@ -1,0 +1,53 @@
+"""Choice of sampling options and scores of one row of the comparison of paradigms."""
+
+import resource
+import time
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from training.evaluation.adherence import average
+from training.evaluation.evaluate import describe_model, generate, scores
+from training.evaluation.evaluator import Evaluator
+from training.model import load_model
+from training.sampling.sampling import SamplingConfig
+
+EMBEDDER = "pvt-net"  # of the sweep
+JUDGES = ("musicnn", "crepe")
+
+
+def prepare(data: Path, length: float, clips: int) -> Evaluator:
+    """Return the evaluator that all rows share: the dataset of the codec `phaseless`."""
+    return Evaluator.prepare(data, round(length * 24_000), anchor_clips=clips, judges=JUDGES)
+
+
+def choose(
+    run: Path, evaluator: Evaluator, steps: Sequence[int], guidance: Sequence[float], first: int, count: int
+) -> dict[str, Any]:
+    """Return steps and guidance with the lowest FAD on `count` valid clips from number `first` on, and all tried."""
+    model = load_model(run)
+    tried = []
+    for number, weight in product(steps, guidance):
+        config = SamplingConfig(number, weight, seed=1)
+        metrics = evaluator.measure(generate(model, evaluator, config, count, start=first))
+        fad = evaluator.fad(metrics.embeddings)[EMBEDDER]["train"]["value"]
+        tried.append({"steps": number, "guidance": weight, "fad": fad, "chroma": average(metrics.ratios)["chroma"]})
+    return {**min(tried, key=lambda one: one["fad"]), "tried": tried}
+
+
+def score(run: Path, evaluator: Evaluator, choice: dict[str, Any], clips: int) -> dict[str, Any]:
+    """Return scores, size and time of sampling of `clips` clips, and the largest memory of the process so far."""
+    model = load_model(run)
+    config = SamplingConfig(choice["steps"], choice["guidance"])
+    start = time.process_time()
+    batches = list(generate(model, evaluator, config, clips))
+    seconds = time.process_time() - start
+    metrics = evaluator.measure(iter(batches))
+    return {
+        **describe_model(run.name, run, model),
+        **scores(metrics, evaluator),
+        "choice": choice,
+        "sampling_seconds_a_clip": seconds / clips,
+        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
