@@ -5,6 +5,7 @@ long becomes a row with the reason. Writes results.json, results.md and results.
 """
 
 import argparse
+import contextlib
 import datetime
 import importlib
 import json
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ PARTS = {
     "pipeline": "bench.pipeline",
     "reader": "bench.reader",
     "training": "bench.training",
+    "steps": "bench.steps",
     "dask": "bench.dask_overhead",
     "gpu": "bench.gpu",
     "scale": "bench.scale",
@@ -162,7 +164,11 @@ def machine() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that are measured."""
-    return {"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    found = {"Python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):  # a part may need none of what is missing
+            found[name] = version(name)
+    return found
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from training.data.loader import BatchBuilder
 from training.diffusion_task import DiffusionTask
 from training.distributed import World
 from training.ema import EMA
-from training.trainer import backward, sync_step
+from training.trainer import backward, step_values
 
 PART = "gpu"
 CLIPS, REPEATS = 32, 7
@@ -88,7 +88,7 @@ def step_rows(
     def step() -> None:
         losses = backward(task, objective, batch, world)
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm)
-        sync_step(losses, norm, (False, False), share, world)
+        step_values(losses, norm, (False, False), world)
         optimizer.step()
         ema.update(1)
         optimizer.zero_grad()

@@ -70,6 +70,8 @@ class Machine(StrictModel):
     micro_batch: Positive | None = None  # clips a rank computes at once; None for its whole share
     compile: bool = False
     in_memory: bool = False  # hold the train split in memory
+    resident: bool = False  # hold it on the device, where it is cropped
+    tf32: bool = False  # float32 products on GPUs with mantissas of 10 bits
     timeout_minutes: PositiveFloat = 10.0  # a rank waits for the others
 
 
@@ -85,6 +87,10 @@ class Logging(StrictModel):
     checkpoint_seconds: NonNegative = 0  # the same by time; for steps that are much faster than a save
     ema_every: NonNegative = 10_000  # for averages of `ema_stds`
     keep_checkpoints: Positive = 2
+
+    def intervals(self) -> tuple[int, ...]:
+        """All intervals at which something is logged or saved, in steps."""
+        return (self.log_every, self.valid_every, self.listen_every, self.checkpoint_every, self.ema_every)
 
 
 class RunConfig(StrictModel):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from training.config import Config
 from training.data.dataset import Dataset
 from training.data.loader import Batch
-from training.diffusion import LossModule, PerClipNoise
+from training.diffusion import CounterNoise, LossModule, PerClipNoise
 from training.distributed import World
 from training.initialization import initialize
 from training.log import RunLog
@@ -37,6 +37,7 @@ class DiffusionTask(Task):
             check_width(config.network, self.data.shape)
         self.model = build_model(config, self.data)
         self.network = self.model.network
+        self.adaptive = self.model.paradigm.adaptive
 
     def prepare(self, trial: Callable[[], object], world: World, recorded: Mapping[str, Any] | None) -> None:
         precision = self.config.training.precision
@@ -65,7 +66,7 @@ class DiffusionTask(Task):
         return losses
 
     def observe(self, step: int, losses: Tensor, world: World) -> None:
-        if self.model.paradigm.adaptive:  # from the losses of all ranks, so that it adapts alike on each
+        if self.adaptive:  # from the losses of all ranks, so that it adapts alike on each
             clips = self.config.training.batch
             noise = self._noise(range((step - 1) * clips, step * clips), "train", world)
             self.model.paradigm.observe(noise, world.all_gather(losses))
@@ -83,7 +84,7 @@ class DiffusionTask(Task):
         # promise: saved-step-boundary-same-3
         self.model.paradigm.load_state_dict(state)
 
-    def _noise(self, positions: Sequence[int], stream: str, world: World) -> PerClipNoise:
-        """Draws for clips at `positions`: from the CPU in validation, from the device in training."""
-        drawn_on = world.device if stream == "train" else "cpu"
-        return PerClipNoise(self.config.training.seed, positions, stream, world.device, drawn_on)
+    def _noise(self, positions: Sequence[int], stream: str, world: World) -> PerClipNoise | CounterNoise:
+        """Draws for clips at `positions`: from the CPU in validation and on a CPU, else computed on the device."""
+        kind = PerClipNoise if stream != "train" or world.device.type == "cpu" else CounterNoise
+        return kind(self.config.training.seed, positions, stream, world.device)

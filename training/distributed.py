@@ -91,8 +91,13 @@ def launched(environment: Mapping[str, str]) -> bool:
     return "TORCHELASTIC_RUN_ID" in environment or int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1
 
 
+def allow_tf32(allowed: bool) -> None:
+    """Choose whether GPUs may compute float32 products and convolutions in TF32; PyTorch allows convolutions to."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+
+
 def choose_device(name: str | None, local_rank: int = 0) -> torch.device:
-    """The device of a rank: `name`, or for None a GPU if available, else the CPU.
+    """The device of a rank: `name`, or for None a GPU if available, else the CPU; turns TF32 off.
 
     Raises:
         UserError: not a device, or one that this machine lacks.
@@ -113,6 +118,7 @@ def choose_device(name: str | None, local_rank: int = 0) -> torch.device:
         if index >= present:
             raise UserError(f"GPU {index} was requested and this machine has {present}; lower GPUS= or use DEVICE=cpu")
         device = torch.device("cuda", index)
+    allow_tf32(False)
     return device
 
 

@@ -100,6 +100,8 @@ class RunLog:
         if not main:
             return
         self._first = self._step = step
+        self._second_step: float | None = None
+        self._estimated = False
         self._steps = steps
         kept = [line for line in read_log(run) if step and line["step"] <= step]
         self._path = run / LOG_FILE
@@ -134,17 +136,18 @@ class RunLog:
         if values.get("loss") is not None:
             self._bar.set_postfix_str(f"loss {values['loss']:.4f}", refresh=False)
 
-    def advance(self) -> None:
-        """Move the progress bar by one step; print once how long the remaining steps take."""
+    def advance(self, steps: int = 1) -> None:
+        """Move the progress bar; print once how long the remaining steps take."""
         if not self._main:
             return
-        self._bar.update()
-        self._step += 1
+        self._bar.update(steps)
+        self._step += steps
         now, done = time.perf_counter(), self._step - self._first
-        if done == 1:  # the first step also compiles and allocates
-            self._second_step = now
-        elif done == ESTIMATE_STEPS and (remaining := self._steps - self._step):
-            seconds = (now - self._second_step) / (done - 1)
+        if self._second_step is None:  # the first step also compiles and allocates
+            self._second_step, self._first = now, self._step
+        elif done >= ESTIMATE_STEPS - 1 and not self._estimated and (remaining := self._steps - self._step):
+            self._estimated = True
+            seconds = (now - self._second_step) / done
             self.print(f"{seconds:.2g} s per step: about {_duration(seconds * remaining)} to step {self._steps}")
 
     def print(self, text: str) -> None:

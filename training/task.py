@@ -24,11 +24,13 @@ class Task(ABC):
         config: of the run.
         network: all parameters that are trained and averaged.
         data: metadata of the dataset, which must not change within a run; has the key `digest`.
+        adaptive: whether `observe` reads the losses of each step.
     """
 
     config: RunConfig
     network: nn.Module
     data: StrictModel
+    adaptive: bool = False
 
     def prepare(self, trial: Callable[[], object], world: World, recorded: Mapping[str, Any] | None) -> None:  # noqa: B027
         """Resolve what the config leaves to the machine.

@@ -23,10 +23,11 @@ from training import checkpoint
 from training.compiling import compile_or_not
 from training.config import Optimization, RunConfig
 from training.data.dataset import Dataset
-from training.data.loader import Batch, BatchBuilder, PrefetchLoader, check_share
+from training.data.loader import Batch, BatchBuilder, PrefetchLoader, check_share, control_layout
+from training.data.resident import ResidentClips
 from training.data.shuffle import seed_of
 from training.diffusion_task import DiffusionTask
-from training.distributed import World, join_world
+from training.distributed import World, allow_tf32, join_world
 from training.ema import EMA, PowerEMA, learning_rate
 from training.log import Meter, RunLog, due, peak_memory_mb, summary
 from training.runs import check_same_run, recorded_config
@@ -69,6 +70,7 @@ def train(
         world = stack.enter_context(join_world(device, config.machine.timeout_minutes))
         if world.main and not dry_run:
             stack.enter_context(locked(run / ".lock", f"the run {run}"))
+        allow_tf32(config.machine.tf32)
         train_data = Dataset(data, format_name=config.format, in_memory=config.machine.in_memory)
         valid_data = Dataset(data, "valid", format_name=config.format)
         check_share(train_data, training, world.size)
@@ -87,7 +89,7 @@ def train(
 
         # Averages, optimizer, and everything a checkpoint restores.
         ema = EMA(network, training.ema_decay)
-        optimizer = torch.optim.Adam(network.parameters(), betas=training.adam_betas, fused=world.gpu)
+        optimizer = torch.optim.Adam(network.parameters(), betas=training.adam_betas, fused=reads_late(task, world))
         averages = PowerEMA(network, training.ema_stds)
         meter = Meter()
         stateful: dict[str, checkpoint.Stateful]
@@ -123,26 +125,43 @@ def train(
         if meter.step == 0:
             validate(task, ema, meter, valid_data, log, world)
         steps = iter(range(meter.step + 1, training.steps + 1))
+        resident = None
+        if config.machine.resident:
+            resident = ResidentClips(train_data, control_layout(train_data), world.device)
+        fence = torch.cuda.current_stream().record_event if world.gpu else None
         batches = stack.enter_context(
-            PrefetchLoader(train_data, training, steps, world.rank, world.size, pinned=world.gpu)
+            PrefetchLoader(train_data, training, steps, world.rank, world.size, world.gpu, resident, fence)
         )
+        late, unread = reads_late(task, world), []
         started, saved_at = time.perf_counter(), time.monotonic()
-        for batch in batches:
-            step = meter.step + 1
+        for step, batch in enumerate(batches, start=meter.step + 1):
             task.before_step(step, ema, train_data, world)
             losses = backward(task, objective, batch, world)
             # promise: gradients-clipped-together-averaged
             norm = nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm)
             overdue = 0 < every.checkpoint_seconds < time.monotonic() - saved_at
-            loss, stop, save = sync_step(losses, norm, (bool(request), overdue and world.main), training.batch, world)
-            if loss is not None:
+            values = step_values(losses, norm, (bool(request), overdue and world.main), world)
+            unread.append(values)
+            if late:
+                # The device itself leaves the weights alone; the averages take a step towards them.
+                optimizer.found_inf = (~values[:2].isfinite().all()).float()  # type: ignore[attr-defined]
+            else:
+                read, stop, save = read_values(unread, training.batch)
+            if late or read[-1] is not None:
                 set_learning_rate(optimizer, step, training)
                 optimizer.step()
                 ema.update(step)
                 averages.update(step)
                 task.observe(step, losses, world)
             optimizer.zero_grad()
-            meter.update(loss, time.perf_counter() - started, batches.pop_wait_seconds())
+            if late:
+                if step != training.steps and not any(due(step, interval) for interval in every.intervals()):
+                    continue
+                read, stop, save = read_values(unread, training.batch)
+            seconds, waited = time.perf_counter() - started, batches.pop_wait_seconds()
+            for loss in read:
+                meter.update(loss, seconds / len(read), waited / len(read))
+            unread.clear()
             # promise: counted-step-skipped-configured-2
             if meter.skipped_in_a_row >= training.max_skipped:
                 raise UserError(
@@ -153,7 +172,7 @@ def train(
 
             # Maintenance.
             last = step == training.steps
-            log.advance()
+            log.advance(len(read))
             if step % every.log_every == 0:
                 log.scalars(step, **meter.pop_means(training.batch), peak_memory_mb=peak_memory_mb(world.device))
             if last or due(step, every.valid_every):
@@ -197,20 +216,24 @@ def backward(task: Task, objective: nn.Module, batch: Batch, world: World) -> Te
     return torch.cat(losses)
 
 
-def sync_step(
-    losses: Tensor, norm: Tensor, requests: tuple[bool, bool], batch: int, world: World
-) -> tuple[float | None, bool, bool]:
-    """Agree with all ranks on a step: its mean loss, None if loss or gradient is not finite, whether to stop or save.
+def reads_late(task: Task, world: World) -> bool:
+    """Whether losses are read at log lines only, so that a GPU has steps queued and never waits for the processor."""
+    return world.gpu and not task.adaptive
 
-    The only point of a step that waits for the device.
-    """
+
+def step_values(losses: Tensor, norm: Tensor, requests: tuple[bool, bool], world: World) -> Tensor:
+    """Sums over all ranks, float64 [4]: losses, norms of the gradient, requests to stop, requests to save."""
     flags = [norm.new_full((), request, dtype=torch.float64) for request in requests]
-    values = torch.stack([losses.double().sum(), norm.double(), *flags])
-    total, norms, stops, saves = world.all_reduce_sum(values).tolist()
+    return world.all_reduce_sum(torch.stack([losses.double().sum(), norm.double(), *flags]))
+
+
+def read_values(unread: list[Tensor], batch: int) -> tuple[list[float | None], bool, bool]:
+    """Wait for the device and read steps: mean losses, None where loss or gradient is not finite; stop; save."""
+    values = torch.stack(unread).tolist()
     # promise: counted-step-skipped-configured
-    finite = math.isfinite(total) and math.isfinite(norms)
+    read = [total / batch if math.isfinite(total) and math.isfinite(norms) else None for total, norms, _, _ in values]
     # promise: all-stop-same-step
-    return total / batch if finite else None, stops > 0, saves > 0
+    return read, any(stops > 0 for _, _, stops, _ in values), any(saves > 0 for *_, saves in values)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, training: Optimization) -> None:

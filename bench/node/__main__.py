@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="FOLDER", help="artifacts: at most eight files")
-    add("--work", type=Path, metavar="FOLDER", help="state that the next call resumes from (OUT/work)")
+    add("--work", type=Path, metavar="FOLDER", help="state that the next call resumes from (OUT-work, beside OUT)")
     add("--minutes", default="10", metavar="N", help="limit of this call (10)")
     add("--config", default="tiny", metavar="NAME", help="tiny, paper, best, or a .toml file with all formats (tiny)")
     add("--share", default=SHARES, metavar="A:B:C", help=f"of the time: clips, training, results ({SHARES})")
@@ -68,7 +68,7 @@ def node(arguments: argparse.Namespace) -> int:
 
     options = parse_options(arguments)
     out = arguments.out.resolve()
-    work = (arguments.work or out / "work").resolve()
+    work = (arguments.work or out.with_name(f"{out.name}-work")).resolve()
     out.mkdir(parents=True, exist_ok=True)
     with locked(work / ".lock", f"the folder {work}"):
         spent = time.monotonic() - started

@@ -36,8 +36,8 @@ def kernel(window: Tensor) -> Tensor:
     Column k is w(n) sqrt(2/H) cos(pi/H (n + 1/2 + H/2) (k + 1/2)): all shifts of all columns are orthonormal.
     """
     hop = len(window) // 2
-    n = torch.arange(2 * hop, dtype=torch.float64)[:, None] + 0.5 + hop / 2
-    k = torch.arange(hop, dtype=torch.float64)[None, :] + 0.5
+    n = torch.arange(2 * hop, dtype=torch.float64, device=window.device)[:, None] + 0.5 + hop / 2
+    k = torch.arange(hop, dtype=torch.float64, device=window.device)[None, :] + 0.5
     return window[:, None] * math.sqrt(2 / hop) * torch.cos(math.pi / hop * n * k)
 
 

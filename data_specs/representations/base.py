@@ -4,7 +4,7 @@ B batch, C channels, N samples, T frames. Audio is float32 [B, 1, N] in -1..1.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Self
 
@@ -164,6 +164,7 @@ class Scaling:
     std: np.ndarray  # already floored
     sigma_data: float
     power: float = 1.0
+    _on: dict[torch.device, tuple[Tensor, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def fit(
@@ -193,18 +194,24 @@ class Scaling:
 
     def to_model(self, stored: Tensor) -> Tensor:
         """Scale stored values [B, *shape] to network input, float32 [B, *shape]."""
-        unit = (stored.float() - self._tensor(self.mean, stored)) / self._tensor(self.std, stored)
+        mean, std = self._tensors(stored.device)
+        unit = (stored.float() - mean) / std
         # promise: model-target-spread-floor-2
         return _companded(unit, self.power) * self.sigma_data
 
     def from_model(self, x: Tensor) -> Tensor:
         """Invert `to_model`, float32."""
-        unit = _companded(x.float() / self.sigma_data, 1 / self.power)
-        return unit * self._tensor(self.std, x) + self._tensor(self.mean, x)
+        mean, std = self._tensors(x.device)
+        return _companded(x.float() / self.sigma_data, 1 / self.power) * std + mean
 
-    @staticmethod
-    def _tensor(values: np.ndarray, like: Tensor) -> Tensor:
-        return torch.as_tensor(values, dtype=torch.float32, device=like.device)
+    def _tensors(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation on a device, float32; copied there once."""
+        if device not in self._on:
+            self._on[device] = tuple(
+                torch.as_tensor(v, dtype=torch.float32, device=device) for v in (self.mean, self.std)
+            )
+        mean, std = self._on[device]
+        return mean, std
 
 
 def _companded(x: Tensor, power: float) -> Tensor:

@@ -234,7 +234,7 @@ def test_every_call_writes_artifacts_and_its_outcome(tmp_path, monkeypatch, rais
     text = (tmp_path / "summary.md").read_text()
     assert text.startswith("# a GPU")
     assert word in text
-    assert json.loads((tmp_path / "work" / "marks" / "calls.json").read_text())["seconds"][1:]
+    assert json.loads((tmp_path.with_name(f"{tmp_path.name}-work") / "marks" / "calls.json").read_text())["seconds"][1:]
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -273,7 +273,8 @@ def test_complete_run_in_two_calls_and_a_kill(tmp_path):
     options = ["--clips", "32:16", "--train-seconds", "5", "--judge", "2", "--sampler-steps", "2"]
     start = [sys.executable, "-m", "bench.node", "--out", str(tmp_path), "--minutes", "20", *options]
     first = subprocess.Popen(start, cwd=ROOT)
-    log = tmp_path / "work" / "runs" / "edm-encodec" / "log.jsonl"
+    work = tmp_path.with_name(f"{tmp_path.name}-work")
+    log = work / "runs" / "edm-encodec" / "log.jsonl"
     while first.poll() is None and not (log.exists() and log.stat().st_size > 300):
         time.sleep(0.1)
     first.kill()
@@ -282,12 +283,12 @@ def test_complete_run_in_two_calls_and_a_kill(tmp_path):
     files = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
     assert len(files) == 8
     text = (tmp_path / "summary.md").read_text()
-    seconds = [models.progress(tmp_path / "work" / "runs" / model.name)["train_seconds"] for model in MODELS]
+    seconds = [models.progress(work / "runs" / model.name)["train_seconds"] for model in MODELS]
     assert all(one > 4.9 for one in seconds)
     assert all(f"| {model.name} | {model.paradigm} |" in text for model in MODELS)
-    finished = when_written(tmp_path / "work")
+    finished = when_written(work)
     subprocess.run(start, cwd=ROOT, check=True)
-    assert when_written(tmp_path / "work") == finished  # nothing is trained, sampled or scored again
+    assert when_written(work) == finished  # nothing is trained, sampled or scored again
 
 
 def when_written(folder):

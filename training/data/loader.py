@@ -7,9 +7,10 @@ B clips, N control rows, L frames.
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from data_specs.errors import UserError
 from training.conditioning import ControlLayout
 from training.config import Optimization, Training
 from training.data.dataset import Dataset
+from training.data.resident import ResidentClips
 from training.data.shuffle import clips_at, uniform
 
 DEPTH = 2  # batches that wait ready; more would only cost memory
@@ -49,6 +51,13 @@ def control_layout(dataset: Dataset) -> ControlLayout:
     return ControlLayout.from_shapes({f.name: f.shape for f in dataset.features if f.name != "data"})
 
 
+class Fence(Protocol):
+    """A point in the work of a device."""
+
+    def synchronize(self) -> None:
+        """Return once the device has reached it."""
+
+
 class BatchBuilder:
     """Makes batches of one dataset in tensors that it uses again and again.
 
@@ -57,12 +66,22 @@ class BatchBuilder:
         training: seed, crop and, of a conditioned model, drop-out.
         clips: number of clips B of a batch.
         pinned: whether the tensors lie in page-locked memory, for copies to a GPU that do not wait.
+        resident: the clips on a device, where batches are then made anew.
     """
 
-    def __init__(self, dataset: Dataset, training: Optimization, clips: int, pinned: bool = False) -> None:
-        self._dataset, self._training = dataset, training
+    def __init__(
+        self,
+        dataset: Dataset,
+        training: Optimization,
+        clips: int,
+        pinned: bool = False,
+        resident: ResidentClips | None = None,
+    ) -> None:
+        self._dataset, self._training, self._resident = dataset, training, resident
         self._layout = control_layout(dataset)
         self._frames = dataset.crop_frames(training.seconds)
+        if resident is not None:
+            return
         stored = dataset.empty(clips, self._frames, pinned)
         self._data = stored["data"]
         self._controls = torch.empty((clips, self._layout.total, self._frames), pin_memory=pinned)
@@ -80,10 +99,12 @@ class BatchBuilder:
         return self._filled(positions, positions, "valid crop")
 
     def _filled(self, indices: NDArray[np.int64], positions: NDArray[np.int64], stream: str) -> Batch:
-        data, controls = self._data[: len(indices)], self._controls[: len(indices)]
-        rows = {name: controls[:, self._layout.slice(name)] for name in self._layout.names}
         room = self._dataset.frames - self._frames + 1
         starts = (uniform(self._training.seed, stream, positions) * room).astype(np.int64)
+        if self._resident is not None:
+            return Batch(*self._resident.crops(indices, starts, self._frames), positions)
+        data, controls = self._data[: len(indices)], self._controls[: len(indices)]
+        rows = {name: controls[:, self._layout.slice(name)] for name in self._layout.names}
         self._dataset.gather(indices, {"data": data, **rows}, starts)
         return Batch(data, controls, positions)
 
@@ -103,7 +124,7 @@ def drop_controls(controls: Tensor, layout: ControlLayout, positions: NDArray[np
         first, last = np.sort(ends.astype(np.int64), axis=0)
         time_ = np.arange(frames)
         dropped = whole[:, None] | (part[:, None] & (first[:, None] <= time_) & (time_ < last[:, None]))
-        rows.masked_fill_(torch.from_numpy(dropped)[:, None], UNCONDITIONED)
+        rows.masked_fill_(torch.from_numpy(dropped).to(rows.device, non_blocking=True)[:, None], UNCONDITIONED)
 
 
 def check_share(dataset: Dataset, training: Optimization, ranks: int) -> None:
@@ -118,7 +139,13 @@ class PrefetchLoader:
     """This rank's share of every global batch from step `start` on, made ahead by a thread.
 
     Step s (1, 2, ...) takes positions (s - 1) * G .. s * G - 1, of which rank r of R takes the r-th of R equal parts.
-    A batch is valid until the next one is asked for.
+    A batch is valid until the next one is asked for. On a GPU its copies may still be queued then, so its tensors are
+    written again only when the device has passed the fence of that moment.
+
+    Args:
+        pinned: as in `BatchBuilder`.
+        resident: as in `BatchBuilder`.
+        fence: called when a batch is given back; None where work is done when it is called, as on a CPU.
     """
 
     def __init__(
@@ -129,13 +156,17 @@ class PrefetchLoader:
         rank: int = 0,
         ranks: int = 1,
         pinned: bool = False,
+        resident: ResidentClips | None = None,
+        fence: Callable[[], Fence] | None = None,
     ) -> None:
         self._waited = 0.0
+        self._fence, self._fences = fence, deque[Fence]()
         share = training.batch // ranks
         # promise: same-clips-crops-drop
         within = np.arange(rank * share, (rank + 1) * share)
         # One batch is with the consumer, DEPTH wait, one is being made.
-        makers = [BatchBuilder(dataset, training, share, pinned) for _ in range(DEPTH + 2)]
+        makers = [BatchBuilder(dataset, training, share, pinned, resident) for _ in range(DEPTH + 2)]
+        self._given = False
         self._ready: queue.Queue[Batch | BaseException] = queue.Queue(DEPTH)
         self._closing = threading.Event()
 
@@ -144,6 +175,9 @@ class PrefetchLoader:
                 for number, step in enumerate(steps):
                     # promise: batches-continue-position-whatever
                     positions = (step - 1) * training.batch + within
+                    if fence is not None and number >= len(makers):
+                        # Of the batch whose tensors come next: as the queue is short, it was given back before.
+                        self._fences.popleft().synchronize()
                     if not self._put(makers[number % len(makers)].train(positions)):
                         return
                 self._put(StopIteration())
@@ -167,6 +201,9 @@ class PrefetchLoader:
 
     def __next__(self) -> Batch:
         start = time.perf_counter()
+        if self._fence is not None and self._given:
+            self._fences.append(self._fence())
+        self._given = True
         item = self._ready.get()
         self._waited += time.perf_counter() - start
         if isinstance(item, BaseException):

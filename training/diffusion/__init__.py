@@ -10,9 +10,18 @@ from training.diffusion.base import LossModule, Paradigm
 from training.diffusion.ddpm import DDPM
 from training.diffusion.discdpm import DiscDPM
 from training.diffusion.edm import EDM
-from training.diffusion.noise import BatchNoise, Noise, PerClipNoise
+from training.diffusion.noise import BatchNoise, CounterNoise, Noise, PerClipNoise
 
-__all__ = ["PARADIGMS", "BatchNoise", "LossModule", "Noise", "Paradigm", "PerClipNoise", "build_paradigm"]
+__all__ = [
+    "PARADIGMS",
+    "BatchNoise",
+    "CounterNoise",
+    "LossModule",
+    "Noise",
+    "Paradigm",
+    "PerClipNoise",
+    "build_paradigm",
+]
 
 PARADIGMS: dict[str, type[Paradigm]] = {"ddpm": DDPM, "edm": EDM, "discdpm": DiscDPM}
 

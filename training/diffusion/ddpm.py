@@ -50,6 +50,7 @@ class DDPM(ContinuousParadigm):
         super().__init__(config, layout, classes)
         self.config = config
         self.sigmas = sigmas_of(with_signal_left(SCHEDULES[config.schedule](config.steps)))  # [T + 1], 0 first
+        self._on: dict[torch.device, Tensor] = {}  # float32, copied to each device once
 
     def denoise(self, network: nn.Module, x: Tensor, sigma: Tensor, controls: Tensor | None) -> Tensor:
         level = per_clip(sigma, x)
@@ -61,7 +62,9 @@ class DDPM(ContinuousParadigm):
 
     def loss(self, network: nn.Module, x0: Tensor, controls: Tensor | None, noise: Noise) -> Tensor:
         times = 1 + noise.integers(self.config.steps, ())
-        sigma = self.sigmas.to(times.device, torch.float32)[times]
+        if times.device not in self._on:
+            self._on[times.device] = self.sigmas.to(times.device, torch.float32)
+        sigma = self._on[times.device][times]
         added = noise.normal(tuple(x0.shape[1:]))
         level = per_clip(sigma, x0)
         x_t = (x0 + level * added) / (1 + level**2).sqrt()

@@ -58,6 +58,7 @@ class DiscDPM(Paradigm):
         self.config = config
         self.classes = classes
         self.alphabars = SCHEDULES[config.schedule](config.steps)
+        self._on: dict[torch.device, Tensor] = {}  # copied to each device once
         self.transition = TRANSITIONS[config.transition](classes, float(self.alphabars[-1]))
         self.times = TIMES[config.times](config.steps)
         self.adaptive = self.times.adaptive
@@ -74,13 +75,16 @@ class DiscDPM(Paradigm):
         return max(1, self.config.chunk_values // (batch * codebooks * self.classes))
 
     def loss(self, network: nn.Module, x0: Tensor, controls: Tensor | None, noise: Noise) -> Tensor:
-        times, weights = self.times.draw(noise.uniform().cpu())
+        times, weights = self.times.draw(noise.uniform())
         terms = self.terms(network, x0, controls, times, noise)
         return weights.to(terms.device) * terms + self.transition.prior_divergence()
 
     def terms(self, network: nn.Module, x0: Tensor, controls: Tensor | None, times: Tensor, noise: Noise) -> Tensor:
         """Return T KL_t of each clip at the given times, mean over its codes: float32 [B]."""
-        past, now = self.alphabars[times - 1], self.alphabars[times]
+        if times.device not in self._on:
+            self._on[times.device] = self.alphabars.to(times.device)
+        alphabars = self._on[times.device]
+        past, now = alphabars[times - 1], alphabars[times]
         x_t = self.transition.corrupt(x0, now, noise)
         features = network.features(x_t, self._conditioning(times).to(x0.device), controls)  # type: ignore[operator]
         codebooks, frames = x0.shape[1:]
@@ -100,7 +104,7 @@ class DiscDPM(Paradigm):
 
     def observe(self, noise: Noise, losses: Tensor) -> None:
         if self.adaptive:
-            times, weights = self.times.draw(noise.uniform().cpu())
+            times, weights = (drawn.cpu() for drawn in self.times.draw(noise.uniform()))
             self.times.observe(times, (losses.detach().cpu() - self.transition.prior_divergence()) / weights)
 
     def state_dict(self) -> dict[str, Tensor]:

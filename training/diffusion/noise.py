@@ -1,6 +1,7 @@
 """Sources of random numbers. A draw is a function of (seed, index), independent of the batch."""
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -35,28 +36,65 @@ class Noise(ABC):
 class PerClipNoise(Noise):
     """One generator for each clip, seeded by (seed, stream, index): draws depend on neither batch nor rank.
 
-    Numbers are drawn on the CPU by default, so that they do not depend on the device either.
+    Numbers are drawn on the CPU, so that they do not depend on the device either.
 
     Args:
         seed: of the run.
         indices: one number per clip: its position in a training run, or the number of a sample.
         stream: name of the use (`train`, `valid`, `sample`), so that equal indices do not share draws.
         device: of the results.
-        drawn_on: device of the generators; kinds of device draw different numbers, a GPU draws large tensors faster.
     """
 
-    def __init__(
-        self, seed: int, indices: Sequence[int], stream: str, device: Device = "cpu", drawn_on: Device = "cpu"
-    ) -> None:
-        self.batch, self.device, self._drawn_on = len(indices), device, drawn_on
+    def __init__(self, seed: int, indices: Sequence[int], stream: str, device: Device = "cpu") -> None:
+        self.batch, self.device = len(indices), device
         # promise: itself-noise-function-seed
-        self._generators = [torch.Generator(drawn_on).manual_seed(_key(seed, stream, index)) for index in indices]
+        self._generators = [torch.Generator().manual_seed(_key(seed, stream, index)) for index in indices]
 
     def _draw(self, shape: tuple[int, ...], dtype: torch.dtype, fill: str, *arguments: float) -> Tensor:
-        drawn = torch.empty((self.batch, *shape), dtype=dtype, device=self._drawn_on)
+        drawn = torch.empty((self.batch, *shape), dtype=dtype)
         for clip, generator in zip(drawn, self._generators, strict=True):
             getattr(clip, fill)(*arguments, generator=generator)
         return drawn.to(self.device, non_blocking=True)
+
+
+class CounterNoise(Noise):
+    """Draws as a hash of (key of the clip, number of the draw), in a few kernels for the whole batch on any device.
+
+    SplitMix64 (Steele, Lea and Flood 2014); normal numbers by Box and Muller 1958. Draws depend on neither batch nor
+    rank, and differ from those of `PerClipNoise`.
+
+    Args:
+        seed, indices, stream: as in `PerClipNoise`.
+        device: where the numbers are computed.
+    """
+
+    def __init__(self, seed: int, indices: Sequence[int], stream: str, device: Device) -> None:
+        self.batch, self.device, self._drawn = len(indices), device, 0
+        keys = torch.tensor([_key(seed, stream, index) for index in indices])
+        self._keys = keys.to(device, non_blocking=True)[:, None]
+
+    def _draw(self, shape: tuple[int, ...], dtype: torch.dtype, fill: str, *arguments: float) -> Tensor:
+        count = math.prod(shape)
+        if fill == "normal_":
+            first, second = self._halves((count + 1) // 2)
+            radius = ((first + 1).float() * 2.0**-32).log().mul_(-2).sqrt_()
+            angle = second.float() * (2 * math.pi * 2.0**-32)
+            drawn = torch.cat([radius * angle.cos(), radius * angle.sin()], 1)[:, :count]
+        else:
+            first, _ = self._halves(count)
+            # 24 bits, all that float32 holds, so that 1 is never reached.
+            drawn = (first >> 8).float() * 2.0**-24 if fill == "uniform_" else first * int(arguments[1]) >> 32
+        return drawn.reshape(self.batch, *shape)
+
+    def _halves(self, count: int) -> tuple[Tensor, Tensor]:
+        """Return the upper and the lower 32 bits of the next `count` numbers of each clip, int64 [B, count]."""
+        counter = torch.arange(self._drawn + 1, self._drawn + count + 1, device=self.device)
+        self._drawn += count
+        bits = self._keys + counter * _signed(0x9E3779B97F4A7C15)  # int64 arithmetic wraps around
+        bits = (bits ^ _shifted(bits, 30)) * _signed(0xBF58476D1CE4E5B9)
+        bits = (bits ^ _shifted(bits, 27)) * _signed(0x94D049BB133111EB)
+        bits = bits ^ _shifted(bits, 31)
+        return _shifted(bits, 32), bits & 0xFFFFFFFF
 
 
 class BatchNoise(Noise):
@@ -70,6 +108,16 @@ class BatchNoise(Noise):
         drawn = torch.empty((self.batch, *shape), dtype=dtype, device=self.device)
         getattr(drawn, fill)(*arguments, generator=self._generator)
         return drawn
+
+
+def _signed(constant: int) -> int:
+    """Return the int64 of the same 64 bits."""
+    return constant - 2**64 if constant >= 2**63 else constant
+
+
+def _shifted(bits: Tensor, by: int) -> Tensor:
+    """Shift int64 to the right and fill with zeros."""
+    return (bits >> by) & ((1 << (64 - by)) - 1)
 
 
 def _key(seed: int, stream: str, index: int) -> int:

@@ -87,7 +87,7 @@ class Times(ABC):
 
     def draw(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """Map uniform draws [B] to times, int64 [B], and importance weights 1 / (T p(t)), float32 [B]."""
-        p = self.probabilities()
+        p = self.probabilities().to(uniform.device, non_blocking=True)
         edges = p.cumsum(0)
         index = torch.searchsorted(edges, uniform.double() * edges[-1], right=True).clamp(max=self.total - 1)
         return index + 1, (1 / (self.total * p[index])).float()

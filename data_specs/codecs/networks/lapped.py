@@ -70,4 +70,4 @@ class LappedNetwork(CodecNetwork):
 
     def _lapped(self) -> Tensor:
         window = self.get_buffer("window")
-        return mdct.kernel(window.double().cpu()).to(window)
+        return mdct.kernel(window.double()).to(window)

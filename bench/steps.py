@@ -1,0 +1,97 @@
+"""What a training step asks of a device, counted without one: kernels, copies, waits and floating-point operations.
+
+Steps run on PyTorch's `meta` device, which holds shapes alone. Counts are of operators as they are dispatched, without
+a compiler, views left out.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.fixtures import Context, dataset
+from bench.table import Row
+from training.config import load_config
+from training.data.dataset import Dataset
+from training.data.loader import BatchBuilder
+from training.diffusion_task import DiffusionTask
+from training.distributed import World
+from training.ema import EMA
+from training.trainer import backward, step_values
+
+PART = "steps"
+PAIRS = (("edm", "encodec"), ("ddpm", "encodec"), ("discdpm", "disc"), ("edm", "cqt"))
+META = torch.device("meta")
+COPIES = ("_to_copy", "copy_", "_copy_from")
+
+
+@dataclass
+class Counts(TorchDispatchMode):
+    """Operators that have been dispatched in the block.
+
+    Attributes:
+        kernels: those that compute, on `device`.
+        copies: from another device to `device`.
+        waits: those that read a value on `device`.
+    """
+
+    device: torch.device
+    kernels: int = 0
+    copies: int = 0
+    waits: int = 0
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        given = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
+        sources = {value.device.type for value in given}
+        self.waits += name in ("_local_scalar_dense", "nonzero") and self.device.type in sources
+        made = func(*args, **kwargs)
+        if isinstance(made, torch.Tensor) and made.device.type == self.device.type:
+            if name in COPIES and len(sources | {made.device.type}) > 1:
+                self.copies += 1
+            elif not func.is_view:
+                self.kernels += 1
+        return made
+
+
+def counted(task: DiffusionTask, data: Dataset, device: torch.device = META) -> tuple[Counts, int]:
+    """Count the second training step of a task; also returns its floating-point operations, forward and backward."""
+    training = task.config.training
+    world, network = World(0, 1, device), task.network.to(device).train()
+    ema, objective = EMA(network, training.ema_decay), task.objective(network)
+    optimizer = torch.optim.Adam(network.parameters(), betas=training.adam_betas, foreach=True)
+    batch = BatchBuilder(data, training, training.batch).train(np.arange(training.batch) % len(data))
+
+    def step() -> None:
+        losses = backward(task, objective, batch, world)
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm)
+        step_values(losses, norm, (False, False), world)
+        optimizer.step()
+        ema.update(1)
+        optimizer.zero_grad()
+
+    step()  # constants are copied and the optimizer's state is made
+    with FlopCounterMode(display=False) as flops, Counts(device) as counts:
+        step()
+    return counts, flops.get_total_flops()
+
+
+def rows(context: Context) -> list[Row]:
+    """Kernels, copies and operations of a step of each pair at the config `tiny`."""
+    found = []
+    for paradigm, format_name in PAIRS:
+        data = Dataset(dataset(context.scratch, format_name))
+        config = load_config("tiny", paradigm, format_name)
+        counts, flops = counted(DiffusionTask(config, data), data)
+        what = f"of a step of {paradigm} on {format_name}, CONFIG=tiny, batch {config.training.batch}"
+        note = f"{counts.copies} copies to the device, {counts.waits} waits for it"
+        found.append(Row(PART, f"kernels {what}", "", counts.kernels, note=note))
+        found.append(Row(PART, f"floating-point operations {what}", "GFLOP", flops / 1e9))
+    return found

@@ -1,0 +1,143 @@
+"""Steps, samples and transforms on devices without numbers.
+
+Fake tensors on a pretend device raise where devices mix or a value is read; `meta` counts kernels and copies. A build
+of PyTorch without CUDA cannot index fake tensors on `cuda`, so the pretend device is one registered from Python.
+"""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorDeviceMismatchError, FakeTensorMode
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+from bench.steps import META, counted
+from data_specs.codecs.mdct import kernel, sine_window
+from training.config import load_config
+from training.data.dataset import Dataset
+from training.data.loader import BatchBuilder, control_layout
+from training.data.resident import ResidentClips
+from training.diffusion import CounterNoise
+from training.diffusion_task import DiffusionTask
+from training.distributed import World
+from training.evaluation.embedders.classifier import PatchNetwork
+
+_setup_privateuseone_for_python_backend("pretend")
+PRETEND = torch.device("pretend", 0)
+PAIRS = [("edm", "encodec"), ("ddpm", "encodec"), ("discdpm", "disc"), ("edm", "cqt")]
+
+
+@pytest.fixture(scope="module")
+def data(make_dataset, tmp_path_factory):
+    """A dataset of each format."""
+    folder = tmp_path_factory.mktemp("data")
+    return {
+        name: Dataset(make_dataset(folder, name, {"train": 3, "valid": 1})[0]) for name in ("encodec", "disc", "cqt")
+    }
+
+
+def task_of(paradigm, format_name, data):
+    config = load_config("tiny", paradigm, format_name, overrides="training.batch=2 training.seconds=1")
+    return DiffusionTask(config, data[format_name])
+
+
+def pretend(module: nn.Module) -> nn.Module:
+    """Replace parameters and buffers by fake tensors on the pretend device; call it under FakeTensorMode."""
+    for part in module.modules():
+        for name, value in list(part._parameters.items()):
+            if value is not None:
+                part._parameters[name] = nn.Parameter(torch.empty(value.shape, dtype=value.dtype, device=PRETEND))
+        for name, value in list(part._buffers.items()):
+            if value is not None:
+                part._buffers[name] = torch.empty(value.shape, dtype=value.dtype, device=PRETEND)
+    return module
+
+
+@pytest.mark.parametrize(("paradigm", "format_name"), PAIRS)
+def test_a_training_step_waits_for_nothing_and_copies_its_batch_alone(paradigm, format_name, data):
+    counts, flops = counted(task_of(paradigm, format_name, data), data[format_name], META)
+    assert counts.waits == 0
+    assert counts.copies <= 3 + (paradigm == "discdpm")  # clips, controls, keys of the noise; probabilities of times
+    assert 100 < counts.kernels < 20_000
+    assert flops > 1e8
+
+
+@pytest.mark.parametrize(("paradigm", "format_name"), PAIRS)
+def test_losses_gradients_and_samples_stay_on_one_device(paradigm, format_name, data):
+    task, source = task_of(paradigm, format_name, data), data[format_name]
+    batch = BatchBuilder(source, task.config.training, 2).train(np.arange(2))
+    paradigm = task.model.paradigm
+    options = paradigm.options({"steps": 2})
+    if paradigm.name != "discdpm":
+        levels = paradigm.levels(options)
+        paradigm.levels = lambda options: levels  # numbers, which fake tensors do not hold
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        batch = batch._replace(data=mode.from_tensor(batch.data), controls=mode.from_tensor(batch.controls))
+        if paradigm.name == "ddpm":
+            paradigm._on[PRETEND] = torch.empty(len(paradigm.sigmas), device=PRETEND)
+        elif paradigm.name == "discdpm":
+            paradigm.alphabars = mode.from_tensor(paradigm.alphabars)
+        network = pretend(task.network)
+        losses = task.losses(task.objective(network), batch, "train", World(0, 1, PRETEND))
+        losses.sum().backward()
+        norm = nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        noise = CounterNoise(0, range(2), "sample", PRETEND)
+        shape = tuple(batch.data.shape[1:])
+        controls = torch.empty(batch.controls.shape, device=PRETEND)
+        made = paradigm.sample(network, shape, controls, noise, options, guidance=2.0)
+        scaled = task.model.to_model(made if task.model.scaling is None else made.float())
+    assert {losses.device, norm.device, made.device, scaled.device} == {PRETEND}
+    assert made.shape == batch.data.shape
+
+
+def test_the_pretend_device_refuses_what_a_gpu_refuses():
+    with FakeTensorMode():
+        values = torch.empty(3, device=PRETEND)
+        with pytest.raises(FakeTensorDeviceMismatchError):
+            values + torch.ones(3)
+        with pytest.raises(DataDependentOutputException):
+            values.sum().item()
+
+
+def test_transforms_and_embedder_stay_on_one_device():
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        lapped = kernel(sine_window().to(PRETEND))
+        embedded = pretend(PatchNetwork(3)).embed(torch.empty(2, 1, 96, 64, device=PRETEND))
+    assert {lapped.device, embedded.device} == {PRETEND}
+
+
+def test_resident_clips_give_the_batches_of_the_loader(data):
+    source = data["encodec"]
+    training = load_config("tiny", "edm", "encodec", overrides="training.seconds=1 training.span_dropout=0.5").training
+    resident = ResidentClips(source, control_layout(source), torch.device("cpu"))
+    positions = np.arange(6) + 5
+    ours = BatchBuilder(source, training, 6, resident=resident).train(positions)
+    theirs = BatchBuilder(source, training, 6).train(positions)
+    assert torch.equal(ours.data, theirs.data)
+    assert torch.equal(ours.controls, theirs.controls)
+
+
+def test_counter_noise_has_the_right_distribution_and_depends_on_the_clip_alone():
+    noise = CounterNoise(0, range(8), "train", "cpu")
+    normal, uniform, integers = noise.normal((40_001,)), noise.uniform((40_000,)), noise.integers(10, (40_000,))
+    assert normal.shape == (8, 40_001)
+    moments = [normal.mean(), normal.var(), normal.pow(3).mean(), normal.pow(4).mean()]
+    for found, expected in zip(moments, (0, 1, 0, 3), strict=True):
+        assert abs(float(found) - expected) < 0.05
+    assert float(uniform.min()) >= 0
+    assert float(uniform.max()) < 1
+    assert abs(float(uniform.var()) - 1 / 12) < 1e-3
+    assert (torch.bincount(integers.flatten(), minlength=10) / integers.numel() - 0.1).abs().max() < 0.005
+    assert torch.corrcoef(normal).fill_diagonal_(0).abs().max() < 0.03  # of clips
+    assert abs(float((normal[:, :-1] * normal[:, 1:]).mean())) < 0.01  # of neighbors
+    alone = CounterNoise(0, [5], "train", "cpu")
+    assert torch.equal(alone.normal((40_001,))[0], normal[5])
+    assert torch.equal(alone.uniform((40_000,))[0], uniform[5])
+
+
+def test_counter_noise_is_splitmix64():
+    noise = CounterNoise(0, [0], "train", "cpu")
+    noise._keys = torch.tensor([[1234567]])
+    upper, lower = noise._halves(3)
+    found = [int(high) << 32 | int(low) for high, low in zip(upper[0], lower[0], strict=True)]
+    assert found == [6457827717110365317, 3203168211198807973, 9817491932198370423]  # of the reference code

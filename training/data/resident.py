@@ -1,0 +1,55 @@
+"""Clips of a split on a device, where batches are cropped. B clips, N control rows, T frames, L frames of a crop."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data_specs.errors import UserError
+from training.conditioning import ControlLayout
+from training.data.dataset import Dataset
+
+CHUNK = 256  # clips copied at once
+
+
+class ResidentClips:
+    """All clips of a dataset in the memory of a device, in their stored dtypes.
+
+    Args:
+        dataset: the clips.
+        layout: its control features.
+        device: where they are held.
+
+    Raises:
+        UserError: they do not fit.
+    """
+
+    def __init__(self, dataset: Dataset, layout: ControlLayout, device: torch.device) -> None:
+        stored = dataset.empty(CHUNK)
+        clips, self._frames = len(dataset), dataset.frames
+        try:
+            self._data = torch.empty((clips, *stored["data"].shape[1:]), dtype=stored["data"].dtype, device=device)
+            self._controls = torch.empty((clips, layout.total, self._frames), device=device)
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"{clips:,} clips do not fit into the memory of {device}; remove machine.resident or lower CLIPS="
+            ) from None
+        for start in range(0, clips, CHUNK):
+            indices = np.arange(start, min(clips, start + CHUNK))
+            part = dataset.gather(indices, {name: values[: len(indices)] for name, values in stored.items()})
+            self._data[start : start + CHUNK] = part["data"]
+            self._controls[start : start + CHUNK] = layout.stack({name: part[name] for name in layout.names})
+
+    def crops(self, indices: NDArray[np.int64], starts: NDArray[np.int64], frames: int) -> tuple[Tensor, Tensor]:
+        """Data [B, *shape] with L frames and controls [B, N, L] of clips [B] from their first frames [B] on."""
+        chosen, first = torch.from_numpy(np.stack([indices, starts])).to(self._data.device, non_blocking=True)
+        return self._cropped(self._data, chosen, first, frames), self._cropped(self._controls, chosen, first, frames)
+
+    def _cropped(self, values: Tensor, chosen: Tensor, first: Tensor, frames: int) -> Tensor:
+        """Cut the last axis, which has a whole number of values for each frame."""
+        picked = values[chosen]
+        if frames == self._frames:
+            return picked
+        each = values.shape[-1] // self._frames
+        places = first[:, None] * each + torch.arange(frames * each, device=values.device)
+        return picked.gather(-1, places.view(len(places), *(1,) * (picked.ndim - 2), -1).expand(*picked.shape[:-1], -1))
