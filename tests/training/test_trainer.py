@@ -281,6 +281,17 @@ def test_steps_that_are_not_finite_are_counted_and_skipped(encodec_data, config_
     assert all(torch.isfinite(value).all() for value in weights(tmp_path).values())
 
 
+def test_losses_read_at_log_lines_give_the_same_run(encodec_data, config_file, tmp_path, monkeypatch):
+    spoil(monkeypatch, {4 * 5 + 2})  # step 6
+    config = load_config(str(config_file), "edm", steps=14, overrides="logging.log_every=4 machine.resident=true")
+    train(tmp_path / "each", encodec_data[0], config)
+    monkeypatch.setattr("training.trainer.reads_late", lambda task, world: True)
+    train(tmp_path / "late", encodec_data[0], config)
+    assert losses(tmp_path / "late", "skipped") == losses(tmp_path / "each", "skipped") == {4: 0, 8: 1, 12: 0}
+    assert losses(tmp_path / "late") == pytest.approx(losses(tmp_path / "each"), rel=1e-4)
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path / "late").values())
+
+
 def test_too_many_in_a_row_end_the_run(encodec_data, config_file, tmp_path, monkeypatch):
     spoil(monkeypatch, set(range(4 * 24, 10_000)))  # from step 25
     config = load_config(str(config_file), "edm")

@@ -46,7 +46,7 @@ class ResidentClips:
         return self._cropped(self._data, chosen, first, frames), self._cropped(self._controls, chosen, first, frames)
 
     def _cropped(self, values: Tensor, chosen: Tensor, first: Tensor, frames: int) -> Tensor:
-        """Cut the last axis, which has a whole number of values for each frame."""
+        """Cut the last axis; each frame takes up equally many of its values."""
         picked = values[chosen]
         if frames == self._frames:
             return picked
