@@ -1,4 +1,4 @@
-"""What a training step asks of a device, counted without one: kernels, copies, waits and floating-point operations.
+"""Kernels, copies, waits and floating-point operations of a training step, counted on no device.
 
 Steps run on PyTorch's `meta` device, which holds shapes alone. Counts are of operators as they are dispatched, without
 a compiler, views left out.
