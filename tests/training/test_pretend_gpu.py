@@ -20,7 +20,7 @@ from training.data.resident import ResidentClips
 from training.diffusion import CounterNoise
 from training.diffusion_task import DiffusionTask
 from training.distributed import World
-from training.evaluation.embedders.classifier import PatchNetwork
+from training.evaluation.embedders.classifier import PATCHES, PatchNetwork
 
 _setup_privateuseone_for_python_backend("pretend")
 PRETEND = torch.device("pretend", 0)
@@ -100,7 +100,8 @@ def test_the_pretend_device_refuses_what_a_gpu_refuses():
 def test_transforms_and_embedder_stay_on_one_device():
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         lapped = kernel(sine_window().to(PRETEND))
-        embedded = pretend(PatchNetwork(3)).embed(torch.empty(2, 96, 64, device=PRETEND))
+        patches = torch.empty(2, PATCHES.length, PATCHES.spectrum.bands, device=PRETEND)
+        embedded = pretend(PatchNetwork(3)).embed(patches)
     assert {lapped.device, embedded.device} == {PRETEND}
 
 
