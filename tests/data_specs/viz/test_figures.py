@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_specs.controls import CONTROLS
 from data_specs.controls.curve_files import parse_value
 from data_specs.viz.figures import Panel, clip_figure, panels_figure, png, sweep_figure
 
@@ -85,7 +84,7 @@ def test_each_control_of_the_clip_has_a_lane_and_rests_are_gaps(panel):
         "brightness": [[0, 0], [2, 1]],
         "instruments": "piano",
     }
-    controls = parse_value({"version": 1, **curves}).arrays(PVT, 48_000, 150, 320, tuple(CONTROLS))
+    controls = parse_value({"version": 1, **curves}).arrays(PVT, 48_000, 150, 320, tuple(curves))
     axes = clip_figure(Panel("all", panel.audio, controls, 320), PVT).axes
     assert [axis.get_ylabel() for axis in axes] == ["Hz", "velocity", "chroma", "pitch", "brightness", ""]
     for lane, first, last in ((axes[2], 4, 4), (axes[3], 52, 64)):
