@@ -19,12 +19,13 @@ from data_specs.controls.curves import Curves
 from data_specs.errors import UserError
 from data_specs.io.files import file_sha256
 from pvt.studio.analysis import Analyzer, spectrogram
+from pvt.studio.example import stored_example
 from pvt.studio.jobs import StudioJob
 from pvt.studio.requests import MAX_SECONDS, Generation
 from pvt.studio.takes import Take, TakeStore
 from training.checkpoint import find_snapshot
 from training.diffusion.inpainting import Known
-from training.diffusion.samplers import SamplerState
+from training.diffusion.samplers import Callback, SamplerState
 from training.distributed import choose_device
 from training.model import TrainedModel, load_model
 from training.sampling.curve_sources import shipped_curves
@@ -144,7 +145,7 @@ class Engine:
             UserError: an unknown model, control or take, or curves that do not fit.
         """
         entry = self.entry(request.model)
-        self._controls(entry, request, request.parsed_curves())
+        self.controls_of(entry, request, request.parsed_curves())
         _config(request, entry.steps).resolve(entry.model.paradigm)
         if isinstance(request.guidance, dict):
             for name in request.guidance:
@@ -159,6 +160,8 @@ class Engine:
         """Generate the takes of a request: a draft if asked for, then in full quality; report both to the job."""
         steps = request.steps or self.entry(request.model).steps
         passes = [("draft", draft_steps(steps))] if request.draft and draft_steps(steps) < steps else []
+        if stored_example(self.entry(request.model).digest, request, steps) is not None:
+            passes = []  # the full quality is at hand
         for kind, count in [*passes, ("takes", steps)]:
             takes = self.takes_of(request, count, job)
             for take in takes:
@@ -170,9 +173,14 @@ class Engine:
         entry = self.entry(request.model)
         model = entry.model
         curves = request.parsed_curves()
-        samples, controls = self._controls(entry, request, curves)
+        samples, controls = self.controls_of(entry, request, curves)
         known = self._known(entry, request, samples)
-        found = _sample(entry, request, steps, controls.expand(request.variants, -1, -1), samples, known, job)
+        example = stored_example(entry.digest, request, steps)
+        if example is None:
+            rows = controls.expand(request.variants, -1, -1)
+            found = _sample(entry, request, steps, rows, samples, known, _reporter(job))
+        else:
+            found = [example]
         arrays = model.curve_arrays(curves, samples)
         rate = Fraction(model.data.sample_rate, model.data.hop)
         takes = []
@@ -192,7 +200,8 @@ class Engine:
             )
         return takes
 
-    def _controls(self, entry: ModelEntry, request: Generation, curves: Curves) -> tuple[int, torch.Tensor]:
+    def controls_of(self, entry: ModelEntry, request: Generation, curves: Curves) -> tuple[int, torch.Tensor]:
+        """Return the number of samples of a request and its controls [1, R, T]."""
         data = entry.model.data
         samples = math.ceil(request.seconds * data.sample_rate / data.hop) * data.hop
         return samples, entry.model.stack_curves([curves], samples)
@@ -226,16 +235,28 @@ def _sample(
     controls: torch.Tensor,
     samples: int,
     known: Known | None,
-    job: StudioJob,
+    on_step: Callback | None,
 ) -> list[NDArray[np.float32]]:
-    """Return the audio [N] of each variant; report progress and check for cancellation between steps."""
-    model, started = entry.model, time.monotonic()
+    """Return the audio [N] of each variant."""
+    config = _config(request, steps)
+    clips = entry.model.sample_controls(controls, samples, config, batch=len(controls), known=known, callback=on_step)
+    return [clip[0].numpy() for clip in clips]
+
+
+def _reporter(job: StudioJob) -> Callback:
+    """Return a callback that reports progress and checks for cancellation after each step."""
+    started = time.monotonic()
 
     def on_step(state: SamplerState) -> None:
         job.check()
         left = (time.monotonic() - started) * (state.steps - state.step) / state.step
         job.report("progress", share=state.step / state.steps, seconds_left=round(left, 1), steps=state.steps)
 
-    config = _config(request, steps)
-    clips = model.sample_controls(controls, samples, config, batch=len(controls), known=known, callback=on_step)
-    return [clip[0].numpy() for clip in clips]
+    return on_step
+
+
+def sample_example(engine: Engine) -> NDArray[np.float32]:
+    """Return the audio [N] of the example, generated anew."""
+    entry, request = engine.entry(""), engine.example()
+    samples, controls = engine.controls_of(entry, request, request.parsed_curves())
+    return _sample(entry, request, entry.steps, controls, samples, None, None)[0]

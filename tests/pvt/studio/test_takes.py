@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from pvt.studio.engine import Engine, sample_example
+from pvt.studio.example import stored_example
 from pvt.studio.takes import wav_bytes
 from training.sampling.redraw import splice
 
@@ -42,3 +44,12 @@ def test_resampling_keeps_a_tone():
     assert (rate, len(read)) == (48_000, 2 * RATE)
     expected = np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / 48_000)
     np.testing.assert_allclose(read[2000:-2000], expected[2000:-2000], atol=1e-4)
+
+
+def test_the_stored_example_is_what_the_shipped_model_generates():
+    engine = Engine([], "cpu")
+    request, entry = engine.example(), engine.entry("")
+    stored = stored_example(entry.digest, request, entry.steps)
+    assert stored is not None, "the shipped model has changed; run python -m pvt.studio.write_example"
+    assert np.abs(stored - sample_example(engine)).max() < 2e-3
+    assert stored_example(entry.digest, request.model_copy(update={"seed": 1}), entry.steps) is None

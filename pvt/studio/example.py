@@ -1,0 +1,27 @@
+"""The example of the shipped model, generated beforehand so that the studio has a sound at its start."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvt.studio.requests import Generation
+
+AUDIO = Path(__file__).parent / "example.flac"
+KEY = AUDIO.with_suffix(".json")  # what the audio was generated from
+
+
+def example_key(digest: str, request: Generation, steps: int) -> dict[str, Any]:
+    """Return what determines the audio of a request: the model's digest, the request and the number of steps."""
+    return {"model": digest, "steps": steps, **request.model_dump(mode="json", exclude={"model", "draft"})}
+
+
+def stored_example(digest: str, request: Generation, steps: int) -> NDArray[np.float32] | None:
+    """Return the stored audio [N] of a request, None if it is of another one."""
+    import soundfile
+
+    if json.loads(KEY.read_bytes()) != example_key(digest, request, steps):
+        return None
+    return np.asarray(soundfile.read(AUDIO, dtype="float32")[0])
