@@ -1,5 +1,6 @@
 """The wheel built from the source distribution works in an environment of its own, from any folder."""
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -14,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 
 
 def call(*command, cwd):
-    found = subprocess.run(list(map(str, command)), cwd=cwd, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # not this checkout
+    found = subprocess.run(list(map(str, command)), cwd=cwd, capture_output=True, text=True, env=environment)
     assert found.returncode == 0, found.stderr[-3000:]
     return found.stdout
 
