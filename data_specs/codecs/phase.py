@@ -81,9 +81,12 @@ def _peaks(magnitudes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _overlapped(frames: Tensor, hop: int) -> Tensor:
-    """[T, W] laid over each other at distances of `hop`, without the margins: [T * hop]."""
+    """Overlap-add frames [T, W] at distances of `hop`, without the margins: [T * hop]."""
     count, size = frames.shape
-    length = (count - 1) * hop + size
-    laid = nnf.fold(frames.T[None], (1, length), (1, size), stride=(1, hop))[0, 0, 0]
+    parts = -(-size // hop)  # hops that a frame spans; slice by slice is several times faster than fold
+    padded = nnf.pad(frames, (0, parts * hop - size)).view(count, parts, hop)
+    total = frames.new_zeros(count + parts - 1, hop)
+    for part in range(parts):
+        total[part : part + count] += padded[:, part]
     margin = (size - hop) // 2
-    return laid[margin : margin + count * hop]
+    return total.flatten()[margin : margin + count * hop]
