@@ -63,7 +63,7 @@ class Training(Optimization):
 
 
 class Machine(StrictModel):
-    """Distribution of the work; changes results by rounding only."""
+    """Machine options (threads, micro-batch, compilation, memory); they change results by rounding only."""
 
     threads: Positive | None = None  # of a CPU; None for those of the run so far, else the fastest
 

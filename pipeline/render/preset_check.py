@@ -158,7 +158,7 @@ def _period_cents(sound: NDArray[np.floating], hz: float, rate: int, reach: floa
 
 
 def _partial_cents(sound: NDArray[np.floating], hz: float, rate: int) -> float:
-    """Strongest spectral peak within 500 cents, if it rises above the median there."""
+    """Cents from `hz` of the strongest peak within 500 cents; NaN unless it is 30 dB above the median there."""
     size = 8 * len(sound)
     spectrum = 20 * np.log10(np.abs(np.fft.rfft(sound * np.hanning(len(sound)), size)) + 1e-12)
     low, high = (round(hz * 2 ** (cents / 1200) * size / rate) for cents in (-_NEAR_CENTS, _NEAR_CENTS))

@@ -173,7 +173,7 @@ class JobQueue:
                     job.cancel()
 
     async def _watch(self) -> None:
-        """Cancel attended jobs that no client has listened to for `GRACE_SECONDS`."""
+        """Cancel jobs that no client has listened to for `GRACE_SECONDS`, except those added with attended=False."""
         while True:
             await asyncio.sleep(GRACE_SECONDS / 5)
             now = time.monotonic()

@@ -75,7 +75,7 @@ def _extract(audio: Tensor) -> tuple[NDArray[np.generic], ...]:
 
 
 def _levels(audio: Tensor) -> Tensor:
-    """Root mean square over 20 ms in dBFS, [B, F]."""
+    """Root mean square over windows of 20 ms, every 10 ms, in dBFS, [B, F]."""
     framed = _centred(audio, LEVEL_WINDOW)[:, 0].unfold(-1, LEVEL_WINDOW, HOP)[:, : audio.shape[-1] // HOP]
     return 20 * torch.log10(framed.square().mean(-1).sqrt().clamp(min=LEVEL_FLOOR))
 

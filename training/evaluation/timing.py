@@ -17,7 +17,7 @@ PROBE_STEPS = 2
 
 @dataclass(frozen=True)
 class Inference:
-    """Time to sample a batch of clips with the paradigm's published number of steps."""
+    """Time to sample and decode a batch of clips; on a CPU extrapolated from few steps and clips."""
 
     seconds: float
     evaluations: int  # of the network, for one clip
