@@ -1,48 +1,14 @@
-"""Transposition of a window into the clip's range, and modulation of its velocities."""
-
-import math
-from dataclasses import dataclass
-from hashlib import blake2b
+"""Transposition of a window into the clip's range."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_specs.spec import ClipSpec, ModulationSpec
-from pipeline.melody.windows import ONSET, PITCH, VELOCITY, Notes
+from data_specs.spec import ClipSpec
+from pipeline.melody.windows import PITCH, Notes
 
 OCTAVES = np.arange(-10, 11) * 12  # every move that can bring a MIDI pitch into any range
 _MARGIN = 132  # on either side of the pitches, for every move and shift
 _ORIGIN = _MARGIN - np.arange(12)[:, None] - OCTAVES  # index of pitch 0 before a shift (rows) and a move (columns)
-
-
-@dataclass(frozen=True)
-class Modulation:
-    """The sine that scales a clip's velocities: m(t) = 1 - depth (1 + sin(2 pi f t + phase)) / 2, t in s."""
-
-    hz: float
-    phase: float  # radians
-    depth: float
-
-    def __call__(self, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Evaluate m at times in seconds, [n]."""
-        return np.asarray(1 - self.depth * (1 + np.sin(2 * math.pi * self.hz * seconds + self.phase)) / 2)
-
-
-def modulation(spec: ModulationSpec, seed: int, clip_id: str) -> Modulation:
-    """Draw a clip's modulation from seed and id: frequency log-uniform between the spec's bounds, phase uniform."""
-    # promise: clip-s-modulation-function
-    words = blake2b(f"{seed}/{clip_id}".encode(), digest_size=16).digest()
-    first, second = (int.from_bytes(words[i : i + 8], "little") / 2**64 for i in (0, 8))
-    hz = spec.lowest_hz * (spec.highest_hz / spec.lowest_hz) ** first
-    return Modulation(hz, 2 * math.pi * second, spec.depth)
-
-
-def modulated(velocity: NDArray[np.int32], onset: NDArray[np.int32], shape: Modulation, rate: int) -> NDArray[np.int32]:
-    """Scale velocities [n] by the modulation at each onset (samples at `rate`); round half up, clip to 1..127."""
-    # promise: clip-s-modulation-function-2
-    scaled = np.floor(velocity * shape(onset / rate) + 0.5)
-    # promise: clip-s-modulation-function-3
-    return np.clip(scaled, 1, 127).astype(np.int32)
 
 
 def octave_move(pitch: NDArray[np.int32], clip: ClipSpec) -> int:
@@ -105,10 +71,3 @@ def fold_into_preset(notes: Notes, playable: NDArray[np.bool_]) -> tuple[Notes, 
     played = notes.copy()
     played[:, PITCH] = np.where(plays.any(axis=1), pitch + fold, notes[:, PITCH])
     return played, octave, int((played[:, PITCH] != pitch).sum())
-
-
-def with_modulation(notes: Notes, shape: Modulation, rate: int) -> Notes:
-    """Return notes [n, 4] with modulated velocities, as sent to the synthesizer."""
-    played = notes.copy()
-    played[:, VELOCITY] = modulated(notes[:, VELOCITY], notes[:, ONSET], shape, rate)
-    return played

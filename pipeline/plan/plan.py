@@ -22,7 +22,8 @@ from data_specs.spec import SPLITS, ClipSpec, ExpressionSpec, Instrument, Modula
 from data_specs.strict import parse_model
 from pipeline.melody.expression import automate, draw_expression, separate_repeats
 from pipeline.melody.hashing import clip_id
-from pipeline.melody.transposition import fold_into_preset, modulation, transpose, with_modulation
+from pipeline.melody.modulation import modulation, with_modulation
+from pipeline.melody.transposition import fold_into_preset, transpose
 from pipeline.melody.windows import PITCH, VELOCITY, Notes
 
 PLAN_VERSION = 1

@@ -8,14 +8,13 @@ from hypothesis import strategies as st
 from data_specs.hashing import splitmix64
 from data_specs.spec import ClipSpec, ModulationSpec
 from pipeline.melody.hashing import clip_id, combine, fingerprint, is_valid, repeat_key, song_keys
+from pipeline.melody.modulation import modulation, with_modulation
 from pipeline.melody.transposition import (
     fitting_keys,
     fold_into_preset,
     folded_into_range,
-    modulation,
     octave_move,
     transpose,
-    with_modulation,
 )
 
 PITCHES = st.lists(st.integers(0, 127), min_size=1, max_size=30)

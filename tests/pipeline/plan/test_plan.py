@@ -13,7 +13,8 @@ import pipeline.plan.planning as planning
 from data_specs.errors import UserError
 from data_specs.spec import SPLITS, Spec, load_spec
 from pipeline.melody.hashing import clip_id, combine, fingerprint, is_valid, repeat_key, song_keys, window_keys
-from pipeline.melody.transposition import modulation, transpose, with_modulation
+from pipeline.melody.modulation import modulation, with_modulation
+from pipeline.melody.transposition import transpose
 from pipeline.melody.windows import Window, song_windows
 from pipeline.midi.reader import read_song
 from pipeline.midi.song import Song
