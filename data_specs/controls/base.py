@@ -132,6 +132,28 @@ class Control(ABC):
         return frames
 
 
+class LevelControl(Control):
+    """A control of one row that is drawn as a level in 0..1."""
+
+    default: Interpolation = "linear"
+    advice: ClassVar[str] = "write null for unconditioned"  # of the message about values out of range
+
+    def parse(self, value: Any) -> tuple[Value, str]:
+        level = parse_number(value, self.name)
+        if not 0 <= level <= 1:
+            raise UserError(f"{self.name} must be in 0..1, got {level:g}; {self.advice}")
+        return level, ""
+
+    def format(self, value: Value) -> float | str | None:
+        return float(str(np.float32(value))) if isinstance(value, float) else value
+
+    def to_frame(self, value: Any, instruments: Sequence[str]) -> NDArray[np.float64]:
+        return np.array([value])
+
+    def from_frame(self, frame: Float32, sounding: bool, instruments: Sequence[str]) -> Value:
+        return shortest_decimal(frame[0], self.name)
+
+
 def frame_notes(
     notes: NDArray[Any],
     instrument: int,

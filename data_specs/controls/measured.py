@@ -1,6 +1,6 @@
 """The control features that are measured from a clip's audio: `loudness`, `centroid` and `noisiness`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,43 +8,21 @@ from numpy.typing import NDArray
 
 from data_specs.controls.base import (
     UNCONDITIONED,
-    Control,
-    Float32,
-    Interpolation,
-    Value,
-    parse_number,
-    shortest_decimal,
+    LevelControl,
 )
-from data_specs.errors import UserError
 
 QUIETEST_DB = 80.0  # below full scale, stored as 0
 CENTROID_SPAN = 120.0  # semitones above 20 Hz that are stored as 1: 20 480 Hz
 
 
-class MeasuredControl(Control):
+class MeasuredControl(LevelControl):
     """A descriptor of the audio, scaled to 0..1; unconditioned at frames where it is undefined."""
 
     origin = "measured"
-    default: Interpolation = "linear"
 
     def is_invalid(self, arrays: Mapping[str, NDArray[Any]]) -> bool:
         values = arrays[self.name]
         return bool((((values < 0) | (values > 1)) & (values != UNCONDITIONED)).any())
-
-    def parse(self, value: Any) -> tuple[Value, str]:
-        level = parse_number(value, self.name)
-        if not 0 <= level <= 1:
-            raise UserError(f"{self.name} must be in 0..1, got {level:g}; its unit is {self.unit}")
-        return level, ""
-
-    def format(self, value: Value) -> float | str | None:
-        return float(str(np.float32(value))) if isinstance(value, float) else value
-
-    def to_frame(self, value: Any, instruments: Sequence[str]) -> NDArray[np.float64]:
-        return np.array([value])
-
-    def from_frame(self, frame: Float32, sounding: bool, instruments: Sequence[str]) -> Value:
-        return shortest_decimal(frame[0], self.name)
 
 
 class Loudness(MeasuredControl):
