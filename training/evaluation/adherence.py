@@ -64,7 +64,7 @@ class ClipAnalysis:
     """Analysis of clips, independent of their controls; it takes most of the time of a measurement."""
 
     features: FrameFeatures
-    instruments: NDArray[np.float32]  # [B, P, I], probabilities
+    instruments: NDArray[np.float32]  # [B, P, I], probabilities; [B, P, 0] without a classifier of the labels
     samples: int
 
     def __len__(self) -> int:
@@ -301,6 +301,8 @@ def _rank_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> f
 
 def _instruments(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Calibration) -> tuple[Ratio, ...]:
     """Count the patches that hold a note, or all patches where rests are unconditioned."""
+    if not analysis.instruments.shape[-1]:
+        return ((0.0, 0.0),)
     half = PATCHES.length // 2
     centres = PATCHES.centres(analysis.samples) // HOP
     playing = targets.note | ~targets.rest

@@ -19,7 +19,7 @@ from data_specs.errors import UserError
 from data_specs.io.files import write_bytes, write_json
 from data_specs.rates import SAMPLE_RATE
 from training.evaluation.adherence import Calibration, Ratios, analyze, average, measure, measure_names
-from training.evaluation.embedders.classifier import PvtNet
+from training.evaluation.embedders.classifier import MatchedClassifier, PvtNet
 from training.evaluation.evaluate import Options
 from training.evaluation.evaluator import SCALE_CLIPS, ReferenceSet
 from training.evaluation.features import FRAME_S
@@ -119,10 +119,10 @@ def benchmark(paths: Sequence[Path], options: Options) -> dict[str, Any]:
     Raises:
         UserError: an entry that cannot be read, or no PVT-audio.
     """
-    classifier = PvtNet.load(options.classifier, options.device)
+    train = ReferenceSet.open(options.data, "train", SAMPLES, SCALE_CLIPS)
+    classifier = MatchedClassifier(PvtNet.load(options.classifier, options.device), train.labels)
     curves = {path.stem: read_curves(path) for path in curve_paths()}
     targets = [curve_targets(one, classifier.instruments) for one in curves.values()]
-    train = ReferenceSet.open(options.data, "train", SAMPLES, SCALE_CLIPS)
     real, real_targets = train.analyze(classifier, SCALE_CLIPS)
     calibration = Calibration.fit(real, real_targets, len(classifier.instruments))
     judges = Judges.load(options.judges, options.device) if options.judges else None
@@ -145,7 +145,8 @@ def benchmark(paths: Sequence[Path], options: Options) -> dict[str, Any]:
         row = _row(name, own, options.seed)
         row["families"] = {family: average(clips) for family, clips in families.items()}
         rows += [row, _row(f"{name}, other curves (floor)", other, options.seed)]
-    return {"clips": len(curves), "seconds": SAMPLES / SAMPLE_RATE, "seed": options.seed, "rows": rows}
+    facts = {"clips": len(curves), "seconds": SAMPLES / SAMPLE_RATE, "seed": options.seed, "notes": classifier.notes}
+    return {**facts, "rows": rows}
 
 
 def _families(curves: Mapping[str, Curves]) -> list[str]:
@@ -168,6 +169,7 @@ def write_benchmark(result: Mapping[str, Any], out: Path) -> str:
     ]
     text = "# Benchmark of drawn curves\n\nValue and 95 % interval (bootstrap over clips).\n\n"
     text += "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    text += "".join(f"\n{note}\n" for note in result["notes"])
     write_json(out / "curves.json", result)
     write_bytes(out / "curves.md", text.encode())
     return text

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_specs.controls import CONTROLS
+from data_specs.controls import CONTROLS, INSTRUMENTS
 from data_specs.errors import UserError
 from data_specs.io.files import write_bytes, write_json
 from training.diffusion.guidance import Weights
@@ -146,12 +146,12 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
 
 
 def check_reference(model: TrainedModel, evaluator: Evaluator, path: Path) -> None:
-    """Raise UserError where the reference has other instruments than a model, or lacks its controls."""
-    folder, expected = evaluator.train.clips.folder, evaluator.train.clips.info.spec.instrument_names
-    if model.data.instruments != expected:
+    """Raise UserError where the reference has instruments that a model does not know, or lacks its controls."""
+    folder, instruments = evaluator.train.clips.folder, model.data.instruments
+    if unknown := [label for label in evaluator.train.labels if label not in instruments]:
         raise UserError(
-            f"{path} must be trained on {', '.join(expected)} as {folder} is, got "
-            f"{', '.join(model.data.instruments)}; give the DATA of that model"
+            f"{path} must know all instruments of {folder}, but lacks {', '.join(unknown)} among "
+            f"{', '.join(instruments)}; give the DATA of that model"
         )
     if missing := [name for name in model.data.layout.names if name not in evaluator.valid.controls]:
         raise UserError(
@@ -178,7 +178,8 @@ def generate(
     while done < clips:
         for batch in evaluator.valid.batches(clips - done, start):
             count = len(batch["data"])
-            controls = model_controls(model, batch, evaluator.samples, evaluator.valid.clips.info.hop)
+            info = evaluator.valid.clips.info
+            controls = model_controls(model, batch, evaluator.samples, info.hop, evaluator.valid.labels)
             controls = model.data.layout.without(controls, unconditioned)
             audio = model.sample_controls(
                 controls, evaluator.samples, settings, indices=range(done, done + count), progress=True
@@ -189,15 +190,26 @@ def generate(
             done += count
 
 
-def model_controls(model: TrainedModel, batch: dict[str, Tensor], samples: int, hop: int) -> Tensor:
+def model_controls(
+    model: TrainedModel, batch: dict[str, Tensor], samples: int, hop: int, labels: Sequence[str]
+) -> Tensor:
     """Return a batch's controls, one every `hop` samples, on the frames of the model's format: float32 [B, R, T].
 
-    Frame i of the model is at sample i times its hop; it takes the last control at or before that sample.
+    Frame i of the model is at sample i times its hop; it takes the last control at or before that sample. Rows of
+    instruments are in the order of `labels` and are matched to the model's by name.
     """
+    if INSTRUMENTS in model.data.layout.names:
+        batch = {**batch, INSTRUMENTS: _instrument_rows(batch[INSTRUMENTS], labels, model.data.instruments)}
     frames = torch.arange(model.representation.frames(samples))
     last = min(values.shape[-1] for name, values in batch.items() if name != "data") - 1
     at = (frames * model.data.hop // hop).clamp(max=last)
     return model.data.layout.stack({name: batch[name][..., at] for name in model.data.layout.names})
+
+
+def _instrument_rows(rows: Tensor, labels: Sequence[str], instruments: Sequence[str]) -> Tensor:
+    """Return rows [B, I, T] of `labels` in the order of `instruments`; those that are no label do not play."""
+    absent = rows.amax(1).clamp(max=0)  # 0, or unconditioned where all labels are
+    return torch.stack([rows[:, labels.index(name)] if name in labels else absent for name in instruments], 1)
 
 
 def ceiling(model: TrainedModel, evaluator: Evaluator, clips: int) -> dict[str, Any]:
@@ -261,6 +273,7 @@ def scores(metrics: ClipMetrics, evaluator: Evaluator) -> dict[str, Any]:
         "judged": adherence.average(metrics.judged, JUDGE_MEASURES),
         "judged_real": evaluator.judged,
         "harmonic_to_between": by_instrument(metrics, evaluator),
+        "notes": evaluator.classifier.notes,
     }
 
 

@@ -20,7 +20,7 @@ from data_specs.errors import UserError
 from data_specs.rates import SAMPLE_RATE
 from training.data.dataset import Dataset
 from training.evaluation.adherence import Calibration, ClipAnalysis, Ratios, analyze, anchors, average, measure
-from training.evaluation.embedders.classifier import WEIGHTS, PvtNet
+from training.evaluation.embedders.classifier import WEIGHTS, MatchedClassifier, PvtNet
 from training.evaluation.embedders.vggish import Vggish
 from training.evaluation.fad import Embedder, Gaussian, frechet_distance, score, split_half
 from training.evaluation.judges.measures import JUDGE_MEASURES, Judges
@@ -78,6 +78,11 @@ class ReferenceSet:
         """Names of the dataset's controls."""
         return tuple(feature.name for feature in self.clips.features if feature.name in CONTROLS)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the dataset's instruments, in the order of its rows."""
+        return self.clips.info.spec.instrument_names
+
     def batches(self, count: int | None = None, start: int = 0) -> Iterator[dict[str, Tensor]]:
         """Audio [B, 1, N] as `data` and the controls of `count` clips in order, from clip number `start` on."""
         stop = self.count if count is None else min(start + count, self.count)
@@ -94,7 +99,7 @@ class ReferenceSet:
         frames = self.samples // HOP
         return [control_targets(dict(zip(self.controls, row, strict=True)), rate, frames) for row in rows]
 
-    def analyze(self, classifier: PvtNet, count: int | None) -> tuple[ClipAnalysis, list[ControlTargets]]:
+    def analyze(self, classifier: MatchedClassifier, count: int | None) -> tuple[ClipAnalysis, list[ControlTargets]]:
         """Analysis and targets of the first `count` clips."""
         parts: list[ClipAnalysis] = []
         targets: list[ControlTargets] = []
@@ -111,7 +116,7 @@ class Evaluator:
     Attributes:
         train: real clips that FAD is measured against.
         valid: held-out clips, whose controls generated clips follow.
-        classifier: of instruments, also the embedder of the memorization check.
+        classifier: of the dataset's labels.
         embedders: of FAD.
         missing: embedders without weights, and the reason.
         embeddings: of the real clips, by split.
@@ -125,7 +130,7 @@ class Evaluator:
 
     train: ReferenceSet
     valid: ReferenceSet
-    classifier: PvtNet
+    classifier: MatchedClassifier
     embedders: tuple[Embedder, ...]
     missing: dict[str, str]
     embeddings: dict[str, Embeddings]
@@ -164,18 +169,12 @@ class Evaluator:
             device: of the networks.
 
         Raises:
-            UserError: no PVT-audio, clips shorter than `samples`, or a classifier of other instruments.
+            UserError: no PVT-audio, clips shorter than `samples`, or unreadable weights.
         """
         train = ReferenceSet.open(data, "train", samples, reference)
         valid = ReferenceSet.open(data, "valid", samples, None)
         net = PvtNet.load(classifier, device)
-        info = train.clips.info
-        names = info.spec.instrument_names
-        if net.instruments != names:
-            raise UserError(
-                f"--classifier {classifier} must know {', '.join(names)} as the dataset does, got "
-                f"{', '.join(net.instruments)}; train one with python -m training classifier train"
-            )
+        matched = MatchedClassifier(net, train.labels)
         embedders: tuple[Embedder, ...] = (net,)
         missing = {}
         try:
@@ -188,12 +187,12 @@ class Evaluator:
             split: _join([_embed(embedders, batch["data"]) for batch in clips.batches()])
             for split, clips in (("train", train), ("valid", valid))
         }
-        scale_clips, scale_targets = train.analyze(net, SCALE_CLIPS)
-        calibration = Calibration.fit(scale_clips, scale_targets, len(info.spec.instruments))
+        scale_clips, scale_targets = train.analyze(matched, SCALE_CLIPS)
+        calibration = Calibration.fit(scale_clips, scale_targets, len(train.labels))
         return cls(
             train=train,
             valid=valid,
-            classifier=net,
+            classifier=matched,
             embedders=embedders,
             missing=missing,
             embeddings=embeddings,
@@ -202,9 +201,9 @@ class Evaluator:
                 for split, held in embeddings.items()
             },
             calibration=calibration,
-            anchors=anchors(*valid.analyze(net, anchor_clips), calibration, seed),
+            anchors=anchors(*valid.analyze(matched, anchor_clips), calibration, seed),
             judges=heard,
-            judged=_judged(valid, net, heard, anchor_clips),
+            judged=_judged(valid, matched, heard, anchor_clips),
             seed=seed,
         )
 
@@ -254,7 +253,7 @@ class Evaluator:
 
     def copies(self, embeddings: Embeddings) -> dict[str, Any] | None:
         """The memorization check, by the embedder that was trained without a codec."""
-        name = self.classifier.name
+        name = PvtNet.name
         found = find_copies(embeddings[name], self.embeddings["train"][name], self.embeddings["valid"][name], self.seed)
         return None if found is None else asdict(found)
 
@@ -272,7 +271,7 @@ class Evaluator:
 
 
 def _judged(
-    valid: ReferenceSet, classifier: PvtNet, judges: Judges | None, count: int | None
+    valid: ReferenceSet, classifier: MatchedClassifier, judges: Judges | None, count: int | None
 ) -> dict[str, float | None]:
     """Measures of the judges on real clips against their own controls."""
     ratios: list[Ratios] = []

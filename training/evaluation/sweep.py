@@ -14,6 +14,7 @@ from data_specs.viz.figures import png, sweep_figure
 from training.evaluation.adherence import lower_is_better
 from training.evaluation.evaluate import check_reference, generate, scores
 from training.evaluation.evaluator import Evaluator
+from training.evaluation.tables import notes
 from training.model import TrainedModel
 from training.sampling.sampling import SamplingConfig
 
@@ -101,7 +102,7 @@ def markdown(rows: Sequence[dict[str, Any]], clips: int) -> str:
             cells = [f"{row['value']:g}", str(row["evaluations"]), *(_cell(shown.get(name)) for name in names)]
             parts.append("| " + " | ".join(cells) + " |")
         parts.append("")
-    return "\n".join(parts) + "\n"
+    return "\n".join([*parts, *notes(rows)]) + "\n"
 
 
 def write_sweep(rows: Sequence[dict[str, Any]], out: Path, clips: int) -> str:

@@ -216,6 +216,7 @@ def report(rows: Sequence[Row]) -> str:
         _notes(rows),
         "## Control adherence\n",
         markdown([*anchors, *ceilings, *rows], (Column("run", "run"), *IDENTITY[1:], *adherence_columns())),
+        *notes(rows),
         *_judged_parts(rows),
         "## Noise within held notes\n",
         _texture(rows),
@@ -229,6 +230,11 @@ def report(rows: Sequence[Row]) -> str:
         equal_budgets(rows, names),
     ]
     return "\n".join(parts)
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """Return what was not measured and why, a paragraph for each reason."""
+    return [f"{note}\n" for note in dict.fromkeys(note for row in rows for note in row.get("notes", ()))]
 
 
 def _judged_parts(rows: Sequence[Row]) -> list[str]:

@@ -86,6 +86,7 @@ def test_a_wav_file_of_another_rate_is_refused(tmp_path):
 
 def test_the_table_has_a_line_for_each_measure(tmp_path):
     rows = [{"entry": "one", "clips": 2, "scores": {"chroma": {"value": 0.5, "low": 0.4, "high": 0.6}}}]
-    text = write_benchmark({"rows": rows}, tmp_path)
+    text = write_benchmark({"rows": rows, "notes": ["a note"]}, tmp_path)
+    assert text.endswith("\n\na note\n")
     assert "| chroma | 0.500 [0.400, 0.600] |" in text
     assert json.loads((tmp_path / "curves.json").read_text())["rows"] == rows

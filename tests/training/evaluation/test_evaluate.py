@@ -1,6 +1,7 @@
 """The whole command on a real PVT-audio and untrained models: what it says is checked, not how well they do."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from training.cli import main as training
 from training.config import load_config
 from training.data.dataset import Dataset
 from training.evaluation.adherence import measure_names
-from training.evaluation.evaluate import Options, evaluate, model_controls
+from training.evaluation.embedders.classifier import PvtNet
+from training.evaluation.evaluate import Options, check_reference, evaluate, model_controls
 from training.evaluation.evaluator import Evaluator
 from training.evaluation.timing import inference_time
 from training.metadata import DatasetMetadata
@@ -164,17 +166,44 @@ def test_what_is_wrong_is_one_sentence(pvt_audio, snapshots, capsys, changes, me
     assert message in error[0]
 
 
-def test_a_model_of_other_instruments_is_refused(pvt_audio, snapshots):
-    from dataclasses import replace
-
-    from training.evaluation.evaluate import check_reference
-
+def test_a_model_must_know_the_instruments_of_the_dataset(pvt_audio, snapshots):
     judge = Evaluator.prepare(pvt_audio, 48_000, anchor_clips=2)
     run = load_model(snapshots["encodec"])
-    check_reference(run, judge, Path("run"))
-    other = replace(run, data=run.data.model_copy(update={"instruments": ("organ", "violin", "trumpet")}))
-    with pytest.raises(UserError, match=r"run must be trained on piano, violin, trumpet .* got organ"):
-        check_reference(other, judge, Path("run"))
+    for known in (("violin", "trumpet", "piano"), ("organ", "violin", "trumpet", "piano")):
+        check_reference(of_instruments(run, known), judge, Path("run"))
+    with pytest.raises(UserError, match=r"run must know all instruments of .*, but lacks piano among organ, violin"):
+        check_reference(of_instruments(run, ("organ", "violin", "trumpet")), judge, Path("run"))
+
+
+def of_instruments(model: TrainedModel, names: tuple[str, ...]) -> TrainedModel:
+    controls = {**model.data.controls, "instruments": (len(names), *model.data.controls["instruments"][1:])}
+    return replace(model, data=model.data.model_copy(update={"instruments": names, "controls": controls}))
+
+
+def test_rows_of_instruments_are_matched_by_name(snapshots):
+    """Frames: violin, piano, unconditioned; the model knows more instruments, in another order."""
+    model = of_instruments(load_model(snapshots["encodec"]), ("organ", "trumpet", "violin", "piano"))
+    flat = torch.zeros(1, 3)
+    rows = torch.tensor([[[0.0, 1, -1], [1, 0, -1], [0, 0, -1]]])  # piano, violin, trumpet
+    batch = {"velocity": flat, "chroma": flat, "instruments": rows}
+    controls = model_controls(model, batch, 960, hop=320, labels=("piano", "violin", "trumpet"))
+    expected = torch.tensor([[[0.0, 0, -1], [0, 0, -1], [1, 0, -1], [0, 1, -1]]])
+    assert torch.equal(model.data.layout.split(controls)["instruments"], expected)
+
+
+def test_labels_unknown_to_the_classifier_are_left_unmeasured_and_reported(pvt_audio, snapshots, net, tmp_path, capsys):
+    PvtNet(net.network, ("piano", "violin", "oboe")).save(tmp_path / "other.safetensors")
+    arguments = ["--run", str(snapshots["encodec"]), "--data", str(pvt_audio), "--clips", "4", "--seconds", "2"]
+    arguments += ["--sampler-steps", "1", "--device", "cpu", "--classifier", str(tmp_path / "other.safetensors")]
+    assert training(["evaluate", *arguments, "--out", str(tmp_path / "out")]) == 0
+    note = "Adherence to instruments is not measured: the classifier does not know trumpet"
+    assert note in capsys.readouterr().out
+    row = json.loads((tmp_path / "out" / "evaluation.json").read_text())["rows"][0]
+    assert row["adherence"]["instrument"] is None
+    assert row["anchors"]["ceiling"]["instrument"] is None
+    assert row["adherence"]["chroma"] is not None
+    assert row["fad"]["pvt-net"]["train"]["value"] > 0
+    assert note in row["notes"][0]
 
 
 def test_controls_are_looked_up_at_each_frames_sample(snapshots):
@@ -185,7 +214,7 @@ def test_controls_are_looked_up_at_each_frames_sample(snapshots):
         "chroma": torch.from_numpy(rng.random((2, 150), dtype=np.float32)),
         "instruments": torch.from_numpy(rng.random((2, 3, 150), dtype=np.float32)),
     }
-    found = run.data.layout.split(model_controls(run, batch, 48_000, hop=320))
+    found = run.data.layout.split(model_controls(run, batch, 48_000, hop=320, labels=run.data.instruments))
     for frame in range(481):
         at = min(frame * 100 // 320, 149)
         assert torch.equal(found["velocity"][:, 0, frame], batch["velocity"][:, at])

@@ -78,7 +78,7 @@ class InstrumentClassifier(Protocol):
     instruments: tuple[str, ...]
 
     def instrument_probabilities(self, audio: Tensor) -> Tensor:
-        """Map float32 [B, 1, N] at 24 kHz to [B, P, I], summing to one over instruments."""
+        """Map float32 [B, 1, N] at 24 kHz to [B, P, I]; the largest of a patch is its instrument."""
         ...
 
 
@@ -150,3 +150,32 @@ class PvtNet:
         flat = patches.reshape(-1, *patches.shape[2:])
         embedded = torch.cat([self.network.embed(part) for part in flat.split(BATCH)])
         return embedded.reshape(*patches.shape[:2], -1).cpu()
+
+
+class MatchedClassifier:
+    """The network as a classifier of a dataset's labels, matched by name, in the dataset's order.
+
+    Attributes:
+        instruments: labels of the dataset, I.
+        unknown: labels that the network was not trained on; with any, it classifies nothing.
+    """
+
+    def __init__(self, net: PvtNet, labels: tuple[str, ...]) -> None:
+        self.instruments = labels
+        self.unknown = tuple(label for label in labels if label not in net.instruments)
+        self._net = net
+        self._rows = [] if self.unknown else [net.instruments.index(label) for label in labels]
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for the output of a measurement: the reason why instruments are not classified."""
+        if not self.unknown:
+            return []
+        return [
+            f"Adherence to instruments is not measured: the classifier does not know {', '.join(self.unknown)}; train "
+            "one with python -m training classifier train and give it as --classifier."
+        ]
+
+    def instrument_probabilities(self, audio: Tensor) -> Tensor:
+        """Map float32 [B, 1, N] to probabilities [B, P, I]; [B, P, 0] with unknown labels."""
+        return self._net.instrument_probabilities(audio)[..., self._rows]

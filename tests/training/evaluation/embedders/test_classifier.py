@@ -4,7 +4,7 @@ import torch
 
 from data_specs.errors import UserError
 from training.evaluation.embedders import classifier_training
-from training.evaluation.embedders.classifier import PATCHES, WEIGHTS, PvtNet
+from training.evaluation.embedders.classifier import PATCHES, WEIGHTS, MatchedClassifier, PvtNet
 
 
 class Source:
@@ -119,3 +119,15 @@ def test_clips_that_are_too_short_are_refused(net):
         net.embed(torch.zeros(1, 1, 12_000))
     with pytest.raises(UserError, match="no clips"):
         classifier_training.train([], ("piano",), 1)
+
+
+def test_labels_of_a_dataset_are_matched_by_name(net, clips):
+    """In another order, without one label, and with one that the network does not know."""
+    audio = clips.audio[:3]
+    probabilities = net.instrument_probabilities(audio)
+    matched = MatchedClassifier(net, ("trumpet", "piano"))
+    assert torch.equal(matched.instrument_probabilities(audio), probabilities[..., [2, 0]])
+    assert matched.notes == []
+    unmatched = MatchedClassifier(net, ("trumpet", "oboe"))
+    assert unmatched.instrument_probabilities(audio).shape == (3, probabilities.shape[1], 0)
+    assert unmatched.unknown == ("oboe",)
