@@ -256,7 +256,7 @@ test: $(developed)  ## the tests, under eight minutes on two cores
 	$(pytest) --dist loadfile
 
 test-slow: $(developed)  ## the long tests, twenty minutes on two cores
-	$(pytest) -m slow
+	$(pytest) --timeout 3600 -m slow
 
 bench: $(developed)  ## every figure beside its baseline, within 20 minutes: MIDI (bench/results.md)
 	@$(python) -m bench $(call option,midi,MIDI)
