@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_specs.analysis.pitch import HOP
-from data_specs.controls.measured import CENTROID_SPAN, QUIETEST_DB, Centroid, Loudness
+from data_specs.controls.measured import CENTROID_SPAN, QUIETEST_DB, Centroid, Loudness, Noisiness
 from data_specs.errors import UserError
 from training.evaluation.embedders.classifier import PATCHES, InstrumentClassifier
 from training.evaluation.features import FrameFeatures, extract_features
@@ -52,7 +52,12 @@ MIN_RANKED = 4  # notes of a clip: a rank correlation of fewer is chance
 MIN_CURVE = 30  # frames of a clip, for the rank correlation of curves
 MOVING_DB = 3.0  # range of the target level within a note, below which its dynamics are constant
 AUDIBLE_DB = -75.0  # A-weighted, 5 dB above the floor of the measurement
-LOUDNESS, CENTROID = Loudness.name, Centroid.name
+LOUDNESS, CENTROID, NOISINESS = MEASURED = Loudness.name, Centroid.name, Noisiness.name
+DESCRIPTOR_UNITS = {  # scale and offset of a stored value
+    LOUDNESS: (QUIETEST_DB, -QUIETEST_DB),
+    CENTROID: (CENTROID_SPAN, 0.0),
+    NOISINESS: (1.0, 0.0),
+}
 MOVING_BRIGHTNESS = 0.1  # range of the target brightness within a clip
 
 Ratio = tuple[float, float]  # numerator and denominator; (0, 0) where a measure is undefined
@@ -78,15 +83,16 @@ class ClipAnalysis:
         return cls(FrameFeatures(*map(np.concatenate, arrays)), instruments, parts[0].samples)
 
 
-def analyze(audio: Tensor, classifier: InstrumentClassifier) -> ClipAnalysis:
-    """Return the analysis of float32 [B, 1, N] at 24 kHz.
+def analyze(audio: Tensor, classifier: InstrumentClassifier, controls: Sequence[str] = ()) -> ClipAnalysis:
+    """Return the analysis of float32 [B, 1, N] at 24 kHz, with noisiness if it is among `controls`.
 
     Raises:
         UserError: audio that is not finite, or shorter than a patch of the classifier.
     """
     if not bool(audio.isfinite().all()):
         raise UserError("the audio is not finite; the model may have diverged: check its samples")
-    return ClipAnalysis(extract_features(audio), classifier.instrument_probabilities(audio).numpy(), audio.shape[-1])
+    features = extract_features(audio, NOISINESS in controls)
+    return ClipAnalysis(features, classifier.instrument_probabilities(audio).numpy(), audio.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -247,21 +253,19 @@ def _brightness(
     return (rank if np.ptp(target) >= MOVING_BRIGHTNESS else (0.0, 0.0)), error
 
 
-def _loudness(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Calibration) -> tuple[Ratio, ...]:
-    """Compare the loudness of the frames in which target or audio is above the floor."""
-    found = analysis.features.loudness[number].astype(np.float64)
-    target = (
-        QUIETEST_DB * (targets.controls[LOUDNESS] - 1) if LOUDNESS in targets.controls else np.full(len(found), np.nan)
-    )
-    known = np.isfinite(target) & (np.maximum(target, found) > AUDIBLE_DB)
-    return _curve(target[known], found[known]) if known.any() else ((0.0, 0.0), (0.0, 0.0))
+def descriptor_adherence(
+    name: str, features: FrameFeatures, number: int, targets: ControlTargets
+) -> tuple[Ratio, Ratio]:
+    """Return rank correlation and error of a measured control, over the frames in which target and audio have it.
 
-
-def _centroid(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Calibration) -> tuple[Ratio, ...]:
-    """Compare the centroid of the frames in which both are defined."""
-    found = analysis.features.centroid[number].astype(np.float64)
-    target = CENTROID_SPAN * _target(targets, CENTROID)
+    Loudness is compared where target or audio is above the floor.
+    """
+    found = getattr(features, name)[number].astype(np.float64)
+    scale, offset = DESCRIPTOR_UNITS[name]
+    target = scale * _target(targets, name) + offset
     known = np.isfinite(target) & np.isfinite(found)
+    if name == LOUDNESS:
+        known &= np.maximum(target, found) > AUDIBLE_DB
     return _curve(target[known], found[known]) if known.any() else ((0.0, 0.0), (0.0, 0.0))
 
 
@@ -330,6 +334,15 @@ class Adherence:
     lower_is_better: frozenset[str] = frozenset()
 
 
+def _descriptor(name: str) -> Adherence:
+    """Return how adherence to a measured control is measured."""
+
+    def ratios(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Calibration) -> tuple[Ratio, ...]:
+        return descriptor_adherence(name, analysis.features, number, targets)
+
+    return Adherence((f"{name}_rank", f"{name}_error"), ratios, frozenset({f"{name}_error"}))
+
+
 ADHERENCE = {
     "chroma": Adherence(("chroma", "pitch"), _chroma),
     "velocity": Adherence(
@@ -339,8 +352,7 @@ ADHERENCE = {
     ),
     "pitch": Adherence(("pitch_accuracy", "pitch_error"), _pitch, frozenset({"pitch_error"})),
     "brightness": Adherence(("brightness_rank", "brightness_error"), _brightness, frozenset({"brightness_error"})),
-    LOUDNESS: Adherence(("loudness_rank", "loudness_error"), _loudness, frozenset({"loudness_error"})),
-    CENTROID: Adherence(("centroid_rank", "centroid_error"), _centroid, frozenset({"centroid_error"})),
+    **{name: _descriptor(name) for name in MEASURED},
     "instruments": Adherence(("instrument",), _instruments),
 }
 

@@ -125,7 +125,7 @@ def benchmark(paths: Sequence[Path], options: Options) -> dict[str, Any]:
     targets = [curve_targets(one, classifier.instruments) for one in curves.values()]
     real, real_targets = train.analyze(classifier, SCALE_CLIPS)
     calibration = Calibration.fit(real, real_targets, len(classifier.instruments))
-    judges = Judges.load(options.judges, options.device) if options.judges else None
+    judges = Judges.load(options.judges, options.device)
     valid = ReferenceSet.open(options.data, "valid", SAMPLES, len(curves))
     held, held_targets = valid.analyze(classifier, None)
     rows = [_row("real clips of PVT-audio", measure(held, held_targets, calibration), options.seed)]

@@ -104,7 +104,7 @@ class ReferenceSet:
         parts: list[ClipAnalysis] = []
         targets: list[ControlTargets] = []
         for batch in self.batches(count):
-            parts.append(analyze(batch["data"], classifier))
+            parts.append(analyze(batch["data"], classifier, self.controls))
             targets += self.targets(batch)
         return ClipAnalysis.concatenate(parts), targets
 
@@ -123,7 +123,7 @@ class Evaluator:
         references: statistics of `embeddings`.
         calibration: of level and centroid, on real clips.
         anchors: adherence of real clips: ceiling and floor.
-        judges: external judges of adherence; None without them.
+        judges: external judges of adherence, librosa for measured controls among them; None without any.
         judged: measures of the judges on real valid clips.
         seed: of subsets and pairings.
     """
@@ -182,7 +182,7 @@ class Evaluator:
         except UserError as error:
             missing[Vggish.name] = str(error)
         embedders += judge_embedders(judges, device)
-        heard = Judges.load(judges, device) if judges else None
+        heard = Judges.load(judges, device, valid.controls)
         embeddings = {
             split: _join([_embed(embedders, batch["data"]) for batch in clips.batches()])
             for split, clips in (("train", train), ("valid", valid))
@@ -219,7 +219,7 @@ class Evaluator:
         judged: list[Ratios] = []
         harmonics = np.zeros((len(self.classifier.instruments), 2))
         for audio, targets in batches:
-            analysis = analyze(audio, self.classifier)
+            analysis = analyze(audio, self.classifier, self.valid.controls)
             ratios += measure(analysis, targets, self.calibration)
             judged += self.judges.measure(audio, analysis, targets) if self.judges else []
             harmonics += harmonic_to_between(audio, analysis.features, targets, len(harmonics))
@@ -277,7 +277,8 @@ def _judged(
     ratios: list[Ratios] = []
     if judges is not None:
         for batch in valid.batches(count):
-            ratios += judges.measure(batch["data"], analyze(batch["data"], classifier), valid.targets(batch))
+            analysis = analyze(batch["data"], classifier, valid.controls)
+            ratios += judges.measure(batch["data"], analysis, valid.targets(batch))
     return average(ratios, JUDGE_MEASURES)
 
 

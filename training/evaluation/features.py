@@ -40,6 +40,7 @@ class FrameFeatures:
     onset: NDArray[np.bool_]
     centroid: NDArray[np.float32]  # semitones above 20 Hz; NaN in silence
     loudness: NDArray[np.float32]  # A-weighted, in dB
+    noisiness: NDArray[np.float32]  # share of the energy off the harmonics; NaN in silence and where not asked for
 
     @property
     def frames(self) -> int:
@@ -51,14 +52,14 @@ class FrameFeatures:
         return np.arange(self.frames, dtype=np.float64) * FRAME_S
 
 
-def extract_features(audio: Tensor) -> FrameFeatures:
-    """Return the features of float32 [B, 1, N] at 24 kHz; F = N // 240."""
-    parts = [_extract(part.float().cpu()) for part in audio.split(CHUNK)]
+def extract_features(audio: Tensor, noisiness: bool = False) -> FrameFeatures:
+    """Return the features of float32 [B, 1, N] at 24 kHz; F = N // 240. `noisiness` takes another third of the time."""
+    parts = [_extract(part.float().cpu(), noisiness) for part in audio.split(CHUNK)]
     return FrameFeatures(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 @torch.inference_mode()
-def _extract(audio: Tensor) -> tuple[NDArray[np.generic], ...]:
+def _extract(audio: Tensor, noisiness: bool) -> tuple[NDArray[np.generic], ...]:
     pitch = track(audio)
     level = _levels(audio)
     analysis = AudioAnalysis(audio[:, 0], HOP)
@@ -70,6 +71,7 @@ def _extract(audio: Tensor) -> tuple[NDArray[np.generic], ...]:
         _onsets(audio),
         analysis.centroid,
         analysis.loudness,
+        analysis.noisiness if noisiness else torch.full_like(level, torch.nan),
     )
     return tuple(tensor.numpy() for tensor in tensors)
 

@@ -275,12 +275,13 @@ def _texture(rows: Sequence[Row]) -> str:
 
 def disagreement(row: Row) -> dict[str, float]:
     """Return, for each measure of an external judge, its loss against real clips minus the loss by our measure."""
-    found = {}
+    found, lower = {}, lower_is_better()
     for theirs, ours in BESIDE.items():
         paths = f"judged_real.{theirs}", f"judged.{theirs}", f"anchors.ceiling.{ours}", f"adherence.{ours}"
         numbers = [value(row, path) for path in paths]
         if all(number is not None for number in numbers):
-            found[theirs] = (numbers[0] - numbers[1]) - (numbers[2] - numbers[3])
+            losses = (numbers[0] - numbers[1]) - (numbers[2] - numbers[3])
+            found[theirs] = -losses if ours in lower else losses
     return found
 
 

@@ -5,6 +5,7 @@ crepe_pitch      as `pitch_accuracy`, by CREPE's pitch
 pitch_agreement  share of frames that both trackers call voiced where they are within 50 cents, octaves counted
 basic_onsets     as `onsets`, by Basic Pitch's onsets
 onset_agreement  F-measure within 50 ms of the project's onsets and those of Basic Pitch
+librosa_...      as `loudness`, `centroid` and `noisiness`, by librosa; measured where a dataset has these controls
 """
 
 from collections.abc import Sequence
@@ -15,20 +16,32 @@ import torch
 from torch import Tensor
 
 from data_specs.errors import UserError
-from training.evaluation.adherence import ONSET_TOLERANCE_S, ClipAnalysis, Ratios, matches
+from training.evaluation.adherence import (
+    ADHERENCE,
+    MEASURED,
+    ONSET_TOLERANCE_S,
+    ClipAnalysis,
+    Ratios,
+    descriptor_adherence,
+    matches,
+)
 from training.evaluation.embedders.musicnn import FILES, Musicnn
 from training.evaluation.features import FRAME_S
 from training.evaluation.judges.basic_pitch import BasicPitch
 from training.evaluation.judges.crepe import Crepe
+from training.evaluation.judges.librosa_descriptors import librosa_features
 from training.evaluation.judges.wheels import judge_file
 from training.evaluation.targets import UNSPECIFIED, ControlTargets
 
-JUDGE_MEASURES = ("crepe_chroma", "crepe_pitch", "pitch_agreement", "basic_onsets", "onset_agreement")
-BESIDE = {
-    "crepe_chroma": "chroma",
-    "crepe_pitch": "pitch_accuracy",
-    "basic_onsets": "onsets",
-}  # our measure of the same
+LIBROSA = {
+    f"librosa_{measure}": measure
+    for control in MEASURED
+    for measure in ADHERENCE[control].measures
+    if measure != "noisiness_error"  # spectral flatness has another scale
+}
+JUDGE_MEASURES = ("crepe_chroma", "crepe_pitch", "pitch_agreement", "basic_onsets", "onset_agreement", *LIBROSA)
+# our measure of the same
+BESIDE = {"crepe_chroma": "chroma", "crepe_pitch": "pitch_accuracy", "basic_onsets": "onsets", **LIBROSA}
 NAMES = ("musicnn", "crepe", "basic-pitch")
 
 
@@ -61,18 +74,21 @@ class Judges:
 
     crepe: Crepe | None = None
     basic_pitch: BasicPitch | None = None
+    measured: tuple[str, ...] = ()  # controls that librosa judges
 
     @classmethod
-    def load(cls, names: Sequence[str], device: str | torch.device) -> "Judges":
-        """Load judges by name.
+    def load(cls, names: Sequence[str], device: str | torch.device, controls: Sequence[str] = ()) -> "Judges | None":
+        """Load judges by name, and librosa for the measured ones among `controls`; None for no judge.
 
         Raises:
             UserError: weights that have not been fetched, or a missing package.
         """
-        return cls(
+        found = cls(
             Crepe.load(judge_file("crepe-tiny.safetensors"), device) if "crepe" in names else None,
             BasicPitch.load(judge_file("basic-pitch.onnx")) if "basic-pitch" in names else None,
+            tuple(name for name in MEASURED if name in controls),
         )
+        return None if found == cls() else found
 
     def measure(self, audio: Tensor, analysis: ClipAnalysis, targets: Sequence[ControlTargets]) -> list[Ratios]:
         """Return the judges' measures of clips [B, 1, N] at 24 kHz."""
@@ -98,6 +114,12 @@ class Judges:
                 ours = features.times()[features.onset[number] & one.onsets_known]
                 found[number]["basic_onsets"] = _f_counts(one.onsets, theirs)
                 found[number]["onset_agreement"] = _f_counts(ours, theirs)
+        if self.measured:
+            described = librosa_features(audio, features)
+            for number, one in enumerate(targets):
+                for name in self.measured:
+                    rank, error = descriptor_adherence(name, described, number, one)
+                    found[number] |= {f"librosa_{name}_rank": rank, f"librosa_{name}_error": error}
         return found
 
 
