@@ -5,7 +5,7 @@ VENV = .venv
 VARIABLES = EVALUATION KEEP SPAN SPEC FORMAT MIDI AUDIO SHARPNESS NOTES SOUNDFONT CODEC CLIPS SEED OUT DATA WORKERS SCHEDULER TLS_CA TLS_CERT TLS_KEY \
   CLUSTER SHARDS INDEX DRY_RUN FORCE ACCEPT_FEWER ACCEPT_DEVICE MATCHED URL TO \
   PARADIGM CONFIG STEPS RUN GPUS DEVICE CONTROLS SECONDS TRACK START INSTRUMENT SAMPLER_STEPS PORT HOST GUIDANCE FREE PRESET VARY VGGISH \
-  THREADS SET SAMPLER S_CHURN INIT LEVEL JUDGES
+  THREADS SET SAMPLER S_CHURN INIT LEVEL JUDGES TRACKER
 $(foreach name,$(VARIABLES),$(eval $(name) =))
 
 # A misspelt variable would silently leave its default in force.
@@ -53,7 +53,7 @@ sampler = $(call option,sampler,SAMPLER) $(call option,s-churn,S_CHURN)
 # The melody of a MIDI file.
 from_midi = $(call option,seconds,SECONDS) $(call option,track,TRACK) $(call option,start,START) \
   $(call option,instrument,INSTRUMENT)
-from_audio = $(call option,sharpness,SHARPNESS) $(call option,start,START) $(call option,instrument,INSTRUMENT)
+from_audio = $(call option,sharpness,SHARPNESS) $(call option,tracker,TRACKER) $(call option,start,START) $(call option,instrument,INSTRUMENT)
 
 help:  ## this text
 	@$(call quoted,PYTHON) -c 'import re; text = open("Makefile").read(); \
@@ -106,6 +106,7 @@ help:  ## this text
 #|   MIDI           sample: a MIDI file whose melody gives the controls
 #|   AUDIO          sample, controls: a recording whose loudness, pitch and brightness give the controls
 #|   SHARPNESS      with AUDIO: 1 follows every frame, 0 only the gesture                            (0.8)
+#|   TRACKER        with AUDIO: yin, or swift-f0 for noise (pip install swift-f0)                    (yin)
 #|   NOTES          controls with AUDIO: 1: pitch in semitone steps                                 (a line)
 #|   TRACK          with MIDI: index of the track           (one named melody, else the one with most notes)
 #|   START          with MIDI: seconds from the first note of the track; with AUDIO: from its start  (0)
@@ -198,7 +199,7 @@ sample: $(ready)  ## new clips that follow curves: CONTROLS, MIDI or AUDIO, RUN,
 controls: $(ready)  ## convert the melody of a MIDI file or a recording to a curve file: MIDI or AUDIO, OUT, SECONDS, ...
 	@$(if $(MIDI)$(AUDIO),:,echo 'error: controls needs MIDI= or AUDIO=, for example AUDIO=voice.wav' >&2; exit 2)
 	@$(python) -m pvt controls $(call option,out,OUT) $(from_midi) $(call option,spec,SPEC) \
-	  $(call option,sharpness,SHARPNESS) $(call switch,notes,NOTES) -- $(if $(AUDIO),$(call quoted,AUDIO),$(call quoted,MIDI))
+	  $(call option,sharpness,SHARPNESS) $(call option,tracker,TRACKER) $(call switch,notes,NOTES) -- $(if $(AUDIO),$(call quoted,AUDIO),$(call quoted,MIDI))
 
 sweep: $(ready)  ## how sampling options move quality: RUN, VARY, CLIPS
 	@$(call build_data,audio)

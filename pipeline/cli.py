@@ -233,6 +233,7 @@ def _add_controls(parser: argparse.ArgumentParser) -> None:
     add("--instrument", metavar="NAME", help="name of the instrument (MIDI: from the program; else none)")
     add("--spec", default=DEFAULT_SPEC, metavar="NAME", help=f"recording: whose controls to write ({DEFAULT_SPEC})")
     add("--sharpness", default="0.8", metavar="S", help="recording: 1 follows every frame, 0 only the gesture (0.8)")
+    add("--tracker", default="yin", metavar="NAME", help="recording: of the pitch: yin or swift-f0 (yin)")
     add("--notes", action="store_true", help="recording: pitch in semitone steps instead of a line")
     parser.set_defaults(command=_controls)
 
@@ -271,6 +272,7 @@ def _audio_curves(arguments: argparse.Namespace, start_s: float) -> tuple[Path, 
         instrument=arguments.instrument,
         sharpness=number("SHARPNESS", arguments.sharpness),
         notes=arguments.notes,
+        tracker=arguments.tracker,
     )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 from scipy.stats import rankdata
 
+from data_specs.analysis import swift_f0
 from data_specs.analysis.descriptors import SILENT_DB, AudioAnalysis
 from data_specs.controls import CHROMA, CHROMA_STEPS, INSTRUMENTS, MAX_VELOCITY, UNCONDITIONED, VELOCITY
 from data_specs.controls.brightness import Brightness
@@ -25,6 +26,8 @@ from data_specs.rates import SAMPLE_RATE
 MOST_SECONDS = 30  # of a recording whose length is not given
 HOP = 320  # samples: 75 frames a second
 SHARPNESS = 0.8
+YIN = "yin"
+TRACKERS = (YIN, swift_f0.NAME)
 GESTURE_S = 0.5  # window of the median filter at sharpness 0
 TRACKER_FRAMES = 5  # window of the median filter against octave errors of the pitch, at any sharpness
 SHORTEST_NOTE = 5  # frames: shorter runs of one semitone are glides or errors of the tracker
@@ -120,6 +123,7 @@ def curves_from_audio(
     sharpness: float = SHARPNESS,
     notes: bool = False,
     instrument: str | None = None,
+    tracker: str = YIN,
 ) -> Curves:
     """Return the curves that a recording gives, 75 points a second at most.
 
@@ -132,13 +136,16 @@ def curves_from_audio(
         sharpness: 1 follows every frame, 0 only the gesture: a median filter of (1 - sharpness) / 2 s.
         notes: pitch in steps of semitones instead of a line.
         instrument: name of the instrument, None for any.
+        tracker: of the pitch: `yin`, or `swift-f0` for noisy recordings.
 
     Raises:
-        UserError: `sharpness` is out of range, or the recording is silent.
+        UserError: `sharpness` or `tracker` is out of range, the tracker is not installed, or the recording is silent.
     """
     if not 0 <= sharpness <= 1:
         raise UserError(f"SHARPNESS= must be in 0..1, got {sharpness:g}")
-    gesture = _analyze(audio, sharpness)
+    if tracker not in TRACKERS:
+        raise UserError(f"TRACKER= must be {' or '.join(TRACKERS)}, got {tracker}")
+    gesture = _analyze(audio, sharpness, tracker)
     if gesture.resting.all():
         raise UserError("the recording is silent")
     found = {name: values for name in names if (values := _frames(gesture, name, notes)) is not None}
@@ -149,9 +156,13 @@ def curves_from_audio(
     return Curves(curves)
 
 
-def _analyze(audio: NDArray[np.float32], sharpness: float) -> _Gesture:
+def _analyze(audio: NDArray[np.float32], sharpness: float, tracker: str) -> _Gesture:
     found = AudioAnalysis(torch.from_numpy(np.ascontiguousarray(audio, np.float32)), HOP, max(1, -(-len(audio) // HOP)))
-    loudness, pitch, centroid = (values[0].numpy() for values in (found.loudness, found.pitch, found.centroid))
+    loudness, centroid = found.loudness[0].numpy(), found.centroid[0].numpy()
+    if tracker == YIN:
+        pitch = found.pitch[0].numpy()
+    else:
+        pitch = np.where(found.silent[0].numpy(), np.nan, swift_f0.swift_pitch(audio, HOP, found.frames))
     window = 2 * round((1 - sharpness) * GESTURE_S * SAMPLE_RATE / HOP / 2) + 1
     return _Gesture(loudness, _median(pitch, TRACKER_FRAMES), centroid, window)
 

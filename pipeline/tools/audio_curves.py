@@ -18,6 +18,7 @@ def write_audio_curves(
     instrument: str | None,
     sharpness: float,
     notes: bool,
+    tracker: str,
 ) -> tuple[Path, str]:
     """Write the curves of a recording as JSON, by default beside it; return the path and a description.
 
@@ -27,12 +28,12 @@ def write_audio_curves(
         spec: its controls are given.
         seconds: length of the stretch; None for the whole recording.
         start_s: its start in the recording.
-        instrument, sharpness, notes: as in `curves_from_audio`.
+        instrument, sharpness, notes, tracker: as in `curves_from_audio`.
 
     Raises:
         UserError: not an audio file, nothing audible there, or the path is taken by a file with other content.
     """
     audio = read_recording(path, seconds, start_s)
-    curves = curves_from_audio(audio, spec.controls, sharpness, notes, instrument)
+    curves = curves_from_audio(audio, spec.controls, sharpness, notes, instrument, tracker)
     points = ", ".join(f"{len(curve.points)} of {name}" for name, curve in curves.curves.items())
     return write_curve_file(curves, path, out), f"{path.name}: {len(audio) / SAMPLE_RATE:.1f} s, points: {points}"

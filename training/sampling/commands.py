@@ -29,6 +29,7 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--audio", type=Path, metavar="FILE", help="a recording whose loudness, pitch and brightness give the curves")
     add("--sharpness", default="0.8", metavar="S", help="with --audio: 1 follows every frame, 0 only the gesture (0.8)")
+    add("--tracker", default="yin", metavar="NAME", help="with --audio: of the pitch: yin or swift-f0 (yin)")
     add("--start", default="0", metavar="SECONDS", help="with --audio: start in the recording (0)")
     add("--instrument", metavar="NAME", help="with --audio: name of the instrument (unconditioned)")
     add("--keep", type=Path, metavar="FILE", help="a sample of which only the span is generated anew")
@@ -101,6 +102,7 @@ def _sample(arguments: argparse.Namespace) -> int:
                 start_s=number("START", arguments.start),
                 sharpness=number("SHARPNESS", arguments.sharpness),
                 instrument=arguments.instrument,
+                tracker=arguments.tracker,
             )
             sets = [chosen]
         own = name.replace("/", "-").removesuffix(".safetensors") if len(models) > 1 else ""

@@ -116,6 +116,7 @@ def recording_set(
     start_s: float,
     sharpness: float,
     instrument: str | None,
+    tracker: str,
 ) -> tuple[ControlSet, int]:
     """Curves of a recording for the controls of a model, and the number of audio samples that they cover.
 
@@ -127,6 +128,7 @@ def recording_set(
         start_s: start in the recording.
         sharpness: 1 follows every frame, 0 only the gesture.
         instrument: name of one of the model's instruments; None leaves the instrument unconditioned.
+        tracker: of the pitch, as in `curves_from_audio`.
 
     Raises:
         UserError: not an audio file, nothing audible in it, or a value out of range.
@@ -134,7 +136,7 @@ def recording_set(
     audio = read_recording(path, seconds, start_s)
     samples = length(len(audio) / SAMPLE_RATE)
     padded = np.pad(audio, (0, max(0, samples - len(audio))))
-    curves = curves_from_audio(padded, names, sharpness, instrument=instrument)
+    curves = curves_from_audio(padded, names, sharpness, instrument=instrument, tracker=tracker)
     return ControlSet(path.stem, curves.cropped(samples)), samples
 
 

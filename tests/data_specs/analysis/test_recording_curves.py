@@ -1,10 +1,13 @@
 """Curves of a recording against a synthetic voice of known pitch, level and timbre."""
 
+import sys
+
 import numpy as np
 import pytest
 import soundfile
 
 from data_specs.analysis.recording_curves import curves_from_audio, read_recording
+from data_specs.analysis.swift_f0 import swift_pitch
 from data_specs.errors import UserError
 
 RATE, HOP = 24_000, 320
@@ -96,6 +99,38 @@ def test_brightness_is_the_rank_of_the_centroid():
     assert brightness[10:60].max() < 0.55
     assert brightness[90:140].min() > 0.45
     assert brightness.max() > 0.98
+
+
+def test_in_noise_swift_f0_keeps_the_notes_that_yin_leaves_out():
+    pytest.importorskip("swift_f0")
+    audio, pitch, _ = voice(MELODY, noise_db=5)
+    kept = {}
+    for tracker in ("yin", "swift-f0"):
+        found = arrays(audio, sharpness=1.0, tracker=tracker)["pitch"] * 85 + 23
+        kept[tracker] = (np.abs(found - pitch) < 0.5).sum() / np.isfinite(pitch).sum()
+    assert kept["swift-f0"] > 0.9
+    assert kept["yin"] < 0.8
+
+
+@pytest.mark.parametrize("midi", [41.0, 57.3, 72.0, 84.0])
+def test_swift_f0_is_centred_and_in_tune(midi):
+    pytest.importorskip("swift_f0")
+    audio, pitch, _ = voice([(0.5, 1.5, midi, 0), (2.0, 3.5, midi + 3, 0)])
+    found = swift_pitch(audio, HOP, len(audio) // HOP)
+    voiced = np.flatnonzero(np.isfinite(found))
+    assert abs(voiced[0] * HOP / RATE - 0.5) < 0.05
+    assert abs((voiced[-1] + 1) * HOP / RATE - 3.5) < 0.05
+    inside = np.isfinite(found) & np.isfinite(pitch)
+    assert np.median(np.abs(found[inside] - pitch[inside])) < 0.1
+
+
+def test_a_missing_tracker_is_one_sentence(monkeypatch):
+    audio, _, _ = voice(MELODY)
+    monkeypatch.setitem(sys.modules, "swift_f0", None)
+    with pytest.raises(UserError, match=r"TRACKER=swift-f0 needs the package swift_f0; pip install"):
+        arrays(audio, tracker="swift-f0")
+    with pytest.raises(UserError, match="TRACKER= must be yin or swift-f0, got crepe"):
+        arrays(audio, tracker="crepe")
 
 
 def test_the_instrument_is_given_for_the_whole_clip():

@@ -33,6 +33,8 @@ def test_the_spec_chooses_the_controls(recording, tmp_path):
 def test_bad_input_is_one_sentence(recording, capsys):
     assert main(["controls", str(recording), "--sharpness", "2"]) == 2
     assert capsys.readouterr().err == "error: --sharpness must be in 0..1, got 2\n"
+    assert main(["controls", str(recording), "--tracker", "crepe"]) == 2
+    assert capsys.readouterr().err == "error: --tracker must be yin or swift-f0, got crepe\n"
     recording.write_bytes(b"fLaC and nothing else")
     assert main(["controls", str(recording)]) == 2
     assert "voice.flac cannot be read: not audio" in capsys.readouterr().err

@@ -1,0 +1,38 @@
+"""Fundamental frequency by SwiftF0 (Nieradzik 2025), a small network: robust to noise. An optional package.
+
+N samples at 24 kHz, T frames; frame i is centred on sample i * hop.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_specs.errors import UserError
+from data_specs.rates import SAMPLE_RATE
+
+NAME = "swift-f0"
+VOICED = 0.5  # confidence of a voiced frame
+GLIDE = 1.0  # semitones between frames of the network: pitch is interpolated up to this
+
+
+def swift_pitch(audio: NDArray[np.float32], hop: int, frames: int) -> NDArray[np.float32]:
+    """Return MIDI note numbers with fractions of float32 [N], float32 [T]; NaN where unvoiced.
+
+    The network has a frame every 16 ms; pitch is interpolated within notes, and its nearest frame tells a voiced one.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    try:
+        import swift_f0
+    except ImportError as error:
+        raise UserError(
+            f"TRACKER={NAME} needs the package {error.name}; pip install 'pvt-audio[swift-f0]', or use TRACKER=yin"
+        ) from error
+    found = swift_f0.SwiftF0(threads=1).detect(audio, SAMPLE_RATE)
+    midi = np.where(found.confidence >= VOICED, 69 + 12 * np.log2(found.pitch_hz / 440), np.nan)
+    at = np.arange(frames) * (hop / SAMPLE_RATE / swift_f0.FRAME_PERIOD)
+    before = np.minimum(at.astype(int), len(midi) - 1)
+    after = np.minimum(before + 1, len(midi) - 1)
+    nearest = midi[np.minimum(np.round(at).astype(int), len(midi) - 1)]
+    slope = midi[after] - midi[before]
+    return np.where(np.abs(slope) < GLIDE, midi[before] + slope * (at - before), nearest).astype(np.float32)
