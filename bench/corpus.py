@@ -92,9 +92,12 @@ def permuted(notes: dict[str, NDArray[np.integer]], rng: np.random.Generator) ->
     }
 
 
-def write(source: str, count: int, out: Path, seed: int = 0, train_only: bool = False) -> None:
-    """Write `count` files below `out`, a thousand to a folder."""
-    for number, content in enumerate(songs(source, count, seed, train_only)):
+def write(
+    source: str, count: int, out: Path, seed: int = 0, train_only: bool = False, with_source: bool = False
+) -> None:
+    """Write `count` files below `out`, a thousand to a folder; after them those of the source where asked for."""
+    made = songs(source, count, seed, train_only)
+    for number, content in enumerate(itertools.chain(made, _contents(source) if with_source else ())):
         path = out / f"{number // FILES_PER_FOLDER:04d}" / f"{number:07d}.mid"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
@@ -108,8 +111,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--train-only", action="store_true", help="from and for the train split only")
+    parser.add_argument("--with-source", action="store_true", help="also the files of the source, of both splits")
     arguments = parser.parse_args()
-    write(arguments.source, arguments.count, arguments.out, arguments.seed, arguments.train_only)
+    write(arguments.source, arguments.count, arguments.out, arguments.seed, arguments.train_only, arguments.with_source)
 
 
 if __name__ == "__main__":

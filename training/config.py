@@ -63,7 +63,7 @@ class Training(Optimization):
 
 
 class Machine(StrictModel):
-    """Machine options (threads, micro-batch, compilation, memory); they change results by rounding only."""
+    """Machine options (threads, micro-batch, compilation, memory, time); at equal steps results differ by rounding."""
 
     threads: Positive | None = None  # of a CPU; None for those of the run so far, else the fastest
 
@@ -73,6 +73,7 @@ class Machine(StrictModel):
     resident: bool = False  # hold it on the device, where it is cropped
     tf32: bool = False  # float32 products on GPUs with mantissas of 10 bits
     timeout_minutes: PositiveFloat = 10.0  # a rank waits for the others
+    max_train_seconds: Annotated[float, Field(ge=0)] = 0  # of steps in total; the run is then saved and stops
 
 
 class Logging(StrictModel):

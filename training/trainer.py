@@ -140,7 +140,8 @@ def train(
             # promise: gradients-clipped-together-averaged
             norm = nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm)
             overdue = 0 < every.checkpoint_seconds < time.monotonic() - saved_at
-            values = step_values(losses, norm, (bool(request), overdue and world.main), world)
+            used_up = 0 < config.machine.max_train_seconds <= meter.train_seconds + time.perf_counter() - started
+            values = step_values(losses, norm, (bool(request) or used_up, overdue and world.main), world)
             unread.append(values)
             if late:
                 # The device itself leaves the weights alone; the averages take a step towards them.
@@ -192,7 +193,7 @@ def train(
                 task.log_samples(trained, valid_data, log, run / "listen" / f"step-{step:08d}")
             if stop and not last:
                 request.clear()
-                reason = request.reason or "a signal to another rank"
+                reason = request.reason or ("its time limit" if used_up else "a signal to another rank")
                 log.print(f"step {step}: stopped by {reason}; run the same command again to resume")
                 return reason
         log.print(f"step {meter.step}: complete; previews in {run / 'listen'}, curves with tensorboard --logdir {run}")

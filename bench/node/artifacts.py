@@ -1,177 +1,163 @@
-"""Files that a call writes to OUT: at most eight, none over 16 MB, since a node may return no more.
+"""Files that a call hands back in OUT, and from which a call on a bare machine resumes.
 
-summary.md                   the machine, rates, steps, a row for each model, what is missing
-results.tar.gz               summary.json, evaluation.md, .csv, logs and configs of the models, output of the commands
-page.html                    samples of all models on the same curves
-listen.zip                   WAV, PNG and controls of each model's samples
-<paradigm>-<format>.safetensors   a snapshot of each model, weights in float16
+summary.md                   the machine, rates, the table at equal seconds, the main model, what is missing
+results.tar.gz               records of finished steps, evaluations, logs and configs
+page.html                    samples of the models on the same curves
+<paradigm>-<format>.safetensors   newest snapshot of each model, weights in float16, the main model's first
+
+A node returns at most 8 files of 16 MB, 64 MB together.
 """
 
-import json
+import shutil
 import tarfile
-import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from bench.node.models import Model
-from bench.node.results import tables
-from bench.node.work import Facts
+from bench.node.models import MAIN, MODELS, snapshot_file
+from bench.node.work import Facts, TimeBudget
 from data_specs.errors import UserError
+from data_specs.formats import FORMATS
 from data_specs.io.files import atomic_write, write_bytes
-from training.evaluation.tables import BUDGET, IDENTITY, Column, adherence_columns, embedders_of, fad_columns, markdown
+from training.evaluation.tables import Column, adherence_columns, embedders_of, fad_columns, markdown, report
 
-MOST_BYTES = 16_000_000
+MOST_BYTES, TOTAL_BYTES = 16_000_000, 64_000_000
 LOG_BYTES = 200_000  # last part of a command's output
-SUMMARY_BYTES = 2_000_000  # kept free in results.tar.gz for summary.json and evaluation.md
+RESULTS = "results.tar.gz"
+KEPT = ("records/*.json", "evaluation/*/*", "runs/*/config.json", "runs/*/log.jsonl", "logs/*.log")
 
 
-def write_artifacts(work: Path, out: Path, summary: Facts, models: Sequence[Model]) -> list[str]:
-    """Write all artifacts that exist; returns one sentence for each that was left out."""
-    left_out = [*snapshots(work, out, models), *_page(work, out), *listen(work / "samples", out / "listen.zip")]
-    results = out / "results.tar.gz"
-    kept, too_much = fitting(logs(work), MOST_BYTES - SUMMARY_BYTES)
-    if too_much:
-        left_out.append(f"{', '.join(too_much)} do not fit into {results.name}; they are in {work}")
-    summary = {**summary, "left_out": left_out}
-    write_bytes(out / "summary.md", summary_text(summary).encode())
-    rows = [facts["row"] for facts in summary["evaluation"].values()]
-    made = {"summary.json": json.dumps(summary, indent=1).encode()}
-    if rows:
-        made["evaluation.md"] = tables(rows).encode()
-    pack(results, {**made, **kept})
-    return left_out
+def write_artifacts(budget: TimeBudget, state: str, out: Path) -> None:
+    """Write summary, results, page and snapshots; the summary names what is too large."""
+    work = budget.work
+    files = {"page.html": work / "page.html"}
+    files |= {f"{model.name}.safetensors": snapshot_file(work, model) for model in MODELS}
+    left, missing = TOTAL_BYTES, []
+    packed, too_large = _packed(work)
+    left -= len(packed)
+    missing += [f"{name} of {RESULTS}" for name in too_large]
+    write_bytes(out / RESULTS, packed)
+    for name in sorted(files, key=lambda name: name != f"{MAIN.name}.safetensors"):
+        (out / name).unlink(missing_ok=True)
+        size = files[name].stat().st_size if files[name].is_file() else 0
+        if size > min(MOST_BYTES, left):
+            missing.append(f"{name} ({size:,} bytes)")
+        elif size:
+            shutil.copyfile(files[name], out / name)
+            left -= size
+    write_bytes(out / "summary.md", summary(budget, state, missing).encode())
 
 
-def snapshots(work: Path, out: Path, models: Sequence[Model]) -> list[str]:
-    """Write each model's newest snapshot in half precision; returns a sentence for each that is too large."""
-    from training.checkpoint import find_snapshot, write_half
-
-    left_out = []
-    for model in models:
-        run, file = work / "runs" / model.name, out / f"{model.name}.safetensors"
-        if not any(run.glob("checkpoints/step-*")):
-            continue
-        try:
-            size = write_half(find_snapshot(run), file).stat().st_size
-        except UserError as error:
-            left_out.append(f"{file.name}: {error}")
-            continue
-        if size > MOST_BYTES:
-            file.unlink()
-            left_out.append(f"{file.name} has {size:,} bytes, the limit is {MOST_BYTES:,}; it is in {run}")
-    return left_out
-
-
-def _page(work: Path, out: Path) -> list[str]:
-    page = work / "page.html"
-    if not page.is_file():
-        return []
-    if page.stat().st_size > MOST_BYTES:
-        (out / page.name).unlink(missing_ok=True)
-        return [f"page.html has {page.stat().st_size:,} bytes, the limit is {MOST_BYTES:,}; it is in {work}"]
-    write_bytes(out / page.name, page.read_bytes())
-    return []
-
-
-def listen(samples: Path, out: Path) -> list[str]:
-    """Write the samples of all models to one zip, audio first; returns a sentence if not all of them fit."""
-    paths = sorted(
-        (path for path in samples.rglob("*") if path.is_file()), key=lambda path: (path.suffix == ".png", path)
-    )
-    if not paths:
-        return []
-    # Sizes are before compression, so the file stays below the limit.
-    kept, left_out = fitting({str(path.relative_to(samples)): path.read_bytes() for path in paths}, MOST_BYTES)
-    with atomic_write(out) as raw, zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in kept.items():
-            archive.writestr(name, content)
-    if not left_out:
-        return []
-    return [f"{len(left_out)} of {len(paths)} files of samples do not fit into {out.name}; they are in {samples}"]
-
-
-def logs(work: Path) -> dict[str, bytes]:
-    """Step records, configs, manifests, tables and logs by path, smallest first."""
-    found = {}
-    for pattern in ("marks/*.json", "logs/*.log", "runs/*/log.jsonl", "runs/*/config.json", "evaluation/*/*"):
-        for path in work.glob(pattern):
+def _packed(work: Path) -> tuple[bytes, list[str]]:
+    """A tar.gz of records, evaluations, configs and logs; also returns the names of what does not fit."""
+    left, too_large, buffer = MOST_BYTES, [], BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for path in (path for pattern in KEPT for path in sorted(work.glob(pattern))):
             content = path.read_bytes()
-            found[str(path.relative_to(work))] = content[-LOG_BYTES:] if path.suffix == ".log" else content
-    for path in work.glob("data/PVT-*/dataset.json"):
-        found[f"data/{path.parent.name}.json"] = path.read_bytes()
-    return dict(sorted(found.items(), key=lambda item: (len(item[1]), item[0])))
-
-
-def fitting(files: dict[str, bytes], most: int) -> tuple[dict[str, bytes], list[str]]:
-    """Select files in order while their total is at most `most` bytes; also returns the names of the others."""
-    kept: dict[str, bytes] = {}
-    left_out = []
-    for name, content in files.items():
-        if len(content) <= most:
-            kept[name] = content
-            most -= len(content)
-        else:
-            left_out.append(name)
-    return kept, left_out
-
-
-def pack(out: Path, files: dict[str, bytes]) -> None:
-    """Write `files` to a tar.gz."""
-    with atomic_write(out) as raw, tarfile.open(fileobj=raw, mode="w:gz") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
+            content = content[-LOG_BYTES:] if path.suffix == ".log" else content
+            member = tarfile.TarInfo(str(path.relative_to(work)))
             member.size = len(content)
+            if len(content) > left:  # before compression, so that the file is below the limit
+                too_large.append(member.name)
+                continue
+            left -= len(content)
             archive.addfile(member, BytesIO(content))
+    return buffer.getvalue(), too_large
 
 
-CLIPS = (
+def restore(budget: TimeBudget, folder: Path) -> None:
+    """Continue from the files that an earlier call handed back, unless WORK holds a state already.
+
+    Raises:
+        UserError: the folder holds no results.
+    """
+    if (budget.work / "records").is_dir():
+        return
+    if not (folder / RESULTS).is_file():
+        raise UserError(f"--state must be a folder that an earlier call wrote with {RESULTS}, got {folder}")
+    with tarfile.open(folder / RESULTS) as archive:
+        for member in archive.getmembers():
+            if member.isfile() and member.name.startswith(("records/", "evaluation/")) and ".." not in member.name:
+                content = archive.extractfile(member)
+                assert content is not None
+                write_bytes(budget.work / member.name, content.read())
+    for model in MODELS:
+        file = folder / f"{model.name}.safetensors"
+        if file.is_file() and (found := budget.recorded(f"progress-{model.name}")):
+            with atomic_write(snapshot_file(budget.work, model)) as target:
+                target.write(file.read_bytes())
+            budget.record(f"carried-{model.name}", {}, found)
+
+
+DATA = (
     Column("format", "format"),
     Column("clips", "clips", lambda x: f"{x:,}"),
-    Column("built last", "built", lambda x: f"{x:,}"),
-    Column("clips/s", "clips_per_second", lambda x: f"{x:.1f}"),
+    Column("clips/s, start-up included", "clips_per_second", lambda x: f"{x:.1f}"),
 )
 TRAINED = (
-    Column("model", "model"),
+    Column("model", "run"),
+    Column("parameters", "row.parameters", lambda x: f"{x / 1e6:.2f} M"),
+    Column("batch", "batch"),
+    Column("precision", "precision"),
     Column("training", "train_seconds", lambda x: f"{x:.1f} s"),
     Column("steps", "steps", lambda x: f"{x:,}"),
     Column("steps/s", "steps_per_second", lambda x: f"{x:.2f}"),
-    Column("clips/s", "clips_per_second", lambda x: f"{x:.1f}"),
+    Column("crops/s", "clips_per_second", lambda x: f"{x:.1f}"),
+    Column("GFLOP a step", "step_gflop", lambda x: f"{x:,.0f}"),
+    Column("utilisation", "utilisation", lambda x: f"{x:.1%}"),
+    Column("kernels a step, not compiled", "step_kernels", lambda x: f"{x:,}"),
     Column("waiting for data", "wait_share", lambda x: f"{x:.1%}"),
     Column("peak memory", "peak_memory_mb", lambda x: f"{x:,.0f} MB"),
     Column("last loss", "last_loss", lambda x: f"{x:.4f}"),
 )
+SAMPLED = (
+    Column("model", "run"),
+    Column("sampler steps", "sampler_steps"),
+    Column("guidance", "row.samples.guidance"),
+    Column("clips scored", "row.samples.clips"),
+)
 
 
-def summary_text(summary: Facts) -> str:
-    """summary.md."""
-    parts = [f"# {summary['machine']}\n", f"{summary['state']}\n", _facts(summary)]
-    if summary["clips"]:
-        rows = [{"format": name, **facts} for name, facts in summary["clips"].items()]
-        parts += ["## Clips\n", "Rendered, encoded and written, on all cores.\n", markdown(rows, CLIPS)]
-    if summary["training"]:
-        rows = [{"model": name, **facts} for name, facts in summary["training"].items()]
-        parts += ["## Training\n", markdown(rows, TRAINED)]
-    rows = [facts["row"] for facts in summary["evaluation"].values()]
-    if rows:
-        anchors = rows[0].get("anchors", {})
-        real: list[dict[str, Any]] = [
-            {"run": name, "adherence": anchors[key]}
-            for key, name in (("ceiling", "real clips"), ("floor", "real clips, another's controls"))
-            if key in anchors
-        ]
-        columns = (*IDENTITY, *BUDGET, *fad_columns(embedders_of(rows), ("train",)), *adherence_columns())
-        parts += ["## Scores\n", markdown([*real, *rows], columns)]
-        parts += ["Other tables are in results.tar.gz: evaluation.md.\n"]
-    parts += _listed("Left out", summary["left_out"])
+def summary(budget: TimeBudget, state: str, missing: Iterable[str] = ()) -> str:
+    """summary.md, from the records of finished steps."""
+    machine = budget.recorded("machine")
+    parts = [f"# {machine.get('machine', 'unknown machine')}\n", f"{state}\n"]
+    if machine:
+        rates = f"bf16 {machine['bf16_tflops']}, float32 {machine['float32_tflops']} TFLOP/s"
+        copies = f"copies {machine['copy_gb_per_second']} GB/s"
+        parts.append(f"{machine['versions']}; matrix products in {rates}; {copies}.\n")
+    built = [{"format": name, **budget.recorded(f"data-{name}")} for name in FORMATS]
+    if any(len(row) > 1 for row in built):
+        parts += ["## Clips\n", markdown([row for row in built if len(row) > 1], DATA)]
+    compared = [{"run": model.name, **budget.recorded(f"compare-{model.name}")} for model in MODELS]
+    if scored := [_with_utilisation(row, machine) for row in compared if len(row) > 1]:
+        parts += ["## Models at equal seconds\n", markdown(scored, TRAINED), _scores(scored)]
+    if found := budget.recorded("main"):
+        shared = {key: value for key, value in found.items() if key != "rows"}
+        rows = [_with_utilisation({"run": MAIN.name, **shared, "row": row}, machine) for row in found["rows"]]
+        parts += ["## The main model\n", markdown(rows[:1], TRAINED), _scores(rows)]
+        parts += [report(found["rows"])]
+    if lines := [f"- {name}\n" for name in missing]:
+        parts += [f"## Too large to hand back, left in {budget.work}\n", "".join(lines)]
     return "\n".join(parts)
 
 
-def _facts(summary: Facts) -> str:
-    return "".join(f"- {key.replace('_', ' ')}: {summary[key]}\n" for key in ("versions", "config", "seconds_by_call"))
+def _with_utilisation(row: Facts, machine: Facts) -> Facts:
+    """Add the share of the measured rate of matrix products in the run's precision that training steps reach."""
+    bound = machine.get(f"{row['precision']}_tflops")
+    reached = row["step_gflop"] * row["steps_per_second"] / 1e3
+    return {**row, "utilisation": reached / bound if bound else None}
 
 
-def _listed(heading: str, lines: Iterable[str]) -> list[str]:
-    lines = list(lines)
-    return [f"## {heading}\n", "".join(f"- {line}\n" for line in lines)] if lines else []
+def _scores(rows: list[Facts]) -> str:
+    anchors: Facts = rows[0]["row"].get("anchors", {})
+    real: list[dict[str, Any]] = [
+        {"run": name, "adherence": anchors[key]}
+        for key, name in (("ceiling", "real clips"), ("floor", "real clips, another's controls"))
+        if key in anchors
+    ]
+    shown = [{**row, "fad": row["row"]["fad"], "ceiling": row["row"]["ceiling"]} for row in rows]
+    shown = [{**row, "adherence": row["row"]["adherence"]} for row in shown]
+    columns = (*SAMPLED, *fad_columns(embedders_of(shown), ("train",)), *adherence_columns())
+    return markdown([*real, *shown], columns)

@@ -1,35 +1,28 @@
-"""Stage 2: train each model for equally many seconds and measure the rate of steps."""
+"""Training of the models for seconds instead of steps, and their snapshots in half precision."""
 
-import json
-import math
-import tomllib
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from bench.node.work import Facts, OutOfTime, TimeBudget
-from data_specs.io.files import write_bytes
+from bench.node.work import Facts, TimeBudget
 from data_specs.io.locks import locked
-from training.config import config_path
-from training.log import LOG_FILE, read_log
+from training.checkpoint import CHECKPOINTS, find_snapshot, read_snapshot, write_half
+from training.log import read_log
 
 STEPS = 10**9  # in total: runs end by time, not by number of steps
 EQUAL = 0.01  # relative tolerance of the seconds of a run
-# Parts of a config that cost time and do not affect weights: previews and validation are off.
-# A killed run loses at most the steps since its last checkpoint.
-LOGGING = {
-    "cpu": {"log_every": 1, "valid_every": 0, "listen_every": 0, "checkpoint_every": 25, "keep_checkpoints": 1},
-    "cuda": {"log_every": 10, "valid_every": 0, "listen_every": 0, "checkpoint_every": 250, "keep_checkpoints": 1},
-}
+# Validation and previews cost time and do not affect weights.
+ALONE = "logging.valid_every=0 logging.listen_every=0 logging.checkpoint_every=0 logging.keep_checkpoints=1"
 
 
 @dataclass(frozen=True)
 class Model:
-    """A paradigm on a format."""
+    """A paradigm on a format, and the number of sampler steps of its scores."""
 
     paradigm: str
     format: str
+    sampler_steps: int
 
     @property
     def name(self) -> str:
@@ -37,108 +30,103 @@ class Model:
         return f"{self.paradigm}-{self.format}"
 
 
-MODELS = (Model("edm", "encodec"), Model("ddpm", "encodec"), Model("discdpm", "disc"), Model("edm", "cqt"))
+MODELS = (
+    Model("edm", "encodec", 18),
+    Model("ddpm", "encodec", 100),
+    Model("discdpm", "disc", 50),
+    Model("edm", "cqt", 18),
+)
+MAIN = MODELS[0]  # trained on after the comparison
 
 
-def write_config(name: str, device: str, folder: Path) -> Path:
-    """Copy a config, by name or path, with minimal logging; returns the path of the copy."""
-    path = config_path(name)
-    values = tomllib.loads(path.read_text(encoding="utf-8"))
-    values["logging"] = {**values.get("logging", {}), **LOGGING[device]}
-    copy = folder / f"{path.stem}.toml"
-    write_bytes(copy, "".join(f"{key} = {toml(value)}\n" for key, value in values.items()).encode())
-    return copy
+def run_folder(work: Path, model: Model) -> Path:
+    """Folder of a model's run."""
+    return work / "runs" / model.name
 
 
-def toml(value: Any) -> str:
-    """Format a value as TOML, tables and lists on one line."""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {toml(held)}" for key, held in value.items()) + " }"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(toml, value)) + "]"
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return json.dumps(value)  # strings, numbers and booleans as in JSON
+def snapshot_file(work: Path, model: Model) -> Path:
+    """The newest snapshot of a model in half precision."""
+    return work / "snapshots" / f"{model.name}.safetensors"
 
 
 def train(
-    budget: TimeBudget, model: Model, config: Path, data: Path, seconds: float, extra: Sequence[str] = ()
-) -> None:
-    """Train a model for `seconds` in total; an unfinished run is resumed, a finished one is kept.
+    budget: TimeBudget,
+    model: Model,
+    config: str,
+    data: Path,
+    seconds: float,
+    out: Path,
+    save_seconds: int,
+    extra: Sequence[str] = (),
+) -> Facts:
+    """Train a model until it has had `seconds` in total; returns its progress.
+
+    Training resumes from the run in WORK or, on a machine that has none, from the weights of a snapshot that an earlier
+    call handed back. A snapshot is exported to WORK and to `out` at each checkpoint.
 
     Raises:
         OutOfTime: the budget ended first; the next call resumes.
     """
-    run = budget.work / "runs" / model.name
-    log = run / LOG_FILE
-    old = log.stat().st_ino if log.exists() else None
-
-    def enough() -> bool:
-        # The trainer rewrites the log when it starts; until then the log may hold steps lost with their process.
-        return log.exists() and log.stat().st_ino != old and logged_seconds(run) >= seconds
-
-    if trained_seconds(run) < seconds * (1 - EQUAL):
+    run = run_folder(budget.work, model)
+    if progress(budget, model).get("train_seconds", 0.0) < seconds * (1 - EQUAL):
         with locked(run / ".lock", str(run), wait=True):  # held by a trainer whose call was killed just before
             pass
-    if trained_seconds(run) < seconds * (1 - EQUAL):
-        kind = ["--paradigm", model.paradigm, "--format", model.format, "--config", str(config)]
-        where = ["--data", str(data), "--run", str(run), "--steps", str(STEPS), *extra]
-        command = ["-m", "training", "train", *kind, *where]
-        budget.python(f"train-{model.name}", command, enough)
-    if trained_seconds(run) < seconds * (1 - EQUAL):
-        raise OutOfTime
+        earlier = budget.recorded(f"carried-{model.name}")
+        limit = seconds - earlier.get("train_seconds", 0.0)
+        overrides = f"{ALONE} logging.checkpoint_seconds={save_seconds} machine.max_train_seconds={limit}"
+        command = ["-m", "training", "train", "--paradigm", model.paradigm, "--format", model.format]
+        command += ["--config", config, "--set", overrides, "--steps", str(STEPS)]
+        command += ["--data", str(data), "--run", str(run), *extra]
+        command += ["--init", str(snapshot_file(budget.work, model))] if earlier else []
+        exported = newest(run)
+
+        def watch() -> None:
+            nonlocal exported
+            if newest(run) != exported:
+                exported = newest(run)
+                export(budget, model, out)
+
+        try:
+            budget.python(f"train-{model.name}", command, watch)
+        finally:
+            if newest(run):
+                export(budget, model, out)
+    return progress(budget, model)
 
 
-def trained_seconds(run: Path) -> float:
-    """Seconds of training behind the newest checkpoint."""
-    facts = snapshot_facts(run)
-    return float(facts["train_seconds"]) if facts else 0.0
+def newest(run: Path) -> str:
+    """Name of a run's newest checkpoint; empty where there is none."""
+    return max((path.parent.name for path in run.glob(f"{CHECKPOINTS}/step-*/checkpoint.json")), default="")
 
 
-def snapshot_facts(run: Path) -> Facts | None:
-    """Metadata of a run's newest snapshot; None where there is none."""
-    from safetensors import safe_open
-
-    from training.checkpoint import find_snapshot
-
-    if not (run / "checkpoints").is_dir() or not any((run / "checkpoints").glob("step-*")):
-        return None
-    with safe_open(find_snapshot(run), framework="np") as file:
-        facts: Facts = json.loads(file.metadata()["facts"])
-    return facts
+def export(budget: TimeBudget, model: Model, out: Path) -> None:
+    """Write the newest snapshot in half precision to WORK and `out`, and record the progress behind it."""
+    file = snapshot_file(budget.work, model)
+    write_half(find_snapshot(run_folder(budget.work, model)), file)
+    shutil.copyfile(file, out / file.name)
+    budget.record(f"progress-{model.name}", {}, progress(budget, model))
 
 
-def logged_seconds(run: Path) -> float:
-    """Seconds of training steps up to the last line of a run's log."""
-    try:
-        batch = json.loads((run / "config.json").read_bytes())["training"]["batch"]
-        lines = read_log(run)
-    except (FileNotFoundError, ValueError):  # missing, or being written
-        return 0.0
-    total, before = 0.0, 0
-    for line in lines:
-        if rate := line.get("clips_per_second"):
-            total += (line["step"] - before) * batch / rate
-            before = line["step"]
-    return total
-
-
-def progress(run: Path) -> Facts:
-    """Steps, rates and memory of a run; empty before its first checkpoint."""
-    facts = snapshot_facts(run)
-    if facts is None or not facts["train_seconds"]:
-        return {}
-    steps, seconds = facts["step"], facts["train_seconds"]
-    memory = [line["peak_memory_mb"] for line in read_log(run) if "peak_memory_mb" in line]
-    waits = [line["wait_share"] for line in read_log(run) if line.get("wait_share") is not None]
-    losses = [line["loss"] for line in read_log(run) if line.get("loss") is not None]
+def progress(budget: TimeBudget, model: Model) -> Facts:
+    """Steps, rates and memory of a model up to its newest checkpoint; empty before its first one."""
+    run, earlier = run_folder(budget.work, model), budget.recorded(f"carried-{model.name}")
+    if not newest(run):
+        return earlier
+    _, facts = read_snapshot(find_snapshot(run))
+    training, steps, seconds = facts["config"]["training"], facts["step"], facts["train_seconds"]
+    lines = read_log(run)
+    memory = [line["peak_memory_mb"] for line in lines if "peak_memory_mb" in line]
+    waits = [line["wait_share"] for line in lines if line.get("wait_share") is not None]
+    losses = [line["loss"] for line in lines if line.get("loss") is not None]
     tail = losses[-max(1, len(losses) // 10) :]
     return {
-        "steps": steps,
-        "train_seconds": round(seconds, 2),
+        "steps": earlier.get("steps", 0) + steps,
+        "train_seconds": round(earlier.get("train_seconds", 0.0) + seconds, 2),
+        "batch": training["batch"],
+        "precision": training["precision"],
         "steps_per_second": round(steps / seconds, 3),
-        "clips_per_second": round(steps * facts["config"]["training"]["batch"] / seconds, 2),
-        "peak_memory_mb": max(memory) if memory else None,
-        "wait_share": round(sum(waits) / len(waits), 4) if waits else None,
+        "clips_per_second": round(steps * training["batch"] / seconds, 2),
+        "peak_memory_mb": max(memory, default=None),
+        "wait_share": sum(waits) / len(waits) if waits else None,
         "last_loss": sum(tail) / len(tail) if tail else None,
     }

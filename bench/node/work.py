@@ -1,7 +1,7 @@
 """Time budget of one call, the commands it runs, and records of finished steps.
 
-The record of a step, a JSON file below WORK/marks, holds its inputs and results. A step with equal inputs is read from
-its record; other inputs run it again.
+The record of a step, a JSON file below WORK/records, holds its inputs and results. A step with equal inputs is read
+from its record; other inputs run it again.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ class TimeBudget:
     """
 
     def __init__(self, work: Path, seconds: float) -> None:
-        self.work, self.seconds = work.resolve(), seconds
+        self.work = work.resolve()
         self.started = time.monotonic()
         self._deadline = self.started + seconds
 
@@ -51,18 +51,19 @@ class TimeBudget:
         """End the budget now."""
         self._deadline = min(self._deadline, time.monotonic())
 
-    def step_record(self, name: str) -> Facts | None:
-        """Record of a step, with `inputs` and `found`; None if there is none."""
-        try:
-            held: Facts = json.loads(self._record_path(name).read_bytes())
-        except (FileNotFoundError, ValueError):
-            return None
-        return held
+    def record(self, name: str, inputs: Facts, found: Facts) -> Facts:
+        """Keep the results of a step."""
+        write_json(self.work / "records" / f"{name}.json", {"inputs": inputs, "found": found})
+        return found
 
-    def done(self, name: str, inputs: Facts) -> Facts | None:
-        """Results of a step that is finished with these inputs, else None."""
-        held = self.step_record(name)
-        return held["found"] if held and held["inputs"] == json.loads(json.dumps(inputs)) else None
+    def recorded(self, name: str, inputs: Facts | None = None) -> Facts:
+        """Results of a step, with these inputs where they are given; empty if it is not finished."""
+        try:
+            held: Facts = json.loads((self.work / "records" / f"{name}.json").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+        found: Facts = held["found"]
+        return found if inputs is None or held["inputs"] == json.loads(json.dumps(inputs)) else {}
 
     def run_step(self, name: str, inputs: Facts, do: Callable[[], Facts]) -> Facts:
         """Results of a step, read from its record or computed now.
@@ -70,83 +71,62 @@ class TimeBudget:
         Raises:
             OutOfTime: no time is left.
         """
-        if (found := self.done(name, inputs)) is not None:
+        if found := self.recorded(name, inputs):
             return found
         if not self.seconds_left():
             raise OutOfTime
         began = time.monotonic()
-        found = {**do(), "wall_seconds": round(time.monotonic() - began, 2)}
-        write_json(self._record_path(name), {"inputs": inputs, "found": found})
-        return found
+        return self.record(name, inputs, {**do(), "wall_seconds": round(time.monotonic() - began, 2)})
 
-    def _record_path(self, name: str) -> Path:
-        return self.work / "marks" / f"{name}.json"
-
-    def log(self, name: str) -> Path:
-        """File of a command's output."""
-        return self.work / "logs" / f"{name}.log"
-
-    def python(
-        self, name: str, arguments: Sequence[str], enough: Callable[[], bool] = lambda: False
-    ) -> list[tuple[float, str]]:
-        """Run `python ARGUMENTS` in the project's root until it ends, or stop it by SIGTERM when `enough` returns true.
+    def python(self, name: str, arguments: Sequence[str], watch: Callable[[], None] = lambda: None) -> str:
+        """Run `python ARGUMENTS` in the project's root and call `watch` meanwhile; its output goes to WORK/logs.
 
         The command dies with this process. Training saves its state on SIGTERM.
 
         Returns:
-            Lines of its output, each with the time (monotonic, seconds) at which it was seen.
+            The last line of its output.
 
         Raises:
             OutOfTime: the deadline passed; the command has been stopped.
             UserError: the command failed; the message quotes its last line.
         """
-        path = self.log(name)
+        path = self.work / "logs" / f"{name}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
-        seen: list[tuple[float, str]] = []
-        with open(path, "ab") as out, open(path, "rb") as back:
-            back.seek(0, os.SEEK_END)
+        environment = {"PYTHONUNBUFFERED": "1", "TORCHINDUCTOR_CACHE_DIR": str(self.work / "compiled")}
+        with open(path, "ab") as out:
+            begins = out.tell()
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=ROOT,
                 stdout=out,  # a file, so that a command whose parent was killed can still write while it saves
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, **environment},
                 start_new_session=True,
                 preexec_fn=die_with_parent,  # safe, since this process has no threads
             )
-            rest, asked = b"", False
             try:
-                while process.poll() is None and self.seconds_left() and not (asked := enough()):
+                while process.poll() is None and self.seconds_left():
                     time.sleep(POLL_SECONDS)
-                    rest = _lines(rest + back.read(), seen)
+                    watch()
             finally:
                 cut = process.poll() is None
-                _stop(process, GRACE_SECONDS + (self.seconds_left() if asked else 0.0))
-            if rest := _lines(rest + back.read(), seen):
-                _lines(rest + b"\n", seen)
-        if cut and not asked:
+                _stop(process)
+        if cut:
             raise OutOfTime
-        if process.returncode and not cut:
-            said = next((line for _, line in reversed(seen) if line.strip()), "it wrote nothing")
-            sentence = said.removeprefix("error: ")
+        lines = path.read_bytes()[begins:].decode(errors="replace").split("\n")
+        last = next((line.rpartition("\r")[2] for line in reversed(lines) if line.strip()), "it wrote nothing")
+        if process.returncode:
+            sentence = last.removeprefix("error: ")
             raise UserError(f"python {' '.join(arguments[:3])} failed: {sentence:.600} (its output is in {path})")
-        return seen
+        return last
 
 
-def _lines(text: bytes, seen: list[tuple[float, str]]) -> bytes:
-    """Move complete lines to `seen`; returns the rest."""
-    *whole, rest = text.split(b"\n")
-    now = time.monotonic()
-    seen += [(now, line.decode(errors="replace").rpartition("\r")[2]) for line in whole]
-    return rest
-
-
-def _stop(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """Send SIGTERM, wait for `seconds`, then kill the process and its children."""
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Send SIGTERM, wait for the grace period, then kill the process and its children."""
     if process.poll() is None:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
+            process.wait(GRACE_SECONDS)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

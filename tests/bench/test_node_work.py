@@ -1,20 +1,21 @@
-"""Benchmark of a GPU node: interrupted commands, step records, training for equal seconds."""
+"""Campaign on a GPU node: interrupted commands, records of steps, training for seconds."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench.node import models
-from bench.node.models import MODELS, Model
+from bench.node.models import MAIN, train
 from bench.node.work import OutOfTime, TimeBudget
 from data_specs.errors import UserError
-from training.config import differing_key, load_config
+from training import checkpoint
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,15 +26,15 @@ def test_step_runs_once_per_inputs(tmp_path):
     for inputs in ({"n": 1}, {"n": 1}, {"n": 2}):
         budget.run_step("step", inputs, lambda inputs=inputs: {"made": done.append(inputs)})
     assert done == [{"n": 1}, {"n": 2}]
-    assert TimeBudget(tmp_path, 100).done("step", {"n": 2})["wall_seconds"] >= 0
-    assert TimeBudget(tmp_path, 100).done("step", {"n": 1}) is None
+    assert TimeBudget(tmp_path, 100).recorded("step", {"n": 2})["wall_seconds"] >= 0
+    assert TimeBudget(tmp_path, 100).recorded("step", {"n": 1}) == {}
 
 
 def test_failed_step_has_no_record_and_none_starts_without_time(tmp_path):
     budget = TimeBudget(tmp_path, 100)
     with pytest.raises(ZeroDivisionError):
         budget.run_step("step", {}, lambda: {"never": 1 / 0})
-    assert budget.step_record("step") is None
+    assert budget.recorded("step") == {}
     budget.expire()
     with pytest.raises(OutOfTime):
         budget.run_step("step", {}, dict)
@@ -41,13 +42,11 @@ def test_failed_step_has_no_record_and_none_starts_without_time(tmp_path):
         TimeBudget(tmp_path, 0).python("late", ["-c", "import time; time.sleep(60)"])
 
 
-def test_output_lines_are_timed_and_logged(tmp_path):
+def test_the_last_line_of_a_command_is_returned_and_all_are_logged(tmp_path):
     budget = TimeBudget(tmp_path, 100)
-    seen = budget.python("talk", ["-c", "import time; print('a'); time.sleep(0.6); print('b'); print('c', end='')"])
-    assert [line for _, line in seen] == ["a", "b", "c"]
-    assert 0.3 < seen[1][0] - seen[0][0] < 30
-    assert budget.log("talk").read_text() == "a\nb\nc"
-    assert [line for _, line in budget.python("talk", ["-c", "print('again')"])] == ["again"]
+    assert budget.python("talk", ["-c", "print('a'); print('b'); print('c', end='')"]) == "c"
+    assert budget.python("talk", ["-c", "print('half\\rwhole')"]) == "whole"
+    assert (tmp_path / "logs" / "talk.log").read_bytes() == b"a\nb\nchalf\rwhole\n"
 
 
 def test_failed_command_is_reported_with_its_last_line(tmp_path):
@@ -59,8 +58,8 @@ def test_failed_command_is_reported_with_its_last_line(tmp_path):
 STUBBORN = """
 import signal, subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
-print(child.pid, flush=True)
 signal.signal(signal.SIGTERM, lambda *_: (print("saved", flush=True), sys.exit(0)))
+print(child.pid, flush=True)
 time.sleep(100)
 """
 
@@ -79,20 +78,14 @@ def wait_for(condition, seconds=20.0):
         time.sleep(0.05)
 
 
-def test_deadline_stops_a_command_and_its_children(tmp_path):
-    budget = TimeBudget(tmp_path, 2)
+def test_end_of_the_budget_stops_a_command_and_its_children(tmp_path):
+    budget = TimeBudget(tmp_path, 100)
+    log = tmp_path / "logs" / "long.log"
     with pytest.raises(OutOfTime):
-        budget.python("long", ["-c", STUBBORN])
-    child, saved = budget.log("long").read_text().split()
+        budget.python("long", ["-c", STUBBORN], lambda: budget.expire() if log.stat().st_size else None)
+    child, saved = log.read_text().split()
     assert saved == "saved"
     wait_for(lambda: gone(int(child)))
-
-
-def test_command_that_did_enough_is_stopped(tmp_path):
-    budget = TimeBudget(tmp_path, 100)
-    log = budget.log("long")
-    seen = budget.python("long", ["-c", STUBBORN], lambda: log.stat().st_size > 0)
-    assert seen[-1][1] == "saved"
 
 
 def test_command_dies_with_a_killed_script(tmp_path):
@@ -104,122 +97,89 @@ def test_command_dies_with_a_killed_script(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
     wait_for(lambda: log.exists() and log.read_text().endswith("\n"))
     process.kill()
-    process.wait()
+    process.wait(20)
     wait_for(lambda: log.read_text().endswith("saved\n"))
     os.kill(int(log.read_text().split()[0]), signal.SIGKILL)
 
 
 # ---- training
 
-
-@pytest.mark.parametrize("name", ["tiny", "paper", "best"])
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_config_is_copied_with_other_logging(tmp_path, name, device):
-    copy = models.write_config(name, device, tmp_path)
-    model = MODELS[0]
-    mine, theirs = (load_config(one, model.paradigm, model.format) for one in (str(copy), name))
-    assert differing_key(mine.model_dump(mode="json"), theirs.model_dump(mode="json")) is None
-    assert mine.model_dump(exclude={"logging"}) == theirs.model_dump(exclude={"logging"})
-    assert (mine.logging.valid_every, mine.logging.listen_every) == (0, 0)
+SECONDS_A_STEP = 0.5
 
 
-def test_toml_round_trip():
-    value = {"a": 'quo"te\\', "b": [1.5, 5e-4, 1e9], "c": {"d": True, "e": {"f": -3}}, "g": []}
-    text = "".join(f"{key} = {models.toml(held)}\n" for key, held in value.items())
-    assert tomllib.loads(text) == value
-
-
-# Trains for as long as it is let, 0.02 s a step that count as 0.05, and saves when asked to stop.
-TRAINER = """
-import hashlib, json, os, signal, sys, time
-from pathlib import Path
-import numpy
-from safetensors.numpy import save
-run = Path(sys.argv[sys.argv.index("--run") + 1])
-saved = sorted(run.glob("checkpoints/step-*"))
-step = int(saved[-1].name[5:]) if saved else 0
-run.mkdir(parents=True, exist_ok=True)
-(run / "config.json").write_text(json.dumps({{"training": {{"batch": 4}}}}))
-log = run / "log.jsonl"
-lines = [line for line in log.read_text().splitlines(True) if json.loads(line)["step"] <= step] if log.exists() else []
-(run / "new").write_text("".join(lines))
-os.replace(run / "new", log)
-stop = []
-signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
-while not stop:
-    time.sleep(0.02)
-    step += 1
-    line = {{"step": step, "clips_per_second": 80.0, "peak_memory_mb": 7.0, "loss": 1 / step, "wait_share": 0.5}}
-    with open(log, "a") as file:
-        file.write(json.dumps(line) + "\\n")
-    if step == {lose}:
-        os._exit(7)
-facts = {{"step": step, "train_seconds": step * 0.05, "config": {{"training": {{"batch": 4}}}}}}
-folder = run / "checkpoints" / f"step-{{step:08d}}"
-folder.mkdir(parents=True)
-content = save({{"w": numpy.zeros(3)}}, {{"facts": json.dumps(facts)}})
-(folder / "snapshot.safetensors").write_bytes(content)
-held = {{"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
-(folder / "checkpoint.json").write_text(json.dumps({{"files": {{"snapshot.safetensors": held}}}}))
-"""
+def save_run(run: Path, step: int, weight: float) -> None:
+    facts = {
+        "step": step, "train_seconds": step * SECONDS_A_STEP,
+        "config": {"training": {"batch": 4, "precision": "float32"}},
+    }  # fmt: skip
+    checkpoint.save(run, step, {"step": step}, {"w": torch.full((3,), weight)}, facts, 1)
+    line = {"step": step, "peak_memory_mb": 7.0, "loss": 1 / step, "wait_share": 0.5}
+    (run / "log.jsonl").write_text(json.dumps(line) + "\n")
 
 
 @pytest.fixture
-def trainer(tmp_path, monkeypatch):
-    """Stands in for `python -m training train`; given a step, it dies there without saving."""
-    real, started = TimeBudget.python, []
+def trainer(monkeypatch):
+    """Stands in for `python -m training train`: saves every fourth step up to the limit or to the end of the budget."""
+    started = []
 
-    def use(lose: int = -1) -> list[list[str]]:
-        (tmp_path / "trainer.py").write_text(TRAINER.format(lose=lose))
-        return started
-
-    def python(self, name, arguments, *rest):
+    def python(self, name, arguments, watch):
         assert arguments[:3] == ["-m", "training", "train"]
         started.append(arguments)
-        return real(self, name, [str(tmp_path / "trainer.py"), *arguments[3:]], *rest)
+        options = dict(zip(arguments[3::2], arguments[4::2], strict=True))
+        limit = float(options["--set"].rpartition("max_train_seconds=")[2])
+        run = Path(options["--run"])
+        step = int(models.newest(run)[5:] or 0)
+        while step * SECONDS_A_STEP < limit:
+            step += 4
+            save_run(run, step, step)
+            watch()
+            if not self.seconds_left():
+                raise OutOfTime
 
     monkeypatch.setattr(TimeBudget, "python", python)
-    return use
+    return started
+
+
+def training(budget, seconds, out):
+    out.mkdir(exist_ok=True)
+    return train(budget, MAIN, "c.toml", Path("data"), seconds, out, 1)
 
 
 def test_model_trains_for_its_seconds_and_resumes_for_more(tmp_path, trainer):
-    started = trainer()
-    budget, model = TimeBudget(tmp_path, 100), Model("edm", "encodec")
-    run = tmp_path / "runs" / "edm-encodec"
-
-    def train(seconds):
-        models.train(budget, model, Path("c.toml"), Path("data"), seconds)
-        return models.progress(run)
-
-    first = train(2.0)
-    assert 2.0 <= first["train_seconds"] < 20.0
-    assert first["steps_per_second"] == 20.0
-    assert (first["clips_per_second"], first["peak_memory_mb"], first["wait_share"]) == (80.0, 7.0, 0.5)
-    assert train(2.0) == first
-    assert len(started) == 1
-    assert {"edm", "encodec", "c.toml"} <= set(started[0])
-    longer = train(first["train_seconds"] + 1.0)
-    assert longer["steps"] >= first["steps"] + 20
-    assert len(started) == 2
+    budget = TimeBudget(tmp_path / "work", 100)
+    first = training(budget, 4.0, tmp_path / "out")
+    assert (first["steps"], first["train_seconds"], first["steps_per_second"]) == (8, 4.0, 2.0)
+    assert (first["clips_per_second"], first["peak_memory_mb"], first["wait_share"]) == (8.0, 7.0, 0.5)
+    assert training(budget, 4.0, tmp_path / "out") == first
+    assert len(trainer) == 1
+    assert {"edm", "encodec", "c.toml"} <= set(trainer[0])
+    assert training(budget, 6.0, tmp_path / "out")["steps"] == 12
+    assert len(trainer) == 2
 
 
-def test_interrupted_run_keeps_saved_steps_only(tmp_path, trainer):
-    trainer(lose=60)
-    model, run = Model("edm", "cqt"), tmp_path / "runs" / "edm-cqt"
-    with pytest.raises(UserError, match="failed"):
-        models.train(TimeBudget(tmp_path, 100), model, Path("c"), Path("d"), 50.0)
-    assert models.logged_seconds(run) == pytest.approx(3.0)  # but nothing was saved
-    assert models.progress(run) == {}
-    trainer()
-    models.train(TimeBudget(tmp_path, 100), model, Path("c"), Path("d"), 2.9)
-    steps = models.progress(run)["steps"]
-    assert steps >= 58
-    limit = models.logged_seconds(run) + 0.5
+def test_a_model_is_exported_at_each_checkpoint(tmp_path, trainer, monkeypatch):
+    budget, exported = TimeBudget(tmp_path / "work", 100), []
+    write = models.write_half
+    monkeypatch.setattr(models, "write_half", lambda *paths: (exported.append(paths[0].parent.name), write(*paths)))
+    training(budget, 6.0, tmp_path / "out")
+    assert list(dict.fromkeys(exported)) == ["step-00000004", "step-00000008", "step-00000012"]
+    weights, facts = checkpoint.read_snapshot(tmp_path / "out" / "edm-encodec.safetensors")
+    assert (weights["w"].dtype, weights["w"][0], facts["step"]) == (torch.float16, 12, 12)
 
-    class Short(TimeBudget):
-        def seconds_left(self) -> float:
-            return 100.0 if models.logged_seconds(run) < limit else 0.0
 
+def test_an_interrupted_run_is_exported_and_resumed(tmp_path, trainer):
+    budget = TimeBudget(tmp_path / "work", 0)
     with pytest.raises(OutOfTime):
-        models.train(Short(tmp_path, 100), model, Path("c"), Path("d"), 1e6)
-    assert models.progress(run)["steps"] >= steps + 10
+        training(budget, 50.0, tmp_path / "out")
+    assert budget.recorded("progress-edm-encodec")["steps"] == 4
+    assert training(TimeBudget(tmp_path / "work", 100), 4.0, tmp_path / "out")["steps"] == 8
+
+
+def test_a_bare_machine_trains_on_from_the_weights(tmp_path, trainer):
+    budget = TimeBudget(tmp_path / "work", 100)
+    snapshot = models.snapshot_file(tmp_path / "work", MAIN)
+    budget.record("carried-edm-encodec", {}, {"train_seconds": 40.0, "steps": 80})
+    found = training(budget, 44.0, tmp_path / "out")
+    assert (found["train_seconds"], found["steps"]) == (44.0, 88)  # of which 8 here
+    assert trainer[0][-2:] == ["--init", str(snapshot)]
+    assert "machine.max_train_seconds=4.0" in " ".join(trainer[0])

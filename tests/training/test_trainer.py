@@ -170,6 +170,18 @@ def test_stopped_by_a_file(whole, encodec_data, config_file, tmp_path, monkeypat
     assert losses(tmp_path) == losses(whole)
 
 
+def test_stopped_at_its_time_limit_and_continued(whole, encodec_data, config_file, tmp_path, monkeypatch):
+    config = load_config(str(config_file), "edm", overrides="machine.max_train_seconds=1000")
+    clock = time.perf_counter
+    at_step(monkeypatch, 7, lambda: monkeypatch.setattr(trainer.time, "perf_counter", lambda: clock() + 1000))
+    assert train(tmp_path, encodec_data[0], config) == "its time limit"
+    monkeypatch.setattr(trainer.time, "perf_counter", clock)
+    assert max(losses(tmp_path)) == 7
+    assert 1000 < load_model(tmp_path).train_seconds < 1100
+    assert train(tmp_path, encodec_data[0], load_config(str(config_file), "edm")) == ""
+    assert losses(tmp_path) == losses(whole)
+
+
 def test_killed_after_a_checkpoint_and_continued(whole, encodec_data, config_file, tmp_path):
     process = subprocess.Popen(command(config_file, encodec_data[0], tmp_path), env=environment(), cwd=ROOT)
     wait_for_step(tmp_path, 25, process)
