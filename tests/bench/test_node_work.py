@@ -107,12 +107,12 @@ def test_command_dies_with_a_killed_script(tmp_path):
 SECONDS_A_STEP = 0.5
 
 
-def save_run(run: Path, step: int, weight: float) -> None:
+def save_run(run: Path, step: int) -> None:
     facts = {
         "step": step, "train_seconds": step * SECONDS_A_STEP,
         "config": {"training": {"batch": 4, "precision": "float32"}},
     }  # fmt: skip
-    checkpoint.save(run, step, {"step": step}, {"w": torch.full((3,), weight)}, facts, 1)
+    checkpoint.save(run, step, {"step": step}, {"w": torch.full((3,), float(step))}, facts, 1)
     line = {"step": step, "peak_memory_mb": 7.0, "loss": 1 / step, "wait_share": 0.5}
     (run / "log.jsonl").write_text(json.dumps(line) + "\n")
 
@@ -131,7 +131,7 @@ def trainer(monkeypatch):
         step = int(models.newest(run)[5:] or 0)
         while step * SECONDS_A_STEP < limit:
             step += 4
-            save_run(run, step, step)
+            save_run(run, step)
             watch()
             if not self.seconds_left():
                 raise OutOfTime
