@@ -170,16 +170,13 @@ def test_stopped_by_a_file(whole, encodec_data, config_file, tmp_path, monkeypat
     assert losses(tmp_path) == losses(whole)
 
 
-def test_stopped_at_its_time_limit_and_continued(whole, encodec_data, config_file, tmp_path, monkeypatch):
+def test_stopped_at_its_time_limit_and_saved(encodec_data, config_file, tmp_path, monkeypatch):
     config = load_config(str(config_file), "edm", overrides="machine.max_train_seconds=1000")
     clock = time.perf_counter
     at_step(monkeypatch, 7, lambda: monkeypatch.setattr(trainer.time, "perf_counter", lambda: clock() + 1000))
     assert train(tmp_path, encodec_data[0], config) == "its time limit"
-    monkeypatch.setattr(trainer.time, "perf_counter", clock)
     assert max(losses(tmp_path)) == 7
     assert 1000 < load_model(tmp_path).train_seconds < 1100
-    assert train(tmp_path, encodec_data[0], load_config(str(config_file), "edm")) == ""
-    assert losses(tmp_path) == losses(whole)
 
 
 def test_killed_after_a_checkpoint_and_continued(whole, encodec_data, config_file, tmp_path):
@@ -360,17 +357,13 @@ def test_samples_are_logged_from_the_averaged_model(encodec_data, config_file, t
 def test_dry_run_prints_sizes_and_writes_nothing(encodec_data, config_file, tmp_path, capsys):
     config = load_config(str(config_file), "edm")
     train(tmp_path / "run", encodec_data[0], config, dry_run=True)
-    printed = capsys.readouterr().out
-    assert f"{parameter_count(build_model(config, DatasetMetadata.of(*facts(encodec_data[0]))).network):,}" in printed
+    printed, data = capsys.readouterr().out, Dataset(encodec_data[0])
+    network = build_model(config, DatasetMetadata.of(data.info, data.features)).network
+    assert f"{parameter_count(network):,}" in printed
     assert "data [4, 128, 75] float32" in printed
     assert "controls [4, 5, 75] float32" in printed
     assert "learning_rate 0.003" in printed
     assert not (tmp_path / "run").exists()
-
-
-def facts(folder):
-    data = Dataset(folder)
-    return data.info, data.features
 
 
 def test_a_checkpoint_without_a_registered_part_is_refused(encodec_data, config_file, tmp_path):
@@ -388,11 +381,9 @@ def test_a_rank_that_dies_ends_the_run(encodec_data, config_file, tmp_path):
     wait_for_step(tmp_path, 3, process)
     ranks = rank_processes(process.pid)
     assert len(ranks) == 2
-    started = time.monotonic()
     os.kill(ranks[1], signal.SIGKILL)
     process.communicate(timeout=60)
     assert process.returncode != 0
-    assert time.monotonic() - started < 60
     assert not any(alive(rank) for rank in ranks.values())
 
 
