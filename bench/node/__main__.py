@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @dataclass(frozen=True)
-class Options:
+class CampaignOptions:
     """The options, read. Paths are absolute, since commands run in the project's folder."""
 
     models: "tuple[Model, ...]"
@@ -76,7 +76,7 @@ class Options:
     device: tuple[str, ...]  # option of the commands
 
 
-def parse_options(arguments: argparse.Namespace) -> Options:
+def parse_options(arguments: argparse.Namespace) -> CampaignOptions:
     """Check the options.
 
     Raises:
@@ -96,7 +96,7 @@ def parse_options(arguments: argparse.Namespace) -> Options:
         load_config(arguments.config, known[name].paradigm, known[name].format)
     for text in (arguments.clips, arguments.fewer):
         ClipCounts.parse(text)
-    return Options(
+    return CampaignOptions(
         models=tuple(known[name] for name in names),
         sampler_steps={
             name: integer("SAMPLER_STEPS", steps[name]) if name in steps else model.sampler_steps
@@ -176,7 +176,7 @@ def node(arguments: argparse.Namespace) -> int:
     return status
 
 
-def campaign(budget: "TimeBudget", options: Options, out: Path) -> None:
+def campaign(budget: "TimeBudget", options: CampaignOptions, out: Path) -> None:
     """Run the stages in order: the models at equal seconds, the main model, the page.
 
     Raises:
@@ -216,7 +216,7 @@ def campaign(budget: "TimeBudget", options: Options, out: Path) -> None:
     budget.run_step("page", {**inputs, "models": [path.name for path in held]}, lambda: page(budget, options, held))
 
 
-def dataset(budget: "TimeBudget", options: Options, format_name: str) -> Path:
+def dataset(budget: "TimeBudget", options: CampaignOptions, format_name: str) -> Path:
     """The folder of datasets, in which that of `format_name` is built where it is missing.
 
     Raises:
@@ -251,7 +251,7 @@ def dataset(budget: "TimeBudget", options: Options, format_name: str) -> Path:
     return data
 
 
-def score(budget: "TimeBudget", options: Options, model: "Model", guidance: float | None = None) -> "Facts":
+def score(budget: "TimeBudget", options: CampaignOptions, model: "Model", guidance: float | None = None) -> "Facts":
     """Evaluate the newest snapshot of a model; returns its row of the tables."""
     from bench.node.models import snapshot_file
 
@@ -277,7 +277,7 @@ def vggish_file(work: Path) -> str:
     return held if Path(held).is_file() else str(work / FILE)
 
 
-def page(budget: "TimeBudget", options: Options, snapshots: Sequence[Path]) -> "Facts":
+def page(budget: "TimeBudget", options: CampaignOptions, snapshots: Sequence[Path]) -> "Facts":
     """Write WORK/page.html: samples of all models on the shipped curves and on real clips."""
     data, out = dataset(budget, options, "audio"), budget.work / "page.html"
     command = ["-m", "training", "demo", "--run", ",".join(map(str, snapshots)), "--data", str(data), "--out", str(out)]
