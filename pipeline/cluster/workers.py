@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ ALLOWED_DEATHS = 3  # a task that loses more workers is taken for the cause
 # promise: scheduler-workers-dashboard-listen-2
 LOOPBACK = "127.0.0.1"  # local workers cannot be reached from the network
 CONNECT_SECONDS = 20
+STOP_SECONDS = 60
 WORKER_GB = 1.0  # memory of a worker process with its renderer, codec and chunk; measured 0.5 to 0.9
 SETTINGS = {
     "distributed.scheduler.allowed-failures": ALLOWED_DEATHS,
@@ -77,6 +79,14 @@ def connect(target: Any, security: Any = None) -> Any:
     return Client(target, timeout=CONNECT_SECONDS, set_as_default=False, security=security)
 
 
+def stop(cluster: Any) -> None:
+    """Stop local workers; those that do not stop within `STOP_SECONDS` end with this process."""
+    try:
+        cluster.close(timeout=STOP_SECONDS)
+    except TimeoutError:
+        print(f"local workers did not stop within {STOP_SECONDS} s; they end with this command", file=sys.stderr)
+
+
 @dataclass(frozen=True)
 class LocalWorkers(Workers):
     """`processes` single-thread processes on this machine; None: one per core, as far as memory allows."""
@@ -95,7 +105,7 @@ class LocalWorkers(Workers):
                 f"{memory_gb():.1f} GB; use WORKERS={max(fit, 1)} or fewer"
             )
         stack.enter_context(dask.config.set(SETTINGS))
-        cluster = LocalCluster(
+        cluster = LocalCluster(  # not entered: Dask waits for ever for a worker that restarts while it should stop
             n_workers=count,
             threads_per_worker=1,
             memory_limit=int(memory_gb() * 1e9 / count),
@@ -107,7 +117,8 @@ class LocalWorkers(Workers):
             worker_dashboard_address=f"{LOOPBACK}:0",
             silence_logs=logging.CRITICAL,
         )
-        return stack.enter_context(connect(stack.enter_context(cluster)))
+        stack.callback(stop, cluster)
+        return stack.enter_context(connect(cluster))
 
     def expected(self) -> int:
         return self.processes or max(1, min(cores(), most_by_memory()))

@@ -11,7 +11,7 @@ from pipeline.cluster.workers import LocalWorkers, RemoteWorkers
 from pipeline.tools.report_data import finished_datasets, notes_of
 from pipeline.tools.validate import validate
 from tests.faults.conftest import CLIPS, Order, toml
-from tests.faults.test_kills import count, when
+from tests.faults.test_kills import PATIENCE_SECONDS, count, when
 from tests.pipeline.made_songs import contents
 
 
@@ -38,7 +38,7 @@ def test_bytes_do_not_depend_on_workers_or_kills(expressive, one, site, tmp_path
     assert expressive.build(two, RemoteWorkers(site.address)) == 0
     client = expressive.start(killed, site.address)
     when(killed, count(one) // 2, 0.0, client.kill)
-    client.communicate()
+    client.wait(PATIENCE_SECONDS)
     assert expressive.build(killed, RemoteWorkers(site.address)) == 0
     assert contents(one) == contents(two) == contents(killed)
     assert validate(one, None) == 0

@@ -11,7 +11,7 @@ import pytest
 from bench.dask_site import DaskSite
 from data_specs.errors import UserError
 from pipeline.cluster.cluster import IN_FLIGHT, Cluster
-from pipeline.cluster.workers import SETTINGS, LocalWorkers, RemoteWorkers, Tls
+from pipeline.cluster.workers import SETTINGS, STOP_SECONDS, LocalWorkers, RemoteWorkers, Tls, stop
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +136,17 @@ def test_a_missing_certificate_is_named(certificates, tmp_path):
     with Cluster(RemoteWorkers("tls://127.0.0.1:1", tls)) as cluster:
         with pytest.raises(UserError, match=r"TLS_CERT=.*none\.pem is not a file"):
             cluster.client()
+
+
+def test_local_workers_that_do_not_stop_are_left_to_the_end_of_the_command(capsys):
+    """Dask waits without limit for a worker that restarts while it should stop."""
+    limits = []
+
+    class Stuck:
+        def close(self, timeout):
+            limits.append(timeout)
+            raise TimeoutError
+
+    stop(Stuck())
+    assert limits == [STOP_SECONDS]
+    assert "did not stop within 60 s" in capsys.readouterr().err
