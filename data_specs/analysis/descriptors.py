@@ -21,6 +21,8 @@ LOBE_BINS = 2.5  # half width of a harmonic's main lobe, with the leakage next t
 LOBE_SHARE = 0.01  # of its frequency: vibrato and errors of the pitch widen high harmonics
 BAND_BINS = 64  # width of the bands in which noise between harmonics is extrapolated to all bins
 HARMONICS = 20
+ENVELOPE, ENVELOPE_HOP = 256, 64  # samples: 11 ms of level every 2.7 ms, for attacks
+ATTACK = (0.2, 0.9)  # of the largest amplitude: start and end of an attack
 VIBRATO_S = 0.3  # window of the vibrato: one period of the slowest, 4 Hz, and some
 
 
@@ -126,6 +128,22 @@ class AudioAnalysis:
         return depth.masked_fill(~(steps < 1), math.nan)
 
     @cached_property
+    def log_attack_time(self) -> Tensor:
+        """log10 of the attack time in s of the sound around a frame, one value for each sound; NaN in silence.
+
+        A sound is a run of frames that are not silent. Its attack lasts from the first time at which the root mean
+        square over 11 ms reaches 20 % of its maximum to the first at 90 % (log attack time, ibid.; its thresholds are
+        fixed here). Values are at least log10(0.0027), the step of that level.
+        """
+        found = torch.full_like(self.loudness, math.nan)
+        for clip, sounding in enumerate(~self.silent):
+            edges = torch.nn.functional.pad(sounding.int(), (1, 1)).diff()
+            spans = torch.cat([(edges == 1).nonzero(), (edges == -1).nonzero()], 1)
+            for start, stop in spans.tolist():
+                found[clip, start:stop] = _log_attack_time(self.audio[clip], start * self.hop, stop * self.hop)
+        return found
+
+    @cached_property
     def _short(self) -> Tensor:
         return _power(self.audio, self.hop, self.frames, SHORT)
 
@@ -161,6 +179,14 @@ class AudioAnalysis:
 
     def _pitched(self, values: Tensor) -> Tensor:
         return values.masked_fill(self.pitch.isnan(), math.nan)
+
+
+def _log_attack_time(audio: Tensor, start: int, stop: int) -> float:
+    """log10 of the attack time in s of a sound from sample `start` to `stop`."""
+    padded = torch.nn.functional.pad(audio, (ENVELOPE, ENVELOPE))[start : stop + 2 * ENVELOPE]
+    level = padded.unfold(-1, ENVELOPE, ENVELOPE_HOP).square().mean(-1)
+    begin, end = (int((level >= share**2 * level.max()).int().argmax()) for share in ATTACK)
+    return math.log10(max(end - begin, 1) * ENVELOPE_HOP / SAMPLE_RATE)
 
 
 def _power(audio: Tensor, hop: int, frames: int, size: int) -> Tensor:

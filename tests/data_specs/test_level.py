@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from data_specs.level import listening_gain, loudness
 
@@ -29,3 +30,13 @@ def test_gain_reaches_the_target_unless_a_peak_is_in_the_way():
     click[100] = 0.5
     assert np.abs(click * listening_gain([click], 24_000)).max() == pytest.approx(10 ** (-1 / 20))
     assert listening_gain([np.zeros(24_000)], 24_000) == 1.0
+
+
+def test_loudness_is_pyloudnorms():
+    """Coloured noise with pauses, below and above the gates."""
+    meter = pytest.importorskip("pyloudnorm").Meter(24_000)
+    rng = np.random.default_rng(0)
+    for tilt in (0.0, 0.9):
+        noise = rng.standard_normal(8 * 24_000)
+        sound = lfilter([0.1], [1.0, -tilt], noise) * np.repeat([0.5, 0.0, 1.0, 0.02], 2 * 24_000)
+        assert loudness([sound], 24_000) == pytest.approx(meter.integrated_loudness(sound), abs=0.1)

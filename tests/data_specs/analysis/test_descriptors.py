@@ -71,6 +71,19 @@ def test_loudness_is_a_weighted_level():
     assert float(white.mean()) == pytest.approx(-20 + 10 * np.log10(np.mean(10 ** (expected / 10))), abs=0.3)
 
 
+def test_loudness_moves_as_pyloudnorms():
+    """Noise in steps of level: A- and K-weighting differ by a constant for one spectrum."""
+    meter = pytest.importorskip("pyloudnorm").Meter(RATE)
+    levels = np.repeat([-12.0, -30.0, -3.0, -40.0], RATE // 2)
+    audio = noise(5, 0.2) * torch.from_numpy(10 ** (levels / 20)).float()
+    ours = AudioAnalysis(audio, 240).loudness[0]
+    differences = []
+    for step in range(4):
+        theirs = meter.integrated_loudness(audio[step * RATE // 2 :][: RATE // 2].double().numpy())
+        differences.append(float(ours[50 * step + 5 : 50 * step + 45].mean()) - theirs)
+    assert np.ptp(differences) < 0.3
+
+
 def test_centroid_and_spread_are_librosas():
     audio = harmonics(300, [1, 0.4, 0.8, 0.1]) + noise(2, 0.01)
     found = AudioAnalysis(audio, 320)
@@ -100,11 +113,33 @@ def test_vibrato_depth_is_the_amplitude_of_the_modulation_and_ignores_a_glide():
     assert float(still.max()) < 1
 
 
+@pytest.mark.parametrize("hop", [100, 320])
+def test_log_attack_time_is_that_of_each_sound(hop):
+    """Linear attacks of 0.1 and 0.4 s; each rises from 20 % to 90 % in 0.7 of that."""
+    envelope = np.zeros(len(TIME))
+    for start, attack in ((0.1, 0.1), (1.0, 0.4)):
+        since = TIME - start
+        envelope += np.clip(since / attack, 0, 1) * ((since >= 0) & (since < 0.7))
+    found = AudioAnalysis(torch.from_numpy(envelope * np.sin(2 * np.pi * 600 * TIME)), hop)
+    values = found.log_attack_time[0]
+    for second, attack in ((0.4, 0.1), (1.4, 0.4)):
+        assert float(values[round(second * RATE / hop)]) == pytest.approx(math.log10(0.7 * attack), abs=0.04)
+    assert values[round(0.9 * RATE / hop)].isnan()
+    assert (values.isnan() == found.silent[0]).all()
+    assert len(values[~values.isnan()].unique()) == 2
+
+
+def test_a_click_has_the_shortest_attack():
+    decay = np.exp(-20 * TIME) * np.sin(2 * np.pi * 600 * TIME)
+    assert float(AudioAnalysis(torch.from_numpy(np.roll(decay, 5000)), 240).log_attack_time[0, 30]) < math.log10(0.012)
+
+
 def test_silence_and_noise_are_masked():
     found = AudioAnalysis(torch.zeros(RATE), 320)
     assert (found.loudness == -80).all()
     for name in ("pitch", "centroid", "spread", "noisiness", "odd_even_ratio", "tristimulus", "vibrato_depth"):
         assert getattr(found, name).isnan().all(), name
+    assert found.log_attack_time.isnan().all()
     white = AudioAnalysis(noise(3, 0.1), 320)
     assert white.pitch.isnan().float().mean() > 0.98
     assert white.noisiness.nanmean() > 0.98
