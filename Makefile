@@ -27,8 +27,8 @@ SHELL = /bin/bash
 python = $(VENV)/bin/python
 ready = $(VENV)/ready
 developed = $(VENV)/developed
-# Two processes of one thread: more threads only wait for each other.
-pytest = OMP_NUM_THREADS=1 $(python) -m pytest -q -n 2
+# Two processes of one thread: more threads only wait for each other. A test that hangs is repeated once and reported.
+pytest = OMP_NUM_THREADS=1 $(python) -m pytest -q -n 2 -rR --reruns 1 --only-rerun Timeout
 # A value as one word of the shell: $(call quoted,MIDI)
 quoted = '$(subst ','\'',$($1))'
 # An option for each variable that has a value: $(call option,clips,CLIPS) gives --clips='400:80'.
