@@ -1,0 +1,160 @@
+"""Pitch trackers and curves from recordings on synthetic voices of known pitch: `python -m bench.trackers`.
+
+Voices of 8 s have 24 partials with formants, notes from MIDI 48 to 69 with rests, vibrato of 30 cents, and levels over
+24 dB; white noise is added at a ratio over the sounding part. N samples at 24 kHz, T frames of 320 samples.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from data_specs.analysis.descriptors import AudioAnalysis
+from data_specs.analysis.recording_curves import HOP, TRACKERS, YIN, curves_from_audio
+from data_specs.analysis.swift_f0 import swift_pitch
+from data_specs.cli import Parser, integer, run
+from data_specs.controls.pitch import PITCH_ORIGIN, PITCH_SPAN
+from data_specs.rates import SAMPLE_RATE
+
+SECONDS, PARTIALS = 8, 24
+FORMANTS = ((600, 120), (1100, 150), (2600, 250))  # Hz: centre and width
+SNRS = (None, 20, 10)  # dB
+FRAMES = SECONDS * SAMPLE_RATE // HOP
+FOUR = ("loudness", "pitch", "centroid", "noisiness")
+Frames = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Voice:
+    """Audio [N] with its pitch and level at frames [T], NaN in rests."""
+
+    audio: NDArray[np.float64]
+    pitch: Frames
+    level: Frames
+
+    def noisy(self, snr_db: float | None, seed: int) -> NDArray[np.float32]:
+        """Return the audio in white noise."""
+        if snr_db is None:
+            return self.audio.astype(np.float32)
+        sounding = np.repeat(np.isfinite(self.pitch), HOP)
+        deviation = np.sqrt(np.mean(self.audio[sounding] ** 2) / 10 ** (snr_db / 10))
+        return (self.audio + np.random.default_rng(seed).normal(0, deviation, len(self.audio))).astype(np.float32)
+
+
+def voice(seed: int) -> Voice:
+    """Return a voice of random notes."""
+    rng = np.random.default_rng(seed)
+    count = SECONDS * SAMPLE_RATE
+    seconds = np.arange(count) / SAMPLE_RATE
+    midi, level, gain = np.full(count, np.nan), np.full(count, np.nan), np.zeros(count)
+    start = 0.2
+    while start < SECONDS - 0.6:
+        stop = min(start + rng.uniform(0.3, 0.9), SECONDS - 0.1)
+        here = (seconds >= start) & (seconds < stop)
+        inside = seconds[here] - start
+        midi[here] = rng.integers(48, 70) + 0.3 * np.sin(2 * np.pi * 5.5 * inside)
+        level[here] = -rng.uniform(0, 24)
+        gain[here] = 10 ** (level[here] / 20) * np.minimum(1, np.minimum(inside, stop - start - inside) / 0.02)
+        start = stop + (rng.uniform(0.15, 0.5) if rng.random() < 0.4 else 0.0)
+    hertz = 440 * 2 ** ((np.nan_to_num(midi, nan=48.0) - 69) / 12)
+    phase = 2 * np.pi * np.cumsum(hertz) / SAMPLE_RATE
+    audio = np.zeros(count)
+    for k in range(1, PARTIALS + 1):
+        formants = sum(np.exp(-(((k * hertz - centre) / width) ** 2) / 2) for centre, width in FORMANTS)
+        audio += np.where(k * hertz < SAMPLE_RATE / 2, (0.05 + formants) / k**0.5, 0.0) * np.sin(k * phase)
+    return Voice(0.1 * gain * audio, midi[::HOP], level[::HOP])
+
+
+def tracked(audio: NDArray[np.float32], tracker: str) -> Frames:
+    """Return the pitch by a tracker [T], NaN where unvoiced."""
+    if tracker == YIN:
+        return AudioAnalysis(torch.from_numpy(audio), HOP).pitch[0].numpy().astype(np.float64)
+    return swift_pitch(audio, HOP, FRAMES).astype(np.float64)
+
+
+def measure(voices: list[Voice], snr_db: float | None, tracker: str) -> dict[str, float]:
+    """Return the figures of a tracker, and of the curves made with it at sharpness 1."""
+    near, sounding, false, rests, cents = 0, 0, 0, 0, []
+    right, with_pitch, curve_cents, correlations = 0, 0, [], []
+    for seed, one in enumerate(voices):
+        audio, known = one.noisy(snr_db, seed), np.isfinite(one.pitch)
+        pitch = tracked(audio, tracker)
+        error = 100 * np.abs(pitch - one.pitch)[known]
+        near, sounding = near + (error <= 50).sum(), sounding + known.sum()
+        cents += error[error <= 50].tolist()
+        false, rests = false + np.isfinite(pitch[~known]).sum(), rests + (~known).sum()
+        curves = curves_from_audio(audio, ("velocity", "pitch"), sharpness=1.0, tracker=tracker)
+        found = curves.arrays((), len(audio), FRAMES, HOP, ("velocity", "pitch"))
+        told = known & (found["pitch"] > 0)
+        error = 100 * np.abs(found["pitch"] * PITCH_SPAN + PITCH_ORIGIN - one.pitch)[told]
+        curve_cents += error.tolist()
+        right, with_pitch = right + (error <= 50).sum(), with_pitch + told.sum()
+        heard = known & (found["velocity"] > 0)
+        correlations.append(np.corrcoef(one.level[heard], found["velocity"][heard])[0, 1])
+    return {
+        "RPA": near / sounding,
+        "median cents": float(np.median(cents)),
+        "false": false / rests,
+        "curve: frames with a pitch": with_pitch / sounding,
+        "curve: of those within 50 cents": right / with_pitch,
+        "curve: median cents": float(np.median(curve_cents)),
+        "curve: correlation of velocity and level": float(np.mean(correlations)),
+    }
+
+
+def fastest(actions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Return the least milliseconds of each action, taken in turns."""
+    best = dict.fromkeys(actions, np.inf)
+    for _ in range(repeats):
+        for name, action in actions.items():
+            start = time.perf_counter()
+            action()
+            best[name] = min(best[name], 1e3 * (time.perf_counter() - start))
+    return best
+
+
+def table(count: int, repeats: int) -> str:
+    """Return the figures of `count` voices as Markdown."""
+    voices = [voice(seed) for seed in range(count)]
+    rows = {(snr, tracker): measure(voices, snr, tracker) for snr in SNRS for tracker in TRACKERS}
+    names = list(next(iter(rows.values())))
+    lines = [f"| noise | tracker | {' | '.join(names)} |", "|---" * (2 + len(names)) + "|"]
+    for (snr, tracker), found in rows.items():
+        cells = " | ".join(f"{found[name]:.{1 if 'median' in name else 3}f}" for name in names)
+        lines.append(f"| {'none' if snr is None else f'{snr} dB'} | {tracker} | {cells} |")
+    audio = voices[0].noisy(None, 0)
+
+    def four() -> None:
+        analysis = AudioAnalysis(torch.from_numpy(audio), HOP)
+        for name in FOUR:
+            getattr(analysis, name)
+
+    actions = {", ".join(FOUR): four, **{name: lambda name=name: tracked(audio, name) for name in TRACKERS}}
+    times = fastest(actions, repeats)
+    lines += ["", *(f"{name}: {milliseconds:.0f} ms for {SECONDS} s" for name, milliseconds in times.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _table(arguments: argparse.Namespace) -> int:
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        print(table(integer("VOICES", arguments.voices), integer("REPEATS", arguments.repeats)), end="")
+    return 0
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = Parser(prog="python -m bench.trackers", description=__doc__)
+    parser.add_argument("--voices", default="8", metavar="N", help="(8)")
+    parser.add_argument("--repeats", default="5", metavar="N", help="of each time, of which the least counts (5)")
+    parser.set_defaults(command=_table)
+    return run(parser, None)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
