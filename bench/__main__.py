@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ def main() -> int:
     if arguments.part:
         context = Context(arguments.scratch, arguments.midi, arguments.full)
         found = importlib.import_module(PARTS[arguments.part]).rows(context)
-        (arguments.scratch / f"{arguments.part}.json").write_text(json.dumps([row.to_json() for row in found]))
+        rows = [replace(row, part=arguments.part).to_json() for row in found]
+        (arguments.scratch / f"{arguments.part}.json").write_text(json.dumps(rows))
         return 0
     chosen = arguments.only.split(",") if arguments.only else [n for n in PARTS if arguments.full or n not in ONLY_FULL]
     if unknown := [name for name in chosen if name not in PARTS]:
@@ -121,7 +123,7 @@ def run_part(name: str, scratch: Path, arguments: argparse.Namespace) -> tuple[l
     except subprocess.TimeoutExpired:
         fault = f"it took more than {most} s"
     if fault:
-        return [Row(name, "the whole part", "", note=f"could not be measured: {fault:.300}")], fault
+        return [Row("the whole part", note=f"could not be measured: {fault:.300}", part=name)], fault
     return [Row.from_json(value) for value in json.loads((scratch / f"{name}.json").read_text())], ""
 
 

@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 
 from bench.fixtures import Context, audio
-from bench.table import Row, Timings, at_least, interleaved, times_faster
+from bench.table import Row, Timings, at_least, interleaved
 from data_specs.codecs import Codec, load_codec
 from data_specs.codecs.encodec_24khz import Encodec24kHz, untrained
 from data_specs.spec import load_spec
 
-PART = "codec"
 REPEATS = 5
 OWN_CLIPS = 10  # our own take milliseconds, so several make one measurement
 OURS, ALONE, PACKAGE = "EnCodec, this project", "EnCodec, this project, a clip alone", "EnCodec, its package"
@@ -34,22 +33,19 @@ def rows(context: Context) -> list[Row]:
     clips = torch.from_numpy(audio(context.scratch, OWN_CLIPS))
     with torch.no_grad():
         alone, whole, shared = one_thread(clips), there_and_back(clips), two_cores(clips)
+    threads = "one thread each"
+    in_two = f"encode {WORKERS} x {chunk()} clips of 8 s with EnCodec, {WORKERS} workers of one thread"
+    called = f"the package called clip by clip on torch's default of {torch.get_num_threads()} threads"
+    back = f"{CODEBOOKS} codebooks and back, 8 s, {threads}"
     return [
-        times_faster(
-            PART, f"encode {chunk()} clips of 8 s with EnCodec, one thread each", alone, OURS, PACKAGE, at_least(1)
-        ),
-        times_faster(PART, "encode one clip of 8 s with EnCodec, one thread each", alone, ALONE, PACKAGE, at_least(1)),
-        shared_row(shared),
+        alone.row(f"encode {chunk()} clips of 8 s with EnCodec, {threads}", OURS, PACKAGE, at_least(1)),
+        alone.row(f"encode one clip of 8 s with EnCodec, {threads}", ALONE, PACKAGE, at_least(1)),
+        shared.row(in_two, OURS, PACKAGE, at_least(1.5), called),
         *(
-            times_faster(PART, f"encode an 8 s clip with {name}, one thread each", alone, own, PACKAGE, at_least(10))
+            alone.row(f"encode an 8 s clip with {name}, {threads}", own, PACKAGE, at_least(10))
             for name, own in OWN.items()
         ),
-        *(
-            times_faster(
-                PART, f"encode with {name}, {CODEBOOKS} codebooks and back, 8 s, one thread each", whole, own, PACKAGE
-            )
-            for name, own in OWN.items()
-        ),
+        *(whole.row(f"encode with {name}, {back}", own, PACKAGE) for name, own in OWN.items()),
     ]
 
 
@@ -99,21 +95,7 @@ def two_cores(clips: Tensor) -> Timings:
             OURS: lambda: _on_workers(pool, half),
             PACKAGE: lambda: _each(model.encoder, clips[:WORKERS]),
         }
-        return interleaved(ways, REPEATS)
-
-
-def shared_row(timings: Timings) -> Row:
-    """The row of `two_cores`; processor time is of one process only, so it is omitted."""
-    row = times_faster(
-        PART,
-        f"encode {WORKERS} x {chunk()} clips of 8 s with EnCodec, {WORKERS} workers of one thread",
-        timings,
-        OURS,
-        PACKAGE,
-        at_least(1.5),
-        note=f"the package called clip by clip on torch's default of {torch.get_num_threads()} threads",
-    )
-    return Row(**{**row.__dict__, "cpu_ratio": None})
+        return interleaved(ways, REPEATS, cpu_clock=None)
 
 
 def chunk() -> int:

@@ -15,7 +15,7 @@ import torch
 
 from bench.fixtures import Context, plan, spec
 from bench.processes import tree_cpu_seconds
-from bench.table import Budget, Row, Timings, at_least, at_most, interleaved
+from bench.table import Row, Timings, at_least, at_most, interleaved
 from data_specs.representations import representation
 from pipeline.build.shards import ShardBuilder, ShardTask
 from pipeline.build.tasks import PLUGIN, ShardWorker, build_shards
@@ -25,7 +25,6 @@ from pipeline.plan.plan import Plan
 from pipeline.render.renderer import Renderer
 from pipeline.render.soundfont import soundfont_path
 
-PART = "dask"
 FORMAT = "encodec"
 SHARD_CLIPS = 25
 WORK_SECONDS = 120.0  # of one thread, in all rounds of a short benchmark together
@@ -41,10 +40,11 @@ def rows(context: Context) -> list[Row]:
     with tempfile.TemporaryDirectory(dir=context.scratch) as folder:
         timings, tasks = measured(planned, Path(folder), rounds)
     work = f"shards of {SHARD_CLIPS} {FORMAT} clips, {rounds} x {tasks} of them"
+    note, unit = "excluding start-up", "ms a clip"
     return [
-        _row(f"{work}, one worker over a loop", timings, DASK_1, LOOP, DASK_1, LOOP, at_most(1.05)),
-        _row(f"{work}, speed of two workers", timings, DASK_2, BARE, BARE, DASK_2, at_least(0.95)),
-        _row(f"{work}, two workers over one loop", timings, DASK_2, LOOP, LOOP, DASK_2, None),
+        timings.row(f"{work}, one worker over a loop", DASK_1, LOOP, at_most(1.05), note, unit=unit, limit=True),
+        timings.row(f"{work}, speed of two workers", DASK_2, BARE, at_least(0.95), note, unit=unit),
+        timings.row(f"{work}, two workers over one loop", DASK_2, LOOP, None, note, unit=unit),
     ]
 
 
@@ -103,19 +103,3 @@ def _start(plan_path: Path, soundfont: Path) -> None:
 
 def _build(tasks: Sequence[tuple[tuple[ShardTask], Path]]) -> int:
     return sum(receipt.clips for joint, folder in tasks for _, receipt in _made[0].build(joint, folder))
-
-
-def _row(figure: str, timings: Timings, ours: str, other: str, above: str, below: str, budget: Budget | None) -> Row:
-    return Row(
-        PART,
-        figure,
-        "ms a clip",
-        1e3 * timings.seconds(ours),
-        other,
-        1e3 * timings.seconds(other),
-        timings.ratio(above, below),
-        timings.cpu_ratio(above, below),
-        "ours / baseline" if above == ours else "baseline / ours",
-        budget,
-        "excluding start-up",
-    )

@@ -6,9 +6,8 @@ import torch
 
 from bench.fixtures import Context
 from bench.one_hot import BATCH, chunked_and_whole, peak_bytes
-from bench.table import Row, at_most, interleaved, times_faster
+from bench.table import Row, at_most, interleaved
 
-PART = "discdpm"
 FRAMES, SHORT = 600, 48  # of a whole clip, and of what the reference can be timed on in little memory
 FLOOR = 1e-4  # nats a code: at the last times a clip's term is nothing, and so is a share of it
 REPEATS = 5
@@ -27,18 +26,12 @@ def rows(context: Context) -> list[Row]:
     timings = interleaved({OURS: lambda: _drop(timed.ours), ONE_HOT: lambda: _drop(timed.reference)}, REPEATS)
     held = f"bytes above the last hidden tensor, B = {BATCH}, {FRAMES} frames, forward and backward"
     ratio = mine / theirs
+    error = "largest relative difference of a clip's loss from the reference in float64"
+    loss = f"loss, B = {BATCH}, {SHORT} frames, forward and backward, one thread"
     return [
-        Row(PART, held, "MiB", mine / 2**20, ONE_HOT, theirs / 2**20, ratio, None, "ours / baseline", at_most(1 / 8)),
-        Row(
-            PART,
-            "largest relative difference of a clip's loss from the reference in float64",
-            "",
-            worst,
-            budget=at_most(1e-5),
-        ),
-        times_faster(
-            PART, f"loss, B = {BATCH}, {SHORT} frames, forward and backward, one thread", timings, OURS, ONE_HOT
-        ),
+        Row(held, "MiB", mine / 2**20, ONE_HOT, theirs / 2**20, ratio, None, "ours / baseline", at_most(1 / 8)),
+        Row(error, "", worst, budget=at_most(1e-5)),
+        timings.row(loss, OURS, ONE_HOT),
     ]
 
 

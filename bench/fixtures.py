@@ -71,8 +71,17 @@ def dataset(scratch: Path, format_name: str) -> Path:
 
 
 def command(scratch: Path, *options: str) -> None:
-    """`python -m pipeline dataset` into the scratch folder, as a process of its own."""
-    start = [sys.executable, "-m", "pipeline", "dataset", "--out", str(scratch / "data"), *options]
-    done = subprocess.run(start, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    """`python -m pipeline dataset` into the scratch folder."""
+    run_python("pipeline", "dataset", "--out", str(scratch / "data"), *options, OMP_NUM_THREADS="1")
+
+
+def run_python(package: str, *options: str, **environment: str) -> None:
+    """Run a command of the project as a process of its own.
+
+    Raises:
+        RuntimeError: it failed; the message ends with what it said.
+    """
+    start = [sys.executable, "-m", package, *options]
+    done = subprocess.run(start, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **environment})
     if done.returncode:
-        raise RuntimeError(f"python -m pipeline dataset {' '.join(options)} failed: {done.stderr.strip()[-300:]}")
+        raise RuntimeError(f"python -m {package} {' '.join(options)} failed: {done.stderr.strip()[-300:]}")

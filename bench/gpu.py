@@ -2,29 +2,24 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from bench.cqt import nnaudio
 from bench.fixtures import Context, audio, dataset
-from bench.table import Row, Timings, at_most, interleaved, times_faster
+from bench.steps import PAIRS, training_step
+from bench.table import Row, Timings, at_most, interleaved
 from data_specs.codecs import load_codec
 from data_specs.codecs.encodec_24khz import Encodec24kHz, untrained
 from data_specs.representations.cqt import Cqt
 from training.config import load_config
 from training.data.dataset import Dataset
-from training.data.loader import BatchBuilder
 from training.diffusion_task import DiffusionTask
-from training.distributed import World
-from training.ema import EMA
-from training.trainer import backward, step_values
 
-PART = "gpu"
 CLIPS, REPEATS = 32, 7
 CONFIG = "paper"
-TRAINED = (("edm", "cqt"), ("edm", "encodec"), ("ddpm", "encodec"), ("discdpm", "disc"))
 MEMORY_GB = 16.0  # of the GPUs of the published runs
 OURS, NNAUDIO, PACKAGE = "this project", "nnAudio CQT1992v2", "EnCodec, its package"
 
@@ -32,10 +27,10 @@ OURS, NNAUDIO, PACKAGE = "this project", "nnAudio CQT1992v2", "EnCodec, its pack
 def rows(context: Context) -> list[Row]:
     """Milliseconds a clip, and steps of each `paper` config at the published batch with their peak memory."""
     if not torch.cuda.is_available():
-        return [Row(PART, "transforms and published sizes on a GPU", "ms", note="no CUDA device")]
+        return [Row("transforms and published sizes on a GPU", "ms", note="no CUDA device")]
     device = torch.device("cuda")
     clips = torch.from_numpy(audio(context.scratch, 4)).repeat(CLIPS // 4, 1, 1).to(device)
-    trained = [row for pair in TRAINED for row in step_rows(context, *pair, device)]
+    trained = [row for pair in PAIRS for row in step_rows(context, *pair, device)]
     return [*transforms(clips), *trained]
 
 
@@ -46,27 +41,29 @@ def transforms(clips: Tensor) -> list[Row]:
     figure = f"of an 8 s clip, batch {len(clips)}, {device_name(clips.device)}"
 
     def timed(ways: dict[str, Callable[[Tensor], Tensor]]) -> Timings:
-        return interleaved({way: synchronised(encode, clips) for way, encode in ways.items()}, REPEATS)
+        return interleaved(
+            {way: synchronised(partial(encode, clips), len(clips)) for way, encode in ways.items()}, REPEATS
+        )
 
     with torch.no_grad():
         cqt = timed({OURS: Cqt().encode, NNAUDIO: convolution})
         codec = timed({OURS: encodec.encode, PACKAGE: model.encoder})
         own = timed({OURS: own_codec.encode, PACKAGE: model.encoder})
     return [
-        times_faster(PART, f"CQT {figure}", cqt, OURS, NNAUDIO),
-        times_faster(PART, f"EnCodec's encoder {figure}", codec, OURS, PACKAGE),
-        times_faster(PART, f"the phaseless encoder {figure}", own, OURS, PACKAGE),
+        cqt.row(f"CQT {figure}", OURS, NNAUDIO),
+        codec.row(f"EnCodec's encoder {figure}", OURS, PACKAGE),
+        own.row(f"the phaseless encoder {figure}", OURS, PACKAGE),
     ]
 
 
-def synchronised(encode: Callable[[Tensor], Tensor], clips: Tensor) -> Callable[[], int]:
-    """`encode` on all clips, waited for; returns their number."""
+def synchronised(compute: Callable[[], object], units: int = 1) -> Callable[[], int]:
+    """`compute`, waited for where there is a GPU; returns the units of work."""
 
     def work() -> int:
-        encode(clips)
-        if clips.device.type == "cuda":
+        compute()
+        if torch.cuda.is_available():
             torch.cuda.synchronize()
-        return len(clips)
+        return units
 
     return work
 
@@ -80,29 +77,15 @@ def step_rows(
     share = chosen.machine.micro_batch or chosen.training.batch
     training = chosen.training.model_copy(update={"batch": share})
     task = DiffusionTask(chosen.model_copy(update={"training": training}), data)
-    world, network = World(0, 1, device), task.network.to(device).train()
-    ema, objective = EMA(network, training.ema_decay), task.objective(network)
-    optimizer = torch.optim.Adam(network.parameters(), betas=training.adam_betas, fused=world.gpu)
-    batch = BatchBuilder(data, training, share).train(np.arange(share) % len(data))
-
-    def step() -> None:
-        losses = backward(task, objective, batch, world)
-        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm)
-        step_values(losses, norm, (False, False), world)
-        optimizer.step()
-        ema.update(1)
-        optimizer.zero_grad()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
+    step = training_step(task, data, device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    timings = interleaved({OURS: step}, REPEATS)
+    timings = interleaved({OURS: synchronised(step)}, REPEATS)
     what = f"{paradigm} on {format_name}, CONFIG={config}, {share} clips of 8 s, {device_name(device)}"
-    found = [Row(PART, f"step of {what}", "ms", 1e3 * timings.seconds(OURS), note="not compiled")]
+    found = [Row(f"step of {what}", "ms", 1e3 * timings.seconds(OURS), note="not compiled")]
     if device.type == "cuda":
         memory = torch.cuda.max_memory_allocated() / 2**30
-        found.append(Row(PART, f"peak memory of {what}", "GiB", memory, budget=at_most(MEMORY_GB)))
+        found.append(Row(f"peak memory of {what}", "GiB", memory, budget=at_most(MEMORY_GB)))
     return found
 
 

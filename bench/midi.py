@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.fixtures import Context
 from bench.songs import songs
-from bench.table import Row, at_least
+from bench.table import Row, Timings, at_least
 from data_specs.spec import Limits
 from pipeline.midi import smf, symusic_reader
 from pipeline.midi.reader import SandboxedReader, read_song
@@ -22,7 +22,6 @@ from pipeline.midi.sources import is_midi_name
 from pipeline.rejects import Rejected
 from pipeline.tunes import midi_files
 
-PART = "midi"
 FILES, ALL_FILES = 60, 100_000  # read in a quick and in a full run, evenly spaced from the folder
 REPEATS = 3
 OURS, SANDBOXED = "this project", "this project, in its child process"
@@ -48,22 +47,19 @@ def rows(context: Context) -> list[Row]:
         sound = total_seconds(fast, ways, REPEATS)
         rest = total_seconds([content for content in files if content not in set(fast)], ways, REPEATS)
         small = total_seconds(tunes, ways, REPEATS)
-    every = Counter({way: sound[way] + rest[way] for way in ways})
+    unit = "ms a file"
     reading = f"read {len(fast)} files that the fast reader takes, {kilobytes(fast)} kB each, one thread"
     folder = f"read a whole folder, {len(files)} files, {len(files) - len(fast)} of them damaged or unusual, one thread"
+    short = f"read {len(tunes)} files, {kilobytes(tunes)} kB each, one thread"
+    of_fast, of_all, of_tunes = (
+        per_file(seconds, count)
+        for seconds, count in ((sound, len(fast)), (sound + rest, len(files)), (small, len(tunes)))
+    )
     return [
-        _row(reading, sound, len(fast), OURS, PRETTY, 20, note),
-        _row(reading, sound, len(fast), OURS, MIDO, None, note),
-        _row(folder, every, len(files), SANDBOXED, PRETTY, 10, note),
-        _row(
-            f"read {len(tunes)} files, {kilobytes(tunes)} kB each, one thread",
-            small,
-            len(tunes),
-            OURS,
-            PRETTY,
-            None,
-            TUNES_NOTE,
-        ),
+        of_fast.row(reading, OURS, PRETTY, at_least(20), note, unit=unit),
+        of_fast.row(reading, OURS, MIDO, None, note, unit=unit),
+        of_all.row(folder, SANDBOXED, PRETTY, at_least(10), note, unit=unit),
+        of_tunes.row(short, OURS, PRETTY, None, TUNES_NOTE, unit=unit),
     ]
 
 
@@ -138,16 +134,9 @@ def total_seconds(files: list[bytes], ways: dict[str, Callable[[bytes], object]]
     return totals
 
 
-def _row(figure: str, totals: Seconds, files: int, ours: str, other: str, budget: float | None, note: str) -> Row:
-    return Row(
-        PART,
-        figure,
-        "ms a file",
-        1e3 * totals[ours] / files,
-        other,
-        1e3 * totals[other] / files,
-        totals[other] / totals[ours],
-        of="baseline / ours",
-        budget=None if budget is None else at_least(budget),
-        note=note,
-    )
+def per_file(seconds: Seconds, files: int) -> Timings:
+    """Mean seconds of a file as timings of one round."""
+    timings = Timings()
+    for way, total in seconds.items():
+        timings.add(way, total / files)
+    return timings

@@ -19,7 +19,6 @@ from data_specs.spec import ClipCounts
 from pipeline.build import shards
 from pipeline.build.shards import ShardBuilder, ShardTask
 
-PART = "pipeline"
 ALONE_CLIPS = 40  # built by one worker whose stages are timed
 # Stage -> functions of pipeline.build.shards; what is left of the time is writing, digests and statistics.
 STAGES = {"render": "render_chunk", "encode": "encode_chunk", "controls": "control_arrays"}
@@ -41,7 +40,7 @@ def whole(scratch: Path, name: str) -> Row:
     command(scratch, "--format", name, "--clips", f"{clips.train}:{clips.valid}")
     seconds = time.perf_counter() - started
     figure = f"make dataset FORMAT={name} CLIPS={clips.train}:{clips.valid}, all cores, start-up included"
-    return Row(PART, figure, "clips/s", count / seconds, note=f"{seconds:.1f} s in all")
+    return Row(figure, "clips/s", count / seconds, note=f"{seconds:.1f} s in all")
 
 
 def alone(scratch: Path, name: str) -> Row:
@@ -58,9 +57,7 @@ def alone(scratch: Path, name: str) -> Row:
     seconds[WRITE] = total - sum(seconds.values())
     shares = ", ".join(f"{stage} {seconds[stage] / total:.0%}" for stage in (*STAGES, WRITE))
     figure = f"{name} shards, one worker of one thread, start-up excluded"
-    return Row(
-        PART, figure, "clips/s", ALONE_CLIPS / total, note=f"{1e3 * total / ALONE_CLIPS:.1f} ms a clip: {shares}"
-    )
+    return Row(figure, "clips/s", ALONE_CLIPS / total, note=f"{1e3 * total / ALONE_CLIPS:.1f} ms a clip: {shares}")
 
 
 @contextmanager

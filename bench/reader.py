@@ -9,11 +9,10 @@ import numpy as np
 import torch
 
 from bench.fixtures import Context, dataset
-from bench.table import Row, Timings, at_least, interleaved
+from bench.table import Budget, Row, at_least, interleaved
 from training.data.dataset import Dataset
 from training.data.shuffle import order
 
-PART = "reader"
 FORMAT = "encodec"
 BATCH = 64
 REPEATS = 9
@@ -39,37 +38,20 @@ def rows(context: Context) -> list[Row]:
             NPZ: lambda: read_npz(files),
         }
         timings = interleaved(ways, REPEATS)
+
+    def row(ours: str, other: str, budget: Budget | None = None, note: str = "") -> Row:
+        figure = f"batches of {BATCH} {FORMAT} clips in random order, {ours}, one thread"
+        checks = "tf.data reads in the order of the files" if other == TF else "zip checks a CRC32 on every pass"
+        return timings.row(figure, ours, other, budget, note or checks, unit="clips/s")
+
+    opened_before = "files opened before; what was checked is forgotten, so that each CRC32C is computed"
     return [
-        _row(
-            timings,
-            CHECKED,
-            TF,
-            6,
-            "files opened before; what was checked is forgotten, so that each CRC32C is computed",
-        ),
-        _row(timings, UNCHECKED, TF, 10),
-        _row(timings, UNCHECKED, NPZ, 40),
-        _row(timings, CHECKED, NPZ, None),
-        _row(
-            timings, FIRST, TF, None, "opens and maps the files anew, as each new process does, and checks every CRC32C"
-        ),
+        row(CHECKED, TF, at_least(6), opened_before),
+        row(UNCHECKED, TF, at_least(10)),
+        row(UNCHECKED, NPZ, at_least(40)),
+        row(CHECKED, NPZ),
+        row(FIRST, TF, None, "opens and maps the files anew, as each new process does, and checks every CRC32C"),
     ]
-
-
-def _row(timings: Timings, ours: str, other: str, budget: float | None, note: str = "") -> Row:
-    return Row(
-        PART,
-        f"batches of {BATCH} {FORMAT} clips in random order, {ours}, one thread",
-        "clips/s",
-        timings.rate(ours),
-        other,
-        timings.rate(other),
-        timings.ratio(other, ours),
-        timings.cpu_ratio(other, ours),
-        "ours / baseline",
-        None if budget is None else at_least(budget),
-        note or ("tf.data reads in the order of the files" if other == TF else "zip checks a CRC32 on every pass"),
-    )
 
 
 def read_ours(dataset: Dataset, count: int, out: dict[str, torch.Tensor], check: bool) -> int:

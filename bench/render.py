@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 
 from bench.fixtures import Context, planned, renderer, spec
-from bench.table import Row, at_most, interleaved, over_limit, times_faster
+from bench.table import Row, at_most, interleaved
 from pipeline.plan.plan import PlannedClip
 from pipeline.render.fluidsynth import load_fluidsynth
 from pipeline.render.renderer import Renderer
 from pipeline.render.soundfont import soundfont_path
 
-PART = "render"
 CLIPS, REPEATS, PRETTY_REPEATS = 4, 31, 5
 ORDERS = 6  # times that all clips are played in another order
 OURS, ALONE, PRETTY = "this project", "FluidSynth alone", "pretty_midi.fluidsynth"
@@ -41,20 +40,13 @@ def rows(context: Context) -> list[Row]:
         timings = interleaved({OURS: ours, ALONE: lambda: alone.play(clips, samples)}, REPEATS)
         beside_pretty = interleaved({OURS: ours, PRETTY: pretty}, PRETTY_REPEATS)
         differing = differing_clips(plays, clips, samples)
-    limit = over_limit(
-        PART,
-        "render an 8 s clip, one thread",
-        timings,
-        OURS,
-        ALONE,
-        at_most(1.3),
-        note="FluidSynth alone keeps one synthesiser, whose state makes a clip depend on those before it",
-    )
+    figure = "render an 8 s clip, one thread"
+    note = "FluidSynth alone keeps one synthesiser, whose state makes a clip depend on those before it"
     same = f"clips that differ from their first rendering, of {ORDERS * CLIPS} in random order"
     return [
-        limit,
-        times_faster(PART, "render an 8 s clip, one thread", beside_pretty, OURS, PRETTY),
-        Row(PART, same, "clips", float(differing), budget=at_most(0)),
+        timings.row(figure, OURS, ALONE, at_most(1.3), note, limit=True),
+        beside_pretty.row(figure, OURS, PRETTY),
+        Row(same, "clips", float(differing), budget=at_most(0)),
     ]
 
 

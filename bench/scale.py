@@ -12,7 +12,6 @@ from bench.processes import Memory, family
 from bench.table import Row, at_most
 from data_specs.spec import SPLITS, ClipCounts
 
-PART = "scale"
 FORMAT = "encodec"
 FACTORS = (1, 4, 16)
 
@@ -29,7 +28,6 @@ def rows(context: Context) -> list[Row]:
     counts = ", ".join(f"{count} in {took:.0f} s" for count, took in zip(clips, seconds, strict=True))
     found = [
         Row(
-            PART,
             f"time of a further {FORMAT} clip, all cores",
             "ms",
             1e3 * late,
@@ -46,7 +44,6 @@ def rows(context: Context) -> list[Row]:
         megabytes = ", ".join(f"{size:.0f} MB" for size in sizes)
         found.append(
             Row(
-                PART,
                 f"largest memory of a {role} at {FACTORS[-1]} times the clips",
                 "MB",
                 sizes[-1],

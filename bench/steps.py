@@ -4,6 +4,7 @@ Steps run on PyTorch's `meta` device, which holds shapes alone. Counts are of op
 a compiler, views left out.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,6 @@ from training.distributed import World
 from training.ema import EMA
 from training.trainer import backward, step_values
 
-PART = "steps"
 PAIRS = (("edm", "encodec"), ("ddpm", "encodec"), ("discdpm", "disc"), ("edm", "cqt"))
 META = torch.device("meta")
 COPIES = ("_to_copy", "copy_", "_copy_from")
@@ -61,12 +61,13 @@ class Counts(TorchDispatchMode):
         return made
 
 
-def counted(task: DiffusionTask, data: Dataset, device: torch.device = META) -> tuple[Counts, int]:
-    """Count the second training step of a task; also returns its floating-point operations, forward and backward."""
+def training_step(task: DiffusionTask, data: Dataset, device: torch.device) -> Callable[[], None]:
+    """A training step of a task on one batch, as the training loop computes it on one rank."""
     training = task.config.training
     world, network = World(0, 1, device), task.network.to(device).train()
     ema, objective = EMA(network, training.ema_decay), task.objective(network)
-    optimizer = torch.optim.Adam(network.parameters(), betas=training.adam_betas, foreach=True)
+    kind = {"fused": True} if world.gpu else {"foreach": True}
+    optimizer = torch.optim.Adam(network.parameters(), betas=training.adam_betas, **kind)
     batch = BatchBuilder(data, training, training.batch).train(np.arange(training.batch) % len(data))
 
     def step() -> None:
@@ -77,6 +78,12 @@ def counted(task: DiffusionTask, data: Dataset, device: torch.device = META) -> 
         ema.update(1)
         optimizer.zero_grad()
 
+    return step
+
+
+def counted(task: DiffusionTask, data: Dataset, device: torch.device = META) -> tuple[Counts, int]:
+    """Count the second training step of a task; also returns its floating-point operations, forward and backward."""
+    step = training_step(task, data, device)
     step()  # constants are copied and the optimizer's state is made
     with FlopCounterMode(display=False) as flops, Counts(device) as counts:
         step()
@@ -92,6 +99,6 @@ def rows(context: Context) -> list[Row]:
         counts, flops = counted(DiffusionTask(config, data), data)
         what = f"of a step of {paradigm} on {format_name}, CONFIG=tiny, batch {config.training.batch}"
         note = f"{counts.copies} copies to the device, {counts.waits} waits for it"
-        found.append(Row(PART, f"kernels {what}", "", counts.kernels, note=note))
-        found.append(Row(PART, f"floating-point operations {what}", "GFLOP", flops / 1e9))
+        found.append(Row(f"kernels {what}", "", counts.kernels, note=note))
+        found.append(Row(f"floating-point operations {what}", "GFLOP", flops / 1e9))
     return found

@@ -42,7 +42,6 @@ class Row:
     """One figure beside its baseline.
 
     Attributes:
-        part: of the benchmark.
         figure: what is measured, with its conditions (threads, batch).
         unit: of `ours` and `baseline_value`.
         ours: this project's figure; None where it could not be measured, with the reason in `note`.
@@ -53,11 +52,11 @@ class Row:
         of: numerator and denominator in words.
         budget: bound to keep.
         note: remarks.
+        part: of the benchmark, filled in by the command.
     """
 
-    part: str
     figure: str
-    unit: str
+    unit: str = ""
     ours: float | None = None
     baseline: str = ""
     baseline_value: float | None = None
@@ -66,6 +65,7 @@ class Row:
     of: str = ""
     budget: Budget | None = None
     note: str = ""
+    part: str = ""
 
     @property
     def met(self) -> bool | None:
@@ -94,10 +94,11 @@ class Timings:
     wall: dict[str, list[float]] = field(default_factory=dict)
     cpu: dict[str, list[float]] = field(default_factory=dict)
 
-    def add(self, way: str, wall: float, cpu: float) -> None:
+    def add(self, way: str, wall: float, cpu: float | None = None) -> None:
         """Add a round of `way`."""
         self.wall.setdefault(way, []).append(wall)
-        self.cpu.setdefault(way, []).append(cpu)
+        if cpu is not None:
+            self.cpu.setdefault(way, []).append(cpu)
 
     def seconds(self, way: str) -> float:
         """Median seconds of a unit of work."""
@@ -111,9 +112,32 @@ class Timings:
         """Median over the rounds of seconds of `above` divided by seconds of `below`."""
         return _median_ratio(self.wall[above], self.wall[below])
 
-    def cpu_ratio(self, above: str, below: str) -> float:
-        """As `ratio`, in processor seconds of this process."""
-        return _median_ratio(self.cpu[above], self.cpu[below])
+    def row(
+        self,
+        figure: str,
+        ours: str,
+        baseline: str,
+        budget: Budget | None = None,
+        note: str = "",
+        *,
+        unit: str = "ms",
+        limit: bool = False,
+    ) -> Row:
+        """Return the row of `ours` beside `baseline`.
+
+        Args:
+            figure, budget, note: of the row.
+            ours, baseline: names of the ways.
+            unit: milliseconds of a unit of work, or units of work a second where it ends in `/s`.
+            limit: the baseline is a lower bound of the time: the ratio says how many times slower ours is, instead of
+                how many times faster.
+        """
+        above, below = (ours, baseline) if limit else (baseline, ours)
+        rate = unit.endswith("/s")
+        value, other = (self.rate(way) if rate else 1e3 * self.seconds(way) for way in (ours, baseline))
+        cpu_ratio = _median_ratio(self.cpu[above], self.cpu[below]) if self.cpu else None
+        of = "ours / baseline" if limit or rate else "baseline / ours"
+        return Row(figure, unit, value, baseline, other, self.ratio(above, below), cpu_ratio, of, budget, note)
 
 
 def _median_ratio(above: list[float], below: list[float]) -> float:
@@ -124,52 +148,20 @@ def interleaved(
     ways: Mapping[str, Callable[[], int | None]],
     repeats: int,
     warm_ups: int = 1,
-    cpu_clock: Callable[[], float] = time.process_time,
+    cpu_clock: Callable[[], float] | None = time.process_time,
 ) -> Timings:
     """Run the ways in turn, `repeats` rounds after `warm_ups` that do not count.
 
-    A way returns how many units of work it did, or None for one. `cpu_clock` gives processor seconds.
+    A way returns how many units of work it did, or None for one. `cpu_clock` gives processor seconds; None where other
+    processes take part.
     """
     timings = Timings()
     for number in range(warm_ups + repeats):
         for way, work in ways.items():
-            wall, cpu = time.perf_counter(), cpu_clock()
+            wall, cpu = time.perf_counter(), cpu_clock() if cpu_clock else 0.0
             units = work()
             units = 1 if units is None else units
-            wall, cpu = time.perf_counter() - wall, cpu_clock() - cpu
+            wall, cpu = time.perf_counter() - wall, (cpu_clock() if cpu_clock else 0.0) - cpu
             if number >= warm_ups:
-                timings.add(way, wall / units, cpu / units)
+                timings.add(way, wall / units, cpu / units if cpu_clock else None)
     return timings
-
-
-def times_faster(
-    part: str, figure: str, timings: Timings, ours: str, baseline: str, budget: Budget | None = None, *, note: str = ""
-) -> Row:
-    """Speed-up over `baseline`; ways are named by `ours` and `baseline`, figures in milliseconds."""
-    return _beside(part, figure, timings, ours, baseline, budget, note, slower=baseline)
-
-
-def over_limit(
-    part: str, figure: str, timings: Timings, ours: str, limit: str, budget: Budget | None = None, *, note: str = ""
-) -> Row:
-    """Multiple of the time of `limit`, a lower bound; figures in milliseconds."""
-    return _beside(part, figure, timings, ours, limit, budget, note, slower=ours)
-
-
-def _beside(
-    part: str, figure: str, timings: Timings, ours: str, other: str, budget: Budget | None, note: str, slower: str
-) -> Row:
-    faster = other if slower == ours else ours
-    return Row(
-        part=part,
-        figure=figure,
-        unit="ms",
-        ours=1e3 * timings.seconds(ours),
-        baseline=other,
-        baseline_value=1e3 * timings.seconds(other),
-        ratio=timings.ratio(slower, faster),
-        cpu_ratio=timings.cpu_ratio(slower, faster),
-        of="ours / baseline" if slower == ours else "baseline / ours",
-        budget=budget,
-        note=note,
-    )

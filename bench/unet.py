@@ -18,12 +18,11 @@ import torch
 from torch import nn
 
 from bench.fixtures import Context
-from bench.table import Row, interleaved, times_faster
+from bench.table import Row, interleaved
 from training.conditioning import ControlLayout
 from training.config import load_config
 from training.networks import build_network, parameter_count
 
-PART = "unet"
 PACKAGES = ("denoising-diffusion-pytorch", "einops", "ema-pytorch")
 CHANNELS, FRAMES, BATCH = 128, 152, 8  # two seconds of encodec; theirs wants a length that divides by 8
 REPEATS = 7
@@ -47,7 +46,7 @@ def rows(context: Context) -> list[Row]:
     timings = interleaved(ways, REPEATS)
     sizes = f"{parameter_count(mine) / 1e6:.2f} M beside {parameter_count(theirs) / 1e6:.2f} M parameters"
     figure = f"training step of a 1-D U-Net, batch {BATCH}, {CHANNELS} x {FRAMES}, one thread"
-    return [times_faster(PART, figure, timings, OURS, PUBLIC, note=f"{sizes}, no controls, mean squared error")]
+    return [timings.row(figure, OURS, PUBLIC, note=f"{sizes}, no controls, mean squared error")]
 
 
 def unconditional() -> nn.Module:

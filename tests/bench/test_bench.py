@@ -8,7 +8,7 @@ import pytest
 
 from bench.__main__ import measure, write
 from bench.page import headroom, markdown, number, plot
-from bench.table import Row, Timings, at_least, at_most, interleaved, over_limit, times_faster
+from bench.table import Row, Timings, at_least, at_most, interleaved
 
 ABOUT = {
     "command": "make bench",
@@ -46,35 +46,43 @@ def made(ours: list[float], theirs: list[float]) -> Timings:
 def test_ratios_are_medians_of_neighbours():
     """A machine that slows down tenfold in the last round changes both sides of it, and no ratio."""
     timings = made([1.0, 2.0, 10.0], [3.0, 6.0, 30.0])
-    row = times_faster("part", "figure", timings, "ours", "theirs", at_least(3))
+    row = timings.row("figure", "ours", "theirs", at_least(3))
     assert (row.ratio, row.cpu_ratio) == (3.0, 6.0)
     assert (row.ours, row.baseline_value) == (2000.0, 6000.0)
     assert row.met
-    limit = over_limit("part", "figure", timings, "ours", "theirs", at_most(0.3))
+    limit = timings.row("figure", "ours", "theirs", at_most(0.3), limit=True)
     assert limit.ratio == pytest.approx(1 / 3)
     assert limit.met is False
+    rate = timings.row("figure", "ours", "theirs", unit="clips/s")
+    assert (rate.ours, rate.baseline_value, rate.ratio) == (0.5, pytest.approx(1 / 6), 3.0)
+    assert [one.of for one in (row, limit, rate)] == ["baseline / ours", "ours / baseline", "ours / baseline"]
+
+
+def test_rows_without_processor_time_have_no_ratio_of_it():
+    timings = interleaved({"ours": lambda: None, "theirs": lambda: None}, 2, cpu_clock=None)
+    assert timings.row("figure", "ours", "theirs").cpu_ratio is None
 
 
 def test_budgets_apply_to_ratios_and_figures_and_fail_without_a_value():
-    assert Row("p", "f", "clips", 0.0, budget=at_most(0)).met
-    assert Row("p", "f", "clips", 1.0, budget=at_most(0)).met is False
-    assert Row("p", "f", "clips", budget=at_least(1)).met is False
-    assert Row("p", "f", "clips", 1.0).met is None
-    assert headroom(Row("p", "f", "", ratio=20.0, budget=at_least(10))) == 2
-    assert headroom(Row("p", "f", "", ratio=0.5, budget=at_most(1))) == 2
-    assert headroom(Row("p", "f", "", 1.0, budget=at_most(1))) is None
+    assert Row("f", "clips", 0.0, budget=at_most(0)).met
+    assert Row("f", "clips", 1.0, budget=at_most(0)).met is False
+    assert Row("f", "clips", budget=at_least(1)).met is False
+    assert Row("f", "clips", 1.0).met is None
+    assert headroom(Row("f", "", ratio=20.0, budget=at_least(10))) == 2
+    assert headroom(Row("f", "", ratio=0.5, budget=at_most(1))) == 2
+    assert headroom(Row("f", "", 1.0, budget=at_most(1))) is None
 
 
 def test_rows_round_trip_through_json():
-    row = Row("p", "f", "ms", 1.0, "b", 2.0, 2.0, None, "baseline / ours", at_least(1.5), "n")
+    row = Row("f", "ms", 1.0, "b", 2.0, 2.0, None, "baseline / ours", at_least(1.5), "n")
     assert Row.from_json(json.loads(json.dumps(row.to_json()))) == row
 
 
 def test_report_lists_missed_budgets_and_unmeasured_rows(tmp_path):
     rows = [
-        Row("p", "first", "ms", 1.0, "b", 20.0, 20.0, 19.0, "baseline / ours", at_least(10)),
-        Row("p", "second", "ms", 1.0, "b", 2.0, 2.0, budget=at_least(10)),
-        Row("q", "third", "", note="could not be measured: no network"),
+        Row("first", "ms", 1.0, "b", 20.0, 20.0, 19.0, "baseline / ours", at_least(10), part="p"),
+        Row("second", "ms", 1.0, "b", 2.0, 2.0, budget=at_least(10), part="p"),
+        Row("third", note="could not be measured: no network", part="q"),
     ]
     text = markdown(rows, ABOUT)
     assert "| p | first | 1 ms | b: 20 ms | 20 | 19 | ≥ 10 | met |" in text
