@@ -8,7 +8,6 @@ machine is bare again, give what came back: --state OUT-OF-THE-LAST-CALL. Needs 
 import argparse
 import importlib.util
 import json
-import math
 import os
 import signal
 import sys
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_specs.cli import MISUSED, Parser, integer, run
+from data_specs.cli import MISUSED, Parser, integer, number, run
 from data_specs.errors import UserError
 
 if TYPE_CHECKING:
@@ -106,8 +105,8 @@ def parse_options(arguments: argparse.Namespace) -> CampaignOptions:
         config=_resolved(arguments.config),
         spec=_resolved(arguments.spec),
         data=None if arguments.data is None else arguments.data.resolve(),
-        equal_seconds=positive("--equal-seconds", arguments.equal_seconds),
-        main_seconds=positive("--main-seconds", arguments.main_seconds),
+        equal_seconds=positive("EQUAL_SECONDS", arguments.equal_seconds),
+        main_seconds=positive("MAIN_SECONDS", arguments.main_seconds),
         save_seconds=integer("SAVE_SECONDS", arguments.save_seconds),
         scored=integer("SCORED", arguments.scored, least=2),
         device=() if arguments.device is None else ("--device", arguments.device),
@@ -119,18 +118,15 @@ def _resolved(name: str) -> str:
 
 
 def positive(name: str, text: str) -> float:
-    """Parse a number above 0.
+    """Parse the number above 0 of a make variable or option.
 
     Raises:
         UserError: it is not one.
     """
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < 1e6:
-        raise UserError(f"{name} must be a number above 0, got {text}")
-    return number
+    value = number(name, text)
+    if value <= 0:
+        raise UserError(f"{name}= must be a number above 0, got {text}")
+    return value
 
 
 def node(arguments: argparse.Namespace) -> int:
@@ -143,7 +139,7 @@ def node(arguments: argparse.Namespace) -> int:
     needed = (*TRAINING, *(RENDERING if arguments.data is None else ()))
     if lacking := [name for name in needed if importlib.util.find_spec(name) is None]:
         raise UserError(f"{', '.join(lacking)} must be installed; unpack their wheels into a folder of PYTHONPATH")
-    seconds = 60 * positive("--minutes", arguments.minutes)
+    seconds = 60 * positive("MINUTES", arguments.minutes)
 
     from bench.node.artifacts import restore, write_artifacts
     from bench.node.work import GRACE_SECONDS, OutOfTime, TimeBudget
