@@ -5,7 +5,7 @@ VENV = .venv
 VARIABLES = EVALUATION KEEP SPAN SPEC FORMAT MIDI AUDIO SHARPNESS NOTES SOUNDFONT CODEC CLIPS SEED OUT DATA WORKERS SCHEDULER TLS_CA TLS_CERT TLS_KEY \
   CLUSTER SHARDS INDEX DRY_RUN FORCE ACCEPT_FEWER ACCEPT_DEVICE MATCHED URL TO \
   PARADIGM CONFIG STEPS RUN GPUS DEVICE CONTROLS SECONDS TRACK START INSTRUMENT SAMPLER_STEPS PORT HOST GUIDANCE FREE PRESET VARY VGGISH \
-  THREADS SET SAMPLER S_CHURN INIT LEVEL JUDGES TRACKER
+  THREADS SET SAMPLER S_CHURN INIT RESUME LEVEL JUDGES TRACKER
 $(foreach name,$(VARIABLES),$(eval $(name) =))
 
 # A misspelt variable would silently leave its default in force.
@@ -89,15 +89,16 @@ help:  ## this text
 #|   TO             export-dataset: parquet (Hugging Face datasets) or wav (WAV, CSV and MIDI files)   (parquet)
 #|   URL            lakh: a mirror                                                  (the published address)
 #| training
-#|   PARADIGM       ddpm, edm or discdpm
-#|   FORMAT         encodec or cqt for ddpm and edm, disc for discdpm                        (encodec; disc)
-#|   CONFIG         tiny, small, paper, best, or the path of a .toml file                            (tiny)
+#|   PARADIGM       ddpm, edm, discdpm, or consistency with INIT=: few sampler steps
+#|   FORMAT         encodec or cqt; disc for discdpm                                         (encodec; disc)
+#|   CONFIG         tiny, small, paper, best, student (for consistency), or the path of a .toml file (tiny)
 #|   STEPS          in all                                                               (from the config)
 #|   RUN            folder of the run; the same command continues it       (runs/<paradigm>-<format>-<config>)
 #|   GPUS           ranks on this machine, one device each                                              (1)
 #|   DEVICE         cpu or cuda                                                           (cuda if there is one)
 #|   THREADS        of a CPU                                              (of the run so far, else the fastest)
 #|   INIT           shipped, a run folder or a snapshot: weights that a new run starts from           (none)
+#|   RESUME         a file of export TO=resumable, which a new run continues                         (none)
 #|   SET            config keys: SET="training.batch=16 training.learning_rate=1e-4"
 #|   DRY_RUN        1: compute one loss and print sizes, write nothing
 #| sampling and measuring
@@ -124,7 +125,7 @@ help:  ## this text
 #|   SEED           of the noise                                                                       (0)
 #|   PORT           studio: port; the next free one if taken                                        (8765)
 #|   HOST           studio: address to listen on; others than loopback need the printed token  (127.0.0.1)
-#|   TO             export: safetensors (for RUN=) or onnx (for onnxruntime)                  (safetensors)
+#|   TO             export: safetensors (for RUN=), onnx (for onnxruntime) or resumable (for RESUME=)  (safetensors)
 #|   EVALUATION     card: an evaluation.json or its folder                        (RUN/evaluation, if any)
 #|   PRESET         evaluate: table41, table42 or curves (drawn curves; RUN may be a folder of WAV files)
 #|   VARY           sweep: s_churn=0,10,40
@@ -185,7 +186,7 @@ train: $(ready)  ## train a model, building the sample dataset if there is none:
 	  $(python) -m pvt train --paradigm=$(call quoted,PARADIGM) --format "$$format" $(data) \
 	  $(call option,config,CONFIG) $(call option,steps,STEPS) $(call option,run,RUN) $(call option,gpus,GPUS) \
 	  $(call option,device,DEVICE) $(call option,spec,SPEC) $(call option,threads,THREADS) $(call option,set,SET) \
-	  $(call option,init,INIT) $(call switch,dry-run,DRY_RUN)
+	  $(call option,init,INIT) $(call option,resume,RESUME) $(call switch,dry-run,DRY_RUN)
 
 sample: $(ready)  ## new clips that follow curves: CONTROLS, MIDI or AUDIO, RUN, CLIPS, SECONDS, GUIDANCE, ...
 	@controls=$(call quoted,CONTROLS); midi=$(call quoted,MIDI); if [ -n "$$midi" ]; then \
@@ -228,7 +229,7 @@ studio: $(ready)  ## draw curves and hear them in the browser: RUN, PORT, HOST
 runs: $(ready)  ## list runs with their state and losses: OUT
 	@$(python) -m pvt runs $(call option,out,OUT)
 
-export: $(ready)  ## write a model as one small file, or as ONNX graphs: RUN, TO, OUT
+export: $(ready)  ## write a model as one small file, as ONNX graphs, or for RESUME=: RUN, TO, OUT
 	@$(python) -m pvt export $(call option,to,TO) $(call option,out,OUT) -- $(if $(RUN),$(call quoted,RUN))
 
 card: $(ready)  ## write a model card: RUN, EVALUATION, OUT

@@ -19,7 +19,7 @@ ALONE = ("--set", "logging.valid_every=0 logging.listen_every=0")  # validation 
 
 def rows(context: Context) -> list[Row]:
     """Milliseconds a step and the largest resident memory of the process, or the GPU's where there is one."""
-    pairs = [(name, f) for name, kind in PARADIGMS.items() for f in FORMATS if f in kind.formats]
+    pairs = [(name, f) for name, kind in PARADIGMS.items() for f in FORMATS if f in kind.formats and not kind.distilled]
     return [row for paradigm, format_name in pairs for row in measured(context.scratch, paradigm, format_name)]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data_specs.cli import Parser, add_threads, integer, run, use_threads
+from data_specs.errors import UserError
 from data_specs.io.files import check_output_folder
 from data_specs.threads import set_threads
 from training.evaluation.commands import add_classifier, add_evaluate, add_judges, add_sweep
@@ -27,10 +28,10 @@ def main(argv: list[str] | None = None, prog: str = "python -m training") -> int
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.description = "Train until the config's last step; the same command resumes a run that was stopped."
     add = parser.add_argument
-    add("--paradigm", required=True, metavar="NAME", help="ddpm, edm or discdpm")
-    add("--format", metavar="NAME", help="encodec or cqt for ddpm and edm, disc for discdpm (encodec; disc)")
+    add("--paradigm", required=True, metavar="NAME", help="ddpm, edm, discdpm or consistency")
+    add("--format", metavar="NAME", help="encodec or cqt; disc for discdpm (encodec; disc)")
     add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="parent folder or one PVT-<format> (data)")
-    add("--config", default="tiny", metavar="NAME", help="tiny, small, paper, best, or a .toml file (tiny)")
+    add("--config", default="tiny", metavar="NAME", help="tiny, small, paper, best, student, or a .toml file (tiny)")
     add("--run", type=Path, metavar="FOLDER", help="folder of the run (runs/<paradigm>-<format>-<config>)")
     add("--steps", metavar="N", help="total number of steps (the config's)")
     add("--gpus", metavar="N", default="1", help="ranks on this machine, one device each (1)")
@@ -40,6 +41,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--set", default="", metavar="PAIRS", help='config keys, as "training.batch=16 training.learning_rate=1e-4"')
     add("--spec", metavar="NAME", help="of the dataset, for the name of the run (sample)")
     add("--init", metavar="MODEL", help="start from the weights of a model: shipped, a run folder or a snapshot (none)")
+    add("--resume", type=Path, metavar="FILE", help="continue an `export --to resumable` of another machine")
     add("--micro-batch", metavar="N", help="clips a rank computes at once (the config's)")
     parser.set_defaults(command=_train)
 
@@ -60,13 +62,21 @@ def _train(arguments: argparse.Namespace) -> int:
 
         if not launched(os.environ):
             return launch(ranks, folder, sys.argv[1:])
+    from training.diffusion import PARADIGMS
+    from training.diffusion_task import DiffusionTask
+    from training.distillation_task import DistillationTask
     from training.trainer import train
 
     recorded = (recorded_config(folder) or {"machine": {}})["machine"].get("threads")
     threads = recorded if arguments.threads is None else integer("THREADS", arguments.threads)
     machine = config.machine.model_copy(update={"threads": set_threads(threads)})
     config = config.model_copy(update={"machine": machine})
-    train(folder, arguments.data, config, arguments.device, dry_run=arguments.dry_run, init=_init(arguments.init))
+    make = DistillationTask if PARADIGMS[config.paradigm].distilled else DiffusionTask
+    init = _init(arguments.init)
+    if arguments.resume is not None and init is not None:
+        raise UserError("INIT= and RESUME= both say what a new run starts from; remove one")
+    more = {"dry_run": arguments.dry_run, "init": init, "resume": arguments.resume}
+    train(folder, arguments.data, config, arguments.device, make, **more)
     return 0
 
 
@@ -89,7 +99,7 @@ def _runs(arguments: argparse.Namespace) -> int:
 
 def _add_format(parser: argparse.ArgumentParser) -> None:
     parser.description = "Print the format that a paradigm is trained on; a pair that does not fit is an error."
-    parser.add_argument("paradigm", help="ddpm, edm or discdpm")
+    parser.add_argument("paradigm", help="ddpm, edm, discdpm or consistency")
     parser.add_argument("format", nargs="?", help="the requested format (the paradigm's default)")
     parser.set_defaults(command=_format)
 

@@ -148,11 +148,11 @@ def check_pair(paradigm: str, format_name: str | None) -> str:
 def load_config(
     name: str, paradigm: str, format_name: str | None = None, steps: int | None = None, overrides: str = ""
 ) -> Config:
-    """Read a config by name (`tiny`, `small`, `paper`, `best`) or path, resolved for a paradigm and a format.
+    """Read a config by name or path, resolved for a paradigm and a format.
 
     Args:
         name: of a shipped config, or the path of a TOML file.
-        paradigm: ddpm, edm or discdpm.
+        paradigm: one of PARADIGMS.
         format_name: the format to train on; the paradigm's default for None.
         steps: replaces training.steps.
         overrides: `table.key=value` pairs separated by spaces, values in TOML; checked like the file.

@@ -22,7 +22,11 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     """Options that select models; `load_models` reads them."""
     add = parser.add_argument
     add("--run", metavar="RUNS", help="run folders or snapshots, comma-separated (--paradigm's, else the shipped one)")
-    add("--paradigm", metavar="NAME", help="ddpm, edm or discdpm: selects runs/<paradigm>-<format>-<config>")
+    add(
+        "--paradigm",
+        metavar="NAME",
+        help="ddpm, edm, discdpm or consistency: selects runs/<paradigm>-<format>-<config>",
+    )
     add("--format", metavar="NAME", help="with --paradigm (encodec; disc)")
     add("--config", metavar="NAME", default="tiny", help="with --paradigm (tiny)")
     add("--spec", metavar="NAME", help="with --paradigm: spec of the dataset (sample)")

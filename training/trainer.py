@@ -30,6 +30,7 @@ from training.diffusion_task import DiffusionTask
 from training.distributed import World, allow_tf32, join_world
 from training.ema import EMA, PowerEMA, learning_rate
 from training.log import Meter, RunLog, due, peak_memory_mb, summary
+from training.resumable import import_resumable
 from training.runs import check_same_run, recorded_config
 from training.stopping import stop_requests
 from training.task import Task
@@ -44,6 +45,7 @@ def train(
     *,
     dry_run: bool = False,
     init: Path | None = None,
+    resume: Path | None = None,
 ) -> str:
     """Train until `config.training.steps`, or until asked to stop; the same call resumes.
 
@@ -54,6 +56,7 @@ def train(
         device: cpu, cuda, mps, or None for what the machine has.
         make: builds the task from the config and the train split, with initial weights on the CPU.
         init: run folder or snapshot whose weights a new run starts from; ignored when a run is resumed.
+        resume: resumable export that a new run folder continues; ignored where the folder holds a run.
         dry_run: compute one loss, print what a run would do, write nothing.
 
     Returns:
@@ -76,8 +79,13 @@ def train(
         check_share(train_data, training, world.size)
         task = make(config, train_data)
         metadata = task.data.model_dump(mode="json")
-        if init is not None and recorded_config(run) is None:
+        new = recorded_config(run) is None
+        world.barrier()  # all ranks have looked before one writes
+        if new and init is not None:
             task.initialize(init)
+        if new and resume is not None and world.main and not dry_run:
+            import_resumable(resume, run, metadata, every.keep_checkpoints)
+        world.barrier()
         network = task.network.to(world.device).train()
         share = training.batch // world.size
         first = BatchBuilder(train_data, training, share).train(np.arange(share))

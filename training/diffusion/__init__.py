@@ -7,6 +7,7 @@ from data_specs.errors import UserError
 from data_specs.strict import parse_model
 from training.conditioning import ControlLayout
 from training.diffusion.base import LossModule, Paradigm
+from training.diffusion.consistency import Consistency
 from training.diffusion.ddpm import DDPM
 from training.diffusion.discdpm import DiscDPM
 from training.diffusion.edm import EDM
@@ -23,7 +24,7 @@ __all__ = [
     "build_paradigm",
 ]
 
-PARADIGMS: dict[str, type[Paradigm]] = {"ddpm": DDPM, "edm": EDM, "discdpm": DiscDPM}
+PARADIGMS: dict[str, type[Paradigm]] = {"ddpm": DDPM, "edm": EDM, "discdpm": DiscDPM, "consistency": Consistency}
 
 
 def build_paradigm(

@@ -32,6 +32,7 @@ class Paradigm(ABC):
     formats: ClassVar[tuple[str, ...]]  # it can be trained on
     Config: ClassVar[type[StrictModel]]
     Options: ClassVar[type[StrictModel]]  # of sampling
+    distilled: ClassVar[bool] = False  # whether training needs a teacher, the model of INIT=
     adaptive: bool = False  # whether `observe` has an effect
 
     def __init__(self, config: StrictModel, layout: ControlLayout, classes: int | None = None) -> None:

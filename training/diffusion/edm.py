@@ -48,8 +48,15 @@ def loss_weight(sigma: Tensor, sigma_data: float) -> Tensor:
     return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
 
 
+def denoised_by(network: nn.Module, x: Tensor, sigma: Tensor, controls: Tensor | None, sigma_data: float) -> Tensor:
+    """Return D(x, sigma) = c_skip x + c_out F(c_in x, c_noise) (eq. 7), float32 of the shape of x."""
+    c_skip, c_out, c_in, c_noise = preconditioning(sigma, sigma_data)
+    raw = network(per_clip(c_in, x) * x, c_noise, controls)
+    return per_clip(c_skip, x) * x + per_clip(c_out, x) * raw.float()
+
+
 class EDM(ContinuousParadigm):
-    """D(x, sigma) = c_skip x + c_out F(c_in x, c_noise) (eq. 7), trained on the weighted squared error (eq. 2, 8)."""
+    """A preconditioned denoiser (eq. 7), trained on the weighted squared error (eq. 2, 8)."""
 
     name = "edm"
     Config = EDMConfig
@@ -64,9 +71,7 @@ class EDM(ContinuousParadigm):
         return self.config.sigma_data
 
     def denoise(self, network: nn.Module, x: Tensor, sigma: Tensor, controls: Tensor | None) -> Tensor:
-        c_skip, c_out, c_in, c_noise = preconditioning(sigma, self.sigma_data)
-        raw = network(per_clip(c_in, x) * x, c_noise, controls)
-        return per_clip(c_skip, x) * x + per_clip(c_out, x) * raw.float()
+        return denoised_by(network, x, sigma, controls, self.sigma_data)
 
     def loss(self, network: nn.Module, x0: Tensor, controls: Tensor | None, noise: Noise) -> Tensor:
         sigma = torch.exp(self.config.p_mean + self.config.p_std * noise.normal(()))

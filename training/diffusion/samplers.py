@@ -177,6 +177,12 @@ def sample_ddim(step: _Step, denoiser: Denoiser, noise: Noise | None) -> Tensor:
     return _ancestral(step, noise, 0.0)
 
 
+@_sampler()
+def sample_consistency(step: _Step, denoiser: Denoiser, noise: Noise | None) -> Tensor:
+    """Multistep consistency sampling (Song et al. 2023, algorithm 1): each step ends in clean data plus new noise."""
+    return step.denoised + step.sigma_next * _normal(noise, step.x) if step.sigma_next > 0 else step.denoised
+
+
 @_sampler(history=1)
 def sample_dpmpp_2m(step: _Step, denoiser: Denoiser, noise: Noise | None) -> Tensor:
     """DPM-Solver++(2M), second order, multistep (Lu et al. 2022, algorithm 2), in lambda = -ln(sigma)."""
@@ -210,6 +216,7 @@ SAMPLERS: dict[str, Sampler] = {
     "euler": sample_euler,
     "ancestral": sample_ancestral,
     "ddim": sample_ddim,
+    "consistency": sample_consistency,
     "dpmpp_2m": sample_dpmpp_2m,
     "ipndm": sample_ipndm,
 }

@@ -7,20 +7,20 @@ from data_specs.errors import UserError
 from data_specs.io.files import check_output_file, write_bytes
 from training.options import positive_number
 
-KINDS = {"safetensors": ".safetensors", "onnx": ".onnx"}
+KINDS = {"safetensors": ".safetensors", "onnx": ".onnx", "resumable": ".pt"}
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
     """Define `export`."""
     parser.description = (
         "Write a model for other machines and programs: the newest averaged weights as float16 in one file for RUN=, "
-        "or ONNX graphs of the denoiser and of the codec's decoder."
+        "ONNX graphs of the denoiser and of the codec's decoder, or a checkpoint that `train --resume` continues."
     )
     add = parser.add_argument
     add("run", type=Path, nargs="?", help="folder of a run, of a checkpoint, or a snapshot (the shipped model)")
     add("file", type=Path, nargs="?", help=argparse.SUPPRESS)  # `export RUN OUT` of earlier releases
     add("--to", choices=KINDS, default="safetensors", help="kind of file (safetensors)")
-    add("--out", type=Path, metavar="FILE", help="file to write (model.safetensors or model.onnx)")
+    add("--out", type=Path, metavar="FILE", help="file to write (model.safetensors, model.onnx or model.pt)")
     add("--ema-std", metavar="W", help="relative width of the average, reconstructed (that of the run)")
     parser.set_defaults(command=_export)
 
@@ -36,11 +36,15 @@ def _export(arguments: argparse.Namespace) -> int:
     snapshot = shipped_model() if arguments.run is None else find_snapshot(arguments.run)
     if out.exists() and out.samefile(snapshot):
         raise UserError(f"OUT= must be another file than the snapshot {snapshot}; choose another name")
-    if arguments.to == "onnx":
+    if arguments.ema_std is not None and arguments.to != "safetensors":
+        raise UserError("EMA_STD= must be given with TO=safetensors; export that file to ONNX afterwards")
+    if arguments.to == "resumable":
+        from training.resumable import export_resumable
+
+        files = [export_resumable(arguments.run or snapshot, out)]
+    elif arguments.to == "onnx":
         from training.export.onnx import export_onnx
 
-        if arguments.ema_std is not None:
-            raise UserError("EMA_STD= must be given with TO=safetensors; export that file to ONNX afterwards")
         files = export_onnx(load_model(snapshot), out)
     else:
         weights = None

@@ -11,6 +11,7 @@ from training.diffusion.noise import BatchNoise
 from training.diffusion.samplers import (
     Churn,
     sample_ancestral,
+    sample_consistency,
     sample_ddim,
     sample_dpmpp_2m,
     sample_euler,
@@ -51,6 +52,11 @@ def start(count: int, sigma: float) -> Tensor:
     return sigma * Double(0, count).normal((2,))
 
 
+def flow_end(x: Tensor, sigma: Tensor) -> Tensor:
+    """Return the exact consistency function, by 60 steps of Heun's method."""
+    return sample_heun(denoise, x, karras_sigmas(60, 0.002, float(sigma[0])))
+
+
 COUNT = 6_000
 EDM_LEVELS = karras_sigmas(40, 0.002, 80)
 DDPM_LEVELS = [float(v) for v in sigmas_of(linear_alphabars(1000))[strided_times(1000, 150)]]
@@ -64,6 +70,7 @@ RUNS = {
     "ddim": lambda x: sample_ddim(denoise, x, DDPM_LEVELS),
     "dpmpp_2m": lambda x: sample_dpmpp_2m(denoise, x, EDM_LEVELS),
     "ipndm": lambda x: sample_ipndm(denoise, x, EDM_LEVELS),
+    "consistency": lambda x: sample_consistency(flow_end, x, [80, 3.0, 0.8, 0], noise=Double(3, COUNT)),
 }
 
 

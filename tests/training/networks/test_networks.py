@@ -29,8 +29,8 @@ PUBLISHED = [
     ("best", "encodec", 231.6e6),
 ]
 SMALL = {"kind": "unet", "channels": 8, "factors": [2, 2], "embedding": 16, "controls": {"local": {"channels": 4}}}
-PAIRS = [(config, name, paradigm) for config in CONFIGS for name in SHAPES for paradigm in PARADIGMS
-         if name in CONFIGS[config] and name in PARADIGMS[paradigm].formats]  # fmt: skip
+PAIRS = [(config, name, paradigm) for config in CONFIGS for name in SHAPES for paradigm, kind in PARADIGMS.items()
+         if name in CONFIGS[config] and name in kind.formats and not kind.distilled]  # fmt: skip
 
 
 def perturbed(network: torch.nn.Module) -> torch.nn.Module:

@@ -1,0 +1,138 @@
+"""Consistency models tuned from an EDM: f(x, sigma) maps a point of the probability flow to its end (Song et al. 2023).
+
+The network starts as the EDM's, and the levels that are compared move together in stages, from half the noise to a
+sixteenth less (easy consistency tuning, Geng et al. 2024, section 3.3). The step between them follows the EDM with
+classifier-free guidance, so guidance is part of the student and costs nothing when it samples. B clips.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from data_specs.errors import UserError
+from data_specs.strict import Positive, StrictModel
+from training.conditioning import ControlLayout
+from training.diffusion.base import SamplerSteps, mean_per_clip, options_or_default, per_clip
+from training.diffusion.continuous import ContinuousParadigm, Level, SigmaOptions
+from training.diffusion.edm import denoised_by, loss_weight
+from training.diffusion.guidance import Weights
+from training.diffusion.inpainting import Known
+from training.diffusion.noise import Noise
+from training.diffusion.samplers import Callback
+from training.diffusion.schedules import karras_sigmas
+from training.sampling.defaults import DEFAULT_GUIDANCE
+
+HUBER = 0.03  # below it, in units of the network's output, the loss is quadratic
+
+
+class ConsistencyConfig(StrictModel):
+    """Training: sigma^(1 / rho) is uniform, as in the levels of Karras et al. 2022, eq. 5."""
+
+    sigma_data: Level = 0.5  # of the teacher
+    sigma_min: Level = 0.002
+    sigma_max: Level = 80.0
+    rho: Level = 7.0
+    guidance: Annotated[float, Field(ge=0)] = DEFAULT_GUIDANCE  # of the teacher
+    # A network in bf16 cannot resolve the difference between levels that are closer than in stage 5.
+    stages: Annotated[int, Field(ge=1, le=5)] = 4
+    stage_steps: Positive = 400
+
+
+class ConsistencyOptions(SigmaOptions):
+    """Sampling: one evaluation a step, at levels from sigma_max to sigma_min; a single step is at sigma_max."""
+
+    sampler: Literal["consistency"] = "consistency"
+    steps: SamplerSteps = 2
+    sigma_min: Level = 0.8
+    sigma_max: Level = 80.0
+
+
+class Consistency(ContinuousParadigm):
+    """f(x, sigma) in EDM's preconditioning, which makes f(x, 0) = x, and its distillation from a guided EDM.
+
+    Attributes:
+        teacher: the EDM's network, in eval mode; `loss` needs it, sampling does not.
+        step: training step, which selects the stage; None for the last stage.
+    """
+
+    name = "consistency"
+    distilled = True
+    Config = ConsistencyConfig
+    Options = ConsistencyOptions
+
+    def __init__(self, config: ConsistencyConfig, layout: ControlLayout, classes: int | None = None) -> None:
+        super().__init__(config, layout, classes)
+        self.config = config
+        self.teacher: nn.Module | None = None
+        self.step: int | None = None
+
+    @property
+    def sigma_data(self) -> float:
+        return self.config.sigma_data
+
+    def denoise(self, network: nn.Module, x: Tensor, sigma: Tensor, controls: Tensor | None) -> Tensor:
+        return denoised_by(network, x, sigma, controls, self.sigma_data)
+
+    @property
+    def stage(self) -> int:
+        """Stage 1, 2, ... of `step`."""
+        stages, length = self.config.stages, self.config.stage_steps
+        return stages if self.step is None else min(stages, 1 + (max(1, self.step) - 1) // length)
+
+    def next_level(self, sigma: Tensor) -> Tensor:
+        """Return the lower of two compared levels, [B] -> [B]: sigma (1 - n(sigma) / 2^stage), at least sigma_min.
+
+        n(sigma) = 1 + 8 / (1 + exp(sigma)) lengthens steps at low noise (Geng et al. 2024, section 3.3 and table 5).
+        """
+        ratio = 1 - (1 + 8 * torch.sigmoid(-sigma)) / 2**self.stage
+        return (sigma * ratio).clamp(min=self.config.sigma_min)
+
+    def loss(self, network: nn.Module, x0: Tensor, controls: Tensor | None, noise: Noise) -> Tensor:
+        """Return the pseudo-Huber distance of f at two levels, over c_out, so that all levels count alike.
+
+        Raises:
+            ValueError: there is no teacher.
+        """
+        if self.teacher is None:
+            raise ValueError("a consistency model is tuned with a teacher; set `teacher` first")
+        config = self.config
+        low, high = (level ** (1 / config.rho) for level in (config.sigma_min, config.sigma_max))
+        sigma = (low + noise.uniform() * (high - low)) ** config.rho
+        noisy = x0 + per_clip(sigma, x0) * noise.normal(tuple(x0.shape[1:]))
+        with torch.no_grad():
+            clean = self.denoiser(self.teacher, controls, config.guidance)(noisy, sigma)
+            following = self.next_level(sigma)
+            along_flow = clean + per_clip(following / sigma, x0) * (noisy - clean)
+            target = self.denoise(network, along_flow, following, controls)
+        squares = mean_per_clip((self.denoise(network, noisy, sigma, controls) - target) ** 2)
+        return (loss_weight(sigma, self.sigma_data) * squares + HUBER**2).sqrt() - HUBER
+
+    def levels(self, options: StrictModel | None) -> tuple[str, SigmaOptions, list[float], float]:
+        chosen = options_or_default(options, ConsistencyOptions)
+        sigmas = karras_sigmas(chosen.steps, chosen.sigma_min, chosen.sigma_max, chosen.rho)
+        return chosen.sampler, chosen, sigmas, chosen.sigma_max
+
+    def sample(
+        self,
+        network: nn.Module,
+        shape: tuple[int, ...],
+        controls: Tensor | None,
+        noise: Noise,
+        options: StrictModel | None = None,
+        guidance: Weights | None = None,
+        callback: Callback | None = None,
+        known: Known | None = None,
+    ) -> Tensor:
+        """Sample clips; the guidance is that of training.
+
+        Raises:
+            UserError: another guidance.
+        """
+        if guidance not in (None, self.config.guidance):
+            raise UserError(
+                f"GUIDANCE= must be {self.config.guidance:g}, the weight this consistency model was tuned with, "
+                f"got {guidance}; omit it, or tune another model with SET=diffusion.guidance="
+            )
+        return super().sample(network, shape, controls, noise, options, 1.0, callback, known)
