@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bench.cqt import nnaudio
 from bench.fixtures import Context, audio, dataset
-from bench.steps import PAIRS, training_step
+from bench.steps import PAIRS, synchronised, training_step
 from bench.table import Row, Timings, at_most, interleaved
 from data_specs.codecs import load_codec
 from data_specs.codecs.encodec_24khz import Encodec24kHz, untrained
@@ -54,18 +54,6 @@ def transforms(clips: Tensor) -> list[Row]:
         codec.row(f"EnCodec's encoder {figure}", OURS, PACKAGE),
         own.row(f"the phaseless encoder {figure}", OURS, PACKAGE),
     ]
-
-
-def synchronised(compute: Callable[[], object], units: int = 1) -> Callable[[], int]:
-    """`compute`, waited for where there is a GPU; returns the units of work."""
-
-    def work() -> int:
-        compute()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return units
-
-    return work
 
 
 def step_rows(

@@ -5,16 +5,16 @@ twentieth of the size, the constant cost of a call outweighs that of its events.
 """
 
 import io
-import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from bench.fixtures import Context
 from bench.songs import songs
-from bench.table import Row, Timings, at_least
+from bench.table import Row, Timings, at_least, interleaved
 from data_specs.spec import Limits
 from pipeline.midi import smf, symusic_reader
 from pipeline.midi.reader import SandboxedReader, read_song
@@ -121,16 +121,15 @@ def read_mido(content: bytes, quiet: bool = True) -> None:
 
 def total_seconds(files: list[bytes], ways: dict[str, Callable[[bytes], object]], repeats: int) -> Seconds:
     """Seconds for all files by way, the fastest of `repeats` for each file and way; ways take turns file by file."""
+
+    def work(read: Callable[[bytes], object], content: bytes) -> None:
+        with suppress(Rejected):  # a file that is no song takes time too
+            read(content)
+
     totals: Seconds = Counter()
     for content in files:
-        best: dict[str, float] = {}
-        for _ in range(repeats):
-            for way, read in ways.items():
-                started = time.perf_counter()
-                with suppress(Rejected):  # a file that is no song takes time too
-                    read(content)
-                best[way] = min(best.get(way, float("inf")), time.perf_counter() - started)
-        totals.update(best)
+        timings = interleaved({way: partial(work, read, content) for way, read in ways.items()}, repeats, warm_ups=0)
+        totals.update({way: timings.least(way) for way in ways})
     return totals
 
 

@@ -81,6 +81,18 @@ def training_step(task: DiffusionTask, data: Dataset, device: torch.device) -> C
     return step
 
 
+def synchronised(compute: Callable[[], object], units: int = 1) -> Callable[[], int]:
+    """`compute`, waited for where there is a GPU; returns the units of work."""
+
+    def work() -> int:
+        compute()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return units
+
+    return work
+
+
 def counted(task: DiffusionTask, data: Dataset, device: torch.device = META) -> tuple[Counts, int]:
     """Count the second training step of a task; also returns its floating-point operations, forward and backward."""
     step = training_step(task, data, device)

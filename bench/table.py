@@ -104,6 +104,10 @@ class Timings:
         """Median seconds of a unit of work."""
         return statistics.median(self.wall[way])
 
+    def least(self, way: str) -> float:
+        """Least seconds of a unit of work."""
+        return min(self.wall[way])
+
     def rate(self, way: str) -> float:
         """Median units of work a second."""
         return statistics.median(1 / seconds for seconds in self.wall[way])

@@ -5,15 +5,14 @@ Voices of 8 s have 24 partials with formants, notes from MIDI 48 to 69 with rest
 """
 
 import argparse
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.table import interleaved
 from data_specs.analysis.descriptors import AudioAnalysis
 from data_specs.analysis.recording_curves import HOP, TRACKERS, YIN, curves_from_audio
 from data_specs.analysis.swift_f0 import swift_pitch
@@ -107,17 +106,6 @@ def measure(voices: list[Voice], snr_db: float | None, tracker: str) -> dict[str
     }
 
 
-def fastest(actions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Return the least milliseconds of each action, taken in turns."""
-    best = dict.fromkeys(actions, np.inf)
-    for _ in range(repeats):
-        for name, action in actions.items():
-            start = time.perf_counter()
-            action()
-            best[name] = min(best[name], 1e3 * (time.perf_counter() - start))
-    return best
-
-
 def table(count: int, repeats: int) -> str:
     """Return the figures of `count` voices as Markdown."""
     voices = [voice(seed) for seed in range(count)]
@@ -134,9 +122,12 @@ def table(count: int, repeats: int) -> str:
         for name in FOUR:
             getattr(analysis, name)
 
-    actions = {", ".join(FOUR): four, **{name: lambda name=name: tracked(audio, name) for name in TRACKERS}}
-    times = fastest(actions, repeats)
-    lines += ["", *(f"{name}: {milliseconds:.0f} ms for {SECONDS} s" for name, milliseconds in times.items())]
+    def pitch(tracker: str) -> None:
+        tracked(audio, tracker)
+
+    actions = {", ".join(FOUR): four, **{name: partial(pitch, name) for name in TRACKERS}}
+    timings = interleaved(actions, repeats, warm_ups=0)
+    lines += ["", *(f"{name}: {1e3 * timings.least(name):.0f} ms for {SECONDS} s" for name in actions)]
     return "\n".join(lines) + "\n"
 
 

@@ -13,7 +13,6 @@ import tarfile
 from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from bench.node.models import MAIN, MODELS, snapshot_file
 from bench.node.work import Facts, TimeBudget
@@ -97,7 +96,7 @@ DATA = (
 )
 TRAINED = (
     Column("model", "run"),
-    Column("parameters", "row.parameters", lambda x: f"{x / 1e6:.2f} M"),
+    Column("parameters", "parameters", lambda x: f"{x / 1e6:.2f} M"),
     Column("batch", "batch"),
     Column("precision", "precision"),
     Column("training", "train_seconds", lambda x: f"{x:.1f} s"),
@@ -114,8 +113,8 @@ TRAINED = (
 SAMPLED = (
     Column("model", "run"),
     Column("sampler steps", "sampler_steps"),
-    Column("guidance", "row.samples.guidance"),
-    Column("clips scored", "row.samples.clips"),
+    Column("guidance", "samples.guidance"),
+    Column("clips scored", "samples.clips"),
 )
 
 
@@ -124,40 +123,23 @@ def summary(budget: TimeBudget, state: str, missing: Iterable[str] = ()) -> str:
     machine = budget.recorded("machine")
     parts = [f"# {machine.get('machine', 'unknown machine')}\n", f"{state}\n"]
     if machine:
-        rates = f"bf16 {machine['bf16_tflops']}, float32 {machine['float32_tflops']} TFLOP/s"
-        copies = f"copies {machine['copy_gb_per_second']} GB/s"
+        rates = f"bf16 {machine['bf16_tflops']:.3g}, float32 {machine['float32_tflops']:.3g} TFLOP/s"
+        copies = f"copies {machine['copy_gb_per_second']:.3g} GB/s"
         parts.append(f"{machine['versions']}; matrix products in {rates}; {copies}.\n")
-    built = [{"format": name, **budget.recorded(f"data-{name}")} for name in FORMATS]
-    if any(len(row) > 1 for row in built):
-        parts += ["## Clips\n", markdown([row for row in built if len(row) > 1], DATA)]
-    compared = [{"run": model.name, **budget.recorded(f"compare-{model.name}")} for model in MODELS]
-    if scored := [_with_utilisation(row, machine) for row in compared if len(row) > 1]:
-        parts += ["## Models at equal seconds\n", markdown(scored, TRAINED), _scores(scored)]
-    if found := budget.recorded("main"):
-        shared = {key: value for key, value in found.items() if key != "rows"}
-        rows = [_with_utilisation({"run": MAIN.name, **shared, "row": row}, machine) for row in found["rows"]]
-        parts += ["## The main model\n", markdown(rows[:1], TRAINED), _scores(rows)]
-        parts += [report(found["rows"])]
+    if built := [row for name in FORMATS if (row := budget.recorded(f"data-{name}"))]:
+        parts += ["## Clips\n", markdown(built, DATA)]
+    if compared := [row for model in MODELS if (row := budget.recorded(f"compare-{model.name}"))]:
+        parts += ["## Models at equal seconds\n", markdown(compared, TRAINED), _scores(compared)]
+    if rows := budget.recorded("main").get("rows"):
+        parts += ["## The main model\n", markdown(rows[:1], TRAINED), _scores(rows), report(rows)]
     if lines := [f"- {name}\n" for name in missing]:
         parts += [f"## Too large to hand back, left in {budget.work}\n", "".join(lines)]
     return "\n".join(parts)
 
 
-def _with_utilisation(row: Facts, machine: Facts) -> Facts:
-    """Add the share of the measured rate of matrix products in the run's precision that training steps reach."""
-    bound = machine.get(f"{row['precision']}_tflops")
-    reached = row["step_gflop"] * row["steps_per_second"] / 1e3
-    return {**row, "utilisation": reached / bound if bound else None}
-
-
 def _scores(rows: list[Facts]) -> str:
-    anchors: Facts = rows[0]["row"].get("anchors", {})
-    real: list[dict[str, Any]] = [
-        {"run": name, "adherence": anchors[key]}
-        for key, name in (("ceiling", "real clips"), ("floor", "real clips, another's controls"))
-        if key in anchors
-    ]
-    shown = [{**row, "fad": row["row"]["fad"], "ceiling": row["row"]["ceiling"]} for row in rows]
-    shown = [{**row, "adherence": row["row"]["adherence"]} for row in shown]
-    columns = (*SAMPLED, *fad_columns(embedders_of(shown), ("train",)), *adherence_columns())
-    return markdown([*real, *shown], columns)
+    anchors: Facts = rows[0].get("anchors", {})
+    names = {"ceiling": "real clips", "floor": "real clips, another's controls"}
+    real = [{"run": name, "adherence": anchors[key]} for key, name in names.items() if key in anchors]
+    columns = (*SAMPLED, *fad_columns(embedders_of(rows), ("train",)), *adherence_columns())
+    return markdown([*real, *rows], columns)

@@ -3,15 +3,14 @@
 import argparse
 import json
 import platform
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench.__main__ import machine
-from bench.steps import counted
+from bench.steps import counted, synchronised
+from bench.table import interleaved
 from data_specs.cli import Parser
 from training.config import load_config
 from training.data.dataset import Dataset
@@ -25,28 +24,17 @@ REPEATS = 10
 def rates(name: str | None) -> dict[str, Any]:
     """Name of the machine, and the rates that bound a training step: matrix products and copies."""
     device = choose_device(name)
-    side = SIDES.get(device.type, 1024)
-    found = {"machine": machine(), "device": device.type}
-    found["versions"] = f"Python {platform.python_version()}, torch {torch.__version__}"
-    for dtype, precision in ((torch.bfloat16, "bf16"), (torch.float32, "float32")):
-        a = torch.randn(side, side, device=device, dtype=dtype)
-        seconds = _seconds(lambda a=a: a @ a, device)
-        found[f"{precision}_tflops"] = round(2e-12 * side**3 / seconds, 3)
-    copied = torch.ones(side * side, device=device)
-    found["copy_gb_per_second"] = round(2e-9 * 4 * side**2 / _seconds(copied.clone, device), 1)
-    return found
-
-
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Least seconds of one call."""
-    best = float("inf")
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - started)
-    return best
+    side = SIDES[device.type]
+    narrow, wide = (torch.ones(side, side, device=device, dtype=dtype) for dtype in (torch.bfloat16, torch.float32))
+    ways = {"bf16": lambda: narrow @ narrow, "float32": lambda: wide @ wide, "copy": wide.clone}
+    timings = interleaved({way: synchronised(work) for way, work in ways.items()}, REPEATS)
+    return {
+        "machine": machine(),
+        "versions": f"Python {platform.python_version()}, torch {torch.__version__}",
+        "bf16_tflops": 2e-12 * side**3 / timings.least("bf16"),
+        "float32_tflops": 2e-12 * side**3 / timings.least("float32"),
+        "copy_gb_per_second": 2e-9 * 4 * side**2 / timings.least("copy"),
+    }
 
 
 def step(paradigm: str, format_name: str, config: str, data: Path) -> dict[str, Any]:

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from bench.node import __main__ as command
-from bench.node import artifacts, probe
+from bench.node import artifacts, campaign, probe
+from bench.node.campaign import Campaign
 from bench.node.models import MODELS, snapshot_file
 from bench.node.work import OutOfTime, TimeBudget
 from data_specs.errors import UserError
@@ -33,14 +34,11 @@ def row(name: str) -> dict:
         "run": name, "paradigm": paradigm, "format": format_name, "label": format_name, "batch": 8, "clips": 80,
         "parameters": 10**6, "training_seconds": 9.0, "steps": 10, "fad": {"pvt-net": {"train": {"value": 12.5}}},
         "adherence": {"chroma": 0.5}, "anchors": {"ceiling": {"chroma": 0.97}, "floor": {"chroma": 0.08}},
-        "ceiling": {"fad": {}}, "samples": {"clips": 160, "guidance": "2"},
+        "ceiling": {"fad": {}}, "samples": {"clips": 160, "guidance": "2"}, **TRAINED,
     }  # fmt: skip
 
 
-TRAINED = {
-    "steps": 10, "train_seconds": 9.0, "steps_per_second": 4.0, "precision": "bf16", "step_gflop": 500.0,
-    "sampler_steps": 18,
-}  # fmt: skip
+TRAINED = {"steps": 10, "train_seconds": 9.0, "steps_per_second": 4.0, "utilisation": 0.2, "sampler_steps": 18}
 
 
 @pytest.fixture
@@ -49,13 +47,13 @@ def finished(tmp_path):
     budget = TimeBudget(tmp_path / "work", 100)
     rates = {"bf16_tflops": 10.0, "float32_tflops": 1.0, "copy_gb_per_second": 5.0}
     budget.record("machine", {}, {"machine": "a GPU", "versions": "torch", **rates})
-    budget.record("data-audio", {}, {"clips": 90, "clips_per_second": 41.0})
+    budget.record("data-audio", {}, {"format": "audio", "clips": 90, "clips_per_second": 41.0})
     for model in MODELS:
         budget.record(f"progress-{model.name}", {}, TRAINED)
-        budget.record(f"compare-{model.name}", {}, {**TRAINED, "row": row(model.name)})
+        budget.record(f"compare-{model.name}", {}, row(model.name))
         facts = {"step": 10, "train_seconds": 9.0}
         checkpoint.write_snapshot(snapshot_file(budget.work, model), {"w": torch.randn(1000).half()}, facts)
-    budget.record("main", {}, {**TRAINED, "train_seconds": 600.0, "rows": [row("edm-encodec")]})
+    budget.record("main", {}, {"rows": [{**row("edm-encodec"), "train_seconds": 600.0}]})
     (budget.work / "page.html").write_text("<p>page")
     (budget.work / "logs").mkdir()
     (budget.work / "logs" / "data.log").write_text("x" * 300_000 + "the end\n")
@@ -70,11 +68,11 @@ def test_a_call_hands_back_at_most_eight_files(tmp_path, finished):
     text = (out / "summary.md").read_text()
     for part in ("# a GPU", "41.0", "12.50", "real clips", "0.970", "600.0 s"):
         assert part in text
-    assert "| 20.0% |" in text  # 500 GFLOP four times a second, of 10 TFLOP/s
+    assert "| 20.0% |" in text
     assert "Too large" not in text
     with tarfile.open(out / "results.tar.gz") as archive:
         log = archive.extractfile("logs/data.log").read()
-        assert json.load(archive.extractfile("records/main.json"))["found"]["steps"] == 10
+        assert json.load(archive.extractfile("records/main.json"))["found"]["rows"][0]["steps"] == 10
     assert len(log) == artifacts.LOG_BYTES
     assert log.endswith(b"the end\n")
 
@@ -125,7 +123,7 @@ def test_missing_packages_are_named(monkeypatch, capsys, tmp_path):
     ("options", "word"),
     [
         (["--minutes", "soon"], "--minutes must be"),
-        (["--minutes", "0"], "got 0"),
+        (["--minutes", "0"], "got '0'"),
         (["--clips", "many"], "many"),
         (["--fewer", "many"], "many"),
         (["--scored", "1"], "--scored must be"),
@@ -147,11 +145,11 @@ def test_bad_options_are_named(tmp_path, capsys, options, word):
     [(None, 0, "Everything is done"), (OutOfTime(), 3, "resume"), (UserError("no melody"), 2, "error: no melody")],
 )
 def test_every_call_hands_back_its_outcome(tmp_path, monkeypatch, raised, status, word):
-    def fake(budget, options, out):
+    def fake(self):
         if raised:
             raise raised
 
-    monkeypatch.setattr(command, "campaign", fake)
+    monkeypatch.setattr(Campaign, "run", fake)
     before = signal.getsignal(signal.SIGTERM)
     assert command.main(["--out", str(tmp_path / "out"), "--data", str(tmp_path)]) == status
     assert word in (tmp_path / "out" / "summary.md").read_text()
@@ -161,7 +159,7 @@ def test_every_call_hands_back_its_outcome(tmp_path, monkeypatch, raised, status
 def test_two_calls_do_not_share_a_folder(tmp_path, monkeypatch, capsys):
     options = ["--out", str(tmp_path / "out"), "--data", str(tmp_path)]
     statuses = []
-    monkeypatch.setattr(command, "campaign", lambda *_: statuses.append(command.main(options)))
+    monkeypatch.setattr(Campaign, "run", lambda self: statuses.append(command.main(options)))
     assert command.main(options) == 0
     assert statuses == [2]
     assert "is in use by process" in capsys.readouterr().err
@@ -170,11 +168,11 @@ def test_two_calls_do_not_share_a_folder(tmp_path, monkeypatch, capsys):
 def test_a_signal_ends_the_budget(tmp_path, monkeypatch):
     left = []
 
-    def fake(budget, options, out):
+    def fake(self):
         os.kill(os.getpid(), signal.SIGTERM)
-        left.append(budget.seconds_left())
+        left.append(self.budget.seconds_left())
 
-    monkeypatch.setattr(command, "campaign", fake)
+    monkeypatch.setattr(Campaign, "run", fake)
     command.main(["--out", str(tmp_path / "out"), "--data", str(tmp_path)])
     assert left == [0]
 
@@ -206,18 +204,17 @@ def test_datasets_are_built_where_they_are_missing(tmp_path, monkeypatch):
         (folder / "dataset.json").write_text('{"splits": {"train": {"clips": 3}, "valid": {"clips": 2}}}')
 
     monkeypatch.setattr(TimeBudget, "python", python)
-    parsed = []
-    monkeypatch.setattr(command, "campaign", lambda budget, options, out: parsed.append((budget, options)))
+    monkeypatch.setattr(Campaign, "run", lambda self: calls.append(self))
+    calls = []
     command.main(["--out", str(tmp_path / "out"), "--clips", "4000:50", "--fewer", "30:20"])
-    ((budget, options),) = parsed
     for name in ("encodec", "audio", "encodec"):
-        assert command.dataset(budget, options, name) == tmp_path / "out-work" / "data"
+        assert calls[0].dataset(name) == tmp_path / "out-work" / "data"
     assert [arguments[1:3] for arguments in started] == [["bench.corpus", "tunes"], *2 * [["pipeline", "dataset"]]]
     assert started[0][3] == "100"
     assert "--train-only" in started[0]
     assert {"4000:50", "expressive"} <= set(started[1])
     assert "30:20" in started[2]
-    assert budget.recorded("data-audio")["clips"] == 5
+    assert calls[0].budget.recorded("data-audio")["clips"] == 5
 
 
 CONFIG = """
@@ -260,23 +257,26 @@ def test_a_rehearsal_in_one_process_trains_scores_and_resumes(tmp_path, monkeypa
 
     monkeypatch.setattr(TimeBudget, "python", python)
     monkeypatch.setattr(probe, "SIDES", {"cpu": 64})
-    monkeypatch.setattr(command, "GUIDANCE", (1.5,))
+    monkeypatch.setattr(campaign, "GUIDANCE", (1.5,))
     steps = ["--models", "edm-encodec", "--sampler-steps", "edm-encodec=2"]
     options = ["--data", str(tmp_path / "data"), "--config", str(tmp_path / "c.toml"), "--scored", "2", *steps]
-    options += ["--equal-seconds", "0.2", "--device", "cpu"]
-    assert command.main(["--out", str(tmp_path / "out"), "--main-seconds", "0.3", *options]) == 0
+    options += ["--equal-seconds", "1", "--device", "cpu"]
+    assert command.main(["--out", str(tmp_path / "out"), "--main-seconds", "2", *options]) == 0
     rehearsed = ["train-edm-encodec", "evaluate"]
-    assert started == ["probe", "probe", *rehearsed, "probe", *rehearsed, "page"]
+    assert started == ["probe", "train-edm-encodec", "probe", "evaluate", *rehearsed, "page"]
     text = (tmp_path / "out" / "summary.md").read_text()
     assert "| edm-encodec | 2 | 1.5 | 2 |" in text
     assert (tmp_path / "out" / "page.html").read_text() == "a page"
     started.clear()
-    bare = ["--out", str(tmp_path / "next"), "--state", str(tmp_path / "out"), "--main-seconds", "0.6", *options]
+    bare = ["--out", str(tmp_path / "next"), "--state", str(tmp_path / "out"), "--main-seconds", "3", *options]
     assert command.main(bare) == 0
-    assert started == ["probe", "train-edm-encodec", "evaluate", "page"]
+    assert started == [*rehearsed, "page"]
     text = (tmp_path / "next" / "summary.md").read_text()
     assert "## Models at equal seconds" in text
-    assert TimeBudget(tmp_path / "next-work", 1).recorded("main")["train_seconds"] >= 0.59
+    (found,) = TimeBudget(tmp_path / "next-work", 1).recorded("main")["rows"]
+    assert 2.9 < found["train_seconds"] < 30
+    rate = TimeBudget(tmp_path / "next-work", 1).recorded("machine")["float32_tflops"]
+    assert found["utilisation"] * rate * 1e3 == pytest.approx(found["step_gflop"] * found["steps_per_second"])
 
 
 @pytest.mark.slow
