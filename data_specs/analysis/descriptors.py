@@ -193,6 +193,7 @@ def _power(audio: Tensor, hop: int, frames: int, size: int) -> Tensor:
     """One-sided power spectra [B, T, K] under a Hann window; they sum to the mean square of a frame without offset."""
     window = torch.hann_window(size)
     needed = (frames - 1) * hop + size
+    # promise: descriptor-centred
     padded = torch.nn.functional.pad(audio, (size // 2, max(0, needed - audio.shape[-1] - size // 2)))
     spectrum = torch.fft.rfft(padded.unfold(-1, size, hop)[:, :frames] * window)
     return (spectrum.real.square() + spectrum.imag.square()) * (2 / (size * window.square().sum()))

@@ -19,5 +19,6 @@ def measured_controls(
     for name in names:
         control = CONTROLS[name]
         values = getattr(analysis, control.descriptor)[0].numpy()
+        # promise: measured-control-units
         found[name] = np.asarray(control.from_descriptor(values), np.float32)
     return found

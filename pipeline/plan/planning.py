@@ -138,6 +138,7 @@ def _valid_songs(spec: Spec, songs: Sequence[SourceSong], keys: UInt64) -> NDArr
     if not spec.source.audio:
         return is_valid(keys, spec.source.valid_share)
     catalog = read_catalog(spec.source.audio)
+    # promise: recording-group-one-side
     groups = [catalog.group(song.name, song.digest) for song in songs]
     order = sorted(set(groups), key=lambda group: value_digest([spec.seed, group]))
     count = round(spec.source.valid_share * len(order))
@@ -158,6 +159,7 @@ def _mark_similar(codes: NDArray[np.uint8], index: Candidates, valid: NDArray[np
         numbers.append(block.first + np.flatnonzero(side))
     if found[True] and found[False]:
         similar = near(np.stack(found[True]), np.stack(found[False]))
+        # promise: recording-near-duplicate
         codes[np.concatenate(numbers)[similar]] = KNOWN
 
 

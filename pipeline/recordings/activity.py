@@ -77,6 +77,7 @@ def event_fault(audio: NDArray[np.float32], event: Event, settings: RecordingsSp
     """Return why an event is no clip, or None."""
     if event.active < settings.min_seconds * SAMPLE_RATE:
         return SHORT
+    # promise: recording-clipped
     return CLIPPED if clipped_share(audio[event.start : event.stop]) > settings.max_clipped else None
 
 

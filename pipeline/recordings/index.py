@@ -82,6 +82,7 @@ def _events(
         if found.digest != song.digest:
             raise Rejected("file changed while it was read")
     except Rejected as rejected:
+        # promise: recording-reject-counted
         song.reject(rejected.reason, rejected.detail)
         return ()
     for reason, place in found.rejections:
@@ -120,6 +121,7 @@ class RecordingStore:
                 content = file.read(4 * length)
         except OSError:
             content = b""
+        # promise: recording-store-damaged
         if len(content) != 4 * length:
             raise UserError(f"{path} is missing or damaged; delete {self.folder.parent} and repeat the command")
         clip = np.zeros(samples, np.float32)

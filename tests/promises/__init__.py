@@ -7,11 +7,13 @@ from tests.promises.datasets import CONTENT, FINISHING, PLAN
 from tests.promises.hostile import INPUT, MACHINES
 from tests.promises.models import DATA, SAMPLES, STEPS
 from tests.promises.promise import Promise
+from tests.promises.recordings import RECORDINGS
 
 CHAPTERS: dict[str, tuple[Promise, ...]] = {
     "Selection of clips": PLAN,
     "Contents of clips": CONTENT,
     "Completing a dataset": FINISHING,
+    "Recordings": RECORDINGS,
     "Training data": DATA,
     "Stopping and resuming training": STEPS,
     "Samples": SAMPLES,

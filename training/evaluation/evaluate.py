@@ -209,6 +209,7 @@ def model_controls(
 def _instrument_rows(rows: Tensor, labels: Sequence[str], instruments: Sequence[str]) -> Tensor:
     """Return rows [B, I, T] of `labels` in the order of `instruments`; those that are no label do not play."""
     absent = rows.amax(1).clamp(max=0)  # 0, or unconditioned where all labels are
+    # promise: labels-model-by-name
     return torch.stack([rows[:, labels.index(name)] if name in labels else absent for name in instruments], 1)
 
 

@@ -164,6 +164,7 @@ class MatchedClassifier:
         self.instruments = labels
         self.unknown = tuple(label for label in labels if label not in net.instruments)
         self._net = net
+        # promise: labels-classifier-by-name
         self._rows = [] if self.unknown else [net.instruments.index(label) for label in labels]
 
     @property
