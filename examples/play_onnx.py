@@ -1,8 +1,9 @@
 """Turn a curve file into a WAV with numpy and onnxruntime alone: `python play_onnx.py model.onnx curves.json out.wav`.
 
 The two graphs are written by `pvt export --to onnx`: `model.onnx` denoises latents, `model.decoder.onnx` maps them to
-magnitudes. This script reads the curves (JSON, points in seconds), samples with Heun's method on the noise levels of
-Karras et al. 2022 and reconstructs a phase with the fast Griffin-Lim algorithm (Perraudin et al. 2013).
+magnitudes. This script reads the curves (JSON, points in seconds), samples on the noise levels of Karras et al. 2022 (with
+Heun's method; consistency models in few steps) and reconstructs a phase with the fast Griffin-Lim algorithm (Perraudin
+et al. 2013).
 C channels, R control rows, T frames, W samples of a window, H of a hop.
 """
 
@@ -76,12 +77,30 @@ def control_rows(curves, metadata, frames):
     return np.stack(rows).astype(np.float32)[None]
 
 
-def sample(denoiser, metadata, controls, seed=0, steps=18, guidance=1.5):
-    """Sample latents [1, C, T] by Heun's method with classifier-free guidance."""
-    options = metadata["sampling"]
+def noise_levels(options, steps):
+    """Return decreasing noise levels that end in 0, [steps + 1] (Karras et al. 2022, eq. 5)."""
     low, high, rho = options["sigma_min"], options["sigma_max"], options["rho"]
     ramp = np.linspace(0, 1, steps)
-    sigmas = np.append((high ** (1 / rho) + ramp * (low ** (1 / rho) - high ** (1 / rho))) ** rho, 0)
+    return np.append((high ** (1 / rho) + ramp * (low ** (1 / rho) - high ** (1 / rho))) ** rho, 0)
+
+
+def sample_consistency(denoiser, metadata, controls, seed=0, steps=None):
+    """Sample latents [1, C, T] from a consistency model, one evaluation a step (Song et al. 2023, algorithm 1)."""
+    options = metadata["sampling"]
+    sigmas = noise_levels(options, steps or options["steps"])
+    rng, x = np.random.default_rng(seed), 0
+    for sigma in sigmas[:-1]:
+        x = x + sigma * rng.standard_normal((1, metadata["shape"][0], controls.shape[2]))
+        inputs = {"x": x.astype(np.float32), "sigma": np.full(1, sigma, np.float32), "controls": controls}
+        x = denoiser.run(None, inputs)[0]
+    return x
+
+
+def sample(denoiser, metadata, controls, seed=0, steps=None, guidance=1.5):
+    """Sample latents [1, C, T] by Heun's method with classifier-free guidance."""
+    options = metadata["sampling"]
+    sigmas = noise_levels(options, steps or options["steps"])
+    high = sigmas[0]
     pair = np.concatenate([controls, np.full_like(controls, -1)])
 
     def slope(x, sigma):
@@ -154,7 +173,7 @@ def main():
     parser.add_argument("out", type=Path)
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=18)
+    parser.add_argument("--steps", type=int, help="(those of the model)")
     parser.add_argument("--guidance", type=float, default=1.5)
     arguments = parser.parse_args()
     options = onnxruntime.SessionOptions()
@@ -165,7 +184,10 @@ def main():
     wanted = round(arguments.seconds * metadata["sample_rate"] / metadata["hop"])
     multiple = metadata["frame_multiple"]
     controls = control_rows(json.loads(arguments.curves.read_text()), metadata, -(-wanted // multiple) * multiple)
-    latents = sample(denoiser, metadata, controls, arguments.seed, arguments.steps, arguments.guidance)
+    if metadata["paradigm"] == "consistency":
+        latents = sample_consistency(denoiser, metadata, controls, arguments.seed, arguments.steps)
+    else:
+        latents = sample(denoiser, metadata, controls, arguments.seed, arguments.steps, arguments.guidance)
     magnitudes = decoder.run(None, {"x": latents.astype(np.float32)})[0][0, :wanted]
     audio = reconstruct(magnitudes, np.array(codec["window"]), codec["hop"], arguments.seed)
     write_wav(arguments.out, audio, codec["sample_rate"])

@@ -133,6 +133,6 @@ class Consistency(ContinuousParadigm):
         if guidance not in (None, self.config.guidance):
             raise UserError(
                 f"GUIDANCE= must be {self.config.guidance:g}, the weight this consistency model was tuned with, "
-                f"got {guidance}; omit it, or tune another model with SET=diffusion.guidance="
+                f"got {guidance}; give that weight, or tune another model with SET=diffusion.guidance="
             )
         return super().sample(network, shape, controls, noise, options, 1.0, callback, known)

@@ -12,7 +12,7 @@ import torch
 
 from data_specs.controls.curve_files import read_curves
 from training.cli import main
-from training.diffusion import PerClipNoise
+from training.diffusion import PerClipNoise, build_paradigm
 from training.model import load_model, shipped_model
 from training.sampling.curve_sources import shipped_curves
 
@@ -95,6 +95,24 @@ def test_the_player_samples_as_the_project_does(model, graphs, player, monkeypat
     expected = model.paradigm.sample(
         model.network, (128, 80), controls, PerClipNoise(3, [0], "sample"), options, guidance=2.0
     )
+    np.testing.assert_allclose(found, expected.numpy(), atol=2e-3)
+
+
+def test_the_player_samples_consistency_models_as_the_project_does(model, graphs, player, monkeypatch):
+    """The network of an EDM and of a student have the same graph."""
+    controls = model.stack_curves([read_curves(shipped_curves()["swell"])], 192_000)[..., :80]
+    student = build_paradigm("consistency", {}, model.data.layout)
+    noise = PerClipNoise(3, [0], "sample")
+
+    class Draws:
+        def standard_normal(self, shape):
+            return noise.normal(shape[1:]).double().numpy()
+
+    monkeypatch.setattr(player.np.random, "default_rng", lambda seed: Draws())
+    options = student.options({"steps": 3})
+    facts = {**metadata(graphs[0]), "sampling": options.model_dump(mode="json")}
+    found = player.sample_consistency(session(graphs[0]), facts, controls.numpy())
+    expected = student.sample(model.network, (128, 80), controls, PerClipNoise(3, [0], "sample"), options)
     np.testing.assert_allclose(found, expected.numpy(), atol=2e-3)
 
 
