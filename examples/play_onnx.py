@@ -1,8 +1,8 @@
 """Turn a curve file into a WAV with numpy and onnxruntime alone: `python play_onnx.py model.onnx curves.json out.wav`.
 
 The two graphs are written by `pvt export --to onnx`: `model.onnx` denoises latents, `model.decoder.onnx` maps them to
-magnitudes. This script reads the curves (JSON, points in seconds), samples on the noise levels of Karras et al. 2022 (with
-Heun's method; consistency models in few steps) and reconstructs a phase with the fast Griffin-Lim algorithm (Perraudin
+magnitudes. This script reads the curves (JSON, points in seconds), samples on the noise levels of Karras et al. 2022
+(Heun's method; consistency models in few steps) and reconstructs a phase with the fast Griffin-Lim algorithm (Perraudin
 et al. 2013).
 C channels, R control rows, T frames, W samples of a window, H of a hop.
 """
