@@ -5,7 +5,7 @@ sixteenth less (easy consistency tuning, Geng et al. 2024, section 3.3). The ste
 classifier-free guidance, so guidance is part of the student and costs nothing when it samples. B clips.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -15,12 +15,12 @@ from data_specs.errors import UserError
 from data_specs.strict import Positive, StrictModel
 from training.conditioning import ControlLayout
 from training.diffusion.base import SamplerSteps, mean_per_clip, options_or_default, per_clip
-from training.diffusion.continuous import ContinuousParadigm, Level, SigmaOptions
+from training.diffusion.continuous import ContinuousParadigm, Level
 from training.diffusion.edm import denoised_by, loss_weight
 from training.diffusion.guidance import Weights
-from training.diffusion.inpainting import Known
+from training.diffusion.inpainting import Known, keeping
 from training.diffusion.noise import Noise
-from training.diffusion.samplers import Callback
+from training.diffusion.samplers import Callback, sample_consistency
 from training.diffusion.schedules import karras_sigmas
 from training.sampling.defaults import DEFAULT_GUIDANCE
 
@@ -40,13 +40,13 @@ class ConsistencyConfig(StrictModel):
     stage_steps: Positive = 400
 
 
-class ConsistencyOptions(SigmaOptions):
+class ConsistencyOptions(StrictModel):
     """Sampling: one evaluation a step, at levels from sigma_max to sigma_min; a single step is at sigma_max."""
 
-    sampler: Literal["consistency"] = "consistency"
     steps: SamplerSteps = 2
     sigma_min: Level = 0.8
     sigma_max: Level = 80.0
+    rho: Level = 7.0
 
 
 class Consistency(ContinuousParadigm):
@@ -109,11 +109,6 @@ class Consistency(ContinuousParadigm):
         squares = mean_per_clip((self.denoise(network, noisy, sigma, controls) - target) ** 2)
         return (loss_weight(sigma, self.sigma_data) * squares + HUBER**2).sqrt() - HUBER
 
-    def levels(self, options: StrictModel | None) -> tuple[str, SigmaOptions, list[float], float]:
-        chosen = options_or_default(options, ConsistencyOptions)
-        sigmas = karras_sigmas(chosen.steps, chosen.sigma_min, chosen.sigma_max, chosen.rho)
-        return chosen.sampler, chosen, sigmas, chosen.sigma_max
-
     def sample(
         self,
         network: nn.Module,
@@ -135,4 +130,14 @@ class Consistency(ContinuousParadigm):
                 f"GUIDANCE= must be {self.config.guidance:g}, the weight this consistency model was tuned with, "
                 f"got {guidance}; give that weight, or tune another model with SET=diffusion.guidance="
             )
-        return super().sample(network, shape, controls, noise, options, 1.0, callback, known)
+        chosen = options_or_default(options, ConsistencyOptions)
+        sigmas = karras_sigmas(chosen.steps, chosen.sigma_min, chosen.sigma_max, chosen.rho)
+        with torch.no_grad():
+            x, denoiser = chosen.sigma_max * noise.normal(shape), self.denoiser(network, controls)
+            if known is not None:  # new noise is added to them in each step (Song et al. 2023, algorithm 4)
+                x = torch.where(known.mask.to(x.device), known.x0.to(x) + x, x)
+                denoiser = keeping(denoiser, known)
+            return sample_consistency(denoiser, x, sigmas, noise=noise, callback=callback)
+
+    def evaluations(self, options: StrictModel | None = None) -> int:
+        return options_or_default(options, ConsistencyOptions).steps

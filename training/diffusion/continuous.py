@@ -40,17 +40,13 @@ class SigmaOptions(StrictModel):
 
 
 class ContinuousParadigm(Paradigm):
-    """A paradigm whose networks are denoisers D(x, sigma) after preconditioning."""
+    """A paradigm whose networks map noisy data and its level to clean data, D(x, sigma), after preconditioning."""
 
     formats = ("cqt", "encodec")
 
     @abstractmethod
     def denoise(self, network: nn.Module, x: Tensor, sigma: Tensor, controls: Tensor | None) -> Tensor:
-        """Return the expected clean data of x = clean + sigma * noise: x [B, ...], sigma [B] -> float32 [B, ...]."""
-
-    @abstractmethod
-    def levels(self, options: StrictModel | None) -> tuple[str, SigmaOptions, list[float], float]:
-        """Return the sampler's name, its options, the decreasing noise levels and the initial standard deviation."""
+        """Estimate clean data from x = clean + sigma * noise: x [B, ...], sigma [B] -> float32 [B, ...]."""
 
     def denoiser(
         self,
@@ -72,6 +68,14 @@ class ContinuousParadigm(Paradigm):
             return terms.mix(self.denoise(network, terms.repeat(x), terms.repeat(sigma), terms.controls))
 
         return denoise
+
+
+class DenoisingParadigm(ContinuousParadigm):
+    """A paradigm whose networks estimate the expected clean data, for any sampler of `SAMPLERS`."""
+
+    @abstractmethod
+    def levels(self, options: StrictModel | None) -> tuple[str, SigmaOptions, list[float], float]:
+        """Return the sampler's name, its options, the decreasing noise levels and the initial standard deviation."""
 
     def sample(
         self,

@@ -16,7 +16,7 @@ from training.diffusion.base import (
     options_or_default,
     per_clip,
 )
-from training.diffusion.continuous import ContinuousParadigm, Level, SigmaOptions
+from training.diffusion.continuous import DenoisingParadigm, Level, SigmaOptions
 from training.diffusion.noise import Noise
 from training.diffusion.schedules import SCHEDULES, karras_sigmas, sigmas_of, strided_times, with_signal_left
 
@@ -36,7 +36,7 @@ class DDPMOptions(SigmaOptions):
     rms_threshold: Level | None = Field(default=3.0, validation_alias=AliasChoices("rms_threshold", "limit"))
 
 
-class DDPM(ContinuousParadigm):
+class DDPM(DenoisingParadigm):
     """Noise prediction, trained on its mean squared error (eq. 14) at x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps.
 
     The network is conditioned on the noise level instead of t, so that it can be evaluated between trained times.

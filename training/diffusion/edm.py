@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from data_specs.strict import StrictModel
 from training.conditioning import ControlLayout
 from training.diffusion.base import SamplerSteps, conditioning_of, mean_per_clip, options_or_default, per_clip
-from training.diffusion.continuous import ContinuousParadigm, Level, SigmaOptions
+from training.diffusion.continuous import DenoisingParadigm, Level, SigmaOptions
 from training.diffusion.noise import Noise
 from training.diffusion.schedules import karras_sigmas
 
@@ -55,7 +55,7 @@ def denoised_by(network: nn.Module, x: Tensor, sigma: Tensor, controls: Tensor |
     return per_clip(c_skip, x) * x + per_clip(c_out, x) * raw.float()
 
 
-class EDM(ContinuousParadigm):
+class EDM(DenoisingParadigm):
     """A preconditioned denoiser (eq. 7), trained on the weighted squared error (eq. 2, 8)."""
 
     name = "edm"

@@ -24,6 +24,15 @@ class Known:
     mask: Tensor
 
 
+def keeping(denoiser: Denoiser, known: Known) -> Denoiser:
+    """Return a denoiser whose estimates equal `known.x0` in the given frames."""
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        return torch.where(known.mask.to(x.device), known.x0.to(x), denoiser(x, sigma))
+
+    return denoise
+
+
 def sample_inpaint(
     denoiser: Denoiser,
     x: Tensor,
@@ -51,13 +60,14 @@ def sample_inpaint(
     """
     clean = known.x0.to(x).expand_as(x)
     mask = known.mask.to(x.device)
+    kept = keeping(denoiser, known)
 
     def given(state: Tensor, sigma: float) -> Tensor:
         noisy = clean + sigma * noise.normal(tuple(x.shape[1:])).to(x) if sigma > 0 else clean
         return torch.where(mask, noisy, state)
 
     def denoised_at(state: Tensor, sigma: float) -> Tensor:
-        return torch.where(mask, clean, denoiser(state, state.new_full((state.shape[0],), sigma)))
+        return kept(state, state.new_full((state.shape[0],), sigma))
 
     steps = len(sigmas) - 1
     for step, (sigma, sigma_next) in enumerate(pairwise(sigmas), start=1):

@@ -216,7 +216,6 @@ SAMPLERS: dict[str, Sampler] = {
     "euler": sample_euler,
     "ancestral": sample_ancestral,
     "ddim": sample_ddim,
-    "consistency": sample_consistency,
     "dpmpp_2m": sample_dpmpp_2m,
     "ipndm": sample_ipndm,
 }

@@ -11,6 +11,7 @@ from training.conditioning import ControlLayout
 from training.config import load_config
 from training.diffusion import BatchNoise, PerClipNoise, build_paradigm
 from training.diffusion.edm import preconditioning
+from training.diffusion.inpainting import Known
 from training.distillation_task import DistillationTask
 from training.log import read_log
 from training.model import load_model
@@ -130,6 +131,15 @@ def test_exact_samples_have_the_moments_of_the_data(steps):
     assert float(x.mean()) == pytest.approx(MEAN, abs=4 * STD / math.sqrt(20_000))
     assert float(x.std()) == pytest.approx(STD, rel=0.02)
     assert paradigm.evaluations(options) == steps
+
+
+def test_given_frames_are_kept_and_the_others_have_the_moments_of_the_data():
+    paradigm = build_paradigm("consistency", {}, LAYOUT)
+    known = Known(torch.full((1, 1, 8), 0.7), torch.arange(8) < 4)
+    x = paradigm.sample(Preconditioned(flow_end), (1, 8), None, BatchNoise(0, 5_000), known=known)
+    assert torch.equal(x[..., :4], torch.full((5_000, 1, 4), 0.7))
+    assert float(x[..., 4:].mean()) == pytest.approx(MEAN, abs=4 * STD / math.sqrt(20_000))
+    assert float(x[..., 4:].std()) == pytest.approx(STD, rel=0.1)
 
 
 def test_another_guidance_than_that_of_training_is_refused():
