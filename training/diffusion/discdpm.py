@@ -1,7 +1,7 @@
 """DiscDPM: diffusion over categorical codes (Hoogeboom et al. 2021; Austin et al. 2021), in discrete time.
 
-B batch, K codebooks, T frames, C classes, H features. The last layer and the loss are computed together in chunks of
-time, and recomputed in the backward pass, so that all logits [B, K, T, C] are never in memory at once.
+B batch, K codebooks, T frames, C classes, H features. The last layer and the loss are computed together in chunks, so
+that all logits [B, K, T, C] are never in memory at once.
 """
 
 from itertools import pairwise
@@ -10,12 +10,12 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from data_specs.errors import UserError
 from data_specs.strict import StrictModel
 from training.conditioning import ControlLayout
 from training.diffusion.base import Paradigm, SamplerSteps, TrainedSteps, options_or_default
+from training.diffusion.class_loss import ClassTerms, class_loss
 from training.diffusion.guidance import Guidance, Weights
 from training.diffusion.noise import Noise
 from training.diffusion.samplers import Callback, SamplerState
@@ -43,7 +43,7 @@ class DiscDPMOptions(StrictModel):
 class DiscDPM(Paradigm):
     """Variational bound in nats per code as the loss: T KL_t at a random t, plus that of the prior.
 
-    Networks are conditioned on t / T - 1/2. They need `features` and `out`, a last layer that maps each frame alone.
+    Networks are conditioned on t / T - 1/2. They need `features` and `out`, a `ClassLogits`.
     """
 
     name = "discdpm"
@@ -76,31 +76,26 @@ class DiscDPM(Paradigm):
 
     def loss(self, network: nn.Module, x0: Tensor, controls: Tensor | None, noise: Noise) -> Tensor:
         times, weights = self.times.draw(noise.uniform())
-        terms = self.terms(network, x0, controls, times, noise)
-        return weights.to(terms.device) * terms + self.transition.prior_divergence()
+        return self.terms(network, x0, controls, times, weights, noise) + self.transition.prior_divergence()
 
-    def terms(self, network: nn.Module, x0: Tensor, controls: Tensor | None, times: Tensor, noise: Noise) -> Tensor:
-        """Return T KL_t of each clip at the given times, mean over its codes: float32 [B]."""
+    def terms(
+        self, network: nn.Module, x0: Tensor, controls: Tensor | None, times: Tensor, weights: Tensor, noise: Noise
+    ) -> Tensor:
+        """Return T KL_t of each clip at the given times [B], mean over its codes, times `weights` [B]: float32 [B]."""
         if times.device not in self._on:
             self._on[times.device] = self.alphabars.to(times.device)
         alphabars = self._on[times.device]
         past, now = alphabars[times - 1], alphabars[times]
         x_t = self.transition.corrupt(x0, now, noise)
         features = network.features(x_t, self._conditioning(times).to(x0.device), controls)  # type: ignore[operator]
-        codebooks, frames = x0.shape[1:]
+        transition = self.transition
 
-        def summed(hidden: Tensor, clean: Tensor, corrupted: Tensor) -> Tensor:
-            logits = network.out(hidden).float()  # type: ignore[operator]
-            return self.transition.divergence(logits, clean, corrupted, past, now).sum((1, 2))
+        def divergence(terms: ClassTerms, clean: Tensor, corrupted: Tensor) -> Tensor:
+            return transition.divergence(terms, clean, corrupted, past, now)
 
-        chunk = self._chunk(x0.shape[0], codebooks)
-        pieces = zip(features.split(chunk, 2), x0.split(chunk, 2), x_t.split(chunk, 2), strict=True)
-        if torch.is_grad_enabled():
-            sums = [checkpoint(summed, *piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces]
-        else:
-            sums = [summed(*piece) for piece in pieces]
-        total: Tensor = torch.stack(sums).sum(0)
-        return total * (self.config.steps / (codebooks * frames))
+        scale = weights * (self.config.steps / x0[0].numel())
+        ratio, chunk = transition.ratio(past, now), self.config.chunk_values
+        return class_loss(network.out, features, x0, x_t, divergence, ratio, scale, chunk)  # type: ignore[arg-type]
 
     def observe(self, noise: Noise, losses: Tensor) -> None:
         if self.adaptive:

@@ -1,8 +1,7 @@
 """Corruption of codes: multinomial diffusion with a uniform prior, and absorbing state.
 
-C classes. x_0 is a code, x_t its corrupted form; `past` and `now` are alphabar at times s < t. Terms over all classes
-are gathers and reductions over logits [..., C], without one-hot tensors. Scalars per clip are float64, since
-1 - alphabar loses its digits in float32.
+C classes. x_0 is a code, x_t its corrupted form; `past` and `now` are alphabar at times s < t. Scalars per clip
+are float64, since 1 - alphabar loses its digits in float32.
 
 The model's p(x_s | x_t) is q(x_t | x_s) sum_j q(x_s | x_0 = j) pi_j, normalized (Hoogeboom et al. 2021, eq. 15): the
 true posterior with pi in place of x_0. So pi is the prediction of x_0 from all *other* codes; x_t itself is combined
@@ -18,6 +17,7 @@ import torch.nn.functional as nnf
 from torch import Tensor
 
 from data_specs.errors import UserError
+from training.diffusion.class_loss import ClassTerms
 from training.diffusion.noise import Noise
 
 LINEAR_ABOVE = 40.0  # softplus(x) is x to the last digit of float64
@@ -43,19 +43,23 @@ class Transition(ABC):
     def replacement(self, shape: tuple[int, ...], noise: Noise) -> Tensor:
         """Draw replacements of corrupted codes, which are also the initial state of sampling: int64 [B, *shape]."""
 
+    def ratio(self, past: Tensor, now: Tensor) -> Tensor:
+        """Return the ratio in the terms `excess`, like `past`; 0 where `divergence` does not need them."""
+        return torch.zeros_like(past)
+
     @abstractmethod
-    def divergence(self, logits: Tensor, x0: Tensor, x_t: Tensor, past: Tensor, now: Tensor) -> Tensor:
-        """Return KL(q(x_s | x_t, x_0) || p(x_s | x_t)) in nats, with pi = softmax(logits).
+    def divergence(self, terms: ClassTerms, x0: Tensor, x_t: Tensor, past: Tensor, now: Tensor) -> Tensor:
+        """Return KL(q(x_s | x_t, x_0) || p(x_s | x_t)) in nats.
 
         At s = 0, where `past` is 1, it equals -log p(x_0 | x_1).
 
         Args:
-            logits: [B, K, T, C].
+            terms: of pi, [B, K, T] each.
             x0, x_t: int64 [B, K, T].
             past, now: float64 [B].
 
         Returns:
-            [B, K, T] in the dtype of `logits`.
+            [B, K, T] in the dtype of `terms`.
         """
 
     @abstractmethod
@@ -92,7 +96,11 @@ class Uniform(Transition):
         a, c = _scalar(now / past, like), _scalar(past, like)
         return a, (1 - a) / self.classes, c, (1 - c) / self.classes
 
-    def divergence(self, logits: Tensor, x0: Tensor, x_t: Tensor, past: Tensor, now: Tensor) -> Tensor:
+    def ratio(self, past: Tensor, now: Tensor) -> Tensor:
+        """Return c / d, or 1 at s = 0, where d is 0."""
+        return torch.where(past < 1, self.classes * past / (1 - past), 1.0)
+
+    def divergence(self, terms: ClassTerms, x0: Tensor, x_t: Tensor, past: Tensor, now: Tensor) -> Tensor:
         # The posterior of x_s takes three values: at x_0, at x_t, and the same at all other classes. The model's is
         # (a [k = x_t] + b)(c pi_k + d) over its sum a (c pi[x_t] + d) + b. What both share cancels. T multiplies the
         # result, so logarithms that nearly cancel are joined first: every term below is small when the divergence is.
@@ -103,15 +111,14 @@ class Uniform(Transition):
         same_sum, other_sum = a * whole + b, a * d + b  # of the posterior before normalising: x_t = x_0, x_t != x_0
 
         def cast(value: Tensor) -> Tensor:
-            return value.to(logits.dtype)
+            return value.to(terms.x0.dtype)
 
-        log_pi = logits.log_softmax(-1)
-        log_ratio = cast(torch.where(last_step, 0.0, (c / d).log()))
-        excess = nnf.softplus(log_pi + log_ratio.unsqueeze(-1), threshold=LINEAR_ABOVE)  # log(c pi + d) - log d
-        excess_x0, excess_x_t = _at(excess, x0), _at(excess, x_t)
-        excess_all = excess.sum(-1)
+        # log(c pi + d) - log d
+        log_ratio = cast(_scalar(self.ratio(past, now), x_t).log())
+        excess_x0 = nnf.softplus(terms.x0 + log_ratio, threshold=LINEAR_ABOVE)
+        excess_x_t = nnf.softplus(terms.x_t + log_ratio, threshold=LINEAR_ABOVE)
         # log((c pi + d) / (c + d)) at x_0, from whichever side loses fewer digits.
-        known = torch.logaddexp(_at(log_pi, x0) + cast((c / whole).log()), cast((d / whole).log()))
+        known = torch.logaddexp(terms.x0 + cast((c / whole).log()), cast((d / whole).log()))
         log_share = torch.where(c > d, known, excess_x0 - cast(torch.log1p(c / d)))
 
         part = b / same_sum
@@ -123,15 +130,15 @@ class Uniform(Transition):
         )
         rest = b * d / same_sum
         # promise: discdpm-loss-hot-tensors
-        if_same = gain + cast((classes - 1) * rest) * log_share - cast(rest) * (excess_all - excess_x0)
+        if_same = gain + cast((classes - 1) * rest) * log_share - cast(rest) * (terms.excess - excess_x0)
 
         rest, at_x0, part = b * d / other_sum, b * whole / other_sum, b / other_sum
         gain = torch.where(
             last_step,
-            torch.log1p(cast(a * c / other_sum) * _at(log_pi, x_t).exp()),
+            torch.log1p(cast(a * c / other_sum) * terms.x_t.exp()),
             cast(at_x0 + (classes - 2) * rest) * excess_x_t + torch.log1p(cast(part) * torch.expm1(-excess_x_t)),
         )
-        if_other = gain - cast(at_x0) * log_share - cast(rest) * (excess_all - excess_x0 - excess_x_t)
+        if_other = gain - cast(at_x0) * log_share - cast(rest) * (terms.excess - excess_x0 - excess_x_t)
         return torch.where(x0 == x_t, if_same, if_other)
 
     def prior_divergence(self) -> float:
@@ -166,11 +173,10 @@ class Absorbing(Transition):
         """Return the probability that a masked code is not masked at time s, float64 [B, 1, 1]."""
         return _scalar((past - now) / (1 - now), like)
 
-    def divergence(self, logits: Tensor, x0: Tensor, x_t: Tensor, past: Tensor, now: Tensor) -> Tensor:
+    def divergence(self, terms: ClassTerms, x0: Tensor, x_t: Tensor, past: Tensor, now: Tensor) -> Tensor:
         # An unmasked code is known. For a masked one both posteriors have the same probability of unmasking.
-        revealed = self._revealed(past, now, x_t).to(logits.dtype)
-        surprise = logits.logsumexp(-1) - _at(logits, x0)
-        return torch.where(x_t == self.classes, revealed * surprise, 0.0)
+        revealed = self._revealed(past, now, x_t).to(terms.x0.dtype)
+        return torch.where(x_t == self.classes, -revealed * terms.x0, 0.0)
 
     def prior_divergence(self) -> float:
         return 0.0
@@ -198,8 +204,3 @@ def categorical(log_prob: Tensor, uniform: Tensor) -> Tensor:
 
 def _scalar(value: Tensor, like: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     return value.to(like.device, dtype).view(-1, 1, 1)
-
-
-def _at(values: Tensor, codes: Tensor) -> Tensor:
-    """Gather values [..., C] at codes [...]."""
-    return torch.gather(values, -1, codes.unsqueeze(-1)).squeeze(-1)

@@ -10,6 +10,7 @@ from training.conditioning import ControlLayout
 from training.diffusion import BatchNoise, PerClipNoise, build_paradigm
 from training.diffusion.schedules import ImportanceTimes
 from training.networks import build_network
+from training.networks.codes import ClassLogits
 
 LAYOUT = ControlLayout((("velocity", 1), ("chroma", 1)))
 
@@ -53,7 +54,7 @@ def test_loss_is_the_bound_of_a_known_model(transition: str) -> None:
     """With the data's own marginal as the prediction, the bound of independent codes is at least their entropy."""
     shares = torch.tensor([0.6, 0.3, 0.1])
     paradigm = build_paradigm("discdpm", {"steps": 50, "transition": transition}, LAYOUT, classes=3)
-    network = Expert(shares)
+    network = Expert(shares, 1)
     x0 = torch.multinomial(shares, 6000, replacement=True, generator=torch.Generator().manual_seed(0)).view(-1, 1, 1)
     loss = paradigm.loss(network, x0, None, BatchNoise(1, 6000))
     entropy = float(-(shares * shares.log()).sum())
@@ -64,16 +65,13 @@ def test_loss_is_the_bound_of_a_known_model(transition: str) -> None:
 class Expert(nn.Module):
     """The exact model of codes drawn independently with known shares: other codes carry no information about a code."""
 
-    def __init__(self, shares: Tensor) -> None:
+    def __init__(self, shares: Tensor, codebooks: int) -> None:
         super().__init__()
-        self.shares = shares
+        self.out = ClassLogits(1, codebooks, len(shares)).requires_grad_(False)
+        self.out.conv.bias.copy_(shares.log().repeat(codebooks))
 
     def features(self, x: Tensor, c_noise: Tensor, controls: Tensor | None = None) -> Tensor:
-        """[B, K, T] -> log-shares as features [B, K * C, T]."""
-        return self.shares.log().view(1, -1, 1).repeat(x.shape[0], x.shape[1], x.shape[2])
-
-    def out(self, hidden: Tensor) -> Tensor:
-        return hidden.unflatten(1, (-1, len(self.shares))).transpose(2, 3)
+        return torch.zeros(x.shape[0], 1, x.shape[2])
 
 
 @pytest.mark.parametrize("steps", [None, 25])
@@ -81,7 +79,7 @@ class Expert(nn.Module):
 def test_a_known_distribution_is_sampled_back(transition: str, steps: int | None) -> None:
     shares = torch.tensor([0.55, 0.05, 0.3, 0.1])
     paradigm = build_paradigm("discdpm", {"steps": 100, "transition": transition}, LAYOUT, classes=4)
-    network = Expert(shares)
+    network = Expert(shares, 2)
     codes = paradigm.sample(network, (2, 50), None, BatchNoise(0, 200), paradigm.options({"steps": steps}))
     assert codes.shape == (200, 2, 50)
     assert int(codes.max()) < 4
@@ -152,7 +150,7 @@ def test_observing_recovers_the_terms_whatever_the_batches() -> None:
         times, _ = paradigm.times.draw(PerClipNoise(0, indices, "train").uniform())
         noise = PerClipNoise(0, indices, "train")
         noise.uniform()
-        terms = paradigm.terms(network, x0, None, times, noise)
+        terms = paradigm.terms(network, x0, None, times, torch.ones(40), noise)
         before = paradigm.times.seen.clone()
         paradigm.observe(PerClipNoise(0, indices, "train"), losses)
         assert torch.equal(paradigm.times.seen - before, torch.bincount(times - 1, minlength=3))
