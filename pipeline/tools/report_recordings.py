@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from data_specs.controls import CONTROLS, INSTRUMENTS, PITCH
 from data_specs.controls.measured import CENTROID_SPAN, QUIETEST_DB
 from data_specs.controls.pitch import PITCH_ORIGIN, PITCH_SPAN
-from data_specs.rates import SAMPLE_RATE
 from data_specs.viz.figures import INSTRUMENT_COLOURS
 from data_specs.viz.page import Markup
 from data_specs.viz.page.charts import Bin, histogram, ranges
@@ -18,6 +17,7 @@ from pipeline.tools.report_data import FinishedDataset
 
 MOST_CLIPS = 2000  # whose frames are counted
 BINS = 20
+CENTROID_HZ = (100, 140, 200, 280, 400, 560, 800, 1100, 1600, 2200, 3200, 4500, 6400, 9000, 12_000)
 LENGTHS_S = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 15.0, 30.0)
 
 
@@ -73,6 +73,5 @@ def _in_units(name: str, values: NDArray[np.float32]) -> tuple[NDArray[np.floati
     if name == "loudness":
         return (values - 1) * QUIETEST_DB, "dB, A-weighted", np.arange(-80.0, 1.0, 5.0).tolist()
     if name == "centroid":
-        edges = np.geomspace(100, SAMPLE_RATE / 2, BINS + 1).tolist()
-        return 20 * 2 ** (values * CENTROID_SPAN / 12), "Hz", edges
+        return 20 * 2 ** (values * CENTROID_SPAN / 12), "Hz", CENTROID_HZ
     return values, CONTROLS[name].unit, np.linspace(0, 1, BINS + 1).tolist()

@@ -69,6 +69,8 @@ def test_validation_and_report_accept_it(built, capsys):
     page = (built / "report.html").read_text()
     for text in ("of sound without padding", "Loudness", "Noisiness", "oboe", "files with sound"):
         assert text in page
+    assert ">1600<" in page  # Hz, of the centroid
+    assert "e+" not in page.partition("<h2>Listen")[0]
 
 
 def test_a_grown_and_repaired_dataset_has_the_same_shards(recordings, built, tmp_path):
