@@ -74,7 +74,7 @@ def ranges(title: str, unit: str, values: Sequence[float] | np.ndarray, edges: S
     """Return a histogram over `edges`; every `every`-th bin is labelled with its lower edge."""
     counts = binned(values, edges)
     bins = [
-        Bin(count, _edge_label(edges[k]) if k % every == 0 else "", f"{edges[k]:.4g} to {edges[k + 1]:.4g}")
+        Bin(count, _edge_label(edges[k]) if k % every == 0 else "", f"{edges[k]:.5g} to {edges[k + 1]:.5g}")
         for k, count in enumerate(counts)
     ]
     return histogram(title, unit, bins)
