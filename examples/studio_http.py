@@ -4,6 +4,7 @@ Only the standard library is needed, so the same request can be sent from Max, a
 """
 
 import argparse
+import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -24,8 +25,13 @@ def main():
         options["steps"] = arguments.steps
     address = f"{arguments.address}generate?{urllib.parse.urlencode(options)}"
     request = urllib.request.Request(address, data=arguments.curves.read_bytes(), method="POST")
-    with urllib.request.urlopen(request) as answer:
-        arguments.out.write_bytes(answer.read())
+    try:
+        with urllib.request.urlopen(request, timeout=600) as answer:
+            arguments.out.write_bytes(answer.read())
+    except urllib.error.HTTPError as error:
+        raise SystemExit(f"refused: {error.read().decode()}") from None
+    except OSError as error:
+        raise SystemExit(f"{arguments.address} cannot be reached ({error}); start make studio") from None
     print(f"wrote {arguments.out}")
 
 

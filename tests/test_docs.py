@@ -9,13 +9,20 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\]\(([^)#\s]+)")
+RESULTS = sorted((ROOT / "docs" / "results").glob("*.md"))
+# What a page of results names: a command to type, a duration, and a number of things measured.
+NAMED = {
+    "a command": re.compile(r"(?:^|`)(?:make|pvt|python|pip) [a-z./-]+", re.M),
+    "seconds": re.compile(r"\d(?: ms| s\b|[\d.]* (?:core-)?(?:seconds|minutes|hours))"),
+    "N": re.compile(r"\bN\b[^a-z\n]*(?:\d|\|)|\d [^.|\n]{0,40}\b(?:clips|files|requests|samples|phrases|songs)\b"),
+}
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     out = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(out)]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert found.returncode == 0, found.stderr
     return out
 
@@ -43,3 +50,15 @@ def test_the_readme_is_short_and_its_links_exist():
     links = [link for link in LINK.findall(text) if "://" not in link]
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", RESULTS, ids=lambda page: page.stem)
+def test_a_page_of_results_names_command_seconds_and_number(page):
+    text = page.read_text(encoding="utf-8")
+    assert [name for name, pattern in NAMED.items() if not pattern.search(text)] == []
+
+
+def test_the_notebook_is_a_page_with_sounds_and_plots(site):
+    text = (site / "draw-and-hear.html").read_text(encoding="utf-8")
+    assert text.count("<audio") == text.count('src="data:image/png;base64,') == 2
+    assert "pitch_accuracy" in text

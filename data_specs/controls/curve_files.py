@@ -39,12 +39,13 @@ MAX_BYTES = 8_000_000
 NULL_CELL = "null"  # of a CSV file: unconditioned
 
 
-def read_curves(path: Path) -> Curves:
+def read_curves(path: str | Path) -> Curves:
     """Read a .json or .csv curve file.
 
     Raises:
         UserError: the file is unreadable or invalid; the message names file, feature and point.
     """
+    path = Path(path)
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise UserError(

@@ -306,7 +306,7 @@ def test_files_are_read_by_their_ending(tmp_path):
     (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"version": 1, "velocity": 0.1}')
     assert read_curves(tmp_path / "a.json").curves["velocity"] == Curve(((0, 0.1),), "linear")
     (tmp_path / "a.csv").write_text("time,velocity\n0,0.1\n")
-    assert read_curves(tmp_path / "a.csv") == read_curves(tmp_path / "a.json")
+    assert read_curves(str(tmp_path / "a.csv")) == read_curves(tmp_path / "a.json")
     (tmp_path / "latin.json").write_bytes(b'{"version": 1, "instruments": "\xe9"}')
     (tmp_path / "a.mid").write_bytes(b"MThd")
     for name, message in [("latin.json", "UTF-8"), ("a.mid", "python -m pipeline controls"), ("no.json", "No such")]:

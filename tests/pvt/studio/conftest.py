@@ -3,9 +3,11 @@
 import asyncio
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +21,7 @@ from pvt.studio.takes import Take, TakeStore
 
 ROOT = Path(__file__).parents[3]
 HOST = "127.0.0.1:8765"
+START_S = 120  # of the command until it prints its address, on a busy machine
 CURVES = {"version": 1, "velocity": [[0, 0.2], [1, 0.9]]}
 
 
@@ -127,20 +130,32 @@ def chromium() -> str:
     return path
 
 
-@pytest.fixture(scope="module")
-def address():
-    """Address of a real server with the shipped model."""
-    chromium()
+@contextmanager
+def running_studio():
+    """Process and address of a real server with the shipped model, stopped at the end."""
     command = [sys.executable, "-m", "pvt", "studio", "--port", "0", "--no-browser"]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
-    assert process.stdout
-    line = process.stdout.readline()
-    assert line.startswith("Studio: http://127.0.0.1:"), line
-    yield line.split()[1]
-    process.terminate()
-    assert process.wait(20) in (0, -15)
+    try:
+        assert process.stdout
+        ready, _, _ = select.select([process.stdout], [], [], START_S)
+        line = process.stdout.readline() if ready else ""
+        assert line.startswith("Studio: http://127.0.0.1:"), f"no address within {START_S} s: {line!r}"
+        yield process, line.split()[1]
+        process.terminate()
+        assert process.wait(20) in (0, -15)
+    finally:
+        process.kill()
+        process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def address():
+    """Address of a real server with the shipped model, for a browser."""
+    chromium()
+    with running_studio() as (_, found):
+        yield found
 
 
 @pytest.fixture(scope="module")

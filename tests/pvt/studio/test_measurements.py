@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 
-from tests.pvt.studio.conftest import CURVES, ROOT, chromium
+from tests.pvt.studio.conftest import CURVES, chromium, running_studio
 from tests.pvt.studio.test_browser import LOADED, drag, until
 
 pytestmark = pytest.mark.slow
@@ -30,14 +30,8 @@ PLAY = """async () => { const start = performance.now(), at = studio.position; d
 def server():
     """Process, address and start time of a studio with the shipped model."""
     started = time.monotonic()
-    command = [sys.executable, "-m", "pvt", "studio", "--port", "0", "--no-browser"]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
-    assert process.stdout
-    yield process, process.stdout.readline().split()[1], started
-    process.terminate()
-    process.wait(20)
+    with running_studio() as (process, address):
+        yield process, address, started
 
 
 def resident_mb(pid: int) -> float:
