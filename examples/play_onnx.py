@@ -96,7 +96,7 @@ def sample_consistency(denoiser, metadata, controls, seed=0, steps=None):
     return x
 
 
-def sample(denoiser, metadata, controls, seed=0, steps=None, guidance=1.5):
+def sample(denoiser, metadata, controls, seed=0, steps=None, guidance=2.0):
     """Sample latents [1, C, T] by Heun's method with classifier-free guidance."""
     options = metadata["sampling"]
     sigmas = noise_levels(options, steps or options["steps"])
@@ -174,7 +174,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, help="(those of the model)")
-    parser.add_argument("--guidance", type=float, default=1.5)
+    parser.add_argument("--guidance", type=float, default=2)
     arguments = parser.parse_args()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

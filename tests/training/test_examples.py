@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 def run(name, *arguments):
     command = [sys.executable, str(ROOT / "examples" / name), *map(str, arguments)]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200)
     assert found.returncode == 0, found.stderr[-2000:]
     return found.stdout
 

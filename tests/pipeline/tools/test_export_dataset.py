@@ -100,7 +100,7 @@ def test_hugging_face_datasets_loads_the_parquet_as_it_is(data, tmp_path):  # no
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
     install = [python, "-m", "pip", "install", "-q", "datasets", "soundfile"]
-    if subprocess.run(install, capture_output=True).returncode:
+    if subprocess.run(install, capture_output=True, timeout=1200).returncode:
         pytest.skip("datasets cannot be installed here")
     code = (
         "import io, json, sys, soundfile; from datasets import Audio, load_dataset\n"
@@ -112,7 +112,7 @@ def test_hugging_face_datasets_loads_the_parquet_as_it_is(data, tmp_path):  # no
     )
     command = [python, "-c", code, tmp_path / "audio", tmp_path / "cqt"]
     environment = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=600)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["splits"] == {"train": 10, "validation": 3}

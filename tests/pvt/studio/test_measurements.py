@@ -1,9 +1,6 @@
 """Figures of docs/results/studio.md: times and frames in a browser, memory over many jobs. Printed with `-s`."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
