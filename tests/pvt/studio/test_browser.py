@@ -316,7 +316,7 @@ def test_drawing_thirty_seconds_of_points_keeps_up(page):
             score.lines.velocity = Array.from({length: 1500}, (_, i) => [i / 50, (i % 50) / 50]);
         })"""
     )
-    page.evaluate("studio.fit()")
+    page.evaluate("studio.view.fit()")
     took = page.evaluate(
         """() => {
             const start = performance.now();

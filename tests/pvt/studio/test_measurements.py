@@ -63,7 +63,7 @@ def test_times_and_frames_in_the_browser(server):
             print(f"to full quality: {time.monotonic() - changed:.1f} s")
         points = [[i / 50, (i % 50) / 50] for i in range(1500)]
         page.evaluate("(line) => studio.score.edit((s) => { s.seconds = 30; s.lines.velocity = line; })", points)
-        page.evaluate("studio.fit()")
+        page.evaluate("studio.view.fit()")
         page.evaluate(WATCH_FRAMES)
         drag(page, "velocity", (0.05, 0.5), (0.95, 0.4), steps=240)
         frames = np.array(page.evaluate("window.frames_ms")[2:])
