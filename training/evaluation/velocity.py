@@ -87,6 +87,8 @@ class VelocityScale:
         An instrument that is UNSPECIFIED takes the mean of all scales.
         """
         instrument, key = notes.instrument, notes.key
+        if np.isnan(self.offset).all():
+            return np.full(len(instrument), np.nan)
         known = instrument >= 0
         of_key = np.where(known & (key >= 0), self.keys[instrument, key], 0.0)
         offset = np.where(known, self.offset[instrument], np.nanmean(self.offset))

@@ -12,6 +12,7 @@ from training.evaluation.judges.librosa_descriptors import librosa_features
 from training.evaluation.judges.measures import LIBROSA, Judges
 from training.evaluation.tables import disagreement
 from training.evaluation.targets import control_targets
+from training.evaluation.velocity import NoteLevels, VelocityScale, note_levels
 
 HOP = 320
 
@@ -84,6 +85,17 @@ def test_librosas_level_of_a_sine_is_its_root_mean_square():
     assert (found.loudness[0, 220:] == -80).all()
     assert np.isnan(found.centroid[0, 220:]).all()
     assert found.centroid[0, 20:-210] == pytest.approx(12 * np.log2(1000 / 20), abs=0.1)
+
+
+@pytest.mark.filterwarnings("error")
+def test_without_velocity_its_scale_is_undefined_and_nothing_warns():
+    """As in a dataset of recordings."""
+    features = extract_features(torch.from_numpy(clip(1.5))[None, None])
+    targets = control_targets({"loudness": np.full(300, 0.5)}, frame_rate(HOP), features.frames)
+    scale = VelocityScale.fit(features, [targets], instruments=2)
+    assert np.isnan(scale.velocity(note_levels(features, 0, targets))).all()
+    one = NoteLevels(*(np.array([value]) for value in (-20.0, 3, 0.5, 1, 1.0)))
+    assert np.isnan(scale.velocity(one)).all()
 
 
 def test_without_measured_controls_librosa_does_not_judge():
