@@ -35,6 +35,7 @@ class Entry:
     format: str
     codec: str = "phaseless"
     overrides: str = ""
+    config: Path = CONFIG
 
 
 ENTRIES = (
@@ -86,9 +87,13 @@ class Comparison:
         key = f"{entry.name}: core-seconds"
         used = float(self.done.get(key, 0))
         while used < 0.97 * self.sizes.seconds:
-            used += train_for(self.run(entry), self.out / "data" / entry.codec, entry, self.sizes.seconds - used)
+            used += train_for(self.run(entry), self.data(entry), entry, self.sizes.seconds - used)
             self.record(key, used)
             print(f"{entry.name}: trained for {used:.0f} core-seconds", flush=True)
+
+    def data(self, entry: Entry) -> Path:
+        """Folder of a row's dataset."""
+        return self.out / "data" / entry.codec
 
     def run(self, entry: Entry) -> Path:
         """Folder of a row's run."""
@@ -139,7 +144,16 @@ def train_for(run: Path, data: Path, entry: Entry, seconds: float) -> float:
     """
     import psutil
 
-    options = ["--paradigm", entry.paradigm, "--format", entry.format, "--config", str(CONFIG), "--data", str(data)]
+    options = [
+        "--paradigm",
+        entry.paradigm,
+        "--format",
+        entry.format,
+        "--config",
+        str(entry.config),
+        "--data",
+        str(data),
+    ]
     options += ["--run", str(run), "--device", "cpu", "--threads", "1"]
     options += ["--set", entry.overrides] if entry.overrides else []
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -1,4 +1,4 @@
-"""Backbones: sizes, shapes, gradients of every config with every paradigm, control branches, and precision."""
+"""Backbones: sizes, shapes, gradients of every config with every paradigm, and precision."""
 
 import tomllib
 from pathlib import Path
@@ -6,16 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from data_specs.controls import CONTROLS
 from data_specs.errors import UserError
+from tests.training.small_networks import LAYOUT, SMALL, perturbed
 from training.conditioning import ControlLayout
 from training.diffusion import PARADIGMS, PerClipNoise, build_paradigm
 from training.networks import NETWORKS, build_network, check_width, parameter_count
-from training.networks.control.local import LocalBranch, LocalConfig, resolutions, triangular_basis
 from training.networks.layers import Block, Norm, patchify, unpatchify
 from training.networks.precision import freeze, set_precision
 
-LAYOUT = ControlLayout((("velocity", 1), ("chroma", 1), ("instruments", 3)))
 SHAPES = {"cqt": (2, 216, 1921), "encodec": (128, 600), "disc": (16, 600)}
 CLASSES = {"cqt": None, "encodec": None, "disc": 1024}
 CONFIGS = {
@@ -28,18 +26,8 @@ PUBLISHED = [
     ("paper", "disc", 87.9e6),
     ("best", "encodec", 231.6e6),
 ]
-SMALL = {"kind": "unet", "channels": 8, "factors": [2, 2], "embedding": 16, "controls": {"local": {"channels": 4}}}
 PAIRS = [(config, name, paradigm) for config in CONFIGS for name in SHAPES for paradigm, kind in PARADIGMS.items()
          if name in CONFIGS[config] and name in kind.formats and not kind.distilled]  # fmt: skip
-
-
-def perturbed(network: torch.nn.Module) -> torch.nn.Module:
-    """Perturb the parameters, so that zero-initialized paths have an effect."""
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter) / max(1.0, parameter[0].numel() ** 0.5))
-    return network.eval()
 
 
 @pytest.mark.parametrize(("config", "name", "published"), PUBLISHED)
@@ -103,93 +91,6 @@ def test_controls_are_padded_with_their_last_value() -> None:
     longer = torch.cat([controls, controls[..., -1:].expand(-1, -1, 2)], dim=-1)
     encoded, whole = (network._encodings(c, x, c) for c in (controls, longer))
     assert all(torch.equal(a, b) for a, b in zip(encoded[0], whole[0], strict=True))
-
-
-@pytest.mark.parametrize("kind", ["local", "global", "film_local"])
-@pytest.mark.parametrize("shape", [(3, 32), (2, 8, 32)])
-def test_controls_change_the_output(shape: tuple[int, ...], kind: str) -> None:
-    network = perturbed(build_network(SMALL | {"controls": {kind: {}}}, shape, LAYOUT))
-    x, c_noise = torch.randn(1, *shape), torch.zeros(1)
-    unconditioned = network(x, c_noise, torch.full((1, 5, 32), -1.0))
-    assert torch.equal(network(x, c_noise), unconditioned)
-    assert (network(x, c_noise, torch.ones(1, 5, 32)) - unconditioned).abs().max() > 1e-3
-
-
-def test_local_control_acts_where_it_is_drawn() -> None:
-    """Normalisation spreads any change a little, but a curve must act most at its own time."""
-    network = perturbed(
-        build_network(SMALL | {"factors": [1], "controls": {"local": {"channels": 16}}}, (3, 64), LAYOUT)
-    )
-    x, controls = torch.randn(1, 3, 64), torch.zeros(1, 5, 64)
-    changed = controls.clone()
-    changed[..., 40:44] = 3
-    change = (network(x, torch.zeros(1), changed) - network(x, torch.zeros(1), controls)).abs().sum(1)[0]
-    assert 34 <= int(change.argmax()) < 50
-    assert change[:20].max() < 0.5 * change.max()
-
-
-def test_triangular_basis_separates_pitch_classes() -> None:
-    """Twelve steps: a pitch class activates one step, a value in between two, -1 none."""
-    values = torch.tensor([[0.0, 1 / 11, 1.0, 0.5, -1.0]])[None]
-    found = triangular_basis(values, (12,))
-    assert found.shape == (1, 12, 5)
-    one_hot = torch.nn.functional.one_hot(torch.tensor([0, 1, 11]), 12).T.float()
-    torch.testing.assert_close(found[0, :, :3], one_hot, atol=1e-5, rtol=0)
-    torch.testing.assert_close(found[0, :, 3] @ torch.arange(12.0), torch.tensor(5.5))
-    assert found[0, :, 3].count_nonzero() == 2
-    assert not found[0, :, 4].any()
-    two_rows = triangular_basis(torch.cat([values, 1 - values], dim=1), (12, 3))
-    assert torch.equal(two_rows[:, :12], found)
-    assert torch.equal(two_rows[0, 12:, 3], torch.tensor([0.0, 1.0, 0.0]))
-
-
-def test_resolution_by_control_is_that_of_the_registry() -> None:
-    assert resolutions(LAYOUT, 3) == (3,) * 5
-    assert resolutions(LAYOUT, "control") == tuple(
-        CONTROLS[name].encoding for name in ("velocity", "chroma", "instruments", "instruments", "instruments")
-    )
-
-
-def test_local_encodings_halve_in_length_with_each_level() -> None:
-    branch = LocalBranch(LocalConfig(channels=8, resolution=12), LAYOUT, (16, 16), (16,))
-    encoded = branch.encode(torch.full((2, LAYOUT.total, 8), -1.0), torch.float32)
-    assert [level.shape for level in encoded] == [(2, 8, 1, 8), (2, 8, 1, 4)]
-
-
-def test_film_local_starts_neutral() -> None:
-    """A fresh network with the branch equals one without, whose other weights are the same."""
-    table = SMALL | {"controls": {"film_local": {"channels": 4}}}
-    network = perturbed(build_network(table, (3, 16), LAYOUT))
-    for film in [*network.branches["film_local"].films, *network.branches["film_local"].up_films]:
-        torch.nn.init.zeros_(film.weight)
-        torch.nn.init.zeros_(film.bias)
-    plain = build_network(SMALL | {"controls": {}}, (3, 16), LAYOUT)
-    plain.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("branches.")})
-    x, c_noise = torch.randn(2, 3, 16), torch.tensor([0.1, -0.3])
-    torch.testing.assert_close(network(x, c_noise, torch.rand(2, 5, 16)), plain(x, c_noise))
-
-
-def test_global_control_reads_its_features_only() -> None:
-    network = perturbed(build_network(SMALL | {"controls": {"global": {"features": ["instruments"]}}}, (3, 16), LAYOUT))
-    x, controls = torch.randn(1, 3, 16), torch.rand(1, 5, 16)
-    other = controls.clone()
-    other[:, :2] = 0.9
-    assert torch.equal(network(x, torch.zeros(1), controls), network(x, torch.zeros(1), other))
-
-
-def test_global_control_starts_neutral() -> None:
-    torch.manual_seed(0)
-    network = build_network(SMALL | {"controls": {"global": {}}}, (3, 16), LAYOUT)
-    branch = network.branches["global"]
-    x = torch.randn(2, 8, 1, 16)
-    assert torch.allclose(branch.inject(0, x, branch.encode(torch.rand(2, 5, 16), torch.float32)[0]), x)
-
-
-@pytest.mark.parametrize("order", [["local", "global"], ["global", "local"]])
-def test_control_branches_combine_in_any_order(order: list[str]) -> None:
-    tables = {"local": {"channels": 4}, "global": {}}
-    network = build_network(SMALL | {"controls": {kind: tables[kind] for kind in order}}, (3, 16), LAYOUT)
-    assert network(torch.randn(2, 3, 16), torch.zeros(2), torch.rand(2, 5, 16)).shape == (2, 3, 16)
 
 
 def test_another_control_branch_is_one_class_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,6 +257,8 @@ def test_linear_skip_reaches_all_channels() -> None:
         (SMALL | {"controls": {"global": {"features": ["loudness"]}}}, "no control feature 'loudness'"),
         (SMALL | {"kind": "unet_expand", "up_factors": [1]}, "up_factors must be as many as factors"),
         (SMALL | {"skip": 4}, "skip must be odd or 0, got 4"),
+        (SMALL | {"controls": {"cross_attention": {"reach": 3}}}, "reach must be at least stride = 4, got 3"),
+        (SMALL | {"controls": {"cross_attention": {"channels": 6}}}, r"multiple of 2 \* heads = 4, got 6"),
     ],
 )
 def test_errors_in_a_table_name_the_key(table: dict, message: str) -> None:

@@ -9,6 +9,8 @@ from data_specs.errors import UserError
 from data_specs.strict import parse_model
 from training.conditioning import ControlLayout
 from training.networks.control.base import ControlBranch
+from training.networks.control.condconv import CondConvBranch
+from training.networks.control.cross_attention import CrossAttentionBranch
 from training.networks.control.film import GlobalBranch
 from training.networks.control.film_local import FilmLocalBranch
 from training.networks.control.local import LocalBranch
@@ -19,6 +21,8 @@ CONTROL_BRANCHES: dict[str, type[ControlBranch]] = {
     "local": LocalBranch,
     "global": GlobalBranch,
     "film_local": FilmLocalBranch,
+    "cross_attention": CrossAttentionBranch,
+    "condconv": CondConvBranch,
 }
 
 

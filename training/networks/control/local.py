@@ -37,15 +37,13 @@ class LocalBranch(ControlBranch):
     ) -> None:
         super().__init__(config, layout, widths, up_widths)
         self.extra_channels = config.channels
-        self.resolutions = resolutions(layout, config.resolution)
-        rows = layout.total + sum(size for size in self.resolutions if size > 1)
+        rows, self.resolutions = control_rows(layout, config.resolution)
         self.conv_in = convolution(1, rows, config.channels)
         self.blocks = nn.ModuleList(Block(1, config.channels, config.channels, None) for _ in widths)
         self.downsample = nn.ModuleList(convolution(1, config.channels, config.channels, stride=2) for _ in widths[1:])
 
     def encode(self, controls: Tensor, dtype: torch.dtype) -> list[Tensor]:
-        basis = triangular_basis(controls, self.resolutions)
-        h = self.blocks[0](self.conv_in(as_map(torch.cat([controls, basis], dim=1), dtype)))
+        h = self.blocks[0](self.conv_in(as_map(with_basis(controls, self.resolutions), dtype)))
         encoded = [h]
         for downsample, block in zip(self.downsample, self.blocks[1:], strict=True):
             h = block(downsample(h))
@@ -63,6 +61,17 @@ def resolutions(layout: ControlLayout, resolution: int | Literal["control"]) -> 
         for name, rows in layout.rows
         for _ in range(rows)
     )
+
+
+def control_rows(layout: ControlLayout, resolution: int | Literal["control"]) -> tuple[int, tuple[int, ...]]:
+    """Return the number of rows of `with_basis` and the triangular functions of each control row."""
+    functions = resolutions(layout, resolution)
+    return layout.total + sum(size for size in functions if size > 1), functions
+
+
+def with_basis(controls: Tensor, resolutions: tuple[int, ...]) -> Tensor:
+    """Append the triangular functions of controls [B, R, T] to them."""
+    return torch.cat([controls, triangular_basis(controls, resolutions)], dim=1)
 
 
 def triangular_basis(controls: Tensor, resolutions: tuple[int, ...]) -> Tensor:

@@ -1,0 +1,166 @@
+"""Ways for controls to enter a U-Net, at equal parameters and core-seconds: `python -m bench.control_ways`.
+
+Trains an EDM on encodec for each way and seed on one thread, measures how much each control lowers the error of the
+denoiser on valid clips, then generates clips with one setting for all and measures adherence and FAD. Each finished
+stage is kept in the folder: run the same command again to resume; a larger --seconds continues the training.
+B clips, R control rows, T frames.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.denoiser import load_crops
+from bench.paradigms import Comparison, Entry, Sizes
+from data_specs.io.files import write_bytes
+from training.data.dataset import Dataset
+from training.diffusion.edm import EDM, loss_weight
+from training.evaluation.tables import Column, markdown
+from training.model import TrainedModel, load_model
+
+CONFIG = Path(__file__).with_suffix(".toml")
+LOCAL = "{channels=48,resolution='control'}"
+WAYS = {  # width at full length, chosen for equal parameters, and control branches
+    "concat": (80, f"{{local={LOCAL}}}"),
+    "film_local": (80, f"{{film_local={LOCAL}}}"),
+    "concat + film_local": (71, f"{{local={LOCAL},film_local={LOCAL}}}"),
+    "cross_attention": (78, "{cross_attention={channels=64,resolution='control'}}"),
+    "condconv": (69, f"{{condconv={LOCAL}}}"),
+}
+SIGMAS = (0.2, 0.8, 3.2, 12.8)  # of the control effects
+STEPS, GUIDANCE = 18, 1.5
+CROPS, FRAMES = 64, 150  # of valid clips, for the control effects
+EMBEDDER = "pvt-net"
+
+
+def entry(way: str, seed: int) -> Entry:
+    """Return the row of a way of control and a seed."""
+    width, branches = WAYS[way]
+    overrides = f"network.channels={width} network.controls={branches} training.seed={seed}"
+    return Entry(f"{way}, seed {seed}", "edm", "encodec", overrides=overrides, config=CONFIG)
+
+
+class ControlWays(Comparison):
+    """Stages of the comparison on the dataset in `folder`."""
+
+    def __init__(self, out: Path, sizes: Sizes, folder: Path) -> None:
+        super().__init__(out, sizes)
+        self.folder = folder
+
+    def data(self, entry: Entry) -> Path:
+        return self.folder
+
+    def measure(self, one: Entry) -> None:
+        """Measure the control effects of a row, unless they are known at its core-seconds."""
+        key, used = f"{one.name}: effects", self.done[f"{one.name}: core-seconds"]
+        if self.done.get(key, {}).get("core_seconds") != used:
+            model = load_model(self.run(one))
+            self.record(key, {"core_seconds": used, "steps": model.step, **control_effects(model, self.folder)})
+
+    def score_rows(self, entries: Sequence[Entry]) -> None:
+        """Generate and score the clips of each row that is not scored at its core-seconds."""
+        from bench.paradigms_score import score
+        from training.evaluation.evaluator import Evaluator
+
+        evaluator = None
+        for one in entries:
+            key, used = f"{one.name}: row", self.done[f"{one.name}: core-seconds"]
+            if self.done.get(key, {}).get("core_seconds") == used:
+                continue
+            clips = self.sizes.reported
+            samples = round(self.sizes.length * 24_000)
+            evaluator = evaluator or Evaluator.prepare(self.folder, samples, reference=4 * clips, anchor_clips=clips)
+            row = score(self.run(one), evaluator, {"steps": STEPS, "guidance": GUIDANCE}, clips)
+            self.record(key, {**row, "run": one.name, "core_seconds": used, "reported": clips})
+            self.record("reference", evaluator.reference_facts())
+
+
+@torch.no_grad()
+def control_effects(model: TrainedModel, folder: Path) -> dict[str, Any]:
+    """Return the error of an EDM on valid crops and its rise where a control is that of the next crop.
+
+    Returns:
+        `error`: EDM-weighted mean squared error, mean over SIGMAS; `effects`: relative rise by control, `all` for all
+        controls together.
+    """
+    clean, controls = load_crops(model, Dataset(folder, "valid", format_name="encodec"), CROPS, FRAMES)
+    layout = model.data.layout
+    swapped = {"": controls, "all": controls.roll(1, 0)}
+    for name in layout.names:
+        swapped[name] = controls.clone()
+        swapped[name][:, layout.slice(name)] = controls[:, layout.slice(name)].roll(1, 0)
+    assert isinstance(model.paradigm, EDM)
+    generator = torch.Generator().manual_seed(0)
+    errors = dict.fromkeys(swapped, 0.0)
+    for value in SIGMAS:
+        sigma = torch.full((len(clean),), value)
+        noisy = clean + value * torch.randn(clean.shape, generator=generator)
+        weight = float(loss_weight(torch.tensor(value), model.paradigm.sigma_data)) / len(SIGMAS)
+        for name, given in swapped.items():
+            denoised = model.paradigm.denoise(model.network, noisy, sigma, given)
+            errors[name] += weight * float((denoised - clean).square().mean())
+    right = errors.pop("")
+    return {"error": right, "effects": {name: error / right - 1 for name, error in errors.items()}}
+
+
+def tables(done: dict[str, Any], entries: Sequence[Entry]) -> str:
+    """Return the control effects and, of scored rows, adherence and FAD as Markdown."""
+    effects = []
+    for one in entries:
+        row = done[f"{one.name}: effects"]
+        effects.append({"run": one.name, **row, "per_step": row["core_seconds"] / max(1, row["steps"])})
+    columns = [
+        Column("way", "run"),
+        Column("core-seconds", "core_seconds", lambda x: f"{x:.0f}"),
+        Column("steps", "steps"),
+        Column("core-seconds a step", "per_step", lambda x: f"{x:.3f}"),
+        Column("error", "error", lambda x: f"{x:.4f}"),
+        *(Column(name, f"effects.{name}", lambda x: f"{100 * x:+.1f} %") for name in effects[0]["effects"]),
+    ]
+    text = markdown(effects, columns)
+    rows = [done[f"{one.name}: row"] for one in entries if f"{one.name}: row" in done]
+    if rows:
+        measures = [name for name in rows[0]["adherence"] if any(row["adherence"][name] is not None for row in rows)]
+        columns = [
+            Column("way", "run"),
+            Column("parameters", "parameters", lambda x: f"{x / 1e6:.2f} M"),
+            Column("N", "reported"),
+            Column(f"FAD {EMBEDDER}", f"fad.{EMBEDDER}.train.value", lambda x: f"{x:.1f}"),
+            *(Column(name, f"adherence.{name}", lambda x: f"{x:.3f}") for name in measures),
+        ]
+        text += "\n" + markdown(rows, columns)
+    return text
+
+
+def main() -> int:
+    """Run every stage and write control-ways.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--data", type=Path, required=True, metavar="FOLDER", help="dataset with PVT-encodec and PVT-audio")
+    add("--out", type=Path, default=Path("control-ways"), metavar="FOLDER", help="(control-ways)")
+    add("--seconds", type=float, default=900, metavar="S", help="core-seconds of training of each row (900)")
+    add("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY", help=f"({', '.join(WAYS)})")
+    add("--seeds", type=int, default=1, metavar="N", help="seeds 0 .. N - 1 of each way (1)")
+    add("--reported", type=int, default=64, metavar="N", help="generated clips of each row; 0 for none (64)")
+    add("--length", type=float, default=4.0, metavar="S", help="of a clip (4)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    sizes = Sizes(arguments.seconds, "", arguments.reported, 0, arguments.length)
+    comparison = ControlWays(arguments.out.absolute(), sizes, arguments.data.absolute())
+    entries = [entry(way, seed) for way in arguments.ways for seed in range(arguments.seeds)]
+    for one in entries:
+        comparison.train(one)
+        comparison.measure(one)
+    if arguments.reported:
+        comparison.score_rows(entries)
+    text = tables(comparison.done, entries)
+    write_bytes(comparison.out / "control-ways.md", text.encode())
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

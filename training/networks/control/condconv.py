@@ -1,0 +1,53 @@
+"""Conditionally parameterized convolutions (Yang et al. 2019, CondConv) whose kernels follow the controls."""
+
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+from data_specs.strict import Positive
+from training.conditioning import ControlLayout
+from training.networks.control.local import LocalBranch, LocalConfig
+from training.networks.layers import convolution, zeroed
+
+
+class CondConvConfig(LocalConfig):
+    """Number of experts of each convolution."""
+
+    experts: Positive = 4
+
+
+class CondConvBranch(LocalBranch):
+    """The encoder of `LocalBranch` and, on the downward path, a residual convolution with a kernel for each frame.
+
+    A kernel is the sum of the experts' kernels with weights in (0, 1), the routing weights of eq. 2 of the paper. They
+    are computed from the encoded controls of a frame, where the paper averages the layer's input over all positions:
+    one kernel for a whole clip could not follow a curve. Experts are zero-initialized.
+    """
+
+    Config = CondConvConfig
+
+    def __init__(
+        self, config: CondConvConfig, layout: ControlLayout, widths: tuple[int, ...], up_widths: tuple[int, ...]
+    ) -> None:
+        super().__init__(config, layout, widths, up_widths)
+        self.extra_channels = 0
+        self.layers = nn.ModuleList(CondConv(config, width) for width in widths)
+
+    def inject(self, level: int, x: Tensor, encoded: Tensor) -> Tensor:
+        injected: Tensor = self.layers[level](x, encoded)
+        return injected
+
+
+class CondConv(nn.Module):
+    """Residual convolution over frames whose kernel at each frame is a weighted sum of `experts` kernels."""
+
+    def __init__(self, config: CondConvConfig, width: int) -> None:
+        super().__init__()
+        self.routing = convolution(1, config.channels, config.experts, kernel=1)
+        self.experts = zeroed(convolution(1, width, config.experts * width))
+
+    def forward(self, x: Tensor, encoded: Tensor) -> Tensor:
+        """Map [B, C, F, T] and encoded controls [B, E, 1, T] to [B, C, F, T]."""
+        weights = self.routing(nnf.silu(encoded)).sigmoid()
+        outputs = self.experts(x).unflatten(1, (weights.shape[1], -1))
+        mapped: Tensor = x + (outputs * weights[:, :, None]).sum(1)
+        return mapped

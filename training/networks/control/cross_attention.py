@@ -1,0 +1,120 @@
+"""Cross-attention to controls at a lower rate, with rotary positions (Su et al. 2021, RoFormer, section 3.2)."""
+
+from typing import Self
+
+import pydantic
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+from data_specs.strict import Positive
+from training.conditioning import ControlLayout
+from training.networks.control.base import ControlBranch
+from training.networks.control.local import LocalConfig, control_rows, with_basis
+from training.networks.layers import Norm, as_map, convolution, padded, zeroed
+
+LONGEST = 10_000.0  # ratio of the longest to the shortest period of the rotary positions
+
+
+class CrossAttentionConfig(LocalConfig):
+    """Rate, reach and width of the attention; times in frames at full length."""
+
+    stride: Positive = 4  # frames for each key: 18.75 Hz for 75 frames a second
+    reach: Positive = 38  # largest distance between a frame and the middle of a key that it attends to
+    heads: Positive = 2
+
+    @pydantic.model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.reach < self.stride:
+            raise ValueError(f"reach must be at least stride = {self.stride}, got {self.reach}")
+        if self.channels % (2 * self.heads):
+            raise ValueError(f"channels must be a multiple of 2 * heads = {2 * self.heads}, got {self.channels}")
+        return self
+
+
+class CrossAttentionBranch(ControlBranch):
+    """Frames of every level attend to the controls around them; zero-initialized outputs are added to the map.
+
+    A key encodes `stride` frames of all controls, so that their order within the key is kept. Biases of queries and
+    keys start at 1: with rotary positions the weights are then highest at the frame's own time. The encoder has no
+    normalization over time, so that a control acts on frames within `reach` and half a stride only. Each frequency
+    bin of a two-dimensional map attends alone. MuseControlLite (arXiv 2506.18729) conditions on curves likewise,
+    at their full rate.
+    """
+
+    Config = CrossAttentionConfig
+
+    def __init__(
+        self, config: CrossAttentionConfig, layout: ControlLayout, widths: tuple[int, ...], up_widths: tuple[int, ...]
+    ) -> None:
+        super().__init__(config, layout, widths, up_widths)
+        self.config = config
+        rows, self.resolutions = control_rows(layout, config.resolution)
+        self.conv_in = nn.Conv1d(rows, config.channels, config.stride, config.stride)
+        self.project = convolution(1, config.channels, config.channels, kernel=1)
+        self.attentions, self.up_attentions = (
+            nn.ModuleList(CrossAttention(config, width, 2**level) for level, width in enumerate(path))
+            for path in (widths, up_widths)
+        )
+
+    def encode(self, controls: Tensor, dtype: torch.dtype) -> list[Tensor]:
+        """Return the same [B, C, 1, K] for every level, one key for each `stride` frames."""
+        whole = padded(controls, (self.config.stride,), mode="replicate")
+        h = self.conv_in(with_basis(whole, self.resolutions))
+        return [self.project(as_map(nnf.silu(h), dtype))] * len(self.attentions)
+
+    def inject(self, level: int, x: Tensor, encoded: Tensor) -> Tensor:
+        injected: Tensor = self.attentions[level](x, encoded)
+        return injected
+
+    def inject_up(self, level: int, x: Tensor, encoded: Tensor) -> Tensor:
+        injected: Tensor = self.up_attentions[level](x, encoded)
+        return injected
+
+
+class CrossAttention(nn.Module):
+    """Attention of a map's frames, `step` apart at full length, to keys at most `reach` away, added to the map."""
+
+    def __init__(self, config: CrossAttentionConfig, width: int, step: int) -> None:
+        super().__init__()
+        self.stride, self.step, self.reach, self.heads = config.stride, step, config.reach, config.heads
+        self.norm = Norm(width)
+        self.query = convolution(1, width, config.channels, kernel=1)
+        self.key = convolution(1, config.channels, config.channels, kernel=1)
+        self.value = convolution(1, config.channels, config.channels, kernel=1)
+        self.out = zeroed(convolution(1, config.channels, width, kernel=1))
+        for projection in (self.query, self.key):
+            nn.init.ones_(projection.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, encoded: Tensor) -> Tensor:
+        """Map [B, C, F, T] and encoded controls [B, E, 1, K] to [B, C, F, T]."""
+        batch, _, bins, _ = x.shape
+        times = middles(x.shape[-1], self.step, x.device)
+        key_times = middles(encoded.shape[-1], self.stride, x.device)
+        q = rotated(self._heads(self.query(self.norm(x))), times / self.stride)
+        k = rotated(self._heads(self.key(encoded)), key_times / self.stride)
+        k, v = (part.repeat_interleave(bins, dim=0) for part in (k, self._heads(self.value(encoded))))
+        near = (times[:, None] - key_times).abs() <= self.reach
+        attended = nnf.scaled_dot_product_attention(q, k, v, attn_mask=near)  # [B * F, heads, T, D]
+        flat = attended.transpose(1, 2).flatten(2).unflatten(0, (batch, bins))
+        added: Tensor = x + self.out(flat.permute(0, 3, 1, 2))
+        return added
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """View a map [B, E, F, T] as [B * F, heads, T, D]."""
+        return x.permute(0, 2, 3, 1).flatten(0, 1).unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+def middles(count: int, step: int, device: torch.device) -> Tensor:
+    """Return the middles [count] of consecutive stretches of `step` frames, in frames."""
+    return torch.arange(count, device=device) * step + (step - 1) / 2
+
+
+def rotated(x: Tensor, times: Tensor) -> Tensor:
+    """Rotate pairs of channels of [..., T, D] by angles proportional to `times` [T], of geometric frequencies."""
+    half = x.shape[-1] // 2
+    frequencies = LONGEST ** (-torch.arange(half, device=x.device) / half)
+    angles = times[:, None] * frequencies
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
