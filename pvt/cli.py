@@ -7,7 +7,7 @@ from data_specs import __version__
 
 # Verb: package and summary; the package is imported when its verb is used, so that --help is fast.
 VERBS: dict[str, tuple[str, str]] = {
-    "dataset": ("pipeline", "build a dataset from MIDI files"),
+    "dataset": ("pipeline", "build a dataset from MIDI files or recordings"),
     "validate": ("pipeline", "verify checksums, shapes and values of a dataset"),
     "report": ("pipeline", "write an HTML page about a dataset: counts, histograms, sounds"),
     "export-dataset": ("pipeline", "write a dataset as Parquet or WAV files"),

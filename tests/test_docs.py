@@ -3,9 +3,12 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from pvt.cli import VERBS
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\]\(([^)#\s]+)")
@@ -62,3 +65,11 @@ def test_the_notebook_is_a_page_with_sounds_and_plots(site):
     text = (site / "draw-and-hear.html").read_text(encoding="utf-8")
     assert text.count("<audio") == text.count('src="data:image/png;base64,') == 2
     assert "pitch_accuracy" in text
+
+
+def test_each_verb_has_a_section_and_each_extra_a_row():
+    commands = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert [verb for verb in VERBS if f"\n## {verb}\n" not in commands] == []
+    install = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert [extra for extra in extras if f"| `{extra}` |" not in install] == []

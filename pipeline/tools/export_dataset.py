@@ -39,6 +39,10 @@ INFO_COLUMNS = (
     "level_dbfs",
 )
 KINDS = ("parquet", "wav")
+USE = {
+    "parquet": 'Load with `datasets.load_dataset("FOLDER")`.',
+    "wav": "A clip is `<id>.wav` (float32), `<id>.csv` (curves) and, of rendered datasets, `<id>.mid` (notes).",
+}
 
 Clip = dict[str, np.ndarray]
 
@@ -247,10 +251,15 @@ def card(dataset: FinishedDataset, kind: str) -> str:
             lines += [f"  - split: {'validation' if split == 'valid' else split}", f"    path: data/{split}-*.parquet"]
     lines += ["---", "", f"# {info.spec.name}, {info.label}", ""]
     length = f"{info.clip_samples / SAMPLE_RATE:g} s at {SAMPLE_RATE} Hz"
-    lines += [f"{sum(counts.values())} clips of {length}, one note at a time, with exact curves of their controls."]
-    lines += [f"Instruments: {', '.join(info.spec.instrument_names)}."]
+    lines += [f"{sum(counts.values())} clips of {length}, one note at a time, with curves of their controls."]
+    lines += [f"Instruments: {', '.join(info.spec.instrument_names)}.", "", USE[kind]]
     lines += ["", "| split | clips |", "|---|---:|", *(f"| {split} | {count} |" for split, count in counts.items())]
-    lines += ["", "| feature | type | shape |", "|---|---|---|", *(_feature_line(f) for f in dataset.features)]
+    lines += [
+        "",
+        "| feature | type | shape |",
+        "|---|---|---|",
+        *(_feature_line(f, info.format) for f in dataset.features),
+    ]
     lines += ["", f"Frames are {info.hop} samples apart.", "", "| part | licence |", "|---|---|"]
     lines += [f"| {part} | {licence} |" for part, licence in sorted(info.licences.items())]
     lines += ["", "| left out | count |", "|---|---:|", *(f"| {r} | {n} |" for r, n in sorted(info.rejects.items()))]
@@ -260,5 +269,6 @@ def card(dataset: FinishedDataset, kind: str) -> str:
     return "\n".join(lines)
 
 
-def _feature_line(feature: Feature) -> str:
-    return f"| {feature.name} | {feature.dtype} | {' × '.join(map(str, feature.shape))} |"
+def _feature_line(feature: Feature, format_name: str) -> str:
+    name = "audio" if feature.name == "data" and format_name == "audio" else feature.name
+    return f"| {name} | {feature.dtype} | {' × '.join(map(str, feature.shape))} |"

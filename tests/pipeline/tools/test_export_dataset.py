@@ -1,5 +1,6 @@
 """Exported datasets: what other programs read from them equals the shards."""
 
+import hashlib
 import io
 import json
 import subprocess
@@ -53,6 +54,8 @@ def test_parquet_holds_ids_arrays_and_curves_of_the_shards(data, tmp_path, name)
     card = (tmp_path / "README.md").read_text()
     assert "split: validation\n    path: data/valid-*.parquet" in card
     assert "| train | 10 |" in card
+    named = {line.split("|")[1].strip() for line in card.splitlines() if line.startswith("| ")}
+    assert set(pq.read_schema(next((tmp_path / "data").glob("*.parquet"))).names) & {"data", "audio"} <= named
 
 
 def test_wav_files_are_exact_curves_read_back_and_midi_has_the_notes_of_the_plan(data, tmp_path):  # noqa: F811
@@ -103,10 +106,13 @@ def test_hugging_face_datasets_loads_the_parquet_as_it_is(data, tmp_path):  # no
     if subprocess.run(install, capture_output=True, timeout=1200).returncode:
         pytest.skip("datasets cannot be installed here")
     code = (
-        "import io, json, sys, soundfile; from datasets import Audio, load_dataset\n"
+        "import io, json, sys, hashlib, soundfile; from datasets import Audio, load_dataset\n"
         "sound = load_dataset(sys.argv[1]); array = load_dataset(sys.argv[2])\n"
+        "def digest(values): return hashlib.sha256(values.astype('<f4').tobytes()).hexdigest()\n"
+        "arrays = {row['id']: digest(row['data']) for row in array['train'].with_format('numpy')}\n"
         "raw = sound['train'].cast_column('audio', Audio(decode=False))[0]['audio']\n"
         "print(json.dumps({'splits': {k: len(v) for k, v in sound.items()}, 'ids': sound['train']['id'][:],\n"
+        "  'arrays': arrays,\n"
         "  'features': sorted(map(str, array['train'].features)), 'rows': len(array['train'][0]['data'][0]),\n"
         "  'length': len(soundfile.read(io.BytesIO(raw['bytes']))[0])}))"
     )
@@ -118,4 +124,8 @@ def test_hugging_face_datasets_loads_the_parquet_as_it_is(data, tmp_path):  # no
     assert found["splits"] == {"train": 10, "validation": 3}
     assert found["ids"] == list(stored(data, "audio", "train"))
     assert (found["rows"], found["length"]) == (216, 192_000)
+    exact = {
+        name: hashlib.sha256(clip["data"].tobytes()).hexdigest() for name, clip in stored(data, "cqt", "train").items()
+    }
+    assert found["arrays"] == exact
     assert set(CONTROLS) < set(found["features"])
