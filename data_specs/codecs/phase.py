@@ -20,12 +20,19 @@ def stft(audio: Tensor, window: Tensor, hop: int) -> Tensor:
     return torch.fft.rfft(nnf.pad(audio, (margin, margin)).unfold(0, len(window), hop) * window)
 
 
-def istft(spectrum: Tensor, window: Tensor, hop: int) -> Tensor:
-    """Complex [T, F] -> [N]: the signal whose transform is nearest to it (Griffin and Lim 1984, eq. 6)."""
-    count, size = spectrum.shape[0], len(window)
-    frames = torch.fft.irfft(spectrum, n=size) * window
-    weight = _overlapped(window.square().expand(count, size), hop)
-    return _overlapped(frames, hop) / weight
+def istft(spectrum: Tensor, window: Tensor, hop: int, weight: Tensor | None = None) -> Tensor:
+    """Complex [T, F] -> [N]: the signal whose transform is nearest to it (Griffin and Lim 1984, eq. 6).
+
+    `weight` is `overlapped_power` of the frames, for calls that share it.
+    """
+    if weight is None:
+        weight = overlapped_power(window, len(spectrum), hop)
+    return _overlapped(torch.fft.irfft(spectrum, n=len(window)) * window, hop) / weight
+
+
+def overlapped_power(window: Tensor, frames: int, hop: int) -> Tensor:
+    """Sum of the squared windows of all frames at each sample, [N]."""
+    return _overlapped(window.square().expand(frames, -1), hop)
 
 
 def with_phase(magnitudes: Tensor, window: Tensor, hop: int, iterations: int) -> Tensor:
@@ -34,16 +41,23 @@ def with_phase(magnitudes: Tensor, window: Tensor, hop: int, iterations: int) ->
     Fast Griffin-Lim (Perraudin, Balazs and Sondergaard 2013, algorithm 2) from the phase of `vocoder_phase`. Zero
     magnitudes give exact silence.
     """
+    weight = overlapped_power(window, len(magnitudes), hop)
     with torch.no_grad():
         wanted = magnitudes.detach()
-        phase = torch.polar(torch.ones_like(wanted), vocoder_phase(wanted, hop))
-        before = None
+        ahead = torch.polar(torch.ones_like(wanted), vocoder_phase(wanted, hop))
+        before, inverse = None, torch.ones_like(wanted)
         for _ in range(iterations):
-            consistent = stft(istft(wanted * phase, window, hop), window, hop)
-            ahead = consistent if before is None else consistent + MOMENTUM * (consistent - before)
+            consistent = stft(istft(ahead * (wanted * inverse), window, hop, weight), window, hop)
+            ahead = consistent if before is None else _extrapolated(before, consistent)
             before = consistent
-            phase = ahead / ahead.abs().clamp(min=1e-12)
-    return istft(magnitudes * phase, window, hop)
+            # Of the absolute value; `abs` of complex numbers takes several times longer.
+            inverse = torch.addcmul(ahead.real * ahead.real, ahead.imag, ahead.imag).clamp_(min=1e-24).rsqrt_()
+    return istft(ahead * (magnitudes * inverse), window, hop, weight)
+
+
+def _extrapolated(before: Tensor, now: Tensor) -> Tensor:
+    """Complex now + MOMENTUM * (now - before), in one pass over real numbers."""
+    return torch.view_as_complex(torch.lerp(torch.view_as_real(before), torch.view_as_real(now), 1 + MOMENTUM))
 
 
 def vocoder_phase(magnitudes: Tensor, hop: int) -> Tensor:
@@ -57,10 +71,10 @@ def vocoder_phase(magnitudes: Tensor, hop: int) -> Tensor:
     mean = torch.where((frequency - before).abs() < 1, (frequency + before) / 2, frequency)
     size = 2 * (magnitudes.shape[1] - 1)
     bins = torch.arange(magnitudes.shape[1], device=magnitudes.device)
-    turned = (2 * math.pi * hop / size) * mean + math.pi * (bins - owner)
+    turned = ((2 * math.pi * hop / size) * mean + math.pi * (bins - owner)).remainder(2 * math.pi)
     phases, phase = [], torch.zeros_like(turned[0])
     for peak, turn in zip(owner, turned, strict=True):
-        phase = (phase[peak] + turn).remainder(2 * math.pi)
+        phase = phase[peak] + turn
         phases.append(phase)
     return torch.stack(phases)
 
