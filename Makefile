@@ -5,7 +5,7 @@ VENV = .venv
 VARIABLES = EVALUATION KEEP SPAN SPEC FORMAT MIDI AUDIO SHARPNESS NOTES SOUNDFONT CODEC CLIPS SEED OUT DATA WORKERS SCHEDULER TLS_CA TLS_CERT TLS_KEY \
   CLUSTER SHARDS INDEX DRY_RUN FORCE ACCEPT_FEWER ACCEPT_DEVICE MATCHED URL TO \
   PARADIGM CONFIG STEPS RUN GPUS DEVICE CONTROLS SECONDS TRACK START INSTRUMENT SAMPLER_STEPS PORT HOST GUIDANCE FREE PRESET VARY VGGISH \
-  THREADS SET SAMPLER S_CHURN INIT RESUME LEVEL JUDGES TRACKER
+  THREADS SET SAMPLER S_CHURN INIT RESUME LEVEL JUDGES TRACKER PRECISION
 $(foreach name,$(VARIABLES),$(eval $(name) =))
 
 # A misspelt variable would silently leave its default in force.
@@ -48,7 +48,7 @@ which_run = $(call option,run,RUN) $(call option,paradigm,PARADIGM) $(call optio
   $(call option,threads,THREADS)
 how_to_sample = $(call option,seconds,SECONDS) $(call option,sampler-steps,SAMPLER_STEPS) \
   $(call option,guidance,GUIDANCE) $(call option,seed,SEED)
-sampler = $(call option,sampler,SAMPLER) $(call option,s-churn,S_CHURN)
+sampler = $(call option,sampler,SAMPLER) $(call option,s-churn,S_CHURN) $(call option,precision,PRECISION)
 
 # The melody of a MIDI file.
 from_midi = $(call option,seconds,SECONDS) $(call option,track,TRACK) $(call option,start,START) \
@@ -119,6 +119,7 @@ help:  ## this text
 #|   SAMPLER_STEPS  (as published; on a CPU 50 where that is a thousand)
 #|   GUIDANCE       one weight, or by feature: velocity=1.5,chroma=3        (2; 1: none; 1 with PRESET=)
 #|   SAMPLER        heun, euler, ancestral, ddim, dpmpp_2m or ipndm, where the paradigm has them     (heun)
+#|   PRECISION      sample, demo, sweep: float32, bf16, or auto: bf16 where the machine has it    (auto)
 #|   S_CHURN        noise added by stochastic sampling of EDM                                          (0)
 #|   LEVEL          raw: files have the level of the model                           (-20 LUFS over the set)
 #|   FREE           evaluate: controls that are left unconditioned, comma-separated                    (none)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from training.diffusion.inpainting import Known
 from training.diffusion.samplers import Callback
 from training.metadata import DatasetMetadata
 from training.networks import build_network, parameter_count
+from training.networks.precision import freeze, has_fast_bf16
 from training.sampling.curve_sources import load_curves
 from training.sampling.defaults import DEFAULT_GUIDANCE
 from training.sampling.sampling import SamplingConfig, sample_batches
@@ -204,8 +205,18 @@ def build_model(config: Config, data: DatasetMetadata) -> TrainedModel:
     return TrainedModel(network=network, paradigm=paradigm, config=config, data=data, step=0, train_seconds=0.0)
 
 
-def load_model(path: str | Path | None = None, device: str | torch.device = "cpu") -> TrainedModel:
+def load_model(
+    path: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    precision: Literal["float32", "bf16", "auto"] = "float32",
+) -> TrainedModel:
     """The newest model of a run folder, the one in a snapshot file, or for None the shipped one.
+
+    Args:
+        path: run folder, snapshot, or None.
+        device: on which it samples.
+        precision: "auto" for bf16 where the device has it natively. In bf16 samples differ by about 1 % from those of
+            float32; weights are rounded, so such a model is for sampling alone.
 
     Raises:
         UserError: there is no model at `path`, or it is damaged.
@@ -220,7 +231,9 @@ def load_model(path: str | Path | None = None, device: str | torch.device = "cpu
         model.network.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{snapshot} does not fit this version of the project ({error}); train again") from error
-    network = model.network.to(device).eval().requires_grad_(False)
+    if precision == "auto":
+        precision = "bf16" if has_fast_bf16(torch.device(device)) else "float32"
+    network = freeze(model.network.to(device), precision)
     return replace(model, network=network, step=step, train_seconds=seconds)
 
 

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from data_specs.cli import add_threads, integer, use_threads
 from data_specs.errors import UserError
@@ -40,6 +40,7 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     add("--seconds", metavar="S", help="length of each clip, rounded up to a frame (that of the clips in training)")
     add("--sampler-steps", metavar="N", help="(the published number; on a CPU 50 where that is a thousand)")
     add_guidance(parser)
+    add_precision(parser)
     add("--seed", metavar="N", default="0", help="of the noise (0)")
     add("--sampler", metavar="NAME", help="heun, euler, ancestral or ddim, where the paradigm has them")
     for name in SAMPLER_OPTIONS[1:]:
@@ -52,6 +53,24 @@ def add_guidance(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--guidance", metavar="W", help=f"one weight, or by feature: velocity=1.5,chroma=3 ({default}; 1: none)"
     )
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Option that `parse_precision` reads."""
+    parser.add_argument(
+        "--precision", default="auto", metavar="NAME", help="float32, bf16, or auto: bf16 if native (auto)"
+    )
+
+
+def parse_precision(text: str) -> Literal["float32", "bf16", "auto"]:
+    """The precision given as `text` for the make variable PRECISION.
+
+    Raises:
+        UserError: another one.
+    """
+    if text not in ("float32", "bf16", "auto"):
+        raise UserError(f"PRECISION= must be float32, bf16 or auto, got {text!r:.40}")
+    return text  # type: ignore[return-value]
 
 
 def selected_paths(arguments: argparse.Namespace) -> list[Path]:
@@ -67,7 +86,8 @@ def load_models(arguments: argparse.Namespace) -> "dict[str, tuple[Path, Trained
 
     paths = selected_paths(arguments)
     names, device = run_names(paths), choose_device(arguments.device)
-    return {name: (path, load_model(path, device)) for name, path in zip(names, paths, strict=True)}
+    precision = parse_precision(arguments.precision)
+    return {name: (path, load_model(path, device, precision)) for name, path in zip(names, paths, strict=True)}
 
 
 def sampling_config(model: "TrainedModel", arguments: argparse.Namespace) -> "SamplingConfig":

@@ -109,7 +109,7 @@ class Engine:
             name = path.stem if path.suffix == ".safetensors" else path.name
             while name in self.entries:
                 name += "'"
-            self.entries[name] = ModelEntry(name, load_model(path, device), file_sha256(find_snapshot(path)))
+            self.entries[name] = ModelEntry(name, load_model(path, device, "auto"), file_sha256(find_snapshot(path)))
         self.analyzer = Analyzer.load()
         self.takes = TakeStore()
 

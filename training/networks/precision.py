@@ -7,7 +7,6 @@ from typing import Literal
 import torch
 from torch import nn
 
-from training.networks.layers import Conv1d, Conv2d
 from training.networks.unet import UNet
 
 Precision = Literal["float32", "bf16"]
@@ -21,11 +20,12 @@ def set_precision(network: nn.Module, precision: Precision) -> None:
 
 
 def freeze(network: nn.Module, precision: Precision) -> nn.Module:
-    """Prepare a network for sampling: eval mode, no gradients, convolution weights kept in the computing dtype."""
+    """Prepare a network for sampling: eval mode, no gradients, weights of a U-Net's convolutions kept in bf16."""
     set_precision(network, precision)
-    for module in network.modules():
-        if isinstance(module, (Conv1d, Conv2d)) and precision == "bf16":
-            module.to(torch.bfloat16)
+    if isinstance(network, UNet) and precision == "bf16":
+        for module in network.modules():
+            if isinstance(module, (nn.Conv1d, nn.Conv2d)):
+                module.to(torch.bfloat16)
     return network.eval().requires_grad_(False)
 
 

@@ -3,7 +3,8 @@
 B batch, C channels, F bins, T frames, K codebooks, R control rows, H features before the last layer, E embedding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, Self
 
 import pydantic
@@ -150,6 +151,7 @@ class UNet(Renamed):
 
     former_names: ClassVar = {"enter": "conv_in", "shrink": "downsample", "grow": "upsample"}
     compute_dtype = torch.float32
+    _kept: list[tuple[Tensor, list[list[Tensor]]]] | None = None  # controls and their encodings, see `encoding_once`
 
     def __init__(
         self,
@@ -246,12 +248,18 @@ class UNet(Renamed):
     def _encodings(self, controls: Tensor | None, x: Tensor, like: Tensor) -> list[list[Tensor]]:
         if not self.branches:
             return []
+        for known, encodings in self._kept or ():
+            if known is controls:
+                return encodings
         if controls is None:
             controls = like.new_full((x.shape[0], self.control_rows, x.shape[-1]), UNCONDITIONED)
         whole = padded(controls, self.multiples[-1:], mode="replicate")
         if self.patch[1] > 1:
             whole = nn.functional.avg_pool1d(whole, self.patch[1])
-        return [branch.encode(whole, self.compute_dtype) for branch in self._branches()]
+        encodings = [branch.encode(whole, self.compute_dtype) for branch in self._branches()]
+        if self._kept is not None:
+            self._kept.append((controls, encodings))
+        return encodings
 
     def forward(self, x: Tensor, c_noise: Tensor, controls: Tensor | None = None) -> Tensor:
         """Map x as in `features` to [B, C, (F,) T], or codes to logits [B, K, T, classes]."""
@@ -263,3 +271,16 @@ class UNet(Renamed):
         if self.skip is not None:
             mapped = mapped + self.skip(as_map(x, self.compute_dtype), c_noise, self.noise(c_noise))
         return mapped.reshape(x.shape)
+
+
+@contextmanager
+def encoding_once(network: nn.Module) -> Iterator[None]:
+    """Encode each tensor of controls once within the block, as long as weights and controls stay the same."""
+    if not isinstance(network, UNet):
+        yield
+        return
+    network._kept = []
+    try:
+        yield
+    finally:
+        network._kept = None

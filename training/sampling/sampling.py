@@ -16,6 +16,7 @@ from training.diffusion import Paradigm, PerClipNoise
 from training.diffusion.guidance import Weights
 from training.diffusion.inpainting import Known
 from training.diffusion.samplers import Callback, SamplerState
+from training.networks.unet import encoding_once
 from training.sampling.defaults import DEFAULT_GUIDANCE
 
 STREAM = "sample"  # of the random numbers: sampling and training draw different ones
@@ -107,9 +108,10 @@ def sample_batches(
             part = controls[start : start + size].to(device)
             try:
                 given = {} if known is None else {"known": known}
-                x = paradigm.sample(
-                    network, shape, part, noise, options, guidance=config.guidance, callback=advance, **given
-                )
+                with encoding_once(network):
+                    x = paradigm.sample(
+                        network, shape, part, noise, options, guidance=config.guidance, callback=advance, **given
+                    )
                 found.append(decode(x))
             except torch.OutOfMemoryError:
                 if size == 1:

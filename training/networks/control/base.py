@@ -14,8 +14,8 @@ from training.networks.layers import Renamed
 class ControlBranch(Renamed, ABC):
     """A way for controls to enter a U-Net. Level 0 has the full length, each further level half of it.
 
-    `encode` runs once per evaluation. `inject` runs at every level of the downward path and `inject_up` at every level
-    of the upward path, before the blocks of the level.
+    `encode` runs once per evaluation, in sampling once per clip. `inject` runs at every level of the downward path and
+    `inject_up` at every level of the upward path, before the blocks of the level.
     """
 
     Config: ClassVar[type[StrictModel]]
