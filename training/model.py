@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from training.diffusion.inpainting import Known
 from training.diffusion.samplers import Callback
 from training.metadata import DatasetMetadata
 from training.networks import build_network, parameter_count
-from training.networks.precision import freeze, has_fast_bf16
+from training.networks.precision import PrecisionChoice, freeze, has_fast_bf16
 from training.sampling.curve_sources import load_curves
 from training.sampling.defaults import DEFAULT_GUIDANCE
 from training.sampling.sampling import SamplingConfig, sample_batches
@@ -208,7 +208,7 @@ def build_model(config: Config, data: DatasetMetadata) -> TrainedModel:
 def load_model(
     path: str | Path | None = None,
     device: str | torch.device = "cpu",
-    precision: Literal["float32", "bf16", "auto"] = "float32",
+    precision: PrecisionChoice = "float32",
 ) -> TrainedModel:
     """The newest model of a run folder, the one in a snapshot file, or for None the shipped one.
 

@@ -71,10 +71,10 @@ def vocoder_phase(magnitudes: Tensor, hop: int) -> Tensor:
     mean = torch.where((frequency - before).abs() < 1, (frequency + before) / 2, frequency)
     size = 2 * (magnitudes.shape[1] - 1)
     bins = torch.arange(magnitudes.shape[1], device=magnitudes.device)
-    turned = ((2 * math.pi * hop / size) * mean + math.pi * (bins - owner)).remainder(2 * math.pi)
+    turned = (2 * math.pi * hop / size) * mean + math.pi * (bins - owner)
     phases, phase = [], torch.zeros_like(turned[0])
     for peak, turn in zip(owner, turned, strict=True):
-        phase = phase[peak] + turn
+        phase = (phase[peak] + turn).remainder(2 * math.pi)
         phases.append(phase)
     return torch.stack(phases)
 

@@ -28,6 +28,7 @@ from training.diffusion.inpainting import Known
 from training.diffusion.samplers import Callback, SamplerState
 from training.distributed import choose_device
 from training.model import TrainedModel, load_model
+from training.networks.precision import PrecisionChoice
 from training.sampling.curve_sources import shipped_curves
 from training.sampling.defaults import DEFAULT_GUIDANCE
 from training.sampling.redraw import CROSSFADE_SECONDS, known_part, splice
@@ -100,16 +101,17 @@ class Engine:
     Args:
         paths: run folders or snapshots; empty for the shipped model.
         device: cpu or cuda; None for cuda where there is one.
+        precision: of `load_model`.
     """
 
-    def __init__(self, paths: list[Path], device: str | None = None) -> None:
+    def __init__(self, paths: list[Path], device: str | None = None, precision: PrecisionChoice = "auto") -> None:
         device = str(choose_device(device))
         self.entries: dict[str, ModelEntry] = {}
         for path in paths or sorted((Path(training.__file__).parent / "snapshots").glob("*.safetensors"))[:1]:
             name = path.stem if path.suffix == ".safetensors" else path.name
             while name in self.entries:
                 name += "'"
-            self.entries[name] = ModelEntry(name, load_model(path, device, "auto"), file_sha256(find_snapshot(path)))
+            self.entries[name] = ModelEntry(name, load_model(path, device, precision), file_sha256(find_snapshot(path)))
         self.analyzer = Analyzer.load()
         self.takes = TakeStore()
 

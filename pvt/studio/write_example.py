@@ -9,7 +9,7 @@ from pvt.studio.example import AUDIO, KEY, example_key
 
 def main() -> None:
     """Write the audio as 24-bit FLAC, and its key."""
-    engine = Engine([])
+    engine = Engine([], precision="float32")
     entry, request = engine.entry(""), engine.example()
     soundfile.write(AUDIO, sample_example(engine), entry.model.data.sample_rate, subtype="PCM_24")
     write_json(KEY, example_key(entry.digest, request, entry.steps))

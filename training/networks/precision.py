@@ -10,6 +10,7 @@ from torch import nn
 from training.networks.unet import UNet
 
 Precision = Literal["float32", "bf16"]
+PrecisionChoice = Literal["float32", "bf16", "auto"]
 LEAST_GAIN = 1.1  # of bf16 over float32 on a CPU, below which float32 is kept
 
 

@@ -47,7 +47,7 @@ def test_resampling_keeps_a_tone():
 
 
 def test_the_stored_example_is_what_the_shipped_model_generates():
-    engine = Engine([], "cpu")
+    engine = Engine([], "cpu", "float32")
     request, entry = engine.example(), engine.entry("")
     stored = stored_example(entry.digest, request, entry.steps)
     assert stored is not None, "the shipped model has changed; run python -m pvt.studio.write_example"
