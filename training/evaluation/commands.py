@@ -5,7 +5,7 @@ from pathlib import Path
 
 from data_specs.cli import integer
 from data_specs.errors import UserError
-from data_specs.io.files import check_output_file, check_output_folder
+from data_specs.io.files import check_output_file, check_output_folder, write_json
 from training.options import (
     add_guidance,
     add_models,
@@ -132,7 +132,8 @@ def _sweep(arguments: argparse.Namespace) -> int:
     samples = model.sample_count(parse_seconds(arguments.seconds))
     evaluator = Evaluator.prepare(arguments.data, samples, anchor_clips=clips, seed=config.seed)
     out = arguments.out or ((path if path.is_dir() else Path()) / "sweep")
-    print(write_sweep(sweep(model, evaluator, sweeps, config, clips, path), out, clips), end="")
+    rows = sweep(model, evaluator, sweeps, config, clips, path, save=lambda rows: write_json(out / "sweep.json", rows))
+    print(write_sweep(rows, out, clips), end="")
     print(out)
     return 0
 

@@ -3,7 +3,7 @@
 The report leaves stochastic sampling (S_churn) and the number of steps to future work; this is the table it asks for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,11 +62,17 @@ class Sweep:
 
 
 def sweep(
-    run: TrainedModel, evaluator: Evaluator, sweeps: Sequence[Sweep], base: SamplingConfig, clips: int, path: Path
+    run: TrainedModel,
+    evaluator: Evaluator,
+    sweeps: Sequence[Sweep],
+    base: SamplingConfig,
+    clips: int,
+    path: Path,
+    save: Callable[[list[dict[str, Any]]], object] = lambda rows: None,
 ) -> list[dict[str, Any]]:
     """A row for each value of each option: evaluations of the network, FADs and adherence of `clips` clips.
 
-    Every row follows the same controls from the same noise.
+    Every row follows the same controls from the same noise. `save` gets the rows so far after each of them.
 
     Raises:
         UserError: an option or value that the paradigm does not take, found before anything is computed.
@@ -74,10 +80,11 @@ def sweep(
     check_reference(run, evaluator, path)
     planned = [(one, value, one.settings(value, base)) for one in sweeps for value in one.values]
     evaluations = [run.paradigm.evaluations(settings.resolve(run.paradigm)) for _, _, settings in planned]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for (one, value, settings), count in zip(planned, evaluations, strict=True):
         metrics = evaluator.measure(generate(run, evaluator, settings, clips))
         rows.append({"option": one.option, "value": value, "evaluations": count, **scores(metrics, evaluator)})
+        save(rows)
     return rows
 
 

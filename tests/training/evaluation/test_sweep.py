@@ -55,7 +55,10 @@ def bench(monkeypatch):
 def test_each_value_is_judged_once_with_the_rest_unchanged(bench):
     run, judge, asked = bench
     base = SamplingConfig(seed=4, guidance=2.0, options={"s_noise": 1.003})
-    rows = sweep(run, judge, [Sweep("s_churn", (0, 40)), Sweep("steps", (9, 36))], base, 5, "run")
+    saved = []
+    sweeps = [Sweep("s_churn", (0, 40)), Sweep("steps", (9, 36))]
+    rows = sweep(run, judge, sweeps, base, 5, "run", save=lambda so_far: saved.append(len(so_far)))
+    assert saved == [1, 2, 3, 4]  # a sweep that is stopped keeps its rows
     assert [(row["option"], row["value"], row["evaluations"]) for row in rows] == [
         ("s_churn", 0, 36),
         ("s_churn", 40, 36),
