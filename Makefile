@@ -118,7 +118,7 @@ help:  ## this text
 #|   SECONDS        of each sample                                                      (as in training)
 #|   SAMPLER_STEPS  (as published; on a CPU 50 where that is a thousand)
 #|   GUIDANCE       one weight, or by feature: velocity=1.5,chroma=3        (2; 1: none; 1 with PRESET=)
-#|   SAMPLER        heun, euler, ancestral, ddim, dpmpp_2m or ipndm, where the paradigm has them     (heun)
+#|   SAMPLER        heun, euler, ancestral, ddim, dpmpp_2m or ipndm, where the paradigm has them    (ipndm)
 #|   PRECISION      sample, demo, sweep: float32, bf16, or auto: bf16 where the machine has it    (auto)
 #|   S_CHURN        noise added by stochastic sampling of EDM                                          (0)
 #|   LEVEL          raw: files have the level of the model                           (-20 LUFS over the set)

@@ -42,7 +42,7 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     add_guidance(parser)
     add_precision(parser)
     add("--seed", metavar="N", default="0", help="of the noise (0)")
-    add("--sampler", metavar="NAME", help="heun, euler, ancestral or ddim, where the paradigm has them")
+    add("--sampler", metavar="NAME", help="heun, euler, ancestral, ddim, dpmpp_2m or ipndm")
     for name in SAMPLER_OPTIONS[1:]:
         add(f"--{name.replace('_', '-')}", metavar="X", help="stochastic sampling of EDM (Karras et al. 2022)")
 

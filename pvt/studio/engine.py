@@ -35,7 +35,7 @@ from training.sampling.redraw import CROSSFADE_SECONDS, known_part, splice
 from training.sampling.sampling import SamplingConfig
 
 DRAFT_SHARE = 3  # full steps per draft step
-MIN_DRAFT_STEPS = 6
+MIN_DRAFT_STEPS = 10  # below, multistep samplers are far from the solution (docs/results/samplers.md)
 EXAMPLES = ("climb", "swell")  # for models with pitch, and for others
 MAX_CPU_STEPS = 50  # default on a CPU for samplers published with a thousand steps
 

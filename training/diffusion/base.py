@@ -1,6 +1,7 @@
 """Interface of the paradigms, for training and for sampling. B batch, N control rows, T frames."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import torch
@@ -32,6 +33,7 @@ class Paradigm(ABC):
     formats: ClassVar[tuple[str, ...]]  # it can be trained on
     Config: ClassVar[type[StrictModel]]
     Options: ClassVar[type[StrictModel]]  # of sampling
+    published: ClassVar[Mapping[str, Any]] = {}  # options of sampling as published, where they are not the defaults
     distilled: ClassVar[bool] = False  # whether training needs a teacher, the model of INIT=
     adaptive: bool = False  # whether `observe` has an effect
 

@@ -1,6 +1,7 @@
 """EDM: continuous time, preconditioned denoising (Karras et al. 2022), s(t) = 1, sigma(t) = t."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 import pydantic
 import torch
@@ -12,6 +13,7 @@ from training.diffusion.base import SamplerSteps, conditioning_of, mean_per_clip
 from training.diffusion.continuous import DenoisingParadigm, Level, SigmaOptions
 from training.diffusion.noise import Noise
 from training.diffusion.schedules import karras_sigmas
+from training.sampling.defaults import DEFAULT_EDM_SAMPLER, DEFAULT_EDM_STEPS
 
 
 class EDMConfig(StrictModel):
@@ -23,12 +25,20 @@ class EDMConfig(StrictModel):
 
 
 class EDMOptions(SigmaOptions):
-    """Sampling; the defaults are the published ones (table 1)."""
+    """Sampling; levels and number of steps are the published ones (table 1), `published` has the sampler too."""
 
-    sampler: Literal["heun", "euler", "ancestral", "ddim", "dpmpp_2m", "ipndm"] = "heun"
-    steps: SamplerSteps = 18
+    sampler: Literal["heun", "euler", "ancestral", "ddim", "dpmpp_2m", "ipndm"] = DEFAULT_EDM_SAMPLER
+    steps: SamplerSteps = DEFAULT_EDM_STEPS
     sigma_min: Level = 0.002
     sigma_max: Level = 80.0
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _stochastic(cls, values: Any) -> Any:
+        """Take Heun's method where churn is given without a sampler: noise between steps ends a multistep history."""
+        if isinstance(values, dict) and values.get("s_churn") and "sampler" not in values:
+            return {**values, "sampler": "heun"}
+        return values
 
     @pydantic.model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -61,6 +71,7 @@ class EDM(DenoisingParadigm):
     name = "edm"
     Config = EDMConfig
     Options = EDMOptions
+    published: ClassVar[Mapping[str, Any]] = {"sampler": "heun"}
 
     def __init__(self, config: EDMConfig, layout: ControlLayout, classes: int | None = None) -> None:
         super().__init__(config, layout, classes)

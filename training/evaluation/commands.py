@@ -67,6 +67,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         seconds=preset.seconds if arguments.seconds is None else _positive("SECONDS", arguments.seconds),
         reference=preset.reference,
         sampler_steps=None if arguments.sampler_steps is None else integer("SAMPLER_STEPS", arguments.sampler_steps),
+        published=arguments.preset is not None and not drawn,
         guidance=parse_guidance("1" if arguments.preset and not arguments.guidance else arguments.guidance),
         unconditioned=tuple(name.strip() for name in arguments.free.split(",") if name.strip()),
         seed=integer("SEED", arguments.seed, least=0),

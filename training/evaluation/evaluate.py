@@ -57,6 +57,7 @@ class Options:
         reference: largest number of training clips to compare with.
         sampler_steps: None for the published number, on a CPU a smaller one where that is large.
         guidance: one weight, or one by control.
+        published: whether samplers are the published ones, not the defaults.
         unconditioned: controls that samples are generated without; their adherence is measured all the same.
         seed: of noise, subsets and pairings.
         device: of the networks.
@@ -71,6 +72,7 @@ class Options:
     reference: int = PRESETS[DEFAULT_PRESET].reference
     sampler_steps: int | None = None
     guidance: Weights = DEFAULT_GUIDANCE
+    published: bool = False
     unconditioned: tuple[str, ...] = ()
     seed: int = 0
     device: str = "cpu"
@@ -124,8 +126,9 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
         label = model.representation.label
         if label not in ceilings:
             ceilings[label] = ceiling(model, evaluator, options.clips)
+        published = dict(model.paradigm.published) if options.published else {}
         steps = options.sampler_steps or default_steps(model.paradigm, model.device)
-        settings = SamplingConfig(steps, options.guidance, options.seed)
+        settings = SamplingConfig(steps, options.guidance, options.seed, published)
         steps_taken = LatentSteps(model, evaluator)
         clips = generate(model, evaluator, settings, options.clips, options.unconditioned)
         metrics = evaluator.measure(steps_taken.watch(clips))

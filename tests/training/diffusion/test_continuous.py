@@ -151,7 +151,11 @@ def test_numbers_of_evaluations() -> None:
         counter = Counter()
         paradigm.sample(counter, (1, 2), None, BatchNoise(0, 1), chosen)
         assert counter.calls == paradigm.evaluations(chosen), (name, options)
-    assert build_paradigm("edm", {}, LAYOUT).evaluations() == 35
+    edm = build_paradigm("edm", {}, LAYOUT)
+    assert edm.evaluations() == 18
+    assert edm.evaluations(edm.options(dict(edm.published))) == 35
+    assert edm.options({"s_churn": 10}).sampler == "heun"  # a multistep sampler would restart at every step
+    assert edm.options({"s_churn": 10, "sampler": "euler"}).sampler == "euler"
 
 
 @pytest.mark.parametrize("name", ["ddpm", "edm"])

@@ -91,7 +91,7 @@ def test_the_player_samples_as_the_project_does(model, graphs, player, monkeypat
 
     monkeypatch.setattr(player.np.random, "default_rng", lambda seed: Draws())
     found = player.sample(session(graphs[0]), metadata(graphs[0]), controls.numpy(), steps=4, guidance=2.0)
-    options = model.paradigm.options({"steps": 4})
+    options = model.paradigm.options({"sampler": "heun", "steps": 4})
     expected = model.paradigm.sample(
         model.network, (128, 80), controls, PerClipNoise(3, [0], "sample"), options, guidance=2.0
     )
