@@ -58,6 +58,7 @@ class Training(Optimization):
 
     control_dropout: Share = 0.3  # probability that a control of a clip is unconditioned
     span_dropout: Share = 0.0  # of those left, over a random span of time
+    curve_augmentation: Share = 0.0  # probability that the curves of a clip are made coarser; needs network.augmented
     precision: Literal["auto", "float32", "bf16"] = (
         "auto"  # of the network; auto is bf16 where it is faster, recorded by the run
     )
@@ -242,9 +243,12 @@ def config_path(name: str, folder: Path = CONFIGS) -> Path:
 def differing_key(old: dict[str, Any], new: dict[str, Any]) -> str | None:
     """`key: old value, now new value` for the first key that must not change within a run; None if there is none.
 
-    Both are the JSON form of a Config, with the digest of the data beside its keys.
+    Both are the JSON form of a Config, with the digest of the data beside its keys. A key of `[training]` that the old
+    one lacks had its default.
     """
+    defaults = {f"training.{name}": field.default for name, field in Training.model_fields.items()}
     before, after = _flat(old), _flat(new)
+    before |= {key: defaults[key] for key in after.keys() & defaults.keys() - before.keys()}
     for key in sorted(before.keys() | after.keys()):
         if any(key == name or key.startswith(f"{name}.") for name in MUTABLE):
             continue

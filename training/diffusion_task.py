@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from data_specs.errors import UserError
 from training.config import Config
 from training.data.dataset import Dataset
 from training.data.loader import Batch
@@ -35,6 +36,8 @@ class DiffusionTask(Task):
         self.data: DatasetMetadata = DatasetMetadata.of(data.info, data.features)
         if self.data.classes is None:
             check_width(config.network, self.data.shape)
+        if config.training.curve_augmentation and not config.network.get("augmented"):
+            raise UserError("training.curve_augmentation needs network.augmented = true; set both or neither")
         self.model = build_model(config, self.data)
         self.network = self.model.network
         self.adaptive = self.model.paradigm.adaptive

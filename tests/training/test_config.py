@@ -99,6 +99,14 @@ def test_the_key_that_differs(written):
     assert differing_key(old, attention) == "network.attention was null and is now 1"
 
 
+def test_keys_that_an_earlier_run_lacks_had_their_defaults(written):
+    new = load_config(written(BASE), "edm").model_dump(mode="json")
+    old = {**new, "training": {k: v for k, v in new["training"].items() if k != "curve_augmentation"}}
+    assert differing_key(old, new) is None
+    new["training"]["curve_augmentation"] = 0.5
+    assert differing_key(old, new) == "training.curve_augmentation was 0.0 and is now 0.5"
+
+
 def test_what_may_differ(written):
     old = load_config(written(BASE), "edm").model_dump(mode="json")
     free = BASE.replace("micro_batch = 4", "micro_batch = 2\ncompile = true").replace("steps = 100", "steps = 200")

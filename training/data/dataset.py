@@ -123,6 +123,11 @@ class Dataset:
         """Frames T of a whole clip's controls."""
         return next(feature.shape[-1] for feature in self.features if feature.name != "data")
 
+    @property
+    def frame_rate(self) -> float:
+        """Frames of data and controls a second."""
+        return self.frames * self.info.spec.clip.sample_rate / self.info.clip_samples
+
     def crop_frames(self, seconds: float | None) -> int:
         """Frames L of a crop of `seconds`, rounded down; the whole clip for None.
 

@@ -21,6 +21,7 @@ from data_specs.controls import UNCONDITIONED
 from data_specs.errors import UserError
 from training.conditioning import ControlLayout
 from training.config import Optimization, Training
+from training.data.augmentation import augment_curves, strengths
 from training.data.dataset import Dataset
 from training.data.resident import ResidentClips
 from training.data.shuffle import clips_at, uniform
@@ -33,7 +34,8 @@ class Batch(NamedTuple):
 
     Attributes:
         data: [B, *shape] with L frames, in the stored dtype.
-        controls: float32 [B, N, L], -1 where a feature is unconditioned.
+        controls: float32 [B, N, L], -1 where a feature is unconditioned; with curve augmentation [B, N + 1, L], the
+            last row its strength.
         positions: int64 [B], the names of the clips' random numbers.
     """
 
@@ -90,9 +92,20 @@ class BatchBuilder:
         """The clips at `positions` [B] of the order of training, with drop-out where the model is conditioned."""
         indices = clips_at(positions, len(self._dataset), self._training.seed)
         batch = self._filled(indices, positions, "crop")
-        if isinstance(self._training, Training):
-            drop_controls(batch.controls, self._layout, positions, self._training)
+        if not isinstance(self._training, Training):
+            return batch
+        if share := self._training.curve_augmentation:
+            batch = self._augmented(batch, share)
+        drop_controls(batch.controls, self._layout, positions, self._training)
         return batch
+
+    def _augmented(self, batch: Batch, share: float) -> Batch:
+        """Return a batch with coarser curves and their strength as a further row."""
+        seed, positions = self._training.seed, batch.positions
+        strength = strengths(positions, seed, share)
+        augment_curves(batch.controls, self._layout, strength, positions, seed, self._dataset.frame_rate)
+        row = torch.from_numpy(strength).to(batch.controls)[:, None, None].expand(-1, 1, self._frames)
+        return batch._replace(controls=torch.cat([batch.controls, row], dim=1))
 
     def valid(self, positions: NDArray[np.int64]) -> Batch:
         """Clips by index, all controls given; up to B of them."""

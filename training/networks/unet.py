@@ -51,6 +51,7 @@ class UNetConfig(StrictModel):
     controls: dict[str, dict[str, Any]] = Field(default_factory=dict)  # control branches by name; none: unconditional
     patch: Positive = 1  # positions along each axis folded into channels at the input; continuous data only
     skip: Annotated[int, Field(ge=0)] = 0  # kernel of the noise-gated linear skip; 0 for none; continuous data only
+    augmented: bool = False  # takes the strength of curve augmentation
     checkpoint: bool = False  # keep only the input of each block and recompute the rest in the backward pass
 
     @pydantic.model_validator(mode="after")
@@ -173,6 +174,7 @@ class UNet(Renamed):
         self.control_rows = layout.total
         self.codes = CodeEmbedding(shape[0], vocabulary or classes, config.code_embedding) if classes else None
         self.noise = NoiseEmbedding(config.embedding)
+        self.strength = zeroed(nn.Linear(1, config.embedding, bias=False)) if config.augmented else None
         c_in = self.codes.channels if self.codes else shape[0] * config.patch**dims
         self.conv_in = convolution(dims, c_in, down[0])
         bins = -(-shape[1] // self.multiples[0]) * 2**depth
@@ -215,7 +217,8 @@ class UNet(Renamed):
         Args:
             x: float [B, C, (F,) T] or int64 [B, K, T].
             c_noise: noise conditioning [B], of order one.
-            controls: [B, R, T], -1 where a feature is unconditioned; None: all are.
+            controls: [B, R, T], -1 where a feature is unconditioned; None: all are. A further row is the strength of
+                curve augmentation, 0 without it.
 
         Returns:
             [B, H, T] for codes; else a map [B, H, F, T] with F and T divided by the patch and rounded up.
@@ -226,6 +229,10 @@ class UNet(Renamed):
         if self.bins is not None:
             h = h + self.bins.to(h.dtype)
         embedded = self.noise(c_noise)
+        if controls is not None and controls.shape[1] > self.control_rows:
+            controls, strength = controls[:, : self.control_rows], controls[:, self.control_rows :, 0]
+            if self.strength is not None:
+                embedded = embedded + self.strength(strength)
         encodings = self._encodings(controls, x, embedded)
         skips = []
         for level, blocks in enumerate(self.down):
