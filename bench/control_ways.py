@@ -1,12 +1,13 @@
 """Ways for controls to enter a U-Net, at equal parameters and core-seconds: `python -m bench.control_ways`.
 
-Trains an EDM on encodec for each way and seed on one thread, measures how much each control lowers the error of the
-denoiser on valid clips, then generates clips with one setting for all and measures adherence and FAD. Each finished
-stage is kept in the folder: run the same command again to resume; a larger --seconds continues the training.
-B clips, R control rows, T frames.
+Times passes of all ways in turn, trains an EDM on encodec for each way and seed on one thread, measures how much each
+control lowers the error of the denoiser on valid clips, then generates clips with one setting and measures adherence
+and FAD. Each finished stage is kept in the folder: run the same command again to resume; a larger --seconds continues
+the training. B clips, R control rows, T frames.
 """
 
 import argparse
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,15 @@ import torch
 
 from bench.denoiser import load_crops
 from bench.paradigms import Comparison, Entry, Sizes
+from bench.table import interleaved
 from data_specs.io.files import write_bytes
+from training.conditioning import ControlLayout
+from training.config import load_config
 from training.data.dataset import Dataset
 from training.diffusion.edm import EDM, loss_weight
 from training.evaluation.tables import Column, markdown
 from training.model import TrainedModel, load_model
+from training.networks import build_network, parameter_count
 
 CONFIG = Path(__file__).with_suffix(".toml")
 LOCAL = "{channels=48,resolution='control'}"
@@ -33,6 +38,8 @@ WAYS = {  # width at full length, chosen for equal parameters, and control branc
 SIGMAS = (0.2, 0.8, 3.2, 12.8)  # of the control effects
 STEPS, GUIDANCE = 18, 1.5
 CROPS, FRAMES = 64, 150  # of valid clips, for the control effects
+LATENTS, BATCH, ROUNDS = 128, 8, 7  # of the timed passes, over FRAMES
+LAYOUT = ControlLayout((("velocity", 1), ("chroma", 1), ("pitch", 1), ("brightness", 1), ("instruments", 3)))
 EMBEDDER = "pvt-net"
 
 
@@ -76,6 +83,39 @@ class ControlWays(Comparison):
             row = score(self.run(one), evaluator, {"steps": STEPS, "guidance": GUIDANCE}, clips)
             self.record(key, {**row, "run": one.name, "core_seconds": used, "reported": clips})
             self.record("reference", evaluator.reference_facts())
+
+
+def time_passes(ways: Sequence[str]) -> str:
+    """Return a table of processor seconds of a forward and a backward pass, the ways timed in turn."""
+    x, c_noise = torch.randn(BATCH, LATENTS, FRAMES), torch.zeros(BATCH)
+    controls = torch.rand(BATCH, LAYOUT.total, FRAMES)
+    networks = {way: build_network(network_table(way), (LATENTS, FRAMES), LAYOUT) for way in ways}
+
+    def work(network: torch.nn.Module) -> None:
+        network(x, c_noise, controls).square().mean().backward()
+
+    cpu = interleaved({way: lambda n=n: work(n) for way, n in networks.items()}, ROUNDS).cpu  # type: ignore[misc]
+    rows = [
+        {
+            "way": way,
+            "parameters": parameter_count(networks[way]),
+            "seconds": statistics.median(cpu[way]),
+            "ratio": statistics.median(a / b for a, b in zip(cpu[way], cpu[ways[0]], strict=True)),
+        }
+        for way in ways
+    ]
+    columns = [
+        Column("way", "way"),
+        Column("parameters", "parameters", lambda x: f"{x / 1e6:.2f} M"),
+        Column("core-seconds a pass", "seconds", lambda x: f"{x:.3f}"),
+        Column(f"to {ways[0]}", "ratio", lambda x: f"{x:.2f}"),
+    ]
+    return markdown(rows, columns)
+
+
+def network_table(way: str) -> dict[str, Any]:
+    """Return the network table of a way of control."""
+    return load_config(str(CONFIG), "edm", "encodec", overrides=entry(way, 0).overrides).network
 
 
 @torch.no_grad()
@@ -141,13 +181,22 @@ def main() -> int:
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="FOLDER", help="dataset with PVT-encodec and PVT-audio")
     add("--out", type=Path, default=Path("control-ways"), metavar="FOLDER", help="(control-ways)")
-    add("--seconds", type=float, default=900, metavar="S", help="core-seconds of training of each row (900)")
+    add(
+        "--seconds",
+        type=float,
+        default=900,
+        metavar="S",
+        help="core-seconds of training of each row; 0: time passes only (900)",
+    )
     add("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY", help=f"({', '.join(WAYS)})")
     add("--seeds", type=int, default=1, metavar="N", help="seeds 0 .. N - 1 of each way (1)")
     add("--reported", type=int, default=64, metavar="N", help="generated clips of each row; 0 for none (64)")
     add("--length", type=float, default=4.0, metavar="S", help="of a clip (4)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    print(time_passes(arguments.ways))
+    if not arguments.seconds:
+        return 0
     sizes = Sizes(arguments.seconds, "", arguments.reported, 0, arguments.length)
     comparison = ControlWays(arguments.out.absolute(), sizes, arguments.data.absolute())
     entries = [entry(way, seed) for way in arguments.ways for seed in range(arguments.seeds)]

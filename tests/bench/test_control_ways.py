@@ -6,25 +6,22 @@ import pytest
 import torch
 
 from bench import control_ways
-from bench.control_ways import CONFIG, WAYS, ControlWays, control_effects, entry, tables
+from bench.control_ways import LAYOUT, WAYS, ControlWays, control_effects, entry, network_table, tables, time_passes
 from bench.paradigms import Sizes
-from training.conditioning import ControlLayout
-from training.config import load_config
 from training.diffusion import build_paradigm
 from training.networks import build_network, check_width, parameter_count
 from training.networks.control import CONTROL_BRANCHES
 
-LAYOUT = ControlLayout((("velocity", 1), ("chroma", 1), ("pitch", 1), ("brightness", 1), ("instruments", 3)))
 SHAPE = (128, 600)
 
 
 def test_ways_have_equal_parameters_and_cover_the_branches() -> None:
     counts, used = [], set()
     for way in WAYS:
-        config = load_config(str(CONFIG), "edm", "encodec", overrides=entry(way, 0).overrides)
-        check_width(config.network, SHAPE)
-        counts.append(parameter_count(build_network(config.network, SHAPE, LAYOUT)))
-        used |= set(config.network["controls"])
+        table = network_table(way)
+        check_width(table, SHAPE)
+        counts.append(parameter_count(build_network(table, SHAPE, LAYOUT)))
+        used |= set(table["controls"])
     assert max(counts) <= 1.05 * min(counts)
     assert used == CONTROL_BRANCHES.keys() - {"global"}
 
@@ -48,6 +45,16 @@ def test_effects_are_those_of_the_controls_that_the_denoiser_uses(monkeypatch: p
     swapped = float((pitch.roll(1, 0) + 0.1 - pitch).square().mean() / 0.01 - 1)
     expected = {"velocity": 0, "chroma": 0, "pitch": swapped, "brightness": 0, "instruments": 0, "all": swapped}
     assert found["effects"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_passes_are_timed_beside_the_first_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_ways, "ROUNDS", 1)
+    monkeypatch.setattr(control_ways, "FRAMES", 16)
+    rows = time_passes(["film_local", "concat"]).splitlines()
+    assert "to film_local" in rows[0]
+    assert rows[2].startswith("| film_local | 1.40 M |")
+    assert rows[2].endswith("| 1.00 |")
+    assert len(rows) == 4
 
 
 def test_finished_measures_are_kept_until_more_is_trained(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
