@@ -17,7 +17,9 @@ RESULTS = sorted((ROOT / "docs" / "results").glob("*.md"))
 NAMED = {
     "a command": re.compile(r"(?:^|`)(?:make|pvt|python|pip) [a-z./-]+", re.M),
     "seconds": re.compile(r"\d(?: ms| s\b|[\d.]* (?:core-)?(?:seconds|minutes|hours))"),
-    "N": re.compile(r"\bN\b[^a-z\n]*(?:\d|\|)|\d [^.|\n]{0,40}\b(?:clips|files|requests|samples|phrases|songs)\b"),
+    "N": re.compile(
+        r"\bN\b[^a-z\n]*(?:\d|\|)|\d [^.|\n]{0,40}\b(?:clips|crops|files|requests|samples|phrases|songs)\b"
+    ),
 }
 
 

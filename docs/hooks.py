@@ -1,4 +1,4 @@
-"""MkDocs hook: the executed notebook as a page of the site, from its stored outputs."""
+"""MkDocs hooks: the executed notebook as a page, and a section of the navigation with the pages of results."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,14 @@ from mkdocs.structure.files import File, Files
 
 NOTEBOOK = Path(__file__).parents[1] / "examples" / "draw_and_hear.ipynb"
 PAGE = "draw-and-hear.md"
+RESULTS = Path(__file__).parent / "results"
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Add a section with the pages of results."""
+    assert config.nav is not None
+    config.nav.append({"Results": [f"results/{page.name}" for page in sorted(RESULTS.glob("*.md"))]})
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
