@@ -11,6 +11,7 @@ Frames whose analysis window holds a change of note are left out of level, pitch
 """
 
 import argparse
+import importlib.util
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from bench.__main__ import machine
 from bench.render import Alone
 from bench.table import interleaved
+from data_specs.analysis.swift_f0 import NAME, swift_pitch
 from data_specs.controls.automation import BLOCK, Automation
 from data_specs.rates import SAMPLE_RATE
 from data_specs.spec import Spec, load_spec
@@ -38,13 +40,12 @@ ATTACK_BLOCKS = 24  # 64 ms: the release of the note before has decayed
 TAIL_BLOCKS = 2
 PITCH_WINDOW, PITCH_HOP = 1024, 320
 CENTROID_WINDOW = 1024
-VOICED = 0.5  # confidence of swift_f0
 CHANGE_DB, CHANGE_SEMITONES, CHANGE_CENTS = 0.1, 0.02, 20.0  # between blocks: a change whose time is measured
 DIFFERS = 1e-7  # of full scale
 TIMED_CLIPS, ROUNDS = 8, 25
 
 Values = NDArray[np.float64]
-Tracker = Callable[[NDArray[np.float32]], tuple[Values, Values, NDArray[np.bool_]]]  # seconds, MIDI pitch, voiced
+Tracker = Callable[[NDArray[np.float32]], Values]  # MIDI pitch at frames of PITCH_HOP, NaN where unvoiced
 
 
 @dataclass
@@ -105,36 +106,17 @@ def measure_level(player: Player, clip: PlannedClip, audio: NDArray[np.float32],
 
 def trackers() -> dict[str, Tracker]:
     """Pitch trackers that are installed."""
-    return {"librosa.pyin": pyin, **swift()}
+    swift = {NAME: lambda audio: swift_pitch(audio, PITCH_HOP, len(audio) // PITCH_HOP)}
+    return {"librosa.pyin": pyin, **(swift if importlib.util.find_spec("swift_f0") else {})}
 
 
-def pyin(audio: NDArray[np.float32]) -> tuple[Values, Values, NDArray[np.bool_]]:
+def pyin(audio: NDArray[np.float32]) -> Values:
     """Track with librosa.pyin, 10 steps a semitone."""
     import librosa
 
     low, high = librosa.note_to_hz("F2"), librosa.note_to_hz("G5")
-    hz, voiced, _ = librosa.pyin(
-        audio, fmin=low, fmax=high, sr=SAMPLE_RATE, frame_length=PITCH_WINDOW, hop_length=PITCH_HOP, fill_na=None
-    )
-    return np.arange(len(hz)) * PITCH_HOP / SAMPLE_RATE, librosa.hz_to_midi(hz), voiced
-
-
-def swift() -> dict[str, Tracker]:
-    """Return the tracker swift_f0, or nothing if it is not installed."""
-    try:
-        from swift_f0 import SwiftF0
-    except ImportError:
-        return {}
-    import soxr
-
-    detector = SwiftF0()
-
-    def track(audio: NDArray[np.float32]) -> tuple[Values, Values, NDArray[np.bool_]]:
-        result = detector.detect(soxr.resample(audio, SAMPLE_RATE, 16_000), 16_000)
-        midi = 69 + 12 * np.log2(np.maximum(result.pitch_hz, 1e-3) / 440)
-        return result.timestamps, midi, result.confidence >= VOICED
-
-    return {"swift_f0": track}
+    hz = librosa.pyin(audio, fmin=low, fmax=high, sr=SAMPLE_RATE, frame_length=PITCH_WINDOW, hop_length=PITCH_HOP)[0]
+    return np.asarray(librosa.hz_to_midi(hz))
 
 
 def measure_pitch(clip: PlannedClip, audio: NDArray[np.float32], tracked: dict[str, Tracker], found: Found) -> None:
@@ -145,9 +127,9 @@ def measure_pitch(clip: PlannedClip, audio: NDArray[np.float32], tracked: dict[s
         struck[onset // BLOCK : offset // BLOCK] = pitch
     moving = np.abs(np.gradient(bend)) > 0
     for name, track in tracked.items():
-        seconds, midi, voiced = track(audio)
-        block = np.minimum((seconds * SAMPLE_RATE / BLOCK).astype(int), len(bend) - 1)
-        kept = inner[block]
+        midi = track(audio)
+        block = np.minimum(np.arange(len(midi)) * PITCH_HOP // BLOCK, len(bend) - 1)
+        kept, voiced = inner[block], np.isfinite(midi)
         found.add(f"{name} voiced", voiced[kept].astype(float))
         kept &= voiced
         cents = 100 * np.abs(midi - struck[block] - bend[block])
