@@ -41,6 +41,14 @@ def test_a_training_step_waits_for_nothing_and_copies_its_batch_alone(paradigm, 
     assert flops > 1e8
 
 
+def test_operations_of_the_last_layer_of_codes_are_counted(data):
+    task = task_of("discdpm", "disc", data)
+    batch, codebooks, frames, classes = 2, 16, 75, 1024
+    last = task.network.out.conv.weight.shape[1]
+    product = 2 * batch * frames * codebooks * classes * last  # forward; the backward pass has two more
+    assert counted(task, data["disc"], META)[1] > 3 * product
+
+
 @pytest.mark.parametrize(("paradigm", "format_name"), PAIRS)
 def test_losses_and_samples_stay_on_one_device(paradigm, format_name, data):
     task, source = task_of(paradigm, format_name, data), data[format_name]
