@@ -72,11 +72,6 @@ def frame(payload: bytes) -> bytes:
     return b"".join((length, FOOTER.pack(masked_crc(length)), payload, FOOTER.pack(masked_crc(payload))))
 
 
-def write_record(file: BinaryIO, features: Mapping[str, bytes]) -> int:
-    """Append one Example to `file` and return the number of bytes written."""
-    return file.write(frame(encode_example(features)))
-
-
 def read_records(file: BinaryIO) -> Iterator[dict[str, bytes]]:
     """Iterate over the Examples of a TFRecord file in order; both CRCs are checked.
 

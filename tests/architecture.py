@@ -1,10 +1,15 @@
-"""Import graph, cycles, sizes and class names of the project: `python -m tests.architecture [--graph]`."""
+"""Import graph, cycles, sizes and class names of the project: `python -m tests.architecture [--graph]`.
+
+With `--journeys` instead the modules that work from MIDI to a loss and from a curve to a WAV file.
+"""
 
 import argparse
 import ast
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from tests import journeys
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("data_specs", "pipeline", "training", "pvt", "bench")
@@ -95,7 +100,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.architecture", description=__doc__)
     parser.add_argument("--graph", action="store_true", help="also every import")
     parser.add_argument("--root", type=Path, default=ROOT, help="another checkout")
+    parser.add_argument(
+        "--journeys", action="store_true", help="only the modules that work on the two journeys (minutes)"
+    )
     arguments = parser.parse_args()
+    if arguments.journeys:
+        for journey in journeys.report(arguments.root.resolve()):
+            print(journey, flush=True)
+        return
     graph = import_graph(arguments.root)
     if arguments.graph:
         for name in sorted(graph):

@@ -71,11 +71,6 @@ class Panel:
     hop: int
 
 
-def clip_figure(panel: Panel, instruments: Sequence[str]) -> "Figure":
-    """Return a figure of the spectrogram and the controls of one clip."""
-    return panels_figure([panel], instruments)
-
-
 def panels_figure(panels: Sequence[Panel], instruments: Sequence[str], title: str = "") -> "Figure":
     """Return a figure of clips side by side, each above its controls, with one time axis and one color scale."""
     import matplotlib

@@ -72,17 +72,6 @@ def is_midi_name(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def iter_files(midi: str, limits: "Limits", rejects: Rejects) -> Iterator[SourceFile]:
-    """Iterate over the MIDI files of `midi`: a folder (recursive, by name), an archive, or `tunes`.
-
-    Rejected files are counted in `rejects`.
-
-    Raises:
-        UserError: `midi` is missing, of another kind, without MIDI files, or a damaged archive.
-    """
-    return expand_archives(list_files(midi, rejects), midi, limits, rejects)
-
-
 def list_files(midi: str, rejects: Rejects) -> list[SourceFile]:
     """List the MIDI files and archives of a folder, one archive, or the tunes, without reading files.
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_specs.dataset import DatasetInfo, Shard, Split, clip_features
-from data_specs.records import write_record
+from data_specs.records import encode_example, frame
 from data_specs.spec import load_spec
 from data_specs.tf_data import tf_dataset
 
@@ -22,7 +22,11 @@ def test_tensorflow_users_get_shaped_arrays_and_ids(tmp_path):
     path.parent.mkdir()
     with open(path, "wb") as file:
         for clip in clips:
-            write_record(file, {name: value if name == "id" else value.tobytes() for name, value in clip.items()})
+            file.write(
+                frame(
+                    encode_example({name: value if name == "id" else value.tobytes() for name, value in clip.items()})
+                )
+            )
     shard = Shard(file="train/a.tfrecord", clips=3, bytes=path.stat().st_size, sha256="0" * 64)
     info = DatasetInfo(
         format_version=1,

@@ -28,7 +28,7 @@ from data_specs.errors import UserError
 from data_specs.formats import FORMATS, FormatEntry
 from data_specs.representations import Representation, representation
 from data_specs.spec import Spec
-from data_specs.viz.figures import Panel, clip_figure
+from data_specs.viz.figures import Panel, panels_figure
 from pipeline.build.folder import BuildFolder
 from pipeline.build.job import Job
 from pipeline.build.manifest import manifest, write_clips
@@ -201,7 +201,7 @@ def test_another_control_is_drawn_measured_and_refused_by_models_without_it(heig
     controls = {name: clip[name].numpy() for name in CONTROLS if name in clip}
     transform = representation("encodec", "phaseless")
     audio = transform.decode(clip["data"][None])
-    figure = clip_figure(Panel("clip", audio[0, 0].numpy(), controls, 320), ("piano", "violin", "trumpet"))
+    figure = panels_figure([Panel("clip", audio[0, 0].numpy(), controls, 320)], ("piano", "violin", "trumpet"))
     assert "height" in [axis.get_ylabel() for axis in figure.axes]
     analysis = analyze(audio, PvtNet.load(WEIGHTS, "cpu"))
     targets = [control_targets(controls, Fraction(75), analysis.features.frames)]

@@ -11,7 +11,7 @@ from data_specs.codecs.mdct import sine_window
 from data_specs.codecs.weights import write_weights
 from data_specs.dataset import MANIFEST, SHAPES, DatasetInfo, Shard, Split, clip_features, folder_name, shard_name
 from data_specs.io.files import file_sha256, write_bytes, write_json
-from data_specs.records import write_record
+from data_specs.records import encode_example, frame
 from data_specs.representations import representation
 from data_specs.representations.base import Statistics
 from data_specs.spec import CodecSpec, load_spec
@@ -47,7 +47,13 @@ def write_dataset(
             part = written[split][number * shard_clips : (number + 1) * shard_clips]
             with open(path, "wb") as file:
                 for clip in part:
-                    write_record(file, {k: v.encode() if isinstance(v, str) else v.tobytes() for k, v in clip.items()})
+                    file.write(
+                        frame(
+                            encode_example(
+                                {k: v.encode() if isinstance(v, str) else v.tobytes() for k, v in clip.items()}
+                            )
+                        )
+                    )
             file_name = str(path.relative_to(folder))
             size = path.stat().st_size
             shards.append(Shard(file=file_name, clips=len(part), bytes=size, sha256=file_sha256(path)))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from data_specs.controls.curve_files import parse_value
-from data_specs.viz.figures import Panel, clip_figure, panels_figure, png, sweep_figure
+from data_specs.viz.figures import Panel, panels_figure, png, sweep_figure
 
 PVT = ("piano", "violin", "trumpet")
 DRAWN = {
@@ -26,14 +26,14 @@ def panel():
 
 
 def test_rows_share_one_time_axis_in_seconds(panel):
-    figure = clip_figure(panel, PVT)
+    figure = panels_figure([panel], PVT)
     assert len(figure.axes) == 4
     assert {axis.get_xlim() for axis in figure.axes} == {(0.0, 2.0)}
     assert figure.axes[0].get_title(loc="left") == panel.title
 
 
 def test_curves_stand_where_the_arrays_say(panel):
-    _, velocity, chroma, instruments = clip_figure(panel, PVT).axes
+    _, velocity, chroma, instruments = panels_figure([panel], PVT).axes
     times, levels = velocity.lines[0].get_data()
     drawn = ~np.isnan(levels)
     assert times[drawn].min() == 0
@@ -48,7 +48,7 @@ def test_curves_stand_where_the_arrays_say(panel):
 
 
 def test_unconditioned_time_is_hatched_and_labeled(panel):
-    _, velocity, chroma, instruments = clip_figure(panel, PVT).axes
+    _, velocity, chroma, instruments = panels_figure([panel], PVT).axes
     spans = {axis: [(patch.get_x(), patch.get_width()) for patch in axis.patches] for axis in (velocity, instruments)}
     assert spans == {velocity: [(1, 1)], instruments: [(pytest.approx(1.6), pytest.approx(0.4))]}
     assert not chroma.patches
@@ -64,7 +64,7 @@ def test_spectrograms_side_by_side_share_their_colours(panel):
 
 
 def test_bytes_are_the_same_in_every_run(panel):
-    first, second = clip_figure(panel, PVT), clip_figure(panel, PVT)
+    first, second = panels_figure([panel], PVT), panels_figure([panel], PVT)
     assert png(first) == png(second)
     assert Image.open(io.BytesIO(png(first))).size[0] > 600
 
@@ -85,7 +85,7 @@ def test_each_control_of_the_clip_has_a_lane_and_rests_are_gaps(panel):
         "instruments": "piano",
     }
     controls = parse_value({"version": 1, **curves}).arrays(PVT, 48_000, 150, 320, tuple(curves))
-    axes = clip_figure(Panel("all", panel.audio, controls, 320), PVT).axes
+    axes = panels_figure([Panel("all", panel.audio, controls, 320)], PVT).axes
     assert [axis.get_ylabel() for axis in axes] == ["Hz", "velocity", "chroma", "pitch", "brightness", ""]
     for lane, first, last in ((axes[2], 4, 4), (axes[3], 52, 64)):
         times, levels = lane.lines[0].get_data()

@@ -15,7 +15,15 @@ from data_specs.errors import UserError
 from data_specs.spec import Limits
 from pipeline.midi import archives
 from pipeline.midi.archives import Member, read_members
-from pipeline.midi.sources import SourceFile, batches, content_digest, is_midi_name, iter_files, printable
+from pipeline.midi.sources import (
+    SourceFile,
+    batches,
+    content_digest,
+    expand_archives,
+    is_midi_name,
+    list_files,
+    printable,
+)
 from pipeline.rejects import Rejected, Rejects
 
 LIMITS = Limits(file_bytes=1000)
@@ -52,7 +60,8 @@ def member(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
 
 def collect(midi: Path | str) -> tuple[dict[str, bytes], Rejects]:
     rejects = Rejects()
-    return {file.name: file.read(LIMITS.file_bytes) for file in iter_files(str(midi), LIMITS, rejects)}, rejects
+    files = expand_archives(list_files(str(midi), rejects), str(midi), LIMITS, rejects)
+    return {file.name: file.read(LIMITS.file_bytes) for file in files}, rejects
 
 
 def archive(tmp_path: Path, content: bytes) -> Path:

@@ -18,7 +18,7 @@ from pipeline.melody.transposition import transpose
 from pipeline.melody.windows import Window, song_windows
 from pipeline.midi.reader import read_song
 from pipeline.midi.song import Song
-from pipeline.midi.sources import iter_files
+from pipeline.midi.sources import expand_archives, list_files
 from pipeline.plan.index import index_part
 from pipeline.plan.plan import Plan, PlannedClip
 from pipeline.plan.planning import make_plan
@@ -316,7 +316,7 @@ def test_folder_and_archive_give_the_same_plan(tmp_path: Path) -> None:
             archive.add(path, arcname=str(path.relative_to(folder)))
     plans = []
     for source, count in ((folder, 5), (tmp_path / "songs.tar.gz", 4)):
-        files = list(iter_files(str(source), SPEC.limits, Rejects()))
+        files = expand_archives(list_files(str(source), Rejects()), str(source), SPEC.limits, Rejects())
         pairs = [(file.name, file.read(SPEC.limits.file_bytes)) for file in files]
         out = tmp_path / source.name.removesuffix(".tar.gz") / "index"
         parts = [
