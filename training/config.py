@@ -88,7 +88,7 @@ class Logging(StrictModel):
     listen_every: NonNegative = 10_000
     listen_clips: Positive = 3
     checkpoint_every: NonNegative = 2_000
-    checkpoint_seconds: NonNegative = 0  # the same by time; for steps that are much faster than a save
+    checkpoint_seconds: NonNegative = 600  # the same by time, whatever a step takes
     ema_every: NonNegative = 10_000  # for averages of `ema_stds`
     keep_checkpoints: Positive = 2
 
