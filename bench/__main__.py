@@ -31,6 +31,7 @@ PARTS = {
     "discdpm": "bench.discdpm",
     "pipeline": "bench.pipeline",
     "reader": "bench.reader",
+    "sampling": "bench.sampling",
     "training": "bench.training",
     "steps": "bench.steps",
     "dask": "bench.dask_overhead",

@@ -22,11 +22,12 @@ from bench.table import Row, interleaved
 from training.conditioning import ControlLayout
 from training.config import load_config
 from training.networks import build_network, parameter_count
+from training.networks.precision import set_precision
 
 PACKAGES = ("denoising-diffusion-pytorch", "einops", "ema-pytorch")
 CHANNELS, FRAMES, BATCH = 128, 152, 8  # two seconds of encodec; theirs wants a length that divides by 8
 REPEATS = 7
-OURS, PUBLIC = "this project", "denoising-diffusion-pytorch"
+OURS, BF16, PUBLIC = "this project", "this project in bf16", "denoising-diffusion-pytorch"
 
 
 def rows(context: Context) -> list[Row]:
@@ -36,17 +37,20 @@ def rows(context: Context) -> list[Row]:
         RuntimeError: the package cannot be installed, with pip's reason.
     """
     torch.set_num_threads(1)
-    mine = unconditional()
+    mine, narrow = unconditional(), unconditional()
+    set_precision(narrow, "bf16")
     theirs = public(installed(context.scratch / "public"), parameter_count(mine))
     x, target = torch.randn(2, BATCH, CHANNELS, FRAMES)
     ways = {
         OURS: step(mine, x, target, lambda network: network(x, torch.linspace(-1, 1, BATCH))),
+        BF16: step(narrow, x, target, lambda network: network(x, torch.linspace(-1, 1, BATCH)).float()),
         PUBLIC: step(theirs, x, target, lambda network: network(x, torch.linspace(0, 999, BATCH))),
     }
     timings = interleaved(ways, REPEATS)
     sizes = f"{parameter_count(mine) / 1e6:.2f} M beside {parameter_count(theirs) / 1e6:.2f} M parameters"
     figure = f"training step of a 1-D U-Net, batch {BATCH}, {CHANNELS} x {FRAMES}, one thread"
-    return [timings.row(figure, OURS, PUBLIC, note=f"{sizes}, no controls, mean squared error")]
+    note = f"{sizes}, no controls, mean squared error"
+    return [timings.row(figure, OURS, PUBLIC, note=note), timings.row(f"{figure}, bf16", BF16, OURS, note=note)]
 
 
 def unconditional() -> nn.Module:

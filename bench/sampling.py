@@ -1,0 +1,27 @@
+"""An 8 s clip of the shipped model, network and decoder, in float32 and in bf16 with weights kept in it."""
+
+from functools import partial
+
+import torch
+
+from bench.fixtures import Context
+from bench.table import Row, interleaved
+from training.model import TrainedModel, load_model
+from training.networks.precision import Precision
+
+SECONDS = 8
+CURVES = {"version": 1, "velocity": [[0, 0.3], [SECONDS, 0.9]], "chroma": [[0, "E"], [4, "G"]]}
+REPEATS = 3
+
+
+def rows(context: Context) -> list[Row]:
+    """Milliseconds of one clip with the published sampler and the default guidance, on one thread."""
+    torch.set_num_threads(1)
+    precisions: tuple[Precision, Precision] = ("bf16", "float32")
+    ways = {precision: partial(_sample, load_model(precision=precision)) for precision in precisions}
+    timings = interleaved(ways, REPEATS)
+    return [timings.row(f"sample of {SECONDS} s from the shipped model, one thread", *precisions)]
+
+
+def _sample(model: TrainedModel) -> None:
+    model.sample(CURVES, seconds=SECONDS, n=1)
