@@ -1,0 +1,140 @@
+"""Loss and FAD of one run against its training: `python -m bench.scaling RUN --data DIR --out FOLDER`.
+
+Validation losses are those of the run's log. FAD and adherence are those of the power-function averages that the run
+stored (`ema_stds`), so that every point is a model along one training. Finished points are kept in FOLDER: run the
+command again after more training to add the new ones. Processor time is steps times the time of a step on an idle
+machine, because the time in the log is that of a machine that other work shared.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_specs.io.files import write_bytes, write_json
+from data_specs.rates import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+EMBEDDER = "pvt-net"
+MEASURES = ("chroma", "onsets", "velocity_rank")
+
+
+def fit_power_law(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
+    """Return factor and exponent of the least-squares line of log `y` over log `x`."""
+    exponent, offset = np.polyfit(np.log(x), np.log(y), 1)
+    return float(np.exp(offset)), float(exponent)
+
+
+def step_seconds(log: Sequence[Mapping[str, Any]], batch: int) -> float:
+    """Return the time of a step on an idle machine: that of the fastest tenth of the logged intervals."""
+    speeds = [line["clips_per_second"] for line in log if "clips_per_second" in line]
+    return batch / float(np.quantile(speeds, 0.9))
+
+
+def losses(log: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+    """Return steps and validation losses after the start, float64 [N, 2]."""
+    return np.array([[line["step"], line["valid_loss"]] for line in log if line.get("valid_loss") and line["step"]])
+
+
+def score(run: Path, step: int, evaluator: Any, clips: int) -> dict[str, Any]:
+    """Return FAD and adherence of the narrowest average that the run stored at `step`."""
+    from training.checkpoint import read_averages
+    from training.evaluation.adherence import average
+    from training.evaluation.evaluate import generate
+    from training.model import load_model
+    from training.sampling.defaults import DEFAULT_GUIDANCE
+    from training.sampling.sampling import SamplingConfig, default_steps
+
+    model = load_model(run)
+    stored = [(std, values) for at, std, values in read_averages(run, step) if at == step]
+    missing, unknown = model.network.load_state_dict(min(stored, key=lambda one: one[0])[1], strict=False)
+    assert not unknown
+    assert not {name for name, _ in model.network.named_parameters()} & set(missing)
+    sampling = SamplingConfig(default_steps(model.paradigm, model.device), DEFAULT_GUIDANCE, seed=1)
+    metrics = evaluator.measure(generate(model, evaluator, sampling, clips))
+    adherence = average(metrics.ratios)
+    fad = evaluator.fad(metrics.embeddings)[EMBEDDER]["train"]["value"]
+    return {"step": step, "fad": fad, **{name: adherence[name] for name in MEASURES}}
+
+
+def figure(valid: NDArray[np.float64], points: Sequence[Mapping[str, Any]], seconds: float) -> "Figure":
+    """Return loss and FAD against core-seconds on logarithmic axes, with the fitted lines."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    from data_specs.viz.figures import STYLE
+
+    curves = {
+        "validation loss": (valid[:, 0] * seconds, valid[:, 1]),
+        f"FAD {EMBEDDER}": ([one["step"] * seconds for one in points], [one["fad"] for one in points]),
+    }
+    with matplotlib.rc_context(STYLE):
+        shown = Figure(figsize=(7.2, 2.8), layout="constrained")
+        for axis, (name, (x, y)) in zip(shown.subplots(1, 2), curves.items(), strict=True):
+            factor, exponent = fit_power_law(x, y)
+            axis.loglog(x, y, "o", markersize=4)
+            axis.loglog(x, factor * np.asarray(x) ** exponent, linewidth=1, label=f"exponent {exponent:.3f}")
+            axis.set_title(name, fontsize=8, loc="left")
+            axis.set_xlabel("core-seconds of training")
+            axis.legend(frameon=False)
+    return shown
+
+
+def table(points: Sequence[Mapping[str, Any]], valid: NDArray[np.float64], seconds: float) -> str:
+    """Return the points as a Markdown table."""
+    by_step = {int(step): loss for step, loss in valid}
+    lines = ["| step | core-seconds | validation loss | FAD | chroma | onsets | velocity rank |", "|---:" * 7 + "|"]
+    for one in points:
+        loss = by_step.get(one["step"], float("nan"))
+        measures = " | ".join(f"{one[name]:.3f}" for name in MEASURES)
+        lines.append(f"| {one['step']} | {one['step'] * seconds:.0f} | {loss:.4f} | {one['fad']:.1f} | {measures} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Score the stored averages that are not scored yet; write scaling.json, scaling.md and scaling.png."""
+    from data_specs.viz.figures import png
+    from training.evaluation.evaluator import Evaluator
+    from training.log import read_log
+    from training.runs import recorded_config
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("run", type=Path, help="folder of a run with stored averages")
+    add("--data", type=Path, required=True, metavar="DIR", help="PVT-audio of the run's spec, or the folder above it")
+    add("--out", type=Path, default=Path("scaling"), metavar="FOLDER", help="(scaling)")
+    add("--clips", type=int, default=40, metavar="N", help="generated clips of each point (40)")
+    add("--length", type=float, default=4.0, metavar="S", help="of a clip (4)")
+    arguments = parser.parse_args()
+    run, out = arguments.run, arguments.out
+    config = recorded_config(run)
+    if config is None:
+        parser.error(f"{run} must be the folder of a run")
+    kept = out / "scaling.json"
+    points: list[dict[str, Any]] = json.loads(kept.read_bytes()) if kept.is_file() else []
+    stored = {int(path.stem.removeprefix("step-")) for path in (run / "ema").glob("step-*.safetensors")}
+    missing = sorted(stored - {one["step"] for one in points})
+    if missing:
+        samples = round(arguments.length * SAMPLE_RATE)
+        evaluator = Evaluator.prepare(arguments.data, samples, anchor_clips=arguments.clips)
+        for step in missing:
+            points.append(score(run, step, evaluator, arguments.clips))
+            write_json(kept, sorted(points, key=lambda one: one["step"]))
+            print(f"step {step}: FAD {points[-1]['fad']:.1f}", flush=True)
+    log = read_log(run)
+    seconds, valid = step_seconds(log, config["training"]["batch"]), losses(log)
+    points.sort(key=lambda one: one["step"])
+    write_bytes(out / "scaling.md", (text := table(points, valid, seconds)).encode())
+    write_bytes(out / "scaling.png", png(figure(valid, points, seconds)))
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
