@@ -67,6 +67,7 @@ def figure(valid: NDArray[np.float64], points: Sequence[Mapping[str, Any]], seco
     """Return loss and FAD against core-seconds on logarithmic axes, with the fitted lines."""
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     from data_specs.viz.figures import STYLE
 
@@ -82,6 +83,10 @@ def figure(valid: NDArray[np.float64], points: Sequence[Mapping[str, Any]], seco
             axis.loglog(x, factor * np.asarray(x) ** exponent, linewidth=1, label=f"exponent {exponent:.3f}")
             axis.set_title(name, fontsize=8, loc="left")
             axis.set_xlabel("core-seconds of training")
+            for side, subs in ((axis.xaxis, (1, 2, 5)), (axis.yaxis, (1, 1.5, 2, 2.5, 3, 4, 5, 7))):
+                side.set_major_locator(LogLocator(subs=subs))
+                side.set_minor_locator(NullLocator())
+                side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
             axis.legend(frameon=False)
     return shown
 
