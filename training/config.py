@@ -2,8 +2,8 @@
 
 `[training]` and `[machine]` hold for every format; `[training.cqt]` and `[machine.cqt]` change single keys for one.
 `[diffusion.<paradigm>]` and `[network.<format>]` belong to `training.diffusion` and `training.networks`, which check
-their own keys. `[machine]`, `[logging]`, the number of steps and the cooldown may change when a run is resumed;
-everything else must not (`differing_key`).
+their own keys. `[machine]`, `[logging]` and the number of steps may change when a run is resumed; everything else must
+not (`differing_key`).
 """
 
 import json
@@ -23,7 +23,6 @@ DEFAULT_FORMAT = "encodec"  # where a paradigm can be trained on it
 MUTABLE = (
     "name",
     "training.steps",
-    "training.cooldown_steps",
     "machine",
     "logging",
     "network.checkpoint",
@@ -45,7 +44,6 @@ class Optimization(StrictModel):
     learning_rate: PositiveFloat = 1e-4
     warmup_steps: NonNegative = 1000  # the rate rises linearly
     decay_start: NonNegative = 0  # from here on it falls as the inverse square root of the step; 0 for never
-    cooldown_steps: NonNegative = 0  # at the end, over which it falls linearly to zero; 0 for none
     adam_betas: tuple[Share, Share] = (0.9, 0.999)
     clip_norm: PositiveFloat = 1.0  # of the gradient of all parameters together
     ema_decay: Share = 0.9999

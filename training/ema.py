@@ -10,19 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
-def learning_rate(
-    step: int, base: float, warmup_steps: int, decay_start: int, cooldown_steps: int = 0, steps: int = 0
-) -> float:
+def learning_rate(step: int, base: float, warmup_steps: int, decay_start: int) -> float:
     """Learning rate of step 1, 2, ...: linear warm-up, `base`, then inverse-square-root decay (Karras et al. 2024).
 
-    The last `cooldown_steps` of `steps` fall linearly to zero (Hägele et al. 2024). Without them the rate does not
-    depend on the number of steps, so a run can be extended and cooled down later.
+    It does not depend on the total number of steps, so a run can be extended.
     """
     rate = base * min(1.0, step / max(1, warmup_steps))
     if decay_start and step > decay_start:
         rate *= (decay_start / step) ** 0.5
-    if cooldown_steps:
-        rate *= min(1.0, (steps + 1 - step) / (cooldown_steps + 1))
     return rate
 
 

@@ -247,8 +247,7 @@ def read_values(unread: list[Tensor], batch: int) -> tuple[list[float | None], b
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, training: Optimization) -> None:
     """Set the learning rate of step 1, 2, ..."""
-    base, cooldown = training.learning_rate, training.cooldown_steps
-    rate = learning_rate(step, base, training.warmup_steps, training.decay_start, cooldown, training.steps)
+    rate = learning_rate(step, training.learning_rate, training.warmup_steps, training.decay_start)
     for group in optimizer.param_groups:
         group["lr"] = rate
 

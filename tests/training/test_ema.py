@@ -20,12 +20,6 @@ def test_the_rate_rises_stays_and_falls():
     assert learning_rate(1, 2.0, 0, 0) == 2.0
 
 
-def test_a_cooldown_falls_linearly_to_zero_after_the_last_step():
-    rates = [learning_rate(step, 2.0, 10, 100, 19, 400) for step in (381, 382, 391, 400)]
-    plain = [learning_rate(step, 2.0, 10, 100) for step in (381, 382, 391, 400)]
-    np.testing.assert_allclose(np.divide(rates, plain), [1.0, 0.95, 0.5, 0.05])
-
-
 def test_averages_follow_the_recursion():
     source = nn.Linear(3, 2)
     average = EMA(source, 0.9)
