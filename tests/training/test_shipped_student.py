@@ -1,0 +1,38 @@
+"""The few-step student that comes with the project."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from data_specs.io.files import file_sha256
+from tests.training.test_shipped_snapshot import CURVES
+from training.model import SNAPSHOTS, TrainedModel, load_model
+
+FILE = SNAPSHOTS / "few-steps" / "consistency-phaseless.safetensors"
+
+
+@pytest.fixture(scope="module")
+def student() -> TrainedModel:
+    return load_model(FILE)
+
+
+def test_its_card_names_its_digest() -> None:
+    card = FILE.with_suffix(".md").read_text(encoding="utf-8")
+    assert re.findall(r"\b[0-9a-f]{64}\b", card) == [file_sha256(FILE)]
+    assert FILE.stat().st_size <= 16e6
+
+
+def test_it_takes_the_controls_of_the_shipped_model_in_two_evaluations(student: TrainedModel) -> None:
+    assert student.data.controls == load_model().data.controls
+    assert student.paradigm.evaluations(None) == 2
+
+
+def test_loudness_follows_the_velocity_drawn(student: TrainedModel) -> None:
+    torch.set_num_threads(1)
+    audio = student.sample(CURVES, seconds=4, n=3, seed=1)[:, 0].numpy()
+    level = np.sqrt(np.square(audio.reshape(3, 64, 1500)).mean(-1))
+    drawn = np.interp((np.arange(64) + 0.5) / 16, [0, 2, 4], [0.25, 0.95, 0.25])
+    assert np.mean([spearmanr(one, drawn).statistic for one in level]) > 0.6
