@@ -3,10 +3,12 @@
 import resource
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from data_specs.rates import SAMPLE_RATE
 from training.evaluation.adherence import average
 from training.evaluation.evaluate import describe_model, generate, scores
 from training.evaluation.evaluator import Evaluator
@@ -19,7 +21,7 @@ JUDGES = ("musicnn", "crepe")
 
 def prepare(data: Path, length: float, clips: int) -> Evaluator:
     """Return the evaluator that all rows share: the dataset of the codec `phaseless`."""
-    return Evaluator.prepare(data, round(length * 24_000), anchor_clips=clips, judges=JUDGES)
+    return Evaluator.prepare(data, round(length * SAMPLE_RATE), anchor_clips=clips, judges=JUDGES)
 
 
 def choose(
@@ -27,6 +29,7 @@ def choose(
 ) -> dict[str, Any]:
     """Return steps and guidance with the lowest FAD on `count` valid clips from number `first` on, and all tried."""
     model = load_model(run)
+    evaluator = replace(evaluator, judges=None)  # the choice is by FAD alone
     tried = []
     for number, weight in product(steps, guidance):
         config = SamplingConfig(number, weight, seed=1)

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import training
 from data_specs.controls import CONTROLS, PITCH
 from data_specs.controls.curve_files import curves_value, read_curves
 from data_specs.controls.curves import Curves
@@ -27,7 +26,7 @@ from training.checkpoint import find_snapshot
 from training.diffusion.inpainting import Known
 from training.diffusion.samplers import Callback, SamplerState
 from training.distributed import choose_device
-from training.model import TrainedModel, load_model
+from training.model import TrainedModel, load_model, shipped_model
 from training.networks.precision import PrecisionChoice
 from training.sampling.curve_sources import shipped_curves
 from training.sampling.defaults import DEFAULT_GUIDANCE
@@ -107,7 +106,7 @@ class Engine:
     def __init__(self, paths: list[Path], device: str | None = None, precision: PrecisionChoice = "auto") -> None:
         device = str(choose_device(device))
         self.entries: dict[str, ModelEntry] = {}
-        for path in paths or sorted((Path(training.__file__).parent / "snapshots").glob("*.safetensors"))[:1]:
+        for path in paths or [shipped_model()]:
             name = path.stem if path.suffix == ".safetensors" else path.name
             while name in self.entries:
                 name += "'"
