@@ -31,7 +31,7 @@ class Order:
         """In this process."""
         return build(replace(self.request, out=out, index=out / "index", workers=workers, **changes))
 
-    def start(self, out: Path, address: str) -> "subprocess.Popen[bytes]":
+    def start(self, out: Path, address: str) -> "subprocess.Popen[str]":
         """The command line as a process of its own."""
         options = ["--midi", str(self.midi), "--format", "audio", "--clips", CLIPS, "--scheduler", address]
         return subprocess.Popen(
@@ -39,7 +39,8 @@ class Order:
             cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
 
