@@ -18,10 +18,10 @@ import time
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from bench.fixtures import ROOT, Context
 from bench.table import Row
+from data_specs.io.files import Json
 
 PARTS = {
     "render": "bench.render",
@@ -136,7 +136,7 @@ def _summary(row: Row) -> str:
     return f"{number(row.ours)} {row.unit}{ratio}{met} {row.note if row.ours is None else ''}".rstrip()
 
 
-def write(folder: Path, rows: list[Row], about: dict[str, Any]) -> None:
+def write(folder: Path, rows: list[Row], about: Json) -> None:
     """Write results.json, results.md and results.svg."""
     import matplotlib
 

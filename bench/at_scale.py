@@ -18,6 +18,7 @@ from typing import Any
 
 from bench.dask_site import ROOT, DaskSite
 from bench.processes import Memory
+from data_specs.io.files import Json
 
 KILL_EVERY_SECONDS = 20.0
 
@@ -28,7 +29,7 @@ def command(midi: Path, formats: str, clips: str, out: Path, *options: str) -> l
     return [*start, "--out", str(out), *options]
 
 
-def build(arguments: list[str], roles: Any = dict, site: DaskSite | None = None, seed: int = 0) -> dict[str, Any]:
+def build(arguments: list[str], roles: Any = dict, site: DaskSite | None = None, seed: int = 0) -> Json:
     """Run a build; with a site, kill one of its workers every 20 s and start another."""
     started = time.monotonic()
     client = subprocess.Popen(arguments, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -64,7 +65,7 @@ def main() -> None:
     midi, formats, clips = arguments.midi, arguments.format, arguments.clips
     disturbed, undisturbed, shared = (arguments.out / name for name in ("disturbed", "undisturbed", "shared"))
     disturbed.mkdir(parents=True)
-    rows: dict[str, Any] = {"files": sum(1 for _ in midi.rglob("*.mid")), "clips": clips, "format": formats}
+    rows: Json = {"files": sum(1 for _ in midi.rglob("*.mid")), "clips": clips, "format": formats}
     with DaskSite(disturbed, arguments.workers) as site:
 
         def roles() -> dict[str, list[int]]:

@@ -10,14 +10,13 @@ import argparse
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from bench.denoiser import load_crops
 from bench.paradigms import Comparison, Entry, Sizes
 from bench.table import interleaved
-from data_specs.io.files import write_bytes
+from data_specs.io.files import Json, write_bytes
 from training.conditioning import ControlLayout
 from training.config import load_config
 from training.data.dataset import Dataset
@@ -113,13 +112,13 @@ def time_passes(ways: Sequence[str]) -> str:
     return markdown(rows, columns)
 
 
-def network_table(way: str) -> dict[str, Any]:
+def network_table(way: str) -> Json:
     """Return the network table of a way of control."""
     return load_config(str(CONFIG), "edm", "encodec", overrides=entry(way, 0).overrides).network
 
 
 @torch.no_grad()
-def control_effects(model: TrainedModel, folder: Path) -> dict[str, Any]:
+def control_effects(model: TrainedModel, folder: Path) -> Json:
     """Return the error of an EDM on valid crops and its rise where a control is that of the next crop.
 
     Returns:
@@ -146,7 +145,7 @@ def control_effects(model: TrainedModel, folder: Path) -> dict[str, Any]:
     return {"error": right, "effects": {name: error / right - 1 for name, error in errors.items()}}
 
 
-def tables(done: dict[str, Any], entries: Sequence[Entry]) -> str:
+def tables(done: Json, entries: Sequence[Entry]) -> str:
     """Return the control effects and, of scored rows, adherence and FAD as Markdown."""
     effects = []
     for one in entries:

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from data_specs.io.files import Json
+
 FOLDER = Path(__file__).parents[1] / "training" / "evaluation" / "benchmark_curves"
 SECONDS, EACH, SEED = 4.0, 15, 2026
 INSTRUMENTS = ("piano", "violin", "trumpet")
@@ -127,7 +129,7 @@ FAMILIES: dict[str, Callable[[np.random.Generator], Drawn]] = {
 }
 
 
-def curve_file(family: str, number: int) -> dict[str, Any]:
+def curve_file(family: str, number: int) -> Json:
     """Return the content of one curve file."""
     rng = np.random.default_rng([SEED, list(FAMILIES).index(family), number])
     velocity, pitch, brightness, linear = FAMILIES[family](rng)

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from pipeline.cluster.workers import ENVIRONMENT
@@ -29,7 +28,7 @@ class DaskSite:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def start_scheduler(self, port: int) -> "subprocess.Popen[bytes]":

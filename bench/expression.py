@@ -22,12 +22,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.__main__ import machine
 from bench.render import Alone
 from bench.table import interleaved
 from data_specs.analysis.swift_f0 import NAME, swift_pitch
+from data_specs.arrays import Bool, Float32, Float64
 from data_specs.controls.automation import BLOCK, Automation
 from data_specs.rates import SAMPLE_RATE
 from data_specs.spec import Spec, load_spec
@@ -44,8 +44,8 @@ CHANGE_DB, CHANGE_SEMITONES, CHANGE_CENTS = 0.1, 0.02, 20.0  # between blocks: a
 DIFFERS = 1e-7  # of full scale
 TIMED_CLIPS, ROUNDS = 8, 25
 
-Values = NDArray[np.float64]
-Tracker = Callable[[NDArray[np.float32]], Values]  # MIDI pitch at frames of PITCH_HOP, NaN where unvoiced
+Values = Float64
+Tracker = Callable[[Float32], Values]  # MIDI pitch at frames of PITCH_HOP, NaN where unvoiced
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Player:
     def __init__(self, spec: Spec, renderer: Renderer) -> None:
         self.spec, self.renderer, self.samples = spec, renderer, spec.clip.samples
 
-    def play(self, clip: PlannedClip, **changed: Values) -> NDArray[np.float32]:
+    def play(self, clip: PlannedClip, **changed: Values) -> Float32:
         """Return the audio of a clip, float32 [N], with some curves of its automation replaced."""
         automation = replace(automation_of(clip), **changed)
         instruments = [self.spec.instruments[number] for number in automation.instruments.tolist()]
@@ -82,7 +82,7 @@ def automation_of(clip: PlannedClip) -> Automation:
     return clip.automation
 
 
-def inner_blocks(clip: PlannedClip, margin: int) -> NDArray[np.bool_]:
+def inner_blocks(clip: PlannedClip, margin: int) -> Bool:
     """Blocks [B] at least `ATTACK_BLOCKS` after an onset and `margin` before the offset."""
     inner = np.zeros(len(automation_of(clip).level), np.bool_)
     for onset, offset in clip.notes[:, :2].tolist():
@@ -90,7 +90,7 @@ def inner_blocks(clip: PlannedClip, margin: int) -> NDArray[np.bool_]:
     return inner
 
 
-def measure_level(player: Player, clip: PlannedClip, audio: NDArray[np.float32], found: Found) -> None:
+def measure_level(player: Player, clip: PlannedClip, audio: Float32, found: Found) -> None:
     """Errors in dB of the level within notes."""
     level = automation_of(clip).level
     full = clip.notes.copy()
@@ -110,7 +110,7 @@ def trackers() -> dict[str, Tracker]:
     return {"librosa.pyin": pyin, **(swift if importlib.util.find_spec("swift_f0") else {})}
 
 
-def pyin(audio: NDArray[np.float32]) -> Values:
+def pyin(audio: Float32) -> Values:
     """Track with librosa.pyin, 10 steps a semitone."""
     import librosa
 
@@ -119,7 +119,7 @@ def pyin(audio: NDArray[np.float32]) -> Values:
     return np.asarray(librosa.hz_to_midi(hz))
 
 
-def measure_pitch(clip: PlannedClip, audio: NDArray[np.float32], tracked: dict[str, Tracker], found: Found) -> None:
+def measure_pitch(clip: PlannedClip, audio: Float32, tracked: dict[str, Tracker], found: Found) -> None:
     """Errors in cents of tracked pitch, octaves counted, at frames within notes; and the share of voiced ones."""
     bend, inner = automation_of(clip).bend, inner_blocks(clip, PITCH_WINDOW // BLOCK)
     struck = np.zeros(len(bend))
@@ -137,7 +137,7 @@ def measure_pitch(clip: PlannedClip, audio: NDArray[np.float32], tracked: dict[s
         found.add(f"{name} cents, moving", cents[kept & moving[block]])
 
 
-def centroid(audio: NDArray[np.float32]) -> Values:
+def centroid(audio: Float32) -> Values:
     """Spectral centroid in semitones above 20 Hz at each block, its window centred on it."""
     padded = np.pad(audio.astype(np.float64), CENTROID_WINDOW // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, CENTROID_WINDOW)[BLOCK // 2 :: BLOCK]
@@ -146,7 +146,7 @@ def centroid(audio: NDArray[np.float32]) -> Values:
     return np.asarray(12 * np.log2(((power * hz).sum(-1) + 1e-12) / (power.sum(-1) + 1e-15) / 20 + 1e-9))
 
 
-def measure_brightness(player: Player, clip: PlannedClip, audio: NDArray[np.float32], found: Found) -> None:
+def measure_brightness(player: Player, clip: PlannedClip, audio: Float32, found: Found) -> None:
     """Rank correlation of brightness and the centroid relative to an open filter, in clips whose filter moves."""
     from scipy.stats import spearmanr
 
@@ -166,7 +166,7 @@ def measure_brightness(player: Player, clip: PlannedClip, audio: NDArray[np.floa
             found.add(f"brightness semitones, {names[number]}", -change[of].min())
 
 
-def measure_times(player: Player, clip: PlannedClip, audio: NDArray[np.float32], found: Found) -> None:
+def measure_times(player: Player, clip: PlannedClip, audio: Float32, found: Found) -> None:
     """Samples from the largest change of each curve within a note to its first effect; and of one onset."""
     automation = automation_of(clip)
     inside = np.zeros(len(automation.level), np.bool_)
@@ -194,7 +194,7 @@ def shortened(automation: Automation, notes: int) -> Automation:
     return replace(automation, instruments=automation.instruments[:notes])
 
 
-def first_difference(one: NDArray[np.float32], other: NDArray[np.float32]) -> int:
+def first_difference(one: Float32, other: Float32) -> int:
     """Index of the first sample that differs; the length if none does."""
     differs = np.flatnonzero(np.abs(one - other) > DIFFERS)
     return int(differs[0]) if len(differs) else len(one)

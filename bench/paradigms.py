@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.fixtures import ROOT
+from data_specs.io.files import Json
 
 CONFIG = Path(__file__).with_name("paradigms.toml")
 CODECS = {"phaseless": "audio,cqt,encodec,disc", "pvt": "encodec"}  # formats built with each codec
@@ -67,7 +68,7 @@ class Comparison:
         self.out = out
         self.sizes = sizes
         self.path = out / "progress.json"
-        self.done: dict[str, Any] = json.loads(self.path.read_text()) if self.path.is_file() else {}
+        self.done: Json = json.loads(self.path.read_text()) if self.path.is_file() else {}
 
     def record(self, key: str, value: Any) -> None:
         """Keep the result of a stage."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
+from data_specs.io.files import Json
 from data_specs.rates import SAMPLE_RATE
 from training.evaluation.adherence import average
 from training.evaluation.evaluate import describe_model, generate, scores
@@ -26,7 +26,7 @@ def prepare(data: Path, length: float, clips: int) -> Evaluator:
 
 def choose(
     run: Path, evaluator: Evaluator, steps: Sequence[int], guidance: Sequence[float], first: int, count: int
-) -> dict[str, Any]:
+) -> Json:
     """Return steps and guidance with the lowest FAD on `count` valid clips from number `first` on, and all tried."""
     model = load_model(run)
     evaluator = replace(evaluator, judges=None)  # the choice is by FAD alone
@@ -39,7 +39,7 @@ def choose(
     return {**min(tried, key=lambda one: one["fad"]), "tried": tried}
 
 
-def score(run: Path, evaluator: Evaluator, choice: dict[str, Any], clips: int) -> dict[str, Any]:
+def score(run: Path, evaluator: Evaluator, choice: Json, clips: int) -> Json:
     """Return scores, size and time of sampling of `clips` clips, and the largest memory of the process so far."""
     model = load_model(run)
     config = SamplingConfig(choice["steps"], choice["guidance"])

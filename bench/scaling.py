@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from data_specs.io.files import write_bytes, write_json
+from data_specs.arrays import Float64
+from data_specs.io.files import Json, write_bytes, write_json
 from data_specs.rates import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ def step_seconds(log: Sequence[Mapping[str, Any]], batch: int) -> float:
     return batch / float(np.quantile(speeds, 0.9))
 
 
-def losses(log: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+def losses(log: Sequence[Mapping[str, Any]]) -> Float64:
     """Return steps and validation losses after the start, float64 [N, 2]."""
     return np.array([[line["step"], line["valid_loss"]] for line in log if line.get("valid_loss") and line["step"]])
 
 
-def score(run: Path, step: int, evaluator: Any, clips: int) -> dict[str, Any]:
+def score(run: Path, step: int, evaluator: Any, clips: int) -> Json:
     """Return FAD and adherence of the narrowest average that the run stored at `step`."""
     from training.checkpoint import read_averages
     from training.evaluation.adherence import average
@@ -63,7 +63,7 @@ def score(run: Path, step: int, evaluator: Any, clips: int) -> dict[str, Any]:
     return {"step": step, "fad": fad, **{name: adherence[name] for name in MEASURES}}
 
 
-def figure(valid: NDArray[np.float64], points: Sequence[Mapping[str, Any]], seconds: float) -> "Figure":
+def figure(valid: Float64, points: Sequence[Mapping[str, Any]], seconds: float) -> "Figure":
     """Return loss and FAD against core-seconds on logarithmic axes, with the fitted lines."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -91,7 +91,7 @@ def figure(valid: NDArray[np.float64], points: Sequence[Mapping[str, Any]], seco
     return shown
 
 
-def table(points: Sequence[Mapping[str, Any]], valid: NDArray[np.float64], seconds: float) -> str:
+def table(points: Sequence[Mapping[str, Any]], valid: Float64, seconds: float) -> str:
     """Return the points as a Markdown table."""
     by_step = {int(step): loss for step, loss in valid}
     lines = ["| step | core-seconds | validation loss | FAD | chroma | onsets | velocity rank |", "|---:" * 7 + "|"]
@@ -122,7 +122,7 @@ def main() -> int:
     if config is None:
         parser.error(f"{run} must be the folder of a run")
     kept = out / "scaling.json"
-    points: list[dict[str, Any]] = json.loads(kept.read_bytes()) if kept.is_file() else []
+    points: list[Json] = json.loads(kept.read_bytes()) if kept.is_file() else []
     stored = {int(path.stem.removeprefix("step-")) for path in (run / "ema").glob("step-*.safetensors")}
     missing = sorted(stored - {one["step"] for one in points})
     if missing:

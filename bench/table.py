@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from data_specs.io.files import Json
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -75,7 +77,7 @@ class Row:
         value = self.ours if self.ratio is None else self.ratio
         return value is not None and self.budget.holds(value)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """JSON form, with `met`."""
         return {**asdict(self), "met": self.met}
 

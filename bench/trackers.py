@@ -10,12 +10,12 @@ from functools import partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from bench.table import interleaved
 from data_specs.analysis.descriptors import AudioAnalysis
 from data_specs.analysis.recording_curves import HOP, TRACKERS, YIN, curves_from_audio
 from data_specs.analysis.swift_f0 import swift_pitch
+from data_specs.arrays import Float32, Float64
 from data_specs.cli import Parser, integer, run
 from data_specs.controls.pitch import PITCH_ORIGIN, PITCH_SPAN
 from data_specs.rates import SAMPLE_RATE
@@ -25,18 +25,18 @@ FORMANTS = ((600, 120), (1100, 150), (2600, 250))  # Hz: centre and width
 SNRS = (None, 20, 10)  # dB
 FRAMES = SECONDS * SAMPLE_RATE // HOP
 FOUR = ("loudness", "pitch", "centroid", "noisiness")
-Frames = NDArray[np.float64]
+Frames = Float64
 
 
 @dataclass(frozen=True)
 class Voice:
     """Audio [N] with its pitch and level at frames [T], NaN in rests."""
 
-    audio: NDArray[np.float64]
+    audio: Float64
     pitch: Frames
     level: Frames
 
-    def noisy(self, snr_db: float | None, seed: int) -> NDArray[np.float32]:
+    def noisy(self, snr_db: float | None, seed: int) -> Float32:
         """Return the audio in white noise."""
         if snr_db is None:
             return self.audio.astype(np.float32)
@@ -69,7 +69,7 @@ def voice(seed: int) -> Voice:
     return Voice(0.1 * gain * audio, midi[::HOP], level[::HOP])
 
 
-def tracked(audio: NDArray[np.float32], tracker: str) -> Frames:
+def tracked(audio: Float32, tracker: str) -> Frames:
     """Return the pitch by a tracker [T], NaN where unvoiced."""
     if tracker == YIN:
         return AudioAnalysis(torch.from_numpy(audio), HOP).pitch[0].numpy().astype(np.float64)

@@ -94,8 +94,7 @@ def public(folder: Path, parameters: int) -> nn.Module:
     module = importlib.import_module("denoising_diffusion_pytorch.denoising_diffusion_pytorch_1d")
 
     def made(width: int) -> nn.Module:
-        network: nn.Module = module.Unet1D(dim=width, channels=CHANNELS, dim_mults=(1, 2, 4, 8))
-        return network
+        return module.Unet1D(dim=width, channels=CHANNELS, dim_mults=(1, 2, 4, 8))
 
     widths = range(8, 129, 4)
     nearest = min(widths, key=lambda width: abs(parameter_count(made(width)) - parameters))

@@ -10,6 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from data_specs.arrays import Shape
 from data_specs.controls import CONTROLS, UNCONDITIONED
 from data_specs.errors import UserError
 
@@ -21,7 +22,7 @@ class ControlLayout:
     rows: tuple[tuple[str, int], ...]
 
     @classmethod
-    def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]]) -> Self:
+    def from_shapes(cls, shapes: Mapping[str, Shape]) -> Self:
         """Build a layout from the shapes in shapes.txt: `(T,)` is one row, `(N, T)` are N.
 
         The order is that of `CONTROLS`, then alphabetical, independent of the order of `shapes`: JSON metadata of a

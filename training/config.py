@@ -14,8 +14,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from data_specs.arrays import Shape
 from data_specs.errors import UserError
 from data_specs.formats import FORMATS
+from data_specs.io.files import Json
 from data_specs.strict import Positive, Share, StrictModel, parse_model
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -90,7 +92,7 @@ class Logging(StrictModel):
     ema_every: NonNegative = 10_000  # for averages of `ema_stds`
     keep_checkpoints: Positive = 2
 
-    def intervals(self) -> tuple[int, ...]:
+    def intervals(self) -> Shape:
         """All intervals at which something is logged or saved, in steps."""
         return (self.log_every, self.valid_every, self.listen_every, self.checkpoint_every, self.ema_every)
 
@@ -110,18 +112,18 @@ class Config(RunConfig):
 
     paradigm: str
     training: Training
-    diffusion: dict[str, Any]
-    network: dict[str, Any]
+    diffusion: Json
+    network: Json
 
 
 class _File(StrictModel):
     """The tables of a config file before they are resolved."""
 
-    training: dict[str, Any]
-    machine: dict[str, Any] = Field(default_factory=dict)
-    logging: dict[str, Any] = Field(default_factory=dict)
-    diffusion: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    network: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    training: Json
+    machine: Json = Field(default_factory=dict)
+    logging: Json = Field(default_factory=dict)
+    diffusion: dict[str, Json] = Field(default_factory=dict)
+    network: dict[str, Json] = Field(default_factory=dict)
 
 
 def check_pair(paradigm: str, format_name: str | None) -> str:
@@ -186,7 +188,7 @@ def load_config(
     for key, table in tables.network.items():
         network_config(table, f"{path}: [network.{key}]")
     training, machine = resolved[format_name]
-    config: dict[str, Any] = {
+    config: Json = {
         "name": path.stem,
         "paradigm": paradigm,
         "format": format_name,
@@ -211,13 +213,13 @@ def load_config(
     return parse_model(Config, config, str(path))
 
 
-def parse_overrides(text: str) -> dict[str, Any]:
+def parse_overrides(text: str) -> Json:
     """`training.batch=16 network.kind=unet` -> values by dotted key; what is not TOML is a string.
 
     Raises:
         UserError: a part without `=`, or a key given twice.
     """
-    found: dict[str, Any] = {}
+    found: Json = {}
     for part in text.split():
         key, equals, value = part.partition("=")
         if not equals or not key or key in found:
@@ -238,7 +240,7 @@ def config_path(name: str, folder: Path = CONFIGS) -> Path:
     return path
 
 
-def differing_key(old: dict[str, Any], new: dict[str, Any]) -> str | None:
+def differing_key(old: Json, new: Json) -> str | None:
     """`key: old value, now new value` for the first key that must not change within a run; None if there is none.
 
     Both are the JSON form of a Config, with the digest of the data beside its keys. A key of `[training]` that the old
@@ -255,13 +257,13 @@ def differing_key(old: dict[str, Any], new: dict[str, Any]) -> str | None:
     return None
 
 
-def _check_names(tables: dict[str, Any], known: Collection[str], where: str) -> None:
+def _check_names(tables: Json, known: Collection[str], where: str) -> None:
     for name in tables:
         if name not in known:
             raise UserError(f"{where}.{name}: there is no such table; expected {', '.join(known)}")
 
 
-def _for(table: dict[str, Any], format_name: str, where: str) -> dict[str, Any]:
+def _for(table: Json, format_name: str, where: str) -> Json:
     """A table with its sub-table of one format laid over it."""
     shared = {key: value for key, value in table.items() if key not in FORMATS}
     own = table.get(format_name, {})
@@ -270,7 +272,7 @@ def _for(table: dict[str, Any], format_name: str, where: str) -> dict[str, Any]:
     return shared | own
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def _flat(value: Any, prefix: str = "") -> Json:
     """Nested dicts as one dict with dotted keys."""
     if not isinstance(value, dict):
         return {prefix: value}

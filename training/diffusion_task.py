@@ -65,8 +65,7 @@ class DiffusionTask(Task):
         x0 = self.model.to_model(batch.data.to(world.device, non_blocking=True))
         controls = batch.controls.to(world.device, non_blocking=True)
         noise = self._noise(batch.positions.tolist(), stream, world)
-        losses: Tensor = objective(x0, controls, noise)
-        return losses
+        return objective(x0, controls, noise)
 
     def observe(self, step: int, losses: Tensor, world: World) -> None:
         if self.adaptive:  # from the losses of all ranks, so that it adapts alike on each

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from data_specs.arrays import Float64
 
 
 def learning_rate(step: int, base: float, warmup_steps: int, decay_start: int) -> float:
@@ -89,7 +90,7 @@ def power_exponent(std: float) -> float:
     return float(roots[np.isreal(roots)].real.max())
 
 
-def reconstruction_weights(steps: Sequence[int], stds: Sequence[float], step: int, std: float) -> NDArray[np.float64]:
+def reconstruction_weights(steps: Sequence[int], stds: Sequence[float], step: int, std: float) -> Float64:
     """Weights with which averages after `steps` of widths `stds` best sum to the average of width `std` after `step`.
 
     Least squares between the profiles, whose inner products are known in closed form (Karras et al. 2024, appendix C).

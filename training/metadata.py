@@ -1,10 +1,9 @@
 """Metadata of the dataset that a model was trained on."""
 
-from typing import Any
-
+from data_specs.arrays import Shape
 from data_specs.dataset import DatasetInfo, Feature
 from data_specs.errors import UserError
-from data_specs.io.files import value_digest
+from data_specs.io.files import Json, value_digest
 from data_specs.representations import Representation, representation
 from data_specs.representations.latents import Codes
 from data_specs.strict import StrictModel
@@ -25,8 +24,8 @@ class DatasetMetadata(StrictModel):
     sample_rate: int
     clip_samples: int
     hop: int
-    shape: tuple[int, ...]  # of one stored clip
-    controls: dict[str, tuple[int, ...]]  # shapes of one clip's control features, in the order they are stacked
+    shape: Shape  # of one stored clip
+    controls: dict[str, Shape]  # shapes of one clip's control features, in the order they are stacked
     instruments: tuple[str, ...]
     codec: str
     codebooks: int
@@ -34,7 +33,7 @@ class DatasetMetadata(StrictModel):
     classes: int | None  # of a code; None for continuous data
     centred: bool  # whether the mean is subtracted on the way into the network
     one_scale: bool = False  # whether all channels are divided by the same standard deviation
-    statistics: dict[str, Any] | None
+    statistics: Json | None
     plan_digest: str
     format_digest: str
 

@@ -10,13 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from data_specs.arrays import Float32
 from data_specs.controls.curves import Curves
 from data_specs.errors import UserError
+from data_specs.io.files import Json
 from data_specs.representations import Representation, Scaling, Statistics
 from data_specs.strict import parse_model
 from training import checkpoint
@@ -173,7 +173,7 @@ class TrainedModel:
             {name: torch.stack([torch.from_numpy(one[name]) for one in arrays]) for name in arrays[0]}
         )
 
-    def curve_arrays(self, curves: Curves, samples: int) -> dict[str, NDArray[np.float32]]:
+    def curve_arrays(self, curves: Curves, samples: int) -> dict[str, Float32]:
         """Return the controls of a clip at the model's frames, float32 [T] or [R, T].
 
         Raises:
@@ -183,7 +183,7 @@ class TrainedModel:
         fitting = curves.for_controls(data.layout.names)
         return fitting.arrays(data.instruments, samples, frames, data.hop, data.layout.names)
 
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> Json:
         """Everything but the weights as a JSON value, for a snapshot."""
         return {
             "config": self.config.model_dump(mode="json"),

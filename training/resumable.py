@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from data_specs.errors import UserError
-from data_specs.io.files import atomic_write, write_json
+from data_specs.io.files import Json, atomic_write, write_json
 from training import checkpoint
 from training.runs import CONFIG
 
@@ -43,7 +43,7 @@ def export_resumable(run: Path, out: Path) -> Path:
     return out
 
 
-def import_resumable(file: Path, run: Path, data: dict[str, Any], keep: int) -> None:
+def import_resumable(file: Path, run: Path, data: Json, keep: int) -> None:
     """Create the run folder `run` with the checkpoint of an export.
 
     Args:

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from data_specs.errors import UserError
+from data_specs.io.files import Json
 
 RUNS = Path("runs")
 DEFAULT_SPEC = "sample"
@@ -62,7 +62,7 @@ def run_names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def recorded_config(folder: Path) -> dict[str, Any] | None:
+def recorded_config(folder: Path) -> Json | None:
     """JSON form of the config of a run; None for a folder without one.
 
     Raises:
@@ -99,7 +99,7 @@ def runs_table(folder: Path = RUNS) -> str:
     return "\n".join(lines) or f"there are no runs in {folder}; make train starts one"
 
 
-def check_same_run(folder: Path, config: dict[str, Any], data_digest: str) -> None:
+def check_same_run(folder: Path, config: Json, data_digest: str) -> None:
     """Refuse a folder that holds a run of another config or of other data.
 
     Args:

@@ -99,8 +99,7 @@ class Campaign:
 
     def probe(self, *options: str) -> Facts:
         """Measure the machine or a training step."""
-        found: Facts = json.loads(self.budget.python("probe", ["-m", "bench.node.probe", *options]))
-        return found
+        return json.loads(self.budget.python("probe", ["-m", "bench.node.probe", *options]))
 
     def trained(self, model: Model, seconds: int, guidance: float | None) -> Facts:
         """Train a model to `seconds` in total and score it; returns its row of the tables.

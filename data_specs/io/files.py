@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from data_specs.errors import UserError
 
+Json = dict[str, Any]  # a JSON object
 _TEMPORARY = ".tmp"
 LONGEST_NAME = 255  # bytes, of nearly all file systems
 _FULL = {errno.ENOSPC: "no space is left", errno.EDQUOT: "your quota is used up"}

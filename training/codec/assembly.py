@@ -9,6 +9,7 @@ from data_specs.codecs import CODECS
 from data_specs.codecs.networks import network_class
 from data_specs.codecs.weights import FOLDER, codec_kind, read_weights
 from data_specs.errors import UserError
+from data_specs.io.files import Json
 from data_specs.strict import StrictModel, parse_model
 from training import checkpoint
 from training.codec.config import CodecConfig
@@ -46,7 +47,7 @@ def build_codec(config: CodecConfig) -> tuple[TrainedCodec, StrictModel]:
     return network, options
 
 
-def network_options(config: CodecConfig, inherited: dict[str, Any]) -> StrictModel:
+def network_options(config: CodecConfig, inherited: Json) -> StrictModel:
     """Return the options in [network] with those inherited from the initial codec."""
     own = {key: value for key, value in config.network.items() if key != "kind"}
     return parse_model(_network(config).Options, {**own, **inherited}, f"{config.name}: [network]")

@@ -2,12 +2,13 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from data_specs.codecs.networks import network_class
 from data_specs.errors import UserError
+from data_specs.io.files import Json
 from data_specs.strict import Positive, Share, StrictModel, parse_model
 from training.config import NonNegative, RunConfig, config_path
 
@@ -57,7 +58,7 @@ class CodecConfig(RunConfig):
 
     format: Literal["audio"] = "audio"
     begin: str | None = None  # initial codec, a name or file; None for random weights
-    network: dict[str, Any]
+    network: Json
     quantizer: Quantizer = Quantizer()
     loss: Loss
     discriminator: DiscriminatorConfig = DiscriminatorConfig()

@@ -105,5 +105,4 @@ def fit_codebooks(residual: Tensor, codebooks: int, bins: int, iterations: int, 
 
 
 def _progress(clips: Iterable[Tensor], what: str, count: int | None) -> Iterable[Tensor]:
-    bar: Iterable[Tensor] = tqdm(clips, desc=what, total=count, unit="clip", disable=None, leave=False)
-    return bar
+    return tqdm(clips, desc=what, total=count, unit="clip", disable=None, leave=False)

@@ -6,7 +6,6 @@ B clips, N samples, D latent channels, T frames.
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -15,7 +14,7 @@ from data_specs.codecs.networks import CodecNetwork
 from data_specs.codecs.networks.magnitudes import MagnitudeNetwork
 from data_specs.codecs.weights import write_weights
 from data_specs.errors import UserError
-from data_specs.io.files import file_sha256
+from data_specs.io.files import Json, file_sha256
 from data_specs.strict import StrictModel
 from training.codec.config import CodecConfig
 from training.codec.discriminator import Discriminator
@@ -69,7 +68,7 @@ class CodecRun:
     step: int
     train_seconds: float
 
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> Json:
         """Return everything except the weights as a JSON value, for the metadata of a snapshot."""
         return {
             "config": self.config.model_dump(mode="json"),

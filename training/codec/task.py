@@ -50,8 +50,7 @@ class CodecTask(Task):
         if stream == "train":
             step = int(batch.positions[0]) // self.config.training.batch + 1
             discriminate = self.config.adversarial and step > self.config.discriminator.start_step
-            losses: Tensor = objective(audio, self.codebooks_at(step), discriminate)
-            return losses
+            return objective(audio, self.codebooks_at(step), discriminate)
         assert isinstance(objective, CodecObjective)
         return objective.reconstruction(audio)
 

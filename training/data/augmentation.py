@@ -9,9 +9,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as nnf
-from numpy.typing import NDArray
 from torch import Tensor
 
+from data_specs.arrays import Float64, Int64
 from data_specs.controls import PITCH, VELOCITY
 from training.conditioning import ControlLayout
 from training.data.shuffle import uniform
@@ -49,14 +49,14 @@ def piecewise_linear(curve: Tensor, width: int) -> Tensor:
 FILTERS: tuple[Callable[[Tensor, int], Tensor], ...] = (median_filtered, decimated, blurred, piecewise_linear)
 
 
-def strengths(positions: NDArray[np.int64], seed: int, share: float) -> NDArray[np.float64]:
+def strengths(positions: Int64, seed: int, share: float) -> Float64:
     """Return the strength of each clip [B]: uniform in (0, 1] for a `share` of them, else 0."""
     chosen = uniform(seed, "augment", positions) < share
     return np.where(chosen, 1 - uniform(seed, "augment strength", positions), 0.0)
 
 
 def augment_curves(
-    controls: Tensor, layout: ControlLayout, strength: NDArray[np.float64], positions: NDArray[np.int64], seed: int,
+    controls: Tensor, layout: ControlLayout, strength: Float64, positions: Int64, seed: int,
     frame_rate: float,
 ) -> None:  # fmt: skip
     """Filter the curves of `controls` [B, N, L] in place, each by a filter of its own.

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_specs.arrays import Int64
 from data_specs.controls import CONTROLS
 from data_specs.dataset import SHAPES, Feature, Shard, find_dataset, layout, load_info
 from data_specs.errors import UserError
@@ -155,7 +156,7 @@ class Dataset:
         }
 
     def gather(
-        self, indices: NDArray[np.int64], out: dict[str, Tensor] | None = None, starts: NDArray[np.int64] | None = None
+        self, indices: Int64, out: dict[str, Tensor] | None = None, starts: Int64 | None = None
     ) -> dict[str, Tensor]:
         """Copy clips into `out`, which comes from `empty` with the same number of clips; made anew for None.
 
@@ -218,7 +219,7 @@ class Dataset:
                 raise RecordError(f"{self.folder / self._shards[number].file}: {error}") from None
         self._touched[index] = True
 
-    def _announce(self, indices: NDArray[np.int64]) -> None:
+    def _announce(self, indices: Int64) -> None:
         """Ask the kernel to read all records that are new to us at once, instead of one page fault at a time."""
         for index in indices[~self._touched[indices]].tolist():
             number, within = self._place_of(index)

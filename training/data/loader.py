@@ -9,14 +9,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from data_specs.arrays import Int64
 from data_specs.controls import UNCONDITIONED
 from data_specs.errors import UserError
 from training.conditioning import ControlLayout
@@ -41,7 +40,7 @@ class Batch(NamedTuple):
 
     data: Tensor
     controls: Tensor
-    positions: NDArray[np.int64]
+    positions: Int64
 
     def part(self, start: int, stop: int) -> "Batch":
         """Clips start..stop-1, without a copy."""
@@ -88,7 +87,7 @@ class BatchBuilder:
         self._data = stored["data"]
         self._controls = torch.empty((clips, self._layout.total, self._frames), pin_memory=pinned)
 
-    def train(self, positions: NDArray[np.int64]) -> Batch:
+    def train(self, positions: Int64) -> Batch:
         """The clips at `positions` [B] of the order of training, with drop-out where the model is conditioned."""
         indices = clips_at(positions, len(self._dataset), self._training.seed)
         batch = self._filled(indices, positions, "crop")
@@ -107,11 +106,11 @@ class BatchBuilder:
         row = torch.from_numpy(strength).to(batch.controls)[:, None, None].expand(-1, 1, self._frames)
         return batch._replace(controls=torch.cat([batch.controls, row], dim=1))
 
-    def valid(self, positions: NDArray[np.int64]) -> Batch:
+    def valid(self, positions: Int64) -> Batch:
         """Clips by index, all controls given; up to B of them."""
         return self._filled(positions, positions, "valid crop")
 
-    def _filled(self, indices: NDArray[np.int64], positions: NDArray[np.int64], stream: str) -> Batch:
+    def _filled(self, indices: Int64, positions: Int64, stream: str) -> Batch:
         room = self._dataset.frames - self._frames + 1
         starts = (uniform(self._training.seed, stream, positions) * room).astype(np.int64)
         if self._resident is not None:
@@ -122,7 +121,7 @@ class BatchBuilder:
         return Batch(data, controls, positions)
 
 
-def drop_controls(controls: Tensor, layout: ControlLayout, positions: NDArray[np.int64], training: Training) -> None:
+def drop_controls(controls: Tensor, layout: ControlLayout, positions: Int64, training: Training) -> None:
     """Set features of `controls` [B, N, L] to -1 in place: whole ones, and of those left some over a span of time.
 
     The span of a feature lies between two uniform random times.
@@ -231,8 +230,6 @@ class PrefetchLoader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._closing.set()
         self._thread.join()

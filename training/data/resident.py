@@ -2,9 +2,9 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from data_specs.arrays import Int64
 from data_specs.errors import UserError
 from training.conditioning import ControlLayout
 from training.data.dataset import Dataset
@@ -40,7 +40,7 @@ class ResidentClips:
             self._data[start : start + CHUNK] = part["data"]
             self._controls[start : start + CHUNK] = layout.stack({name: part[name] for name in layout.names})
 
-    def crops(self, indices: NDArray[np.int64], starts: NDArray[np.int64], frames: int) -> tuple[Tensor, Tensor]:
+    def crops(self, indices: Int64, starts: Int64, frames: int) -> tuple[Tensor, Tensor]:
         """Data [B, *shape] with L frames and controls [B, N, L] of clips [B] from their first frames [B] on."""
         chosen, first = torch.from_numpy(np.stack([indices, starts])).to(self._data.device, non_blocking=True)
         return self._cropped(self._data, chosen, first, frames), self._cropped(self._controls, chosen, first, frames)

@@ -9,15 +9,15 @@ with the same crops and the same drop-out.
 import zlib
 
 import numpy as np
-from numpy.typing import NDArray
 
+from data_specs.arrays import Float64, Int64
 from data_specs.hashing import GOLDEN_GAMMA, UInt64, splitmix64
 
 # promise: same-clips-crops-drop-2
 _ROUNDS = 8  # of the Feistel network; 4 suffice in theory for large domains, small ones need more
 
 
-def hashed(*keys: int | str | NDArray[np.int64] | UInt64) -> UInt64:
+def hashed(*keys: int | str | Int64 | UInt64) -> UInt64:
     """64 random bits, uint64 [...], as a function of `keys`: integers, names, or arrays of integers that broadcast."""
     state = np.zeros((), dtype=np.uint64)
     with np.errstate(over="ignore"):
@@ -30,7 +30,7 @@ def hashed(*keys: int | str | NDArray[np.int64] | UInt64) -> UInt64:
     return state
 
 
-def uniform(*keys: int | str | NDArray[np.int64] | UInt64) -> NDArray[np.float64]:
+def uniform(*keys: int | str | Int64 | UInt64) -> Float64:
     """Numbers in [0, 1), float64 [...], as a function of `keys` (see `hashed`)."""
     return (hashed(*keys) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
@@ -40,7 +40,7 @@ def seed_of(*keys: int | str) -> int:
     return int(hashed(*keys) >> np.uint64(1))
 
 
-def permuted(index: NDArray[np.int64], n: int, key: UInt64) -> NDArray[np.int64]:
+def permuted(index: Int64, n: int, key: UInt64) -> Int64:
     """Map `index` [N] by a random permutation of 0..n-1; `key` (scalar or [N]) chooses the permutation.
 
     A balanced Feistel network (Luby and Rackoff, 1988) permutes the next power of four; values that fall outside
@@ -60,12 +60,12 @@ def permuted(index: NDArray[np.int64], n: int, key: UInt64) -> NDArray[np.int64]
     return values.astype(np.int64)
 
 
-def order(seed: int, pass_: int, n: int) -> NDArray[np.int64]:
+def order(seed: int, pass_: int, n: int) -> Int64:
     """The clips of one pass in the order they are taken, int64 [n]."""
     return clips_at(np.arange(pass_ * n, (pass_ + 1) * n), n, seed)
 
 
-def clips_at(positions: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
+def clips_at(positions: Int64, n: int, seed: int) -> Int64:
     """Index of the clip at each position, int64 [N]: every pass of n positions takes each of n clips once."""
     passes, within = np.divmod(np.asarray(positions, dtype=np.int64), n)
     # promise: same-clips-crops-drop-3

@@ -8,6 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from data_specs.arrays import Shape
+from data_specs.io.files import Json
 from data_specs.strict import StrictModel, parse_model
 from training.conditioning import ControlLayout
 from training.diffusion.guidance import Weights
@@ -65,7 +67,7 @@ class Paradigm(ABC):
     def sample(
         self,
         network: nn.Module,
-        shape: tuple[int, ...],
+        shape: Shape,
         controls: Tensor | None,
         noise: Noise,
         options: StrictModel | None = None,
@@ -102,7 +104,7 @@ class Paradigm(ABC):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:  # noqa: B027
         """Restore the state of `state_dict`."""
 
-    def options(self, values: dict[str, Any]) -> StrictModel:
+    def options(self, values: Json) -> StrictModel:
         """Validate sampling options.
 
         Raises:

@@ -59,8 +59,7 @@ def class_loss(
     ratio, scale = (values.to(features.device, torch.float32) for values in (ratio, scale))
     inputs = (features, *layer.conv.parameters())
     if torch.is_grad_enabled():
-        losses: Tensor = _WithGradients.apply(compute, scale, *inputs)
-        return losses
+        return _WithGradients.apply(compute, scale, *inputs)
     return compute(inputs, scale, False)[0]
 
 

@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from data_specs.arrays import Shape
 from data_specs.errors import UserError
 from data_specs.strict import Positive, StrictModel
 from training.conditioning import ControlLayout
@@ -112,7 +113,7 @@ class Consistency(ContinuousParadigm):
     def sample(
         self,
         network: nn.Module,
-        shape: tuple[int, ...],
+        shape: Shape,
         controls: Tensor | None,
         noise: Noise,
         options: StrictModel | None = None,

@@ -8,6 +8,7 @@ import torch
 from pydantic import AliasChoices, Field
 from torch import Tensor, nn
 
+from data_specs.arrays import Shape
 from data_specs.strict import StrictModel
 from training.diffusion.base import Paradigm
 from training.diffusion.guidance import Guidance, Weights
@@ -80,7 +81,7 @@ class DenoisingParadigm(ContinuousParadigm):
     def sample(
         self,
         network: nn.Module,
-        shape: tuple[int, ...],
+        shape: Shape,
         controls: Tensor | None,
         noise: Noise,
         options: StrictModel | None = None,

@@ -57,8 +57,7 @@ class DDPM(DenoisingParadigm):
         return x - level * self._predicted_noise(network, x / (1 + level**2).sqrt(), sigma, controls)
 
     def _predicted_noise(self, network: nn.Module, x_t: Tensor, sigma: Tensor, controls: Tensor | None) -> Tensor:
-        predicted: Tensor = network(x_t, conditioning_of(sigma), controls).float()
-        return predicted
+        return network(x_t, conditioning_of(sigma), controls).float()
 
     def loss(self, network: nn.Module, x0: Tensor, controls: Tensor | None, noise: Noise) -> Tensor:
         times = 1 + noise.integers(self.config.steps, ())

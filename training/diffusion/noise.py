@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from data_specs.arrays import Shape
+
 Device = torch.device | str
 
 
@@ -18,17 +20,17 @@ class Noise(ABC):
     device: Device
 
     @abstractmethod
-    def _draw(self, shape: tuple[int, ...], dtype: torch.dtype, fill: str, *arguments: float) -> Tensor: ...
+    def _draw(self, shape: Shape, dtype: torch.dtype, fill: str, *arguments: float) -> Tensor: ...
 
-    def normal(self, shape: tuple[int, ...]) -> Tensor:
+    def normal(self, shape: Shape) -> Tensor:
         """Draw standard normal numbers, float32."""
         return self._draw(shape, torch.float32, "normal_")
 
-    def uniform(self, shape: tuple[int, ...] = ()) -> Tensor:
+    def uniform(self, shape: Shape = ()) -> Tensor:
         """Draw uniform numbers in [0, 1), float32."""
         return self._draw(shape, torch.float32, "uniform_")
 
-    def integers(self, high: int, shape: tuple[int, ...]) -> Tensor:
+    def integers(self, high: int, shape: Shape) -> Tensor:
         """Draw uniform integers in 0..high-1, int64."""
         return self._draw(shape, torch.int64, "random_", 0, high)
 
@@ -50,7 +52,7 @@ class PerClipNoise(Noise):
         # promise: itself-noise-function-seed
         self._generators = [torch.Generator().manual_seed(_key(seed, stream, index)) for index in indices]
 
-    def _draw(self, shape: tuple[int, ...], dtype: torch.dtype, fill: str, *arguments: float) -> Tensor:
+    def _draw(self, shape: Shape, dtype: torch.dtype, fill: str, *arguments: float) -> Tensor:
         drawn = torch.empty((self.batch, *shape), dtype=dtype)
         for clip, generator in zip(drawn, self._generators, strict=True):
             getattr(clip, fill)(*arguments, generator=generator)
@@ -73,7 +75,7 @@ class CounterNoise(Noise):
         keys = torch.tensor([_key(seed, stream, index) for index in indices])
         self._keys = keys.to(device, non_blocking=True)[:, None]
 
-    def _draw(self, shape: tuple[int, ...], dtype: torch.dtype, fill: str, *arguments: float) -> Tensor:
+    def _draw(self, shape: Shape, dtype: torch.dtype, fill: str, *arguments: float) -> Tensor:
         count = math.prod(shape)
         if fill == "normal_":
             first, second = self._halves((count + 1) // 2)
@@ -104,7 +106,7 @@ class BatchNoise(Noise):
         self.batch, self.device = batch, device
         self._generator = torch.Generator(device).manual_seed(seed)
 
-    def _draw(self, shape: tuple[int, ...], dtype: torch.dtype, fill: str, *arguments: float) -> Tensor:
+    def _draw(self, shape: Shape, dtype: torch.dtype, fill: str, *arguments: float) -> Tensor:
         drawn = torch.empty((self.batch, *shape), dtype=dtype, device=self.device)
         getattr(drawn, fill)(*arguments, generator=self._generator)
         return drawn

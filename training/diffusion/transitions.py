@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
+from data_specs.arrays import Shape
 from data_specs.errors import UserError
 from training.diffusion.class_loss import ClassTerms
 from training.diffusion.noise import Noise
@@ -40,7 +41,7 @@ class Transition(ABC):
         """Number of values of x_t."""
 
     @abstractmethod
-    def replacement(self, shape: tuple[int, ...], noise: Noise) -> Tensor:
+    def replacement(self, shape: Shape, noise: Noise) -> Tensor:
         """Draw replacements of corrupted codes, which are also the initial state of sampling: int64 [B, *shape]."""
 
     def ratio(self, past: Tensor, now: Tensor) -> Tensor:
@@ -88,7 +89,7 @@ class Uniform(Transition):
     def vocabulary(self) -> int:
         return self.classes
 
-    def replacement(self, shape: tuple[int, ...], noise: Noise) -> Tensor:
+    def replacement(self, shape: Shape, noise: Noise) -> Tensor:
         return noise.integers(self.classes, shape)
 
     def _coefficients(self, past: Tensor, now: Tensor, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -166,7 +167,7 @@ class Absorbing(Transition):
     def vocabulary(self) -> int:
         return self.classes + 1
 
-    def replacement(self, shape: tuple[int, ...], noise: Noise) -> Tensor:
+    def replacement(self, shape: Shape, noise: Noise) -> Tensor:
         return torch.full((noise.batch, *shape), self.classes, dtype=torch.int64, device=noise.device)
 
     def _revealed(self, past: Tensor, now: Tensor, like: Tensor) -> Tensor:

@@ -31,15 +31,15 @@ B clips, F frames, P patches, I instruments.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from data_specs.analysis.pitch import HOP
+from data_specs.arrays import Bool, Float32, Float64
 from data_specs.controls.measured import CENTROID_SPAN, QUIETEST_DB, Centroid, Loudness, Noisiness
 from data_specs.errors import UserError
+from data_specs.io.files import Json
 from training.evaluation.embedders.classifier import PATCHES, InstrumentClassifier
 from training.evaluation.features import FrameFeatures, extract_features
 from training.evaluation.frame_models import FrameModels, NoteFrames, note_frames
@@ -69,7 +69,7 @@ class ClipAnalysis:
     """Analysis of clips, independent of their controls; it takes most of the time of a measurement."""
 
     features: FrameFeatures
-    instruments: NDArray[np.float32]  # [B, P, I], probabilities; [B, P, 0] without a classifier of the labels
+    instruments: Float32  # [B, P, I], probabilities; [B, P, 0] without a classifier of the labels
     samples: int
 
     def __len__(self) -> int:
@@ -173,18 +173,18 @@ def _pitch(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Cali
     return _share(tracked & (cents <= 50), with_pitch), (float(cents[tracked].sum()), float(tracked.sum()))
 
 
-def _share(right: NDArray[np.bool_], of: NDArray[np.bool_]) -> Ratio:
+def _share(right: Bool, of: Bool) -> Ratio:
     return float(right.sum()), float(of.sum())
 
 
-def _silence(silent: NDArray[np.bool_], targets: ControlTargets) -> Ratio:
+def _silence(silent: Bool, targets: ControlTargets) -> Ratio:
     """F-measure over frames; one is right when the other side has one within the tolerance."""
     found = silent & targets.rests_known
     right = (found & _widened(targets.rest)).sum() + (targets.rest & _widened(found)).sum()
     return float(right), float(found.sum() + targets.rest.sum())
 
 
-def _widened(frames: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _widened(frames: Bool) -> Bool:
     """True within `SILENCE_TOLERANCE` frames of a true one."""
     reach = np.ones(2 * SILENCE_TOLERANCE + 1)
     return np.convolve(frames, reach, mode="same") > 0.5
@@ -196,7 +196,7 @@ def _onsets(features: FrameFeatures, number: int, targets: ControlTargets) -> Ra
     return 2.0 * hits, float(len(targets.onsets) + len(found))
 
 
-def matches(one: NDArray[np.float64], other: NDArray[np.float64], tolerance: float) -> int:
+def matches(one: Float64, other: Float64, tolerance: float) -> int:
     """Return the size of the largest one-to-one matching of two sorted lists of times, pairs within `tolerance`.
 
     Taking the earliest possible partner each time is optimal on a line.
@@ -269,12 +269,12 @@ def descriptor_adherence(
     return _curve(target[known], found[known]) if known.any() else ((0.0, 0.0), (0.0, 0.0))
 
 
-def _target(targets: ControlTargets, name: str) -> NDArray[np.float64]:
+def _target(targets: ControlTargets, name: str) -> Float64:
     """Return a control of the targets [F]; NaN where unconditioned, everywhere without the control."""
     return targets.controls.get(name, np.full(len(targets.note), np.nan))
 
 
-def _curve(target: NDArray[np.float64], measured: NDArray[np.float64]) -> tuple[Ratio, Ratio]:
+def _curve(target: Float64, measured: Float64) -> tuple[Ratio, Ratio]:
     """Rank correlation of two curves, one clip each, and their absolute error, one frame each."""
     error = (float(np.abs(measured - target).sum()), float(len(target)))
     if len(target) < MIN_CURVE or np.ptp(target) == 0:
@@ -296,7 +296,7 @@ def _struck(features: FrameFeatures, number: int, targets: ControlTargets, scale
     return (float(_rank_correlation(notes.velocity, estimate)), 1.0), error
 
 
-def _rank_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+def _rank_correlation(one: Float64, other: Float64) -> float:
     """Spearman's rho: the correlation of ranks, ties sharing their mean rank."""
     from scipy.stats import rankdata
 
@@ -367,7 +367,7 @@ def lower_is_better() -> frozenset[str]:
     return frozenset().union(*(control.lower_is_better for control in ADHERENCE.values()))
 
 
-def to_json(ratios: Sequence[Ratios], ids: Sequence[str]) -> list[dict[str, Any]]:
+def to_json(ratios: Sequence[Ratios], ids: Sequence[str]) -> list[Json]:
     """Return the measures of each clip beside its id; None where one is undefined."""
     return [{"id": one, **_values(clip)} for one, clip in zip(ids, ratios, strict=True)]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from data_specs.controls.curve_files import read_curves
 from data_specs.controls.curves import Curves
 from data_specs.errors import UserError
-from data_specs.io.files import write_bytes, write_json
+from data_specs.io.files import Json, write_bytes, write_json
 from data_specs.rates import SAMPLE_RATE
 from training.evaluation.adherence import Calibration, Ratios, analyze, average, measure, measure_names
 from training.evaluation.embedders.classifier import MatchedClassifier, PvtNet
@@ -110,7 +110,7 @@ def _read_wav(path: Path) -> Tensor:
     return torch.nn.functional.pad(mono, (0, SAMPLES - mono.shape[-1]))
 
 
-def benchmark(paths: Sequence[Path], options: Options) -> dict[str, Any]:
+def benchmark(paths: Sequence[Path], options: Options) -> Json:
     """Score entries; returns rows of plain values.
 
     Each entry has its floor: the same clips against the curves of the next file of another instrument and family. The
@@ -153,7 +153,7 @@ def _families(curves: Mapping[str, Curves]) -> list[str]:
     return list(dict.fromkeys(name.rpartition("-")[0] for name in curves))
 
 
-def _row(name: str, ratios: Sequence[Ratios], seed: int) -> dict[str, Any]:
+def _row(name: str, ratios: Sequence[Ratios], seed: int) -> Json:
     return {"entry": name, "clips": len(ratios), "scores": {k: vars(s) for k, s in bootstrap(ratios, seed).items()}}
 
 

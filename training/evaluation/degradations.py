@@ -5,8 +5,9 @@ None of the three kinds is specific to a codec. B clips, N samples.
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from data_specs.arrays import Float32
 
 CLEAN_SHARE = 0.5  # of the clips
 RATIO_DB = (0.0, 60.0)  # signal to degradation
@@ -66,7 +67,7 @@ def spectral_gate(audio: Tensor, level: Tensor, ratio_db: Tensor, rng: np.random
 
 
 def _normal(rng: np.random.Generator, shape: torch.Size) -> Tensor:
-    values: NDArray[np.float32] = rng.standard_normal(tuple(shape), dtype=np.float32)
+    values: Float32 = rng.standard_normal(tuple(shape), dtype=np.float32)
     return torch.from_numpy(values)
 
 

@@ -7,7 +7,6 @@ repeat with other noise. B clips, N samples, T frames.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from data_specs.controls import CONTROLS, INSTRUMENTS
 from data_specs.errors import UserError
-from data_specs.io.files import write_bytes, write_json
+from data_specs.io.files import Json, write_bytes, write_json
 from training.diffusion.guidance import Weights
 from training.evaluation import adherence
 from training.evaluation import tables as table
@@ -91,9 +90,9 @@ class Options:
 class Evaluation:
     """Rows of an evaluation and their reference."""
 
-    rows: list[dict[str, Any]]
-    clips: dict[str, list[dict[str, Any]]]  # by model, measures of every generated clip
-    reference: dict[str, Any]
+    rows: list[Json]
+    clips: dict[str, list[Json]]  # by model, measures of every generated clip
+    reference: Json
 
 
 def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
@@ -120,7 +119,7 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
         device=options.device,
     )
     result = Evaluation([], {}, evaluator.reference_facts())
-    ceilings: dict[str, dict[str, Any]] = {}
+    ceilings: dict[str, Json] = {}
     for name, path, model in zip(names, paths, models, strict=True):
         check_reference(model, evaluator, path)
         label = model.representation.label
@@ -216,7 +215,7 @@ def _instrument_rows(rows: Tensor, labels: Sequence[str], instruments: Sequence[
     return torch.stack([rows[:, labels.index(name)] if name in labels else absent for name in instruments], 1)
 
 
-def ceiling(model: TrainedModel, evaluator: Evaluator, clips: int) -> dict[str, Any]:
+def ceiling(model: TrainedModel, evaluator: Evaluator, clips: int) -> Json:
     """Return the scores of real valid clips encoded and decoded by the model's representation."""
 
     def decoded() -> Iterator[tuple[Tensor, list[ControlTargets]]]:
@@ -268,7 +267,7 @@ class LatentSteps:
         return (made / made_count) / (real / real_count) if made_count and real else None
 
 
-def scores(metrics: ClipMetrics, evaluator: Evaluator) -> dict[str, Any]:
+def scores(metrics: ClipMetrics, evaluator: Evaluator) -> Json:
     """Return FAD, memorization check and adherence of generated clips."""
     return {
         "fad": evaluator.fad(metrics.embeddings),
@@ -281,7 +280,7 @@ def scores(metrics: ClipMetrics, evaluator: Evaluator) -> dict[str, Any]:
     }
 
 
-def describe_model(name: str, path: Path, model: TrainedModel) -> dict[str, Any]:
+def describe_model(name: str, path: Path, model: TrainedModel) -> Json:
     """Return what a model is and the cost of its training."""
     batch = model.config.training.batch
     memory = [line["peak_memory_mb"] for line in training_log(path) if "peak_memory_mb" in line]
@@ -302,7 +301,7 @@ def describe_model(name: str, path: Path, model: TrainedModel) -> dict[str, Any]
     }
 
 
-def training_log(path: Path) -> list[dict[str, Any]]:
+def training_log(path: Path) -> list[Json]:
     """Return the log of a run folder, or of the run that a snapshot belongs to; empty where there is none."""
     for folder in (path, *path.parents[:3]):
         if lines := read_log(folder):

@@ -7,16 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from data_specs.analysis.pitch import HOP
+from data_specs.arrays import Float32, Float64
 from data_specs.controls import CONTROLS
 from data_specs.errors import UserError
+from data_specs.io.files import Json
 from data_specs.rates import SAMPLE_RATE
 from training.data.dataset import Dataset
 from training.evaluation.adherence import Calibration, ClipAnalysis, Ratios, analyze, anchors, average, measure
@@ -31,7 +32,7 @@ from training.evaluation.texture import harmonic_to_between
 
 BATCH = 16  # clips read and measured at once
 SCALE_CLIPS = 96  # real training clips of the calibration
-Embeddings = dict[str, NDArray[np.float32]]  # by embedder, [B, F, D]
+Embeddings = dict[str, Float32]  # by embedder, [B, F, D]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class ClipMetrics:
     embeddings: Embeddings
     ratios: list[Ratios]
     judged: list[Ratios]  # by external judges; empty without them
-    harmonic_to_between: NDArray[np.float64]  # [I, 2]: sum in dB and frames, by instrument
+    harmonic_to_between: Float64  # [I, 2]: sum in dB and frames, by instrument
 
 
 @dataclass(frozen=True)
@@ -237,10 +238,10 @@ class Evaluator:
         order = np.random.default_rng(self.seed).permutation(len(frames))
         return frechet_distance(Gaussian.of(frames[order[:clips]]), Gaussian.of(frames[order[clips:]]))
 
-    def fad(self, embeddings: Embeddings) -> dict[str, dict[str, Any]]:
+    def fad(self, embeddings: Embeddings) -> dict[str, Json]:
         """FAD of clips against train and valid by each embedder, as plain values; the reason for a missing one."""
         counts = {"train": self.train.count, "valid": self.valid.count}
-        scores: dict[str, dict[str, Any]] = {
+        scores: dict[str, Json] = {
             name: {
                 split: asdict(score(name, frames, held[name], f"PVT-audio {split}", counts[split], self.seed))
                 for split, held in self.references.items()
@@ -251,13 +252,13 @@ class Evaluator:
             scores[name]["real"] = {"value": self.real_fad(name, len(frames)), "clips": len(frames)}
         return {**scores, **{name: {"train": {"missing": why}, "missing": why} for name, why in self.missing.items()}}
 
-    def copies(self, embeddings: Embeddings) -> dict[str, Any] | None:
+    def copies(self, embeddings: Embeddings) -> Json | None:
         """The memorization check, by the embedder that was trained without a codec."""
         name = PvtNet.name
         found = find_copies(embeddings[name], self.embeddings["train"][name], self.embeddings["valid"][name], self.seed)
         return None if found is None else asdict(found)
 
-    def reference_facts(self) -> dict[str, Any]:
+    def reference_facts(self) -> Json:
         """Sizes of the reference, and scores of real clips: halves of train, and valid against train."""
         halves = {name: split_half(frames, self.seed) for name, frames in self.embeddings["train"].items()}
         return {

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_specs.arrays import Float64
 from data_specs.errors import UserError
 
-Array = NDArray[np.float64]
 FRAMES_PER_DIMENSION = 10  # with fewer frames for each dimension the covariance is mostly noise
 POINTS = 12  # subset sizes of the extrapolation
 DRAWS = 4  # subsets of each size
@@ -46,8 +46,8 @@ class Gaussian:
     """
 
     count: int
-    mean: Array  # [D]
-    scatter: Array  # [D, D]
+    mean: Float64  # [D]
+    scatter: Float64  # [D, D]
 
     @classmethod
     def of(cls, frames: NDArray[Any]) -> Self:
@@ -76,7 +76,7 @@ class Gaussian:
         return Gaussian(count, mean, scatter)
 
     @property
-    def covariance(self) -> Array:
+    def covariance(self) -> Float64:
         """Unbiased covariance [D, D].
 
         Raises:
@@ -87,7 +87,7 @@ class Gaussian:
         return self.scatter / (self.count - 1)
 
 
-def _root(covariance: Array) -> Array:
+def _root(covariance: Float64) -> Float64:
     """Symmetric square root; negative eigenvalues are rounding errors and count as zero."""
     values, vectors = np.linalg.eigh(covariance)
     return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from data_specs.analysis.descriptors import AudioAnalysis
 from data_specs.analysis.pitch import HOP, track
+from data_specs.arrays import Bool, Float32, Float64
 from data_specs.rates import SAMPLE_RATE
 from training.evaluation.logmel import LogMel
 
@@ -33,21 +34,21 @@ CHUNK = 8  # clips at once: bounds memory
 class FrameFeatures:
     """Features of each clip and frame."""
 
-    midi: NDArray[np.float32]  # [B, F], fractional MIDI note number; undefined where unvoiced
-    voiced: NDArray[np.bool_]
-    level_db: NDArray[np.float32]  # dBFS over 20 ms
-    silent: NDArray[np.bool_]  # below `SILENT_DB`, or in a release
-    onset: NDArray[np.bool_]
-    centroid: NDArray[np.float32]  # semitones above 20 Hz; NaN in silence
-    loudness: NDArray[np.float32]  # A-weighted, in dB
-    noisiness: NDArray[np.float32]  # share of the energy off the harmonics; NaN in silence and where not asked for
+    midi: Float32  # [B, F], fractional MIDI note number; undefined where unvoiced
+    voiced: Bool
+    level_db: Float32  # dBFS over 20 ms
+    silent: Bool  # below `SILENT_DB`, or in a release
+    onset: Bool
+    centroid: Float32  # semitones above 20 Hz; NaN in silence
+    loudness: Float32  # A-weighted, in dB
+    noisiness: Float32  # share of the energy off the harmonics; NaN in silence and where not asked for
 
     @property
     def frames(self) -> int:
         """Number of frames F."""
         return self.midi.shape[1]
 
-    def times(self) -> NDArray[np.float64]:
+    def times(self) -> Float64:
         """Centre of each frame in seconds, [F]."""
         return np.arange(self.frames, dtype=np.float64) * FRAME_S
 

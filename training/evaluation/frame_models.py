@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from data_specs.arrays import Bool, Float64, Int64
 from training.evaluation.features import FrameFeatures
 from training.evaluation.targets import UNSPECIFIED, ControlTargets
 
-Values = NDArray[np.float64]
 KNOTS_S = np.array([0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2])  # of the piecewise linear decay
 ATTACK_S = 0.06  # frames before it belong to the attack
 RIDGE = 1.0
@@ -30,17 +29,17 @@ MIN_RANGE = 0.3  # of brightness in the clips it is fitted on
 class NoteFrames:
     """Frames of a clip within stable parts of notes with known velocity and instrument."""
 
-    level_db: Values  # [n]
-    centroid: Values  # [n], semitones above 20 Hz
-    key: Values  # [n], tracked pitch in MIDI note numbers, the mean of the clip where unvoiced
-    velocity_db: Values  # [n], the target as 20 log10(velocity)
-    brightness: Values  # [n], the target, 1 where unconditioned
-    instrument: NDArray[np.int64]  # [n], the target
-    time: Values  # [n], seconds since the onset
-    note: NDArray[np.int64]  # [n], number of the note
+    level_db: Float64  # [n]
+    centroid: Float64  # [n], semitones above 20 Hz
+    key: Float64  # [n], tracked pitch in MIDI note numbers, the mean of the clip where unvoiced
+    velocity_db: Float64  # [n], the target as 20 log10(velocity)
+    brightness: Float64  # [n], the target, 1 where unconditioned
+    instrument: Int64  # [n], the target
+    time: Float64  # [n], seconds since the onset
+    note: Int64  # [n], number of the note
 
 
-def kept_frames(features: FrameFeatures, clip: int, targets: ControlTargets) -> NDArray[np.bool_]:
+def kept_frames(features: FrameFeatures, clip: int, targets: ControlTargets) -> Bool:
     """Return the frames [F] of stable parts of notes with known velocity and instrument."""
     kept = targets.note & targets.stable & (targets.note_time >= ATTACK_S) & (targets.velocity > 0)
     return np.asarray(kept & (targets.instrument != UNSPECIFIED) & np.isfinite(features.centroid[clip]))
@@ -67,8 +66,8 @@ def note_frames(features: FrameFeatures, clip: int, targets: ControlTargets) -> 
 class FrameModels:
     """Coefficients per instrument; NaN where an instrument, or a range of brightness, does not occur."""
 
-    level: Values  # [I, 3 + knots]: 1, key, velocity, decay
-    centroid: Values  # [I, 4 + knots]: 1, key, velocity, brightness, decay
+    level: Float64  # [I, 3 + knots]: 1, key, velocity, decay
+    centroid: Float64  # [I, 4 + knots]: 1, key, velocity, brightness, decay
 
     @classmethod
     def unfitted(cls, instruments: int) -> "FrameModels":
@@ -91,14 +90,14 @@ class FrameModels:
                 models.centroid[number] = _ridge(_centroid_columns(joined)[of], joined.centroid[of])
         return models
 
-    def dynamics(self, frames: NoteFrames) -> tuple[Values, Values]:
+    def dynamics(self, frames: NoteFrames) -> tuple[Float64, Float64]:
         """Return the target level curve and the measured one without decay and key, in dB, each [n]."""
         coefficients = self.level[frames.instrument]
         predicted = (_level_columns(frames) * coefficients).sum(-1)
         target = coefficients[:, 2] * frames.velocity_db
         return target, frames.level_db - predicted + target
 
-    def brightness(self, frames: NoteFrames) -> Values:
+    def brightness(self, frames: NoteFrames) -> Float64:
         """Return the brightness [n] that explains the centroids, unclipped; NaN without a model."""
         coefficients = self.centroid[frames.instrument]
         slope = coefficients[:, 3]
@@ -107,24 +106,24 @@ class FrameModels:
         return np.asarray(estimate, np.float64)
 
 
-def _decay_columns(time: Values) -> Values:
+def _decay_columns(time: Float64) -> Float64:
     """Hat functions [n, knots] of time; constant after the last knot."""
     position = np.interp(time, KNOTS_S, np.arange(len(KNOTS_S)))
     hats = np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(len(KNOTS_S))))
     return np.asarray(hats, np.float64)
 
 
-def _level_columns(frames: NoteFrames) -> Values:
+def _level_columns(frames: NoteFrames) -> Float64:
     shared = [np.ones_like(frames.key), frames.key - 60.0, frames.velocity_db]
     return np.concatenate([np.stack(shared, 1), _decay_columns(frames.time)], axis=1)
 
 
-def _centroid_columns(frames: NoteFrames) -> Values:
+def _centroid_columns(frames: NoteFrames) -> Float64:
     shared = [np.ones_like(frames.key), frames.key - 60.0, frames.velocity_db, frames.brightness]
     return np.concatenate([np.stack(shared, 1), _decay_columns(frames.time)], axis=1)
 
 
-def _ridge(columns: Values, values: Values) -> Values:
+def _ridge(columns: Float64, values: Float64) -> Float64:
     """Least squares with a small penalty, since the decay columns sum to the constant one."""
     penalty = RIDGE * np.eye(columns.shape[1])
     return np.asarray(np.linalg.solve(columns.T @ columns + penalty, columns.T @ values), np.float64)

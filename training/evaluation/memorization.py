@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_specs.arrays import Int64
+from data_specs.io.files import Json
+
 BLOCK = 256  # clips compared at once: bounds memory
 LISTED = 10
 
@@ -29,11 +32,11 @@ class Copies:
     nearer_to_train: float
     nearer_to_train_real: float
     suspects: int
-    nearest: list[dict[str, Any]]
+    nearest: list[Json]
     limit: float
 
 
-def nearest(one: NDArray[Any], other: NDArray[Any], same: bool = False) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def nearest(one: NDArray[Any], other: NDArray[Any], same: bool = False) -> tuple[NDArray[Any], Int64]:
     """Return distance and index [n] of the nearest of [m, D] to each of [n, D]; `same` excludes a vector itself."""
     best, which = np.empty(len(one)), np.empty(len(one), dtype=np.int64)
     norms = np.square(other).sum(1)

@@ -1,6 +1,6 @@
 """Published results (section 4.3 of the report)."""
 
-from typing import Any
+from data_specs.io.files import Json
 
 SETTING_41 = "2000 clips of 4 s against 50 k clips of 4 s, 500 k steps, VGGish"
 SETTING_42 = "20 k clips of 8 s, 1 M steps, VGGish"
@@ -9,7 +9,7 @@ HOUR = 3600.0
 
 def _row(
     paradigm: str, data: str, millions: float, batch: int, hours: float, inference: tuple[str, float], fad: float
-) -> dict[str, Any]:
+) -> Json:
     return {
         "run": "published",
         "paradigm": paradigm,

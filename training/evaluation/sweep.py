@@ -6,10 +6,9 @@ The report leaves stochastic sampling (S_churn) and the number of steps to futur
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from data_specs.errors import UserError
-from data_specs.io.files import write_bytes, write_json
+from data_specs.io.files import Json, write_bytes, write_json
 from data_specs.viz.figures import png, sweep_figure
 from training.evaluation.adherence import lower_is_better
 from training.evaluation.evaluate import check_reference, generate, scores
@@ -68,8 +67,8 @@ def sweep(
     base: SamplingConfig,
     clips: int,
     path: Path,
-    save: Callable[[list[dict[str, Any]]], object] = lambda rows: None,
-) -> list[dict[str, Any]]:
+    save: Callable[[list[Json]], object] = lambda rows: None,
+) -> list[Json]:
     """A row for each value of each option: evaluations of the network, FADs and adherence of `clips` clips.
 
     Every row follows the same controls from the same noise. `save` gets the rows so far after each of them.
@@ -80,7 +79,7 @@ def sweep(
     check_reference(run, evaluator, path)
     planned = [(one, value, one.settings(value, base)) for one in sweeps for value in one.values]
     evaluations = [run.paradigm.evaluations(settings.resolve(run.paradigm)) for _, _, settings in planned]
-    rows: list[dict[str, Any]] = []
+    rows: list[Json] = []
     for (one, value, settings), count in zip(planned, evaluations, strict=True):
         metrics = evaluator.measure(generate(run, evaluator, settings, clips))
         rows.append({"option": one.option, "value": value, "evaluations": count, **scores(metrics, evaluator)})
@@ -88,14 +87,14 @@ def sweep(
     return rows
 
 
-def flat(row: dict[str, Any]) -> dict[str, float]:
+def flat(row: Json) -> dict[str, float]:
     """The numbers of a row that are shown: FAD against train by each embedder that is there, and adherence."""
     fads = {f"FAD {name}": split["train"].get("value") for name, split in row["fad"].items()}
     found = {**fads, **row["adherence"]}
     return {name: float(value) for name, value in found.items() if isinstance(value, (int, float))}
 
 
-def markdown(rows: Sequence[dict[str, Any]], clips: int) -> str:
+def markdown(rows: Sequence[Json], clips: int) -> str:
     """The rows as Markdown, a table for each option."""
     parts = [f"# Sampling options\n\nEach value judged on the same {clips} clips, from the same noise.\n"]
     for option in dict.fromkeys(row["option"] for row in rows):
@@ -112,7 +111,7 @@ def markdown(rows: Sequence[dict[str, Any]], clips: int) -> str:
     return "\n".join([*parts, *notes(rows)]) + "\n"
 
 
-def write_sweep(rows: Sequence[dict[str, Any]], out: Path, clips: int) -> str:
+def write_sweep(rows: Sequence[Json], out: Path, clips: int) -> str:
     """Write sweep.json, sweep.md and a figure for each option into `out`; returns the Markdown."""
     text = markdown(rows, clips)
     write_json(out / "sweep.json", list(rows))

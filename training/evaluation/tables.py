@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from data_specs.io.files import Json
 from training.evaluation.adherence import lower_is_better, measure_names
 from training.evaluation.judges.measures import BESIDE, JUDGE_MEASURES
 from training.evaluation.paper_results import SETTING_41, SETTING_42, TABLE_41, TABLE_42
@@ -124,9 +125,9 @@ def _cell(row: Row, column: Column) -> str:
     return EMPTY if found is None else column.show(found).replace("|", "\\|").replace("\n", " ")
 
 
-def flat(row: Row, prefix: str = "") -> dict[str, Any]:
+def flat(row: Row, prefix: str = "") -> Json:
     """Flatten nested dictionaries, keys joined by dots, without lists."""
-    out: dict[str, Any] = {}
+    out: Json = {}
     for key, held in row.items():
         if isinstance(held, Mapping):
             out |= flat(held, f"{prefix}{key}.")

@@ -10,12 +10,11 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from data_specs.arrays import Bool, Float64, Int64
 from data_specs.controls import CHROMA_STEPS
 from data_specs.controls.pitch import PITCH_ORIGIN, PITCH_SPAN
 from training.evaluation.features import FRAME_S
 
-Flags = NDArray[np.bool_]
-Values = NDArray[np.float64]
 SAME = 1e-3  # controls closer than this are equal; MIDI velocities are 1/127 apart
 UNSPECIFIED = -1  # index of a pitch class or an instrument where the control is unconditioned
 JUMP = 0.7  # semitones between frames: more than any glide or vibrato of a note
@@ -26,23 +25,23 @@ STABLE_S = 0.025  # a pitch tracker's window covers both sides of a change, and 
 class ControlTargets:
     """Targets of one clip. A frame is a note, a rest, or neither where the controls are unconditioned."""
 
-    note: Flags  # [F]
-    rest: Flags  # [F]
-    pitch_class: NDArray[np.int64]  # [F], or UNSPECIFIED
-    stable: Flags  # [F], at least `STABLE_S` from the nearest change of note
-    instrument: NDArray[np.int64]  # [F], or UNSPECIFIED
-    rests_known: Flags  # [F], velocity or pitch is conditioned, so every frame is a note or a rest
-    onsets_known: Flags  # [F], velocity and chroma are conditioned
-    onsets: Values  # [n], seconds, where both are conditioned
-    velocity_onsets: Values  # [m], seconds: onsets where velocity is conditioned
-    onset_velocity: Values  # [m], velocity / 127
-    onset_end: Values  # [m], seconds: the next velocity onset, or the end of the clip
-    pitch: Values  # [F], fractional MIDI note number; NaN in rests and where unconditioned
-    velocity: Values  # [F], velocity / 127; NaN in rests and where unconditioned
-    brightness: Values  # [F], NaN where unconditioned
-    note_number: NDArray[np.int64]  # [F], counts notes from 0
-    note_time: Values  # [F], seconds since the start of the note
-    controls: Mapping[str, Values]  # each control of one row as it is stored, [F]; NaN where unconditioned
+    note: Bool  # [F]
+    rest: Bool  # [F]
+    pitch_class: Int64  # [F], or UNSPECIFIED
+    stable: Bool  # [F], at least `STABLE_S` from the nearest change of note
+    instrument: Int64  # [F], or UNSPECIFIED
+    rests_known: Bool  # [F], velocity or pitch is conditioned, so every frame is a note or a rest
+    onsets_known: Bool  # [F], velocity and chroma are conditioned
+    onsets: Float64  # [n], seconds, where both are conditioned
+    velocity_onsets: Float64  # [m], seconds: onsets where velocity is conditioned
+    onset_velocity: Float64  # [m], velocity / 127
+    onset_end: Float64  # [m], seconds: the next velocity onset, or the end of the clip
+    pitch: Float64  # [F], fractional MIDI note number; NaN in rests and where unconditioned
+    velocity: Float64  # [F], velocity / 127; NaN in rests and where unconditioned
+    brightness: Float64  # [F], NaN where unconditioned
+    note_number: Int64  # [F], counts notes from 0
+    note_time: Float64  # [F], seconds since the start of the note
+    controls: Mapping[str, Float64]  # each control of one row as it is stored, [F]; NaN where unconditioned
 
 
 def control_targets(controls: Mapping[str, NDArray[np.generic]], frame_rate: Fraction, frames: int) -> ControlTargets:
@@ -97,7 +96,7 @@ def control_targets(controls: Mapping[str, NDArray[np.generic]], frame_rate: Fra
     )
 
 
-def _note_starts(velocity: Values, chroma: Values, midi: Values, sounding: Flags, expressive: bool) -> Flags:
+def _note_starts(velocity: Float64, chroma: Float64, midi: Float64, sounding: Bool, expressive: bool) -> Bool:
     """Frames [T] at which a note starts: after a rest, at a step in velocity, or at a change of chroma or pitch.
 
     A step is a change between two constant stretches: a drawn ramp, which changes at every frame, starts no note,
@@ -118,23 +117,22 @@ def _note_starts(velocity: Values, chroma: Values, midi: Values, sounding: Flags
     return sounding & np.where(was_sounding, changed, after_rest)
 
 
-def _changes(values: NDArray[np.generic], tolerance: float = SAME) -> Flags:
+def _changes(values: NDArray[np.generic], tolerance: float = SAME) -> Bool:
     """Frames [T] that differ from the frame before; the first does not."""
-    steps: Flags = np.abs(np.diff(values.astype(float), prepend=values[:1])) > tolerance
-    return steps
+    return np.abs(np.diff(values.astype(float), prepend=values[:1])) > tolerance
 
 
-def _previous(flags: Flags, first: bool = False) -> Flags:
+def _previous(flags: Bool, first: bool = False) -> Bool:
     """Value of the frame before, [T]; `first` at the first frame."""
     return np.concatenate([[first], flags[:-1]])
 
 
-def _seconds(frames: NDArray[np.int64], rate: float) -> Values:
+def _seconds(frames: Int64, rate: float) -> Float64:
     """Times of changes that are seen first at `frames`: half-way from the frame before."""
     return np.maximum(0, frames - 0.5) / rate
 
 
-def _distance(change: Flags) -> Values:
+def _distance(change: Bool) -> Float64:
     """Frames from each frame [T] to the nearest change, which is half a frame before the frame it marks."""
     edges = np.flatnonzero(change) - 0.5
     frames = np.arange(len(change))

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from data_specs.arrays import Bool, Float64
 from data_specs.rates import SAMPLE_RATE
 from training.evaluation.adherence import Ratio
 from training.evaluation.features import FRAME_S, FrameFeatures
@@ -23,7 +23,7 @@ EVERY = 5  # frames between measurements: 50 ms
 FLOOR = 1e-12  # of power
 
 
-def held_frames(targets: ControlTargets) -> NDArray[np.bool_]:
+def held_frames(targets: ControlTargets) -> Bool:
     """Return the frames [F] of notes that are `HELD_S` or more from the note's start and end."""
     reach = 2 * round(HELD_S / FRAME_S) + 1
     same = targets.note.copy()
@@ -33,7 +33,7 @@ def held_frames(targets: ControlTargets) -> NDArray[np.bool_]:
 
 def harmonic_to_between(
     audio: Tensor, features: FrameFeatures, targets: Sequence[ControlTargets], instruments: int
-) -> NDArray[np.float64]:
+) -> Float64:
     """Return sums of dB and counts of frames by instrument, [I, 2], of clips [B, 1, N]; they add up over batches."""
     sums = np.zeros((instruments, 2))
     window = torch.hann_window(WINDOW, dtype=torch.float64)
@@ -52,7 +52,7 @@ def harmonic_to_between(
     return sums
 
 
-def _ratio_db(spectrum: NDArray[np.float64], hertz: float) -> float:
+def _ratio_db(spectrum: Float64, hertz: float) -> float:
     """Mean power at the harmonics over that midway between neighbours, in dB."""
     count = max(2, min(HARMONICS, int(HIGHEST_HZ / hertz)))
     bins = hertz * WINDOW / SAMPLE_RATE

@@ -2,11 +2,11 @@
 
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from data_specs.io.files import Json
 from training.diffusion import PerClipNoise
 from training.model import TrainedModel
 from training.sampling.sampling import LARGEST_BATCH, STREAM
@@ -25,7 +25,7 @@ class Inference:
     device: str
 
 
-def inference_times(model: TrainedModel) -> dict[str, dict[str, Any]]:
+def inference_times(model: TrainedModel) -> dict[str, Json]:
     """Return the times for 8 clips of 4 s and 64 clips of 8 s, as plain values."""
     return {name: asdict(inference_time(model, clips, seconds)) for name, (clips, seconds) in CASES.items()}
 

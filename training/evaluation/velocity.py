@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from data_specs.arrays import Float32, Float64, Int64
 from training.evaluation.features import FRAME_S, FrameFeatures
 from training.evaluation.targets import UNSPECIFIED, ControlTargets
 
@@ -25,11 +25,11 @@ MIN_NOTES = 20  # of an instrument, to fit its scale
 class NoteLevels:
     """Peak levels after the velocity onsets of a clip."""
 
-    level_db: NDArray[np.float64]  # [n]
-    key: NDArray[np.int64]  # [n], tracked pitch above `LOWEST_KEY`, UNSPECIFIED where unvoiced or out of range
-    velocity: NDArray[np.float64]  # [n], the target, in 0..1
-    instrument: NDArray[np.int64]  # [n], the target, or UNSPECIFIED
-    brightness: NDArray[np.float64]  # [n], the target, 1 where unconditioned
+    level_db: Float64  # [n]
+    key: Int64  # [n], tracked pitch above `LOWEST_KEY`, UNSPECIFIED where unvoiced or out of range
+    velocity: Float64  # [n], the target, in 0..1
+    instrument: Int64  # [n], the target, or UNSPECIFIED
+    brightness: Float64  # [n], the target, 1 where unconditioned
 
 
 def note_levels(features: FrameFeatures, clip: int, targets: ControlTargets) -> NoteLevels:
@@ -44,7 +44,7 @@ def note_levels(features: FrameFeatures, clip: int, targets: ControlTargets) -> 
     return NoteLevels(level, keys, targets.onset_velocity, targets.instrument[first], brightness)
 
 
-def _key(midi: NDArray[np.float32]) -> int:
+def _key(midi: Float32) -> int:
     if not len(midi):
         return UNSPECIFIED
     key = round(float(np.median(midi))) - LOWEST_KEY
@@ -55,10 +55,10 @@ def _key(midi: NDArray[np.float32]) -> int:
 class VelocityScale:
     """Regression coefficients per instrument; NaN where an instrument has too few notes."""
 
-    offset: NDArray[np.float64]  # [I]
-    slope: NDArray[np.float64]  # [I]
-    keys: NDArray[np.float64]  # [I, K]
-    dullness: NDArray[np.float64]  # [I], of 1 - brightness
+    offset: Float64  # [I]
+    slope: Float64  # [I]
+    keys: Float64  # [I, K]
+    dullness: Float64  # [I], of 1 - brightness
 
     @classmethod
     def fit(cls, features: FrameFeatures, targets: Sequence[ControlTargets], instruments: int) -> "VelocityScale":
@@ -81,7 +81,7 @@ class VelocityScale:
             offset[number], slope[number], keys[number], dullness[number] = *solution[:2], solution[2:-1], solution[-1]
         return cls(offset, slope, keys, dullness)
 
-    def velocity(self, notes: NoteLevels) -> NDArray[np.float64]:
+    def velocity(self, notes: NoteLevels) -> Float64:
         """Return estimated velocities [n] in 0..1; NaN for an instrument without a scale.
 
         An instrument that is UNSPECIFIED takes the mean of all scales.

@@ -3,10 +3,9 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from data_specs.errors import UserError
-from data_specs.io.files import file_sha256
+from data_specs.io.files import Json, file_sha256
 from training.evaluation import tables
 from training.model import TrainedModel
 from training.networks import parameter_count
@@ -81,7 +80,7 @@ def _figures(evaluation: Path | None) -> list[str]:
     if evaluation is None:
         return ["## Figures", "", "None yet; `make evaluate` writes them.", ""]
     try:
-        rows: Sequence[dict[str, Any]] = json.loads(evaluation.read_bytes())["rows"]
+        rows: Sequence[Json] = json.loads(evaluation.read_bytes())["rows"]
         return ["## Figures", "", tables.report(rows).strip(), ""]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{evaluation} must be written by make evaluate ({error}); run it again") from None

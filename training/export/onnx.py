@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from data_specs.codecs.phaseless import PhaselessCodec
 from data_specs.errors import UserError
-from data_specs.io.files import atomic_write
+from data_specs.io.files import Json, atomic_write
 from data_specs.representations.latents import Latents
 from training.diffusion.base import Paradigm
 from training.diffusion.continuous import ContinuousParadigm
@@ -97,7 +97,7 @@ def _write(
     names: list[str],
     output: str,
     axes: tuple[dict[int, Any], ...],
-    metadata: dict[str, Any],
+    metadata: Json,
     out: Path,
 ) -> None:
     try:
@@ -125,7 +125,7 @@ def _write(
         file.write(proto.SerializeToString(deterministic=True))
 
 
-def _metadata(model: TrainedModel, multiple: int) -> dict[str, Any]:
+def _metadata(model: TrainedModel, multiple: int) -> Json:
     data, paradigm = model.data, model.paradigm
     return {
         "paradigm": model.config.paradigm,
@@ -143,5 +143,5 @@ def _metadata(model: TrainedModel, multiple: int) -> dict[str, Any]:
     }
 
 
-def _sampling(paradigm: Paradigm) -> dict[str, Any]:
+def _sampling(paradigm: Paradigm) -> Json:
     return paradigm.Options().model_dump(mode="json")

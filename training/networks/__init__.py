@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from data_specs.arrays import Shape
 from data_specs.errors import UserError
 from data_specs.strict import StrictModel, parse_model
 from training.conditioning import ControlLayout
@@ -37,7 +38,7 @@ def network_config(table: Mapping[str, Any], where: str = "network") -> tuple[st
 
 def build_network(
     table: Mapping[str, Any],
-    shape: tuple[int, ...],
+    shape: Shape,
     layout: ControlLayout,
     *,
     classes: int | None = None,
@@ -59,7 +60,7 @@ def build_network(
     return NETWORKS[kind][1](config, tuple(shape), layout, classes=classes, vocabulary=vocabulary or classes)
 
 
-def check_width(table: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+def check_width(table: Mapping[str, Any], shape: Shape) -> None:
     """Refuse a U-Net for continuous data that maps more channels through fewer.
 
     Directions that the last layer cannot reach are sampled as white noise.

@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from data_specs.arrays import Shape
 from data_specs.strict import StrictModel
 from training.conditioning import ControlLayout
 from training.networks.layers import Block, NoiseEmbedding, Norm, as_map, convolution, zeroed
@@ -25,7 +26,7 @@ class CNN(nn.Module):
     def __init__(
         self,
         config: CNNConfig,
-        shape: tuple[int, ...],
+        shape: Shape,
         layout: ControlLayout,
         classes: int | None = None,
         vocabulary: int | None = None,

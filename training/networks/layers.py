@@ -12,6 +12,8 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from data_specs.arrays import Shape
+
 
 class Renamed(nn.Module):
     """A module that loads state dicts in which its submodules have their former names."""
@@ -139,8 +141,7 @@ class NoiseEmbedding(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(features, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU())
 
     def forward(self, c_noise: Tensor) -> Tensor:
-        embedded: Tensor = self.mlp(fourier_features(c_noise, self.frequencies))
-        return embedded
+        return self.mlp(fourier_features(c_noise, self.frequencies))
 
 
 def fourier_frequencies(count: int) -> Tensor:
@@ -178,8 +179,7 @@ class Block(nn.Module):
         """Map [B, C_in, F, T] and [B, E] to [B, C_out, F, T]."""
         h = self.conv1(self.norm1.silu(x))
         h = self.norm2.silu(h, None if self.modulation is None else self.modulation(embedded))
-        mapped: Tensor = self.residual(x) + self.conv2(h)
-        return mapped
+        return self.residual(x) + self.conv2(h)
 
 
 class Attention(nn.Module):
@@ -199,8 +199,7 @@ class Attention(nn.Module):
         flat = positions_first(self.qkv(self.norm(x))).unflatten(2, (3, self.heads, -1))  # [B, N, 3, heads, D]
         q, k, v = (part.transpose(1, 2).contiguous() for part in flat.unbind(2))
         attended = nnf.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        added: Tensor = x + self.out(channels_first(attended, x))
-        return added
+        return x + self.out(channels_first(attended, x))
 
 
 class Upsample(nn.Module):
@@ -215,11 +214,10 @@ class Upsample(nn.Module):
         batch, channels, bins, frames = x.shape
         rows = 2 if self.dims == 2 else 1
         repeated = x.permute(0, 2, 3, 1)[:, :, None, :, None].expand(-1, -1, rows, -1, 2, -1)
-        wider: Tensor = self.conv(repeated.reshape(batch, rows * bins, 2 * frames, channels).permute(0, 3, 1, 2))
-        return wider
+        return self.conv(repeated.reshape(batch, rows * bins, 2 * frames, channels).permute(0, 3, 1, 2))
 
 
-def padded(x: Tensor, multiples: tuple[int, ...], mode: str = "constant") -> Tensor:
+def padded(x: Tensor, multiples: Shape, mode: str = "constant") -> Tensor:
     """Append zeros, or with `mode` "replicate" the last value, up to the next multiple along each of the last axes."""
     pads: list[int] = []
     for axis in range(1, len(multiples) + 1):
@@ -227,7 +225,7 @@ def padded(x: Tensor, multiples: tuple[int, ...], mode: str = "constant") -> Ten
     return nnf.pad(x, pads, mode=mode) if any(pads) else x
 
 
-def cropped(x: Tensor, lengths: tuple[int, ...]) -> Tensor:
+def cropped(x: Tensor, lengths: Shape) -> Tensor:
     """Cut the positions of a map back to `lengths` (F, T): the inverse of `padded`."""
     return x[:, :, : lengths[0], : lengths[1]]
 

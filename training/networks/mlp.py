@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from data_specs.arrays import Shape
 from data_specs.strict import StrictModel
 from training.conditioning import ControlLayout
 from training.networks.layers import fourier_features, fourier_frequencies, zeroed
@@ -28,7 +29,7 @@ class MLP(nn.Module):
     def __init__(
         self,
         config: MLPConfig,
-        shape: tuple[int, ...],
+        shape: Shape,
         layout: ControlLayout,
         classes: int | None = None,
         vocabulary: int | None = None,

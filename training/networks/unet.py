@@ -5,7 +5,7 @@ B batch, C channels, F bins, T frames, K codebooks, R control rows, H features b
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import pydantic
 import torch
@@ -13,8 +13,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from data_specs.arrays import Shape
 from data_specs.controls import UNCONDITIONED
 from data_specs.errors import UserError
+from data_specs.io.files import Json
 from data_specs.strict import StrictModel
 from training.conditioning import ControlLayout
 from training.networks.codes import ClassLogits, CodeEmbedding
@@ -48,7 +50,7 @@ class UNetConfig(StrictModel):
     embedding: Positive = 512  # of the noise scalar
     attention: Annotated[int, Field(ge=0)] = 0  # levels with self-attention, counted from the bottom
     code_embedding: Positive = 32  # channels per codebook, for codes only
-    controls: dict[str, dict[str, Any]] = Field(default_factory=dict)  # control branches by name; none: unconditional
+    controls: dict[str, Json] = Field(default_factory=dict)  # control branches by name; none: unconditional
     patch: Positive = 1  # positions along each axis folded into channels at the input; continuous data only
     skip: Annotated[int, Field(ge=0)] = 0  # kernel of the noise-gated linear skip; 0 for none; continuous data only
     augmented: bool = False  # takes the strength of curve augmentation
@@ -61,12 +63,12 @@ class UNetConfig(StrictModel):
         return self
 
     @property
-    def down_widths(self) -> tuple[int, ...]:
+    def down_widths(self) -> Shape:
         """Channels at each level, the bottom last."""
         return _widths(self.channels, self.factors)
 
     @property
-    def up_widths(self) -> tuple[int, ...]:
+    def up_widths(self) -> Shape:
         """Channels at each level of the upward path, from the one above the bottom to full length."""
         return self.down_widths[-2::-1]
 
@@ -77,7 +79,7 @@ class UNetExpandConfig(UNetConfig):
     up_factors: Factors  # one per doubling, from the bottom
 
     @property
-    def up_widths(self) -> tuple[int, ...]:
+    def up_widths(self) -> Shape:
         """Channels at each level of the upward path."""
         return _widths(self.down_widths[-1], self.up_factors)[1:]
 
@@ -88,7 +90,7 @@ class UNetExpandConfig(UNetConfig):
         return self
 
 
-def _widths(channels: int, factors: Factors) -> tuple[int, ...]:
+def _widths(channels: int, factors: Factors) -> Shape:
     widths = [channels]
     for factor in factors:
         widths.append(max(1, round(widths[-1] * factor)))
@@ -129,8 +131,7 @@ class LinearSkip(nn.Module):
     def forward(self, x: Tensor, c_noise: Tensor, embedded: Tensor) -> Tensor:
         """Filter a map [B, C, F, T], given the noise scalar [B] and its embedding [B, E]."""
         gate = self.gate(embedded) * torch.sigmoid(-8 * c_noise.float())[:, None]
-        filtered: Tensor = self.conv(x) * gate.to(x.dtype)[:, :, None, None]
-        return filtered
+        return self.conv(x) * gate.to(x.dtype)[:, :, None, None]
 
 
 class UNet(Renamed):
@@ -157,7 +158,7 @@ class UNet(Renamed):
     def __init__(
         self,
         config: UNetConfig,
-        shape: tuple[int, ...],
+        shape: Shape,
         layout: ControlLayout,
         classes: int | None = None,
         vocabulary: int | None = None,
@@ -206,10 +207,8 @@ class UNet(Renamed):
 
     def _run(self, module: nn.Module, *inputs: Tensor) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():
-            kept: Tensor = checkpoint(module, *inputs, use_reentrant=False, preserve_rng_state=False)
-            return kept
-        result: Tensor = module(*inputs)
-        return result
+            return checkpoint(module, *inputs, use_reentrant=False, preserve_rng_state=False)
+        return module(*inputs)
 
     def features(self, x: Tensor, c_noise: Tensor, controls: Tensor | None = None) -> Tensor:
         """Compute everything but the last layer and the linear skip.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from data_specs.controls.curve_files import curves_value
 from data_specs.controls.curves import Curves
-from data_specs.io.files import atomic_write, move_aside, write_bytes, write_json
+from data_specs.io.files import Json, atomic_write, move_aside, write_bytes, write_json
 from data_specs.level import listening_gain
 from data_specs.viz.figures import Panel, panels_figure, png
 from training.model import TrainedModel
@@ -50,7 +50,7 @@ def write_samples(
     known = None if take is None else known_part(model, take.audio, take.start, take.stop, samples)
     clips = model.sample_controls(controls, samples, config, progress=True, known=known)
     place, rate, hop = folder / chosen.name, model.data.sample_rate, model.data.hop
-    record: dict[str, Any] = {
+    record: Json = {
         "samples": samples,
         "clips": n,
         "guidance": config.guidance,

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data_specs.arrays import Float32
 from data_specs.errors import UserError
 from data_specs.io.files import atomic_write
 from training.diffusion.inpainting import Known
@@ -44,7 +45,7 @@ class KeptAudio:
     stop: int
 
     @property
-    def audio(self) -> NDArray[np.float32]:
+    def audio(self) -> Float32:
         """The samples at the level of the model, float32 [N]."""
         return (self.stored / (2.0**31 * self.gain)).astype(np.float32)
 
@@ -83,7 +84,7 @@ def _span(text: str | None, seconds: float) -> tuple[float, float]:
     return start, stop
 
 
-def known_part(model: "TrainedModel", audio: NDArray[np.float32], start: int, stop: int, samples: int) -> Known:
+def known_part(model: "TrainedModel", audio: Float32, start: int, stop: int, samples: int) -> Known:
     """Return the latents of `audio` [N] outside the samples [start, stop), for a clip of `samples` samples.
 
     Raises:
@@ -100,7 +101,7 @@ def known_part(model: "TrainedModel", audio: NDArray[np.float32], start: int, st
     return Known(model.to_model(stored), (frames < start) | (frames >= stop))
 
 
-def splice(original: NDArray[Any], generated: NDArray[Any], start: int, stop: int, fade: int) -> NDArray[np.float32]:
+def splice(original: NDArray[Any], generated: NDArray[Any], start: int, stop: int, fade: int) -> Float32:
     """Return `original` [N] with samples [start, stop) from `generated` [N].
 
     Linear crossfades of `fade` samples are before `start` and after `stop`; beyond them samples are unchanged.
@@ -113,7 +114,7 @@ def splice(original: NDArray[Any], generated: NDArray[Any], start: int, stop: in
     return np.where(share == 0, original, mixed).astype(np.float32)
 
 
-def write_take(path: Path, take: KeptAudio, generated: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+def write_take(path: Path, take: KeptAudio, generated: Float32, rate: int) -> Float32:
     """Write the take with the span from `generated` [N]; samples beyond the crossfades are those of the file.
 
     Returns:

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from data_specs.arrays import Shape
 from data_specs.errors import UserError
+from data_specs.io.files import Json
 from training.diffusion import Paradigm, PerClipNoise
 from training.diffusion.guidance import Weights
 from training.diffusion.inpainting import Known
@@ -39,7 +41,7 @@ class SamplingConfig:
     steps: int | None = None
     guidance: Weights = DEFAULT_GUIDANCE
     seed: int = 0
-    options: dict[str, Any] = field(default_factory=dict)
+    options: Json = field(default_factory=dict)
 
     def resolve(self, paradigm: Paradigm) -> Any:
         """Validated options of the paradigm's sampler.
@@ -60,7 +62,7 @@ def sample_batches(
     network: nn.Module,
     paradigm: Paradigm,
     decode: Callable[[Tensor], Tensor],
-    shape: tuple[int, ...],
+    shape: Shape,
     controls: Tensor,
     config: SamplingConfig,
     *,

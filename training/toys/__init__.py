@@ -2,15 +2,14 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from data_specs.errors import UserError
-from data_specs.io.files import write_json
+from data_specs.io.files import Json, write_json
 
 NAMES = ("swiss-ddpm", "swiss-edm", "digits-ddpm", "digits-edm", "codes-discdpm", "swiss-unet")
 
 
-def run(out: Path, names: Iterable[str] = NAMES, mnist: Path | None = None, seed: int = 0) -> dict[str, dict[str, Any]]:
+def run(out: Path, names: Iterable[str] = NAMES, mnist: Path | None = None, seed: int = 0) -> dict[str, Json]:
     """Run experiments, write `<name>.png` for each and `toys.json` with all numbers, and print one line each.
 
     Args:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data_specs.arrays import Shape
 from data_specs.errors import UserError
 
 CODE_CLASSES = 40
@@ -33,7 +34,7 @@ def _roll(count: int, seed: int) -> Tensor:
     return (flat - flat.mean(0)) / flat.std(0)
 
 
-def swiss_roll(shape: tuple[int, ...]) -> Callable[[Path | None], ToyData]:
+def swiss_roll(shape: Shape) -> Callable[[Path | None], ToyData]:
     """Return a function that makes 20 000 points of the roll, each an array of `shape` with two values."""
 
     def make(path: Path | None) -> ToyData:

@@ -4,11 +4,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from data_specs.arrays import Shape
+from data_specs.io.files import Json
 from training.conditioning import ControlLayout
 from training.diffusion import BatchNoise, Paradigm, build_paradigm
 from training.diffusion.samplers import SamplerState
@@ -28,12 +29,12 @@ class Toy:
     figure: str
     kind: str  # of figure: points, images or codes
     paradigm: str
-    network: dict[str, Any]
+    network: Json
     data: Callable[[Path | None], ToyData]
     steps: int
     samples: int
-    options: dict[str, Any] = field(default_factory=dict)  # of sampling
-    diffusion: dict[str, Any] = field(default_factory=dict)
+    options: Json = field(default_factory=dict)  # of sampling
+    diffusion: Json = field(default_factory=dict)
     batch: int = 512
     learning_rate: float = 2e-3
 
@@ -42,7 +43,7 @@ class Toy:
 class Result:
     """Numbers of an experiment, and the sampling states in its figure."""
 
-    numbers: dict[str, Any]
+    numbers: Json
     data: ToyData
     frames: list[tuple[float, Tensor]]  # share of the steps, state [n, *shape]
 
@@ -142,7 +143,7 @@ def _train(toy: Toy, network: nn.Module, paradigm: Paradigm, items: Tensor, seed
 
 
 def _sample(
-    toy: Toy, network: nn.Module, paradigm: Paradigm, shape: tuple[int, ...], seed: int
+    toy: Toy, network: nn.Module, paradigm: Paradigm, shape: Shape, seed: int
 ) -> tuple[Tensor, list[tuple[float, Tensor]]]:
     """Return samples [S, *shape] and the states of the figure."""
     frames: list[tuple[float, Tensor]] = []

@@ -1,11 +1,11 @@
 """Figures of the first experiments: states of sampling from noise to samples, beside the data."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from data_specs.io.files import Json
 from training.toys.experiments import Result, Toy
 
 INK, PAPER, FAINT = "#1f2430", "#fbfaf7", "#c9c4b8"
@@ -38,7 +38,7 @@ def draw(toy: Toy, result: Result, path: Path) -> None:
     plt.close(figure)
 
 
-def _caption(numbers: dict[str, Any]) -> str:
+def _caption(numbers: Json) -> str:
     return (
         f"sliced Wasserstein distance to data {numbers['distance']:.4f}, between halves of the data "
         f"{numbers['halves']:.4f} (N = {numbers['count']}); {numbers['parameters'] / 1000:.0f} k parameters, "

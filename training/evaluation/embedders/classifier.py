@@ -63,8 +63,7 @@ class PatchNetwork(nn.Module):
 
     def embed(self, patches: Tensor) -> Tensor:
         """Map [B, L, M] to [B, 64], without activation, so that the embeddings are closer to a Gaussian."""
-        embedded: Tensor = self.embedding(self.maps(patches[:, None]).flatten(1))
-        return embedded
+        return self.embedding(self.maps(patches[:, None]).flatten(1))
 
     def heads(self, embedded: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return logits of instrument [B, I], pitch class or rest [B, 13], velocity band [B, 5], degradation [B, 6]."""

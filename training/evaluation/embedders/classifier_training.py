@@ -11,9 +11,9 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from data_specs.arrays import Int64
 from data_specs.controls import CHROMA_STEPS
 from data_specs.errors import UserError
 from training.evaluation.degradations import degrade
@@ -32,7 +32,7 @@ class ClipSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def gather(self, indices: NDArray[np.int64]) -> dict[str, Tensor]:
+    def gather(self, indices: Int64) -> dict[str, Tensor]:
         """`data` [B, 1, N] at 24 kHz, `velocity` [B, T], `chroma` [B, T], `instruments` [B, I, T]."""
         ...
 

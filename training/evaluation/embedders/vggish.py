@@ -69,8 +69,7 @@ class VggishNetwork(nn.Module):
     def forward(self, examples: Tensor) -> Tensor:
         """Map log-mel examples [B, 96, 64] to [B, 128]."""
         maps = self.features(examples[:, None])
-        embedded: Tensor = self.embeddings(maps.permute(0, 2, 3, 1).flatten(1))  # channels last, as TensorFlow flattens
-        return embedded
+        return self.embeddings(maps.permute(0, 2, 3, 1).flatten(1))  # channels last, as TensorFlow flattens
 
 
 class Vggish:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from data_specs.arrays import Float32, Float64
 from data_specs.errors import UserError
 
 RATE, HOP = 22_050, 256  # Hz, samples of a frame
@@ -46,14 +46,14 @@ class BasicPitch:
         except Exception as error:  # onnxruntime's errors share no class of their own
             raise UserError(f"{path} must hold Basic Pitch's network ({error}); delete it, then make judges") from error
 
-    def onsets(self, audio: NDArray[np.float32]) -> NDArray[np.float64]:
+    def onsets(self, audio: Float32) -> Float64:
         """Map audio [N] at 24 kHz to the times of onsets in seconds, sorted."""
         times, values = self.onset_curve(audio)
         inner = (values[1:-1] > values[:-2]) & (values[1:-1] >= values[2:]) & (values[1:-1] >= ONSET)
         peaks = times[1:-1][inner]
         return peaks[np.diff(peaks, prepend=-np.inf) > MERGE_S]
 
-    def onset_curve(self, audio: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    def onset_curve(self, audio: Float32) -> tuple[Float64, Float32]:
         """Map audio [N] at 24 kHz to times in seconds and the largest probability of an onset over all keys."""
         from scipy.signal import resample_poly
 

@@ -89,5 +89,4 @@ class Crepe:
     def probabilities(self, frames: Tensor) -> Tensor:
         """Map frames [B, 1024] at 16 kHz to probabilities [B, 360]."""
         centred = frames - frames.mean(1, keepdim=True)
-        found: Tensor = self.network(centred / centred.std(1, keepdim=True).clamp(min=1e-10))
-        return found
+        return self.network(centred / centred.std(1, keepdim=True).clamp(min=1e-10))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from data_specs.analysis.descriptors import LOUDNESS_FLOOR, LOWEST_HZ, SILENT_DB
 from data_specs.analysis.pitch import HOP
+from data_specs.arrays import Float32
 from data_specs.rates import SAMPLE_RATE
 from training.evaluation.features import FrameFeatures
 
@@ -30,7 +31,7 @@ def librosa_features(audio: Tensor, features: FrameFeatures) -> FrameFeatures:
     return replace(features, loudness=loudness, centroid=centroid, noisiness=noisiness)
 
 
-def _describe(audio: NDArray[np.float32], frames: int) -> tuple[NDArray[np.floating], ...]:
+def _describe(audio: Float32, frames: int) -> tuple[NDArray[np.floating], ...]:
     """Return loudness, centroid and flatness [F] of one clip [N]; the latter two are NaN in silence."""
     import librosa
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from data_specs.arrays import Float32
 
 MAGIC = 0xDB4775248B80FB57  # of a LevelDB table, the last eight bytes
 FOOTER = 48  # bytes
@@ -17,7 +18,7 @@ FLOAT32 = 1  # DT_FLOAT
 VARINT, BYTES, FIXED32 = 0, 2, 5  # wire types of protocol buffers
 
 
-def read_checkpoint(index: bytes, data: bytes) -> dict[str, NDArray[np.float32]]:
+def read_checkpoint(index: bytes, data: bytes) -> dict[str, Float32]:
     """Return the float32 tensors of a checkpoint with one data file, by name.
 
     Args:
@@ -35,7 +36,7 @@ def read_checkpoint(index: bytes, data: bytes) -> dict[str, NDArray[np.float32]]
         raise ValueError("a damaged TensorFlow checkpoint") from error
 
 
-def _tensors(index: bytes, data: bytes) -> Iterator[tuple[str, NDArray[np.float32]]]:
+def _tensors(index: bytes, data: bytes) -> Iterator[tuple[str, Float32]]:
     place = len(index) - FOOTER
     for _ in range(2):  # the metaindex block, unused
         _, place = _varint(index, place)

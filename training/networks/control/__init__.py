@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from data_specs.arrays import Shape
 from data_specs.errors import UserError
 from data_specs.strict import parse_model
 from training.conditioning import ControlLayout
@@ -29,8 +30,8 @@ CONTROL_BRANCHES: dict[str, type[ControlBranch]] = {
 def build_branches(
     tables: Mapping[str, Mapping[str, Any]],
     layout: ControlLayout,
-    widths: tuple[int, ...],
-    up_widths: tuple[int, ...],
+    widths: Shape,
+    up_widths: Shape,
 ) -> nn.ModuleDict:
     """Build one branch per table `{"local": {...}}`; they are applied in this order.
 

@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from data_specs.arrays import Shape
 from data_specs.strict import StrictModel
 from training.conditioning import ControlLayout
 from training.networks.layers import Renamed
@@ -22,9 +23,7 @@ class ControlBranch(Renamed, ABC):
     extra_channels: int = 0  # that `inject` adds to a map
 
     @abstractmethod
-    def __init__(
-        self, config: StrictModel, layout: ControlLayout, widths: tuple[int, ...], up_widths: tuple[int, ...]
-    ) -> None:
+    def __init__(self, config: StrictModel, layout: ControlLayout, widths: Shape, up_widths: Shape) -> None:
         """Build the branch.
 
         Args:

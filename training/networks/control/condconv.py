@@ -3,6 +3,7 @@
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from data_specs.arrays import Shape
 from data_specs.strict import Positive
 from training.conditioning import ControlLayout
 from training.networks.control.local import LocalBranch, LocalConfig
@@ -25,16 +26,13 @@ class CondConvBranch(LocalBranch):
 
     Config = CondConvConfig
 
-    def __init__(
-        self, config: CondConvConfig, layout: ControlLayout, widths: tuple[int, ...], up_widths: tuple[int, ...]
-    ) -> None:
+    def __init__(self, config: CondConvConfig, layout: ControlLayout, widths: Shape, up_widths: Shape) -> None:
         super().__init__(config, layout, widths, up_widths)
         self.extra_channels = 0
         self.layers = nn.ModuleList(CondConv(config, width) for width in widths)
 
     def inject(self, level: int, x: Tensor, encoded: Tensor) -> Tensor:
-        injected: Tensor = self.layers[level](x, encoded)
-        return injected
+        return self.layers[level](x, encoded)
 
 
 class CondConv(nn.Module):
@@ -49,5 +47,4 @@ class CondConv(nn.Module):
         """Map [B, C, F, T] and encoded controls [B, E, 1, T] to [B, C, F, T]."""
         weights = self.routing(nnf.silu(encoded)).sigmoid()
         outputs = self.experts(x).unflatten(1, (weights.shape[1], -1))
-        mapped: Tensor = x + (outputs * weights[:, :, None]).sum(1)
-        return mapped
+        return x + (outputs * weights[:, :, None]).sum(1)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from data_specs.arrays import Shape
 from data_specs.strict import Positive
 from training.conditioning import ControlLayout
 from training.networks.control.base import ControlBranch
@@ -44,9 +45,7 @@ class CrossAttentionBranch(ControlBranch):
 
     Config = CrossAttentionConfig
 
-    def __init__(
-        self, config: CrossAttentionConfig, layout: ControlLayout, widths: tuple[int, ...], up_widths: tuple[int, ...]
-    ) -> None:
+    def __init__(self, config: CrossAttentionConfig, layout: ControlLayout, widths: Shape, up_widths: Shape) -> None:
         super().__init__(config, layout, widths, up_widths)
         self.config = config
         rows, self.resolutions = control_rows(layout, config.resolution)
@@ -64,12 +63,10 @@ class CrossAttentionBranch(ControlBranch):
         return [self.project(as_map(nnf.silu(h), dtype))] * len(self.attentions)
 
     def inject(self, level: int, x: Tensor, encoded: Tensor) -> Tensor:
-        injected: Tensor = self.attentions[level](x, encoded)
-        return injected
+        return self.attentions[level](x, encoded)
 
     def inject_up(self, level: int, x: Tensor, encoded: Tensor) -> Tensor:
-        injected: Tensor = self.up_attentions[level](x, encoded)
-        return injected
+        return self.up_attentions[level](x, encoded)
 
 
 class CrossAttention(nn.Module):
@@ -97,8 +94,7 @@ class CrossAttention(nn.Module):
         near = (times[:, None] - key_times).abs() <= self.reach
         attended = nnf.scaled_dot_product_attention(q, k, v, attn_mask=near)  # [B * F, heads, T, D]
         flat = attended.transpose(1, 2).flatten(2).unflatten(0, (batch, bins))
-        added: Tensor = x + self.out(flat.permute(0, 3, 1, 2))
-        return added
+        return x + self.out(flat.permute(0, 3, 1, 2))
 
     def _heads(self, x: Tensor) -> Tensor:
         """View a map [B, E, F, T] as [B * F, heads, T, D]."""

@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from data_specs.arrays import Shape
 from data_specs.strict import StrictModel
 from training.conditioning import ControlLayout
 from training.networks.control.base import ControlBranch
@@ -28,9 +29,7 @@ class GlobalBranch(ControlBranch):
 
     Config = GlobalConfig
 
-    def __init__(
-        self, config: GlobalConfig, layout: ControlLayout, widths: tuple[int, ...], up_widths: tuple[int, ...]
-    ) -> None:
+    def __init__(self, config: GlobalConfig, layout: ControlLayout, widths: Shape, up_widths: Shape) -> None:
         super().__init__(config, layout, widths, up_widths)
         self.rows = [layout.slice(name) for name in config.features]
         size = sum(rows.stop - rows.start for rows in self.rows)

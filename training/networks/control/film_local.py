@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from data_specs.arrays import Shape
 from training.conditioning import ControlLayout
 from training.networks.control.local import LocalBranch, LocalConfig
 from training.networks.layers import convolution, modulate, zeroed
@@ -13,9 +14,7 @@ class FilmLocalBranch(LocalBranch):
     The same conditioning as SongEcho's per-frame FiLM (arXiv 2602.19976), without its gate.
     """
 
-    def __init__(
-        self, config: LocalConfig, layout: ControlLayout, widths: tuple[int, ...], up_widths: tuple[int, ...]
-    ) -> None:
+    def __init__(self, config: LocalConfig, layout: ControlLayout, widths: Shape, up_widths: Shape) -> None:
         super().__init__(config, layout, widths, up_widths)
         self.extra_channels = 0
         self.films, self.up_films = (

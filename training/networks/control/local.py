@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from data_specs.arrays import Shape
 from data_specs.controls import CONTROLS
 from data_specs.strict import StrictModel
 from training.conditioning import ControlLayout
@@ -32,9 +33,7 @@ class LocalBranch(ControlBranch):
     Config = LocalConfig
     former_names: ClassVar = {"enter": "conv_in", "halve": "downsample"}
 
-    def __init__(
-        self, config: LocalConfig, layout: ControlLayout, widths: tuple[int, ...], up_widths: tuple[int, ...]
-    ) -> None:
+    def __init__(self, config: LocalConfig, layout: ControlLayout, widths: Shape, up_widths: Shape) -> None:
         super().__init__(config, layout, widths, up_widths)
         self.extra_channels = config.channels
         rows, self.resolutions = control_rows(layout, config.resolution)
@@ -54,7 +53,7 @@ class LocalBranch(ControlBranch):
         return torch.cat([x, encoded.expand(-1, -1, x.shape[2], -1)], dim=1)
 
 
-def resolutions(layout: ControlLayout, resolution: int | Literal["control"]) -> tuple[int, ...]:
+def resolutions(layout: ControlLayout, resolution: int | Literal["control"]) -> Shape:
     """Return the number of triangular functions of each row."""
     return tuple(
         CONTROLS[name].encoding if resolution == "control" else resolution
@@ -63,18 +62,18 @@ def resolutions(layout: ControlLayout, resolution: int | Literal["control"]) -> 
     )
 
 
-def control_rows(layout: ControlLayout, resolution: int | Literal["control"]) -> tuple[int, tuple[int, ...]]:
+def control_rows(layout: ControlLayout, resolution: int | Literal["control"]) -> tuple[int, Shape]:
     """Return the number of rows of `with_basis` and the triangular functions of each control row."""
     functions = resolutions(layout, resolution)
     return layout.total + sum(size for size in functions if size > 1), functions
 
 
-def with_basis(controls: Tensor, resolutions: tuple[int, ...]) -> Tensor:
+def with_basis(controls: Tensor, resolutions: Shape) -> Tensor:
     """Append the triangular functions of controls [B, R, T] to them."""
     return torch.cat([controls, triangular_basis(controls, resolutions)], dim=1)
 
 
-def triangular_basis(controls: Tensor, resolutions: tuple[int, ...]) -> Tensor:
+def triangular_basis(controls: Tensor, resolutions: Shape) -> Tensor:
     """Evaluate triangular functions centred on even steps from 0 to 1: [B, R, T] -> [B, sum of resolutions > 1, T].
 
     A value between two steps is shared between them in proportion (linear interpolation transposed). With 12 steps
