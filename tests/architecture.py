@@ -1,6 +1,6 @@
 """Import graph, cycles, sizes and class names of the project: `python -m tests.architecture [--graph]`.
 
-With `--journeys` instead the modules that work from MIDI to a loss and from a curve to a WAV file.
+With `--journeys` instead the modules that data passes from MIDI files to a loss and from a curve to a WAV file.
 """
 
 import argparse
@@ -100,9 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.architecture", description=__doc__)
     parser.add_argument("--graph", action="store_true", help="also every import")
     parser.add_argument("--root", type=Path, default=ROOT, help="another checkout")
-    parser.add_argument(
-        "--journeys", action="store_true", help="only the modules that work on the two journeys (minutes)"
-    )
+    parser.add_argument("--journeys", action="store_true", help="only the modules on the two journeys (minutes)")
     arguments = parser.parse_args()
     if arguments.journeys:
         for journey in journeys.report(arguments.root.resolve()):
