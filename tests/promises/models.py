@@ -162,7 +162,7 @@ SAMPLES = (
         mutation("both-formulas-stated-log-2", rewrite("-", "0")),
         mutation(
             "both-formulas-stated-log-3",
-            value("{func.value.func}({func.value.0.func.value}.softmax(-1)).clamp_min(1e-9).log()"),
+            value("features[: len(x)].transpose(1, 2)"),
         ),
     ),
     promise(

@@ -21,7 +21,7 @@ from training.diffusion.guidance import Guidance, Weights
 from training.diffusion.noise import Noise
 from training.diffusion.samplers import Callback, SamplerState
 from training.diffusion.schedules import SCHEDULES, TIMES, strided_times
-from training.diffusion.transitions import TRANSITIONS, categorical
+from training.diffusion.transitions import TRANSITIONS
 
 
 class DiscDPMConfig(StrictModel):
@@ -70,10 +70,6 @@ class DiscDPM(Paradigm):
 
     def _conditioning(self, times: Tensor) -> Tensor:
         return times.float() / self.config.steps - 0.5
-
-    def _chunk(self, batch: int, codebooks: int) -> int:
-        """Return the number of frames in a chunk."""
-        return max(1, self.config.chunk_values // (batch * codebooks * self.classes))
 
     def loss(self, network: nn.Module, x0: Tensor, controls: Tensor | None, noise: Noise) -> Tensor:
         times, weights = self.times.draw(noise.uniform())
@@ -128,26 +124,27 @@ class DiscDPM(Paradigm):
         with torch.no_grad():
             x = self.transition.replacement(shape, noise)
             for number, (time, before) in enumerate(pairwise(times), start=1):
-                x, likely = self._step(network, guided, x, time, before, noise.uniform(shape))
+                x = self._step(network, guided, x, time, before, noise.uniform(shape))
                 if callback is not None:
-                    callback(SamplerState(number, len(times) - 1, x, likely))
+                    callback(SamplerState(number, len(times) - 1, x, None))
         return x
 
-    def _step(
-        self, network: nn.Module, guided: Guidance, x: Tensor, time: int, before: int, uniform: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return codes at time `before` and the most probable clean codes."""
+    def _step(self, network: nn.Module, guided: Guidance, x: Tensor, time: int, before: int, uniform: Tensor) -> Tensor:
+        """Return codes at time `before`. Logits are computed of the codes that can change, some at a time."""
         repeated = guided.repeat(x)
-        at = torch.full((repeated.shape[0],), time)
-        c_noise = self._conditioning(at).to(x.device)
+        c_noise = self._conditioning(torch.full((repeated.shape[0],), time)).to(x.device)
         features = network.features(repeated, c_noise, guided.controls)  # type: ignore[operator]
-        past, now = self.alphabars[before].expand(x.shape[0]), self.alphabars[time].expand(x.shape[0])
-        chunk = self._chunk(repeated.shape[0], x.shape[1])
-        drawn, likely = [], []
-        for hidden, codes, u in zip(features.split(chunk, 2), x.split(chunk, 2), uniform.split(chunk, 2), strict=True):
-            logits = network.out(hidden).float()  # type: ignore[operator]
-            # promise: both-formulas-stated-log-3
-            log_pi = guided.mix(logits.log_softmax(-1)).log_softmax(-1)
-            drawn.append(categorical(self.transition.step(log_pi, codes, past, now), u))
-            likely.append(log_pi.argmax(-1))
-        return torch.cat(drawn, dim=2), torch.cat(likely, dim=2)
+        # Logits are affine in the features and the coefficients sum to 1, so this mixes log-probabilities up to a
+        # constant.
+        # promise: both-formulas-stated-log-3
+        hidden = guided.mix(features.float()).to(features.dtype).transpose(1, 2)  # [B, T, H]
+        past, now = float(self.alphabars[before]), float(self.alphabars[time])
+        rows = max(1, self.config.chunk_values // self.classes)
+        x = x.clone()
+        for k in range(x.shape[1]):
+            codes, numbers = x[:, k], uniform[:, k]
+            changing = self.transition.changing(codes, numbers, past, now).nonzero(as_tuple=True)
+            for part in zip(*(index.split(rows) for index in changing), strict=True):
+                logits = network.out.codebook(hidden[part], k).float()  # type: ignore[operator, union-attr]
+                codes[part] = self.transition.draw(logits, codes[part], numbers[part], past, now)
+        return x

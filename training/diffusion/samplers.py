@@ -24,13 +24,13 @@ class SamplerState(NamedTuple):
         step: number of steps done.
         steps: number of steps in all.
         x: state of the clips.
-        denoised: the estimate of the clean clips that the step used; for codes the most probable codes.
+        denoised: the estimate of the clean clips that the step used; None for codes.
     """
 
     step: int
     steps: int
     x: Tensor
-    denoised: Tensor
+    denoised: Tensor | None
 
 
 Callback = Callable[[SamplerState], None]

@@ -68,8 +68,29 @@ class Transition(ABC):
         """Return KL(q(x_T | x_0) || prior) of one code, in nats."""
 
     @abstractmethod
-    def step(self, log_pi: Tensor, x_t: Tensor, past: Tensor, now: Tensor) -> Tensor:
-        """Return log p(x_s | x_t), [B, K, T, vocabulary], from log pi [B, K, T, C]."""
+    def changing(self, x_t: Tensor, uniform: Tensor, past: float, now: float) -> Tensor:
+        """Return which codes may differ at time s, given the numbers that `draw` will take: bool, like `x_t`."""
+
+    @abstractmethod
+    def mixture(self, pi_x_t: Tensor, x_t: Tensor, past: float, now: float) -> tuple[Tensor, Tensor]:
+        """Return w and v of p(x_s | x_t) = w pi[x_s] + v / C + (1 - w - v) [x_s = x_t], like `pi_x_t`.
+
+        Args:
+            pi_x_t: pi at x_t; not used for a mask.
+        """
+
+    def draw(self, logits: Tensor, x_t: Tensor, uniform: Tensor, past: float, now: float) -> Tensor:
+        """Draw x_s from p(x_s | x_t) at numbers in [0, 1): logits [R, C], the others [R].
+
+        The first w of the unit interval draws from pi, the next v any class, the rest keeps x_t.
+        """
+        at_x_t = logits.gather(-1, (x_t % self.classes).unsqueeze(-1)).squeeze(-1)
+        w, v = self.mixture((at_x_t - logits.logsumexp(-1)).exp(), x_t, past, now)
+        any_class = ((uniform - w) / v * self.classes).long().clamp(max=self.classes - 1)
+        x_s = torch.where(uniform < w + v, any_class, x_t)
+        from_pi = (uniform < w).nonzero(as_tuple=True)
+        x_s[from_pi] = categorical(logits[from_pi], (uniform / w)[from_pi])
+        return x_s
 
     def corrupt(self, x0: Tensor, now: Tensor, noise: Noise) -> Tensor:
         """Draw from q(x_t | x_0), where each code is kept with probability alphabar_t: int64 [B, K, T]."""
@@ -148,11 +169,14 @@ class Uniform(Transition):
         others = (self.classes - 1) * rest * math.log(rest * self.classes) if rest > 0 else 0.0
         return own * math.log(own * self.classes) + others
 
-    def step(self, log_pi: Tensor, x_t: Tensor, past: Tensor, now: Tensor) -> Tensor:
-        a, b, c, d = (value.unsqueeze(-1).to(log_pi.dtype) for value in self._coefficients(past, now, x_t))
-        log_prob = torch.logaddexp(log_pi + c.log(), d.log()) + b.log()
-        kept = torch.gather(log_prob, -1, x_t.unsqueeze(-1)) - b.log() + (a + b).log()
-        return log_prob.scatter(-1, x_t.unsqueeze(-1), kept).log_softmax(-1)
+    def changing(self, x_t: Tensor, uniform: Tensor, past: float, now: float) -> Tensor:
+        return torch.ones_like(x_t, dtype=torch.bool)
+
+    def mixture(self, pi_x_t: Tensor, x_t: Tensor, past: float, now: float) -> tuple[Tensor, Tensor]:
+        # (a [x_s = x_t] + b) (c pi[x_s] + d) over its sum a (c pi[x_t] + d) + b
+        a, b = now / past, (1 - now / past) / self.classes
+        total = a * (past * pi_x_t + (1 - past) / self.classes) + b
+        return b * past / total, b * (1 - past) / total
 
 
 class Absorbing(Transition):
@@ -182,12 +206,12 @@ class Absorbing(Transition):
     def prior_divergence(self) -> float:
         return 0.0
 
-    def step(self, log_pi: Tensor, x_t: Tensor, past: Tensor, now: Tensor) -> Tensor:
-        revealed = self._revealed(past, now, x_t).to(log_pi.dtype).unsqueeze(-1)
-        stays = (1 - revealed).log().expand(*log_pi.shape[:-1], 1)
-        masked = torch.cat([log_pi + revealed.log(), stays], dim=-1)
-        known = torch.full_like(masked, -math.inf).scatter(-1, x_t.unsqueeze(-1), 0.0)
-        return torch.where((x_t == self.classes).unsqueeze(-1), masked, known)
+    def changing(self, x_t: Tensor, uniform: Tensor, past: float, now: float) -> Tensor:
+        return (x_t == self.classes) & (uniform < (past - now) / (1 - now))
+
+    def mixture(self, pi_x_t: Tensor, x_t: Tensor, past: float, now: float) -> tuple[Tensor, Tensor]:
+        revealed = (x_t == self.classes).to(pi_x_t.dtype) * ((past - now) / (1 - now))
+        return revealed, torch.zeros_like(revealed)
 
 
 TRANSITIONS: dict[str, type[Transition]] = {"uniform": Uniform, "absorbing": Absorbing}

@@ -40,3 +40,9 @@ class ClassLogits(nn.Module):
         weight, bias = self.conv.weight.squeeze(2).to(features.dtype), self.conv.bias
         logits = nnf.linear(features.transpose(1, 2), weight, None if bias is None else bias.to(features.dtype))
         return logits.unflatten(2, (self.codebooks, self.classes)).transpose(1, 2)
+
+    def codebook(self, features: Tensor, k: int) -> Tensor:
+        """Map features [R, H] to the logits of codebook `k`, [R, classes]."""
+        part = slice(k * self.classes, (k + 1) * self.classes)
+        weight, bias = self.conv.weight[part].squeeze(2), self.conv.bias
+        return nnf.linear(features, weight.to(features.dtype), None if bias is None else bias[part].to(features.dtype))

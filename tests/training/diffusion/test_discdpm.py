@@ -108,8 +108,10 @@ def test_guidance_mixes_renormalised_logarithms() -> None:
             told = (controls[:, :1, :1] >= 0).float()  # log-odds 1 with controls, 0.2 without
             return torch.cat([0.2 + 0.8 * told, torch.zeros_like(told)], dim=1)
 
-        def out(self, hidden: Tensor) -> Tensor:
-            return hidden.unflatten(1, (1, 2)).transpose(2, 3)
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = ClassLogits(2, 1, 2).requires_grad_(False)
+            self.out.conv.weight.copy_(torch.eye(2).unsqueeze(-1))
 
     paradigm = build_paradigm("discdpm", {"steps": 4}, LAYOUT, classes=2)
     count = 20_000

@@ -71,25 +71,26 @@ def test_corruption_follows_the_product_of_one_step_matrices(name: str) -> None:
         assert (shares - exact).abs().max() < 4 * 0.5 / math.sqrt(count)
 
 
+def stepped(name: str, pi: Tensor, x_t: int, past: int, now: int) -> Tensor:
+    """p(x_s | x_t) [V] as the mixture of pi, all classes and x_t."""
+    code = torch.tensor([x_t])
+    bars = float(BARS[name][past]), float(BARS[name][now])
+    w, v = (share.double() for share in transition(name).mixture(pi[code % CLASSES], code, *bars))
+    found = torch.zeros(CLASSES + (name == "absorbing"), dtype=torch.float64)
+    found[:CLASSES] = w * pi + v / CLASSES
+    found[x_t] += float(1 - w - v)
+    return found
+
+
 @pytest.mark.parametrize(("name", "past", "now"), CASES)
 def test_model_posterior_is_the_mixture_of_true_ones(name: str, past: int, now: int) -> None:
     """p(x_s | x_t) proportional to sum_j q(x_t | x_s) q(x_s | x_0 = j) pi_j, for every x_t."""
     torch.manual_seed(0)
-    log_pi = torch.randn(CLASSES, dtype=torch.float64).log_softmax(0)
-    size = CLASSES + (name == "absorbing")
-    for x_t in range(size):
-        joint = (log_pi.exp() @ product(name, 0, past)[:CLASSES]) * product(name, past, now)[:, x_t]
-        if float(joint.sum()) == 0:
-            continue
-        step = transition(name).step(
-            log_pi.view(1, 1, 1, -1),
-            torch.tensor([[[x_t]]]),
-            BARS[name][past].view(1),
-            BARS[name][now].view(1),
-        )
-        assert step.shape == (1, 1, 1, size)
-        assert float(step.exp().sum()) == pytest.approx(1, abs=1e-14)
-        assert (step.exp()[0, 0, 0] - joint / joint.sum()).abs().max() < 1e-14
+    pi = torch.randn(CLASSES, dtype=torch.float64).softmax(0)
+    for x_t in range(CLASSES + (name == "absorbing")):
+        joint = (pi @ product(name, 0, past)[:CLASSES]) * product(name, past, now)[:, x_t]
+        if float(joint.sum()) > 0:
+            assert (stepped(name, pi, x_t, past, now) - joint / joint.sum()).abs().max() < 1e-14
 
 
 @pytest.mark.parametrize(("name", "past", "now"), CASES)
@@ -97,14 +98,25 @@ def test_a_certain_model_has_the_posterior_of_bayes(name: str, past: int, now: i
     for x_t in range(CLASSES + (name == "absorbing")):
         exact = posterior(name, x_t, past, now)
         for j in range(CLASSES):
-            if float(exact[j].sum()) == 0:
-                continue
-            log_pi = torch.full((1, 1, 1, CLASSES), -math.inf, dtype=torch.float64)
-            log_pi[..., j] = 0
-            step = transition(name).step(
-                log_pi, torch.tensor([[[x_t]]]), BARS[name][past].view(1), BARS[name][now].view(1)
-            )
-            assert (step.exp()[0, 0, 0] - exact[j]).abs().max() < 1e-14
+            if float(exact[j].sum()) > 0:
+                pi = torch.eye(CLASSES, dtype=torch.float64)[j]
+                assert (stepped(name, pi, x_t, past, now) - exact[j]).abs().max() < 1e-14
+
+
+@pytest.mark.parametrize("name", TRANSITIONS)
+def test_draws_follow_the_model_posterior(name: str) -> None:
+    """Evenly spaced numbers give every value its probability, and codes that do not change need no logits."""
+    logits, count, (past, now) = torch.tensor([0.3, -1.0, 0.5, 0.0, 1.0]), 10_000, (3, 9)
+    process, bars = transition(name), (float(BARS[name][past]), float(BARS[name][now]))
+    uniform = (torch.arange(count) + 0.5) / count
+    for x_t in range(CLASSES + (name == "absorbing")):
+        codes = torch.full((count,), x_t)
+        drawn = process.draw(logits.expand(count, -1), codes, uniform, *bars)
+        exact = stepped(name, logits.double().softmax(0), x_t, past, now)
+        assert (torch.bincount(drawn, minlength=len(exact)) / count - exact).abs().max() < 3e-4
+        kept = ~process.changing(codes, uniform, *bars)
+        assert (drawn[kept] == x_t).all()
+        assert bool(kept.any()) == (name == "absorbing")
 
 
 @pytest.mark.parametrize(("name", "past", "now"), CASES)

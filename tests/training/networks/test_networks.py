@@ -162,6 +162,8 @@ def test_the_last_layer_is_separable_in_time() -> None:
     # The layer is the convolution it holds, with channels read as (codebook, class).
     direct = network.out.conv(features).unflatten(1, (4, 7)).permute(0, 1, 3, 2)
     assert torch.allclose(direct, logits, atol=1e-5)
+    one = network.out.codebook(features.transpose(1, 2).flatten(0, 1), 2)
+    assert torch.allclose(one, logits[:, 2].flatten(0, 1), atol=1e-5)
 
 
 def test_codebooks_have_embeddings_of_their_own() -> None:
