@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_specs.spec import SourceSpec
-from pipeline.melody.hashing import is_valid, song_keys
 from pipeline.midi.sources import TUNES, content_digest, list_folder
+from pipeline.plan.selection import is_valid, song_keys
 from pipeline.rejects import Rejects
 from pipeline.tunes import midi_files
 

@@ -28,7 +28,7 @@ from pipeline.plan.planning import make_plan
 from pipeline.recordings.catalog import list_recordings
 from pipeline.recordings.index import index_recordings
 from pipeline.recordings.reader import SandboxedRecordingReader
-from pipeline.rejects import Rejected, Rejects
+from pipeline.rejects import Rejects
 
 FILES_PER_TASK = 200
 RECORDINGS_PER_TASK = 40
@@ -179,13 +179,5 @@ def index_files(spec: Spec, batch: FileBatch, folder: str) -> tuple[str, int, Re
     if spec.source.audio:
         recorded = index_recordings(batch.files, spec, Path(folder), plugin.recordings, unread)
         return recorded.path.name if recorded else "", len(batch.files), unread
-
-    def contents() -> Iterator[tuple[str, bytes]]:
-        for file in batch.files:
-            try:
-                yield file.name, file.read(spec.limits.file_bytes)
-            except Rejected as rejected:
-                unread.add_rejected(rejected, file.name)
-
-    part = index_part(contents(), spec, Path(folder), plugin.midi)
+    part = index_part(batch.files, spec, Path(folder), plugin.midi, unread)
     return part.path.name, len(batch.files), unread

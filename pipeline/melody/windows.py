@@ -2,12 +2,16 @@
 
 A window rounds times to the synthesizer's blocks, counted from its own first note. A repeated phrase therefore gives
 the same notes wherever in the song it occurs.
+
+Windows are compared by hashes of their content, of 8 bytes. Among the 2e7 windows of a dataset of 180 000 songs, the
+probability that any two different ones share a hash is 1e-5, and the consequence would be one window fewer.
 """
 
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,3 +118,34 @@ def rejection_reason(notes: Notes, clip: ClipSpec) -> str | None:
     if len(set((notes[:, PITCH] % 12).tolist())) < clip.min_pitch_classes:
         return "window of few pitches"
     return None
+
+
+def fingerprint(notes: Notes, first: int) -> int:
+    """Hash the melodic contour of the first `first` notes, independent of key, tempo and articulation.
+
+    The hash covers intervals in semitones and ratios of successive inter-onset times, rounded to half octaves (factors
+    of the square root of 2). 1:1, 3:2, 2:1 and 3:1 differ from their inverses, uneven playing is ignored. The fixed
+    number of notes makes it independent of tempo, which decides how many notes fit into a window.
+    """
+    # promise: song-s-side-hash-2
+    intervals = _differences(notes[:first, PITCH])
+    ratios = np.rint(_differences(2 * np.log2(_differences(notes[:first, ONSET]))))
+    return _hash8(np.concatenate([intervals, ratios]).astype("<i2").tobytes())
+
+
+def repeat_key(notes: Notes) -> int:
+    """Hash a window's timing and intervals: equal for windows that differ only in key and loudness.
+
+    Key shifts and the octave move would make clips of such windows equal.
+    """
+    timing = notes[:, ONSET : OFFSET + 1]
+    intervals = _differences(notes[:, PITCH])
+    return _hash8(timing.astype("<i4").tobytes() + intervals.astype("<i4").tobytes())
+
+
+def _hash8(content: bytes) -> int:
+    return int.from_bytes(blake2b(content, digest_size=8).digest(), "little")
+
+
+def _differences(values: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(values[1:] - values[:-1])  # np.diff is slower, which shows at 1e7 windows

@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from data_specs.errors import UserError
 from data_specs.io.files import atomic_write, value_digest
 from data_specs.spec import ClipSpec, Spec
-from pipeline.melody.hashing import fingerprint, repeat_key
 from pipeline.melody.transposition import fitting_keys
-from pipeline.melody.windows import Window, song_windows
+from pipeline.melody.windows import Window, fingerprint, repeat_key, song_windows
 from pipeline.rejects import Rejected, Rejects
 
 if TYPE_CHECKING:
     from pipeline.midi.song import Song
+    from pipeline.midi.sources import SourceFile
 
 INDEX_FOLDER = "index"  # below OUT
 INDEX_VERSION = 2
@@ -77,21 +77,27 @@ class IndexPart:
 
 
 def index_part(
-    files: Iterable[tuple[str, bytes]], spec: Spec, folder: Path, reader: Callable[[bytes], "Song"]
+    files: Iterable["SourceFile"], spec: Spec, folder: Path, reader: Callable[[bytes], "Song"], unread: Rejects
 ) -> IndexPart:
     """Write the candidate windows of `files`, or reuse an existing part.
 
     Args:
-        files: (name, content), in any order. Files of equal content count once, under the first name in sorted order.
+        files: in any order. Files of equal content count once, under the first name in sorted order.
         folder: the folder of parts, OUT/index.
         reader: returns the song in a file's content or raises Rejected.
+        unread: files that cannot be read are counted here.
     """
     contents: dict[str, bytes] = {}
     names: dict[str, list[str]] = {}
-    for name, content in files:
+    for file in files:
+        try:
+            content = file.read(spec.limits.file_bytes)
+        except Rejected as rejected:
+            unread.add_rejected(rejected, file.name)
+            continue
         digest = hashlib.sha256(content).hexdigest()
         contents[digest] = content
-        names.setdefault(digest, []).append(name)
+        names.setdefault(digest, []).append(file.name)
     key = _part_key(spec, names)
     path = folder / f"part-{key[:32]}.parquet"
     if (existing := read_part(path, key)) is not None:

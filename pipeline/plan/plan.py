@@ -8,6 +8,7 @@ instruments), so instruments have equal shares in every prefix.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from data_specs.errors import UserError
 from data_specs.spec import SPLITS, ClipSpec, ExpressionSpec, Instrument, ModulationSpec, Spec
 from data_specs.strict import parse_model
 from pipeline.melody.expression import automate, draw_expression, separate_repeats
-from pipeline.melody.hashing import clip_id
 from pipeline.melody.modulation import modulation, with_modulation
 from pipeline.melody.transposition import fold_into_preset, transpose
 from pipeline.melody.windows import PITCH, VELOCITY, Notes
@@ -222,3 +222,9 @@ def count_unplayable(playable: NDArray[np.bool_], notes: Notes, instrument: int 
     `playable` is bool [instruments, 128, 128] by pitch and velocity.
     """
     return int((~playable[instrument, notes[:, PITCH], notes[:, VELOCITY]]).sum())
+
+
+def clip_id(digest: str, track: int, start_tick: int, key_shift: int, instrument: str) -> str:
+    """Return 16 hexadecimal digits: blake2b of source digest, track, start tick, key shift and instrument name."""
+    # promise: id-hangs-source-track
+    return blake2b(f"{digest}/{track}/{start_tick}/{key_shift}/{instrument}".encode(), digest_size=8).hexdigest()

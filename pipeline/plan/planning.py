@@ -18,10 +18,18 @@ from numpy.typing import NDArray
 from data_specs.hashing import UInt64
 from data_specs.io.files import atomic_write, file_sha256, value_digest, write_json
 from data_specs.spec import SPLITS, Spec
-from pipeline.melody.hashing import is_valid, song_keys, window_keys
 from pipeline.plan.index import Candidates, SourceSong, read_columns
 from pipeline.plan.plan import PLAN_VERSION, Plan, schema_of
-from pipeline.plan.selection import KnownFingerprints, plan_order, repeated, variants, within_cap
+from pipeline.plan.selection import (
+    KnownFingerprints,
+    is_valid,
+    plan_order,
+    repeated,
+    song_keys,
+    variants,
+    window_keys,
+    within_cap,
+)
 from pipeline.recordings.catalog import read_catalog
 from pipeline.recordings.similarity import near
 from pipeline.rejects import Rejects

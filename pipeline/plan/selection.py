@@ -7,11 +7,34 @@ decided on all candidates, so the plan does not depend on the number of clips as
 import numpy as np
 from numpy.typing import NDArray
 
-from data_specs.hashing import UInt64
-from pipeline.melody.hashing import combine
+from data_specs.hashing import GOLDEN_GAMMA, UInt64, splitmix64
 
 Bool = NDArray[np.bool_]
 Int64 = NDArray[np.int64]
+_MASK = (1 << 64) - 1
+
+
+def song_keys(digests: list[str]) -> UInt64:
+    """Return the first 8 bytes of each hexadecimal digest, uint64 [n]."""
+    return np.array([int(digest[:16], 16) for digest in digests], np.uint64)
+
+
+def is_valid(song: UInt64, valid_share: float) -> NDArray[np.bool_]:
+    """Return which songs belong to the valid split, bool [n]: a function of their digest alone."""
+    # promise: song-s-side-hash-3
+    share = splitmix64(song + GOLDEN_GAMMA) >> np.uint64(11)  # 53 bits: exact as float64
+    return np.asarray(share.astype(np.float64) / 2.0**53 < valid_share)
+
+
+def window_keys(seed: int, song: UInt64, track: NDArray[np.integer], start_tick: NDArray[np.integer]) -> UInt64:
+    """Hash the seed and each window's position, uint64 [n]; the order of the plan is drawn from these."""
+    return combine(combine(combine(np.zeros_like(song), seed) ^ song, track), start_tick)
+
+
+def combine(state: UInt64, value: NDArray[np.integer] | int) -> UInt64:
+    """Extend the hash of a sequence by one element, elementwise over broadcast arrays."""
+    word = np.full(1, value & _MASK, np.uint64) if isinstance(value, int) else value.astype(np.uint64)
+    return splitmix64(state * GOLDEN_GAMMA + splitmix64(word + GOLDEN_GAMMA))
 
 
 class KnownFingerprints:

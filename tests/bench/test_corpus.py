@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from bench.corpus import VALID_SHARE, permuted, write
-from pipeline.melody.hashing import is_valid, song_keys
 from pipeline.midi.sources import content_digest
+from pipeline.plan.selection import is_valid, song_keys
 from pipeline.tunes import midi_files
 
 

@@ -4,9 +4,8 @@ import pytest
 
 from bench.dask_site import DaskSite
 from pipeline.midi.reader import read_song
-from pipeline.plan.index import index_part
 from pipeline.plan.planning import make_plan
-from tests.pipeline.made_songs import small_shards, song_bytes, write_songs
+from tests.pipeline.made_songs import part_of, small_shards, song_bytes, write_songs
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +29,7 @@ def small_plan(midi_folder, small_spec, tmp_path_factory):
     """The plan that `midi_folder` gives under `small_spec`."""
     index = tmp_path_factory.mktemp("index")
     files = [(str(path.relative_to(midi_folder)), path.read_bytes()) for path in sorted(midi_folder.rglob("*.mid"))]
-    part = index_part(files, small_spec, index, lambda content: read_song(content, small_spec.limits))
+    part = part_of(files, small_spec, index, lambda content: read_song(content, small_spec.limits))
     return make_plan(small_spec, [part.path], index)
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import mido
@@ -11,6 +11,9 @@ import numpy as np
 
 from data_specs.spec import ClipCounts, Spec, load_spec
 from pipeline.midi.song import Song, Track
+from pipeline.midi.sources import SourceFile
+from pipeline.plan.index import IndexPart, index_part
+from pipeline.rejects import Rejects
 
 TICKS_A_SECOND = 960
 
@@ -111,3 +114,8 @@ def contents(out: Path) -> dict[str, str]:
                 content = json.dumps(value, sort_keys=True).encode()
             found[str(path.relative_to(out))] = hashlib.sha256(content).hexdigest()
     return found
+
+
+def part_of(files: Iterable[tuple[str, bytes]], spec: Spec, folder: Path, reader: Callable[[bytes], Song]) -> IndexPart:
+    """An index part of (name, content) pairs."""
+    return index_part([SourceFile(name, content=content) for name, content in files], spec, folder, reader, Rejects())

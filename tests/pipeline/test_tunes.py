@@ -11,11 +11,11 @@ import pytest
 from data_specs.errors import UserError
 from data_specs.spec import load_spec
 from pipeline.midi.reader import read_song
-from pipeline.plan.index import index_part
 from pipeline.plan.planning import make_plan
 from pipeline.tunes import midi_files, tunes
 from pipeline.tunes.abc import read_tunes
 from pipeline.tunes.playing import accent
+from tests.pipeline.made_songs import part_of
 
 # Degrees of the major scale on the tonic, b and # a semitone off, ' and , an octave up and down.
 OPENINGS = {
@@ -151,7 +151,7 @@ def test_files_are_the_same_each_time() -> None:
 def test_sample_has_clips_to_spare(tmp_path) -> None:
     """1000 and 200 clips are asked for; at least 1400 distinct ones must be there, with room in both splits."""
     spec = load_spec("sample")
-    part = index_part(midi_files(), spec, tmp_path, lambda content: read_song(content, spec.limits))
+    part = part_of(midi_files(), spec, tmp_path, lambda content: read_song(content, spec.limits))
     plan = make_plan(spec, [part.path], tmp_path)
     assert plan.counts["train"] >= 1.5 * spec.clips.train
     assert plan.counts["valid"] >= 1.5 * spec.clips.valid

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from data_specs.hashing import splitmix64
 from data_specs.spec import ClipSpec, ModulationSpec
-from pipeline.melody.hashing import clip_id, combine, fingerprint, is_valid, repeat_key, song_keys
 from pipeline.melody.modulation import modulation, with_modulation
 from pipeline.melody.transposition import (
     fitting_keys,
@@ -16,6 +15,9 @@ from pipeline.melody.transposition import (
     octave_move,
     transpose,
 )
+from pipeline.melody.windows import fingerprint, repeat_key
+from pipeline.plan.plan import clip_id
+from pipeline.plan.selection import combine, is_valid, song_keys
 
 PITCHES = st.lists(st.integers(0, 127), min_size=1, max_size=30)
 

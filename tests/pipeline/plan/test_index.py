@@ -8,20 +8,19 @@ import pytest
 
 import pipeline.plan.index as index
 from data_specs.spec import Spec, load_spec
-from pipeline.melody.hashing import fingerprint, repeat_key
 from pipeline.melody.transposition import fitting_keys
-from pipeline.melody.windows import song_windows
+from pipeline.melody.windows import fingerprint, repeat_key, song_windows
 from pipeline.midi.song import Song
-from pipeline.plan.index import IndexPart, index_part, read_part
+from pipeline.plan.index import IndexPart, read_part
 from pipeline.rejects import Rejected
-from tests.pipeline.made_songs import random_song, song, track, tune
+from tests.pipeline.made_songs import part_of, random_song, song, track, tune
 
 SPEC = load_spec("sample")
 FILES = [(f"song {i}.mid", random_song(i, tracks=1 + i % 3).pack()) for i in range(8)]
 
 
 def build(files: Iterable[tuple[str, bytes]], folder: Path, spec: Spec = SPEC) -> IndexPart:
-    return index_part(files, spec, folder, Song.unpack)
+    return part_of(files, spec, folder, Song.unpack)
 
 
 def refuse(content: bytes) -> Song:
@@ -54,7 +53,7 @@ def test_rows_are_the_windows_of_the_songs(tmp_path: Path) -> None:
 def test_a_part_that_stands_is_taken_in_any_order_of_its_files(tmp_path: Path) -> None:
     first = build(FILES, tmp_path)
     before = first.path.read_bytes()
-    assert index_part(reversed(FILES), SPEC, tmp_path, refuse) == first
+    assert part_of(reversed(FILES), SPEC, tmp_path, refuse) == first
     first.path.unlink()
     assert build(reversed(FILES), tmp_path) == first
     assert first.path.read_bytes() == before
@@ -100,7 +99,7 @@ def test_another_clip_or_limit_is_another_part_and_another_cap_is_not(tmp_path: 
     limits = SPEC.model_copy(update={"limits": SPEC.limits.model_copy(update={"notes": 9_999})})
     source = SPEC.model_copy(update={"source": SPEC.source.model_copy(update={"clips_per_song": 1}), "seed": 5})
     assert len({build(FILES, tmp_path, spec).path for spec in (clip, limits)} | {part.path}) == 3
-    assert index_part(FILES, source, tmp_path, refuse).path == part.path
+    assert part_of(FILES, source, tmp_path, refuse).path == part.path
 
 
 def test_every_file_is_accounted_for(tmp_path: Path) -> None:
@@ -113,7 +112,7 @@ def test_every_file_is_accounted_for(tmp_path: Path) -> None:
             raise Rejected("not MIDI", "begins with b'bad'")
         return Song.unpack(content)
 
-    part = index_part(contents.items(), SPEC, tmp_path, reader)
+    part = part_of(contents.items(), SPEC, tmp_path, reader)
     by_name = {entry.name: entry for entry in part.songs}
     assert set(by_name) == {"bad.mid", "short.mid", "mixed.mid"}
     assert by_name["bad.mid"].rejects == {"not MIDI": [1, "begins with b'bad'"]}

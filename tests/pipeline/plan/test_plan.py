@@ -12,19 +12,18 @@ import pytest
 import pipeline.plan.planning as planning
 from data_specs.errors import UserError
 from data_specs.spec import SPLITS, Spec, load_spec
-from pipeline.melody.hashing import clip_id, combine, fingerprint, is_valid, repeat_key, song_keys, window_keys
 from pipeline.melody.modulation import modulation, with_modulation
 from pipeline.melody.transposition import transpose
-from pipeline.melody.windows import Window, song_windows
+from pipeline.melody.windows import Window, fingerprint, repeat_key, song_windows
 from pipeline.midi.reader import read_song
 from pipeline.midi.song import Song
 from pipeline.midi.sources import expand_archives, list_files
-from pipeline.plan.index import index_part
-from pipeline.plan.plan import Plan, PlannedClip
+from pipeline.plan.plan import Plan, PlannedClip, clip_id
 from pipeline.plan.planning import make_plan
+from pipeline.plan.selection import combine, is_valid, song_keys, window_keys
 from pipeline.rejects import Rejected, Rejects
 from pipeline.tunes import midi_files
-from tests.pipeline.made_songs import random_song, song, track, tune
+from tests.pipeline.made_songs import part_of, random_song, song, track, tune
 
 
 def spec_with(**source: Any) -> Spec:
@@ -64,7 +63,7 @@ def read(content: bytes) -> Song:
 
 
 def plan_of(folder: Path, spec: Spec = SPEC, files: list[tuple[str, bytes]] = FILES, batch: int = 100) -> Plan:
-    parts = [index_part(files[i : i + batch], spec, folder, read).path for i in range(0, len(files), batch)]
+    parts = [part_of(files[i : i + batch], spec, folder, read).path for i in range(0, len(files), batch)]
     return make_plan(spec, parts, folder)
 
 
@@ -320,7 +319,7 @@ def test_folder_and_archive_give_the_same_plan(tmp_path: Path) -> None:
         pairs = [(file.name, file.read(SPEC.limits.file_bytes)) for file in files]
         out = tmp_path / source.name.removesuffix(".tar.gz") / "index"
         parts = [
-            index_part(pairs[i : i + count], SPEC, out, lambda content: read_song(content, SPEC.limits)).path
+            part_of(pairs[i : i + count], SPEC, out, lambda content: read_song(content, SPEC.limits)).path
             for i in range(0, len(pairs), count)
         ]
         plans.append(make_plan(SPEC, parts, tmp_path / f"plan {count}"))
