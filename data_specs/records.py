@@ -1,4 +1,4 @@
-"""TFRecord files of `tf.train.Example`, written and read without TensorFlow.
+"""Records of TFRecord files, each a `tf.train.Example`, written and read without TensorFlow.
 
 A record is framed as: length (uint64), masked CRC32C of the length (uint32), payload, masked CRC32C of the payload
 (uint32), all little-endian. The payload is an Example in TensorFlow's deterministic serialization: features sorted by
@@ -8,9 +8,8 @@ and no index file is needed.
 """
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
 
 import google_crc32c
 import numpy as np
@@ -20,7 +19,7 @@ from data_specs.errors import UserError
 HEADER = struct.Struct("<QI")
 FOOTER = struct.Struct("<I")
 LENGTH = struct.Struct("<Q")
-LARGEST_RECORD = 2**28  # bytes; a hundred times those of the largest format, and small enough for memory
+LARGEST_RECORD = 2**28  # bytes; a hundred times those of the largest format
 REBUILD = "the file is damaged: delete it and run the same make dataset again"
 # promise: records-byte-byte-tensorflow
 MASK_DELTA = 0xA282EAD8  # TFRecord masks CRCs, since a CRC over data that contains CRCs is weak
@@ -45,66 +44,10 @@ def encode_example(features: Mapping[str, bytes]) -> bytes:
     return _delimited(_TAG_1, b"".join(_entry(name, features[name]) for name in sorted(features, key=_order)))
 
 
-def decode_example(payload: bytes) -> dict[str, bytes]:
-    """Parse a tf.train.Example with one bytes value per feature, entries in any order.
-
-    Raises:
-        RecordError: not an Example with one bytes value per feature.
-    """
-    features: dict[str, bytes] = {}
-    for entry in _fields(_only(payload, 1), 1):
-        parts = dict(_items(entry))
-        if set(parts) != {1, 2}:
-            raise RecordError(f"a record holds a feature without name or value; {REBUILD}")
-        try:
-            name = parts[1].decode()
-        except UnicodeDecodeError:
-            raise RecordError(f"a record holds a feature whose name is not text; {REBUILD}") from None
-        if name in features:
-            raise RecordError(f"a record holds the feature {name!r} twice; {REBUILD}")
-        features[name] = _only(_only(parts[2], 1), 1)
-    return features
-
-
 def frame(payload: bytes) -> bytes:
     """Return the payload framed with its length and both CRCs."""
     length = LENGTH.pack(len(payload))
     return b"".join((length, FOOTER.pack(masked_crc(length)), payload, FOOTER.pack(masked_crc(payload))))
-
-
-def read_records(file: BinaryIO) -> Iterator[dict[str, bytes]]:
-    """Iterate over the Examples of a TFRecord file in order; both CRCs are checked.
-
-    Raises:
-        RecordError: truncated or altered, with the number of the record.
-    """
-    for number, payload in enumerate(read_payloads(file)):
-        try:
-            yield decode_example(payload)
-        except RecordError as error:
-            raise RecordError(f"record {number}: {error}") from None
-
-
-def read_payloads(file: BinaryIO) -> Iterator[bytes]:
-    """Iterate over the payloads of a TFRecord file in order; both CRCs are checked, one record is in memory."""
-    number = 0
-    while header := file.read(HEADER.size):
-        if len(header) < HEADER.size:
-            raise RecordError(f"record {number} is cut off in its header; {REBUILD}")
-        length, length_crc = HEADER.unpack(header)
-        if masked_crc(header[: LENGTH.size]) != length_crc:
-            raise RecordError(f"record {number} has an altered length; {REBUILD}")
-        # promise: only-recorderror-comes-out
-        if length > LARGEST_RECORD:
-            raise RecordError(f"record {number} claims {length} bytes, beyond {LARGEST_RECORD >> 20} MiB; {REBUILD}")
-        body = file.read(length + FOOTER.size)
-        if len(body) < length + FOOTER.size:
-            raise RecordError(f"record {number} is cut off; {REBUILD}")
-        payload = body[:length]
-        if masked_crc(payload) != FOOTER.unpack_from(body, length)[0]:
-            raise RecordError(f"record {number} fails its CRC32C; {REBUILD}")
-        yield payload
-        number += 1
 
 
 @dataclass(frozen=True)
@@ -146,6 +89,7 @@ class RecordLayout:
 
     def check(self, record: np.ndarray, where: str, crc: bool = True) -> None:
         """Raise RecordError unless `record`, uint8 [size], has this layout and, with `crc`, a valid CRC32C."""
+        # promise: only-recorderror-comes-out
         if record[self.constant].tobytes() != self.template[self.constant].tobytes():
             raise RecordError(f"{where} does not have the layout of shapes.txt; {REBUILD}")
         # promise: records-byte-byte-tensorflow-3
@@ -194,44 +138,3 @@ def _varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
-
-
-def _items(message: bytes) -> Iterator[tuple[int, bytes]]:
-    """Iterate over (field number, content) of the length-delimited fields of a message."""
-    at = 0
-    while at < len(message):
-        tag, at = _read_varint(message, at)
-        if tag & 7 != _LEN:
-            raise RecordError("a record holds a field that is not bytes; it was not written by this project")
-        length, at = _read_varint(message, at)
-        if length > len(message) - at:
-            raise RecordError(f"a record's field is longer than the record; {REBUILD}")
-        yield tag >> 3, message[at : at + length]
-        at += length
-
-
-def _read_varint(message: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 64, 7):
-        if at >= len(message):
-            raise RecordError(f"a record ends inside a number; {REBUILD}")
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise RecordError(f"a record holds a number that is too long; {REBUILD}")
-
-
-def _fields(message: bytes, number: int) -> Iterator[bytes]:
-    for found, content in _items(message):
-        if found != number:
-            raise RecordError(f"a record holds the unknown field {found}; it was not written by this project")
-        yield content
-
-
-def _only(message: bytes, number: int) -> bytes:
-    contents = list(_fields(message, number))
-    if len(contents) != 1:
-        raise RecordError(f"a record holds {len(contents)} values where one is expected; {REBUILD}")
-    return contents[0]

@@ -101,11 +101,6 @@ class Sandbox:
     def __del__(self) -> None:
         self._stop()
 
-    @property
-    def process_id(self) -> int | None:
-        """Process id of the child, None if it is not running."""
-        return self._process.pid if self._process else None
-
     def _attempt(self, content: bytes) -> bytes:
         connection = self._socket or self._start()
         deadline = time.monotonic() + self.seconds

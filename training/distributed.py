@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from data_specs.cli import decimal
 from data_specs.errors import UserError
 
 DEVICES = ("cpu", "cuda", "mps")
@@ -78,9 +79,9 @@ def ranks_from(environment: Mapping[str, str]) -> tuple[int, int, int]:
         names, local_rank = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"), environment.get("SLURM_LOCALID", "0")
         advice = "export them as the template in training/slurm does"
     texts = [environment.get(names[0], "0"), environment.get(names[1], "1"), local_rank]
-    if not all(text.isdecimal() for text in texts) or int(texts[0]) >= max(1, int(texts[1])):
+    rank, size, local = map(decimal, texts)
+    if rank is None or size is None or local is None or rank >= max(1, size):
         raise UserError(f"{names[0]}={texts[0]} and {names[1]}={texts[1]} in the environment do not fit; {advice}")
-    rank, size, local = map(int, texts)
     if size > 1 and not all(environment.get(name) for name in MEETING):
         raise UserError(f"{names[1]}={size} is set in the environment but {' or '.join(MEETING)} is not; {advice}")
     return (rank, size, local) if size > 1 else (0, 1, 0)

@@ -1,6 +1,6 @@
 """Representations: audio to stored arrays and back. `data_specs.formats` lists them."""
 
-from data_specs.formats import FORMATS, check_format
+from data_specs.formats import FORMATS
 from data_specs.registry import lookup
 from data_specs.representations.base import Representation, Scaling, Statistics
 
@@ -13,6 +13,6 @@ def representation(name: str, codec: str = "pvt", codebooks: int = 16) -> Repres
     Raises:
         UserError: unknown format or codec, or unavailable weights.
     """
-    check_format(name)
-    made: Representation = lookup({name: FORMATS[name].representation}, name, "FORMAT=").build(codec, codebooks)
+    classes = {listed: entry.representation for listed, entry in FORMATS.items()}
+    made: Representation = lookup(classes, name, "FORMAT=").build(codec, codebooks)
     return made

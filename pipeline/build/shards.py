@@ -16,6 +16,7 @@ from typing import Annotated, BinaryIO, NamedTuple
 import numpy as np
 from pydantic import Field, field_validator
 
+from data_specs.cli import decimal
 from data_specs.controls import CONTROLS, control_arrays
 from data_specs.dataset import Feature, clip_features, folder_name, layout, shard_name
 from data_specs.errors import UserError
@@ -68,10 +69,10 @@ class ShardSubset:
         Raises:
             UserError: not i/n with 0 <= i < n.
         """
-        number, slash, of = text.partition("/")
-        if not (slash and number.isdecimal() and of.isdecimal() and text.isascii()) or int(number) >= int(of):
-            raise UserError(f"SHARDS={text} must be i/n with 0 <= i < n; the first of eight is SHARDS=0/8")
-        return cls(int(number), int(of))
+        number, of = (decimal(part) for part in text.partition("/")[::2])
+        if number is None or of is None or number >= of:
+            raise UserError(f"SHARDS= must be i/n with 0 <= i < n, got {text!r:.40}; the first of eight is SHARDS=0/8")
+        return cls(number, of)
 
     def holds(self, task: ShardTask) -> bool:
         """Return whether the shard belongs to this subset."""

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from data_specs.cli import decimal
 from data_specs.errors import UserError
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
@@ -301,6 +302,6 @@ def _pax(stream: _Stream, data: bytes) -> dict[str, str]:
 
 
 def _size(stream: _Stream, text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+    if (size := decimal(text)) is None:
         raise stream.fault("bad number in an extended header")
-    return int(text)
+    return size

@@ -4,10 +4,10 @@ import argparse
 import secrets
 from pathlib import Path
 
-from data_specs.cli import Parser, add_threads, run, use_threads
+from data_specs.cli import Parser, add_threads, integer, run, use_threads
 from data_specs.errors import UserError
 
-DEFAULT_PORT = 8765
+DEFAULT_PORT, MAX_PORT = 8765, 65535
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -38,12 +38,12 @@ def add_studio(parser: argparse.ArgumentParser) -> None:
 
 
 def _studio(arguments: argparse.Namespace) -> int:
-    port = arguments.port
-    if not (port.isascii() and port.isdecimal() and int(port) < 65536):
-        raise UserError(f"--port (PORT=) must be an integer in 0..65535, got {port}")
+    port = integer("PORT", arguments.port, least=0)
+    if port > MAX_PORT:
+        raise UserError(f"PORT= must be at most {MAX_PORT}, got {port}")
     paths = [Path(part.strip()) for part in arguments.run.split(",") if part.strip()]
     if missing := [str(path) for path in paths if not path.exists()]:
-        raise UserError(f"--run (RUN=) must be run folders or snapshots, got {', '.join(missing)}, which do not exist")
+        raise UserError(f"RUN= must be run folders or snapshots, got {', '.join(missing)}, which do not exist")
     from pvt.studio.server import serve
 
     if arguments.threads is not None:
@@ -53,5 +53,5 @@ def _studio(arguments: argparse.Namespace) -> int:
 
         choose_device(arguments.device)
     token = "" if arguments.host in LOOPBACK else secrets.token_urlsafe(16)
-    serve(paths, arguments.host, int(port), token, arguments.device, browser=not arguments.no_browser)
+    serve(paths, arguments.host, port, token, arguments.device, browser=not arguments.no_browser)
     return 0

@@ -1,11 +1,11 @@
 """Requests of clients and their bounds; every violation is a UserError."""
 
 import json
-import math
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from data_specs.cli import integer, number
 from data_specs.controls.curve_files import parse_json, parse_value
 from data_specs.controls.curves import Curves
 from data_specs.errors import UserError
@@ -85,16 +85,16 @@ def parse_query(query: dict[str, str], body: bytes) -> Generation:
     options: dict[str, Any] = {name: value for name, value in query.items() if name not in ("rate", "bits", "token")}
     for name in ("seconds", "s_churn"):
         if name in options:
-            options[name] = parse_float(name, options[name])
+            options[name] = number(name, options[name])
     for name in ("variants", "seed", "steps"):
         if name in options:
-            options[name] = parse_int(name, options[name])
+            options[name] = integer(name, options[name], least=0)
     if "guidance" in options:
         parts = [part.replace(":", "=").partition("=") for part in options["guidance"].split(",")]
         options["guidance"] = (
-            parse_float("guidance", parts[0][0])
+            number("guidance", parts[0][0])
             if not parts[0][1]
-            else {name: parse_float("guidance", value) for name, _, value in parts}
+            else {name: number("guidance", value) for name, _, value in parts}
         )
     if unknown := set(options) - set(Generation.model_fields) or {"curves", "span"} & set(options):
         raise UserError(f"unknown option {min(unknown)!r:.40} in the query")
@@ -104,28 +104,10 @@ def parse_query(query: dict[str, str], body: bytes) -> Generation:
 
 def parse_format(query: dict[str, str]) -> tuple[int, int]:
     """Sample rate and bit depth of a WAV file from a query."""
-    rate, bits = parse_int("rate", query.get("rate", "24000")), parse_int("bits", query.get("bits", "16"))
+    rate, bits = integer("rate", query.get("rate", "24000")), integer("bits", query.get("bits", "16"))
     if rate not in SAMPLE_RATES or bits not in BIT_DEPTHS:
         raise UserError(f"rate must be 24000 or 48000 and bits 16 or 24, got {rate} and {bits}")
     return rate, bits
-
-
-def parse_int(name: str, text: str) -> int:
-    """Parse a small non-negative integer."""
-    if not (text.isascii() and text.isdecimal()) or len(text) > 16:
-        raise UserError(f"{name} must be an integer >= 0, got {text!r:.40}")
-    return int(text)
-
-
-def parse_float(name: str, text: str) -> float:
-    """Parse a finite number."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise UserError(f"{name} must be a number, got {text!r:.40}")
-    return number
 
 
 def _text(body: bytes) -> str:

@@ -22,6 +22,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from data_specs.cli import integer, number
 from data_specs.controls.curve_files import curves_value, parse_csv, parse_json
 from data_specs.errors import UserError
 from pvt.studio.guard import Guard, problem
@@ -29,10 +30,8 @@ from pvt.studio.jobs import JobQueue, QueueFull, StudioJob
 from pvt.studio.requests import (
     MAX_BODY,
     MAX_UPLOAD,
-    parse_float,
     parse_format,
     parse_generation,
-    parse_int,
     parse_query,
 )
 from pvt.studio.takes import Take, wav_bytes
@@ -193,8 +192,8 @@ class Studio:
         from pvt.studio.imports import midi_notes
 
         query = request.query_params
-        seconds = parse_int("seconds", query.get("seconds", "8"))
-        track = parse_int("track", query["track"]) if "track" in query else None
+        seconds = integer("seconds", query.get("seconds", "8"))
+        track = integer("track", query["track"], least=0) if "track" in query else None
         body = await read_body(request, MAX_BODY)
         return JSONResponse(await asyncio.to_thread(midi_notes, body, seconds, track))
 
@@ -203,8 +202,8 @@ class Studio:
         from data_specs.analysis.recording_curves import SHARPNESS
         from pvt.studio.imports import recording_curves
 
-        seconds = parse_int("seconds", request.query_params.get("seconds", "8"))
-        sharpness = parse_float("sharpness", request.query_params.get("sharpness", str(SHARPNESS)))
+        seconds = integer("seconds", request.query_params.get("seconds", "8"))
+        sharpness = number("sharpness", request.query_params.get("sharpness", str(SHARPNESS)))
         body = await read_body(request, MAX_UPLOAD)
         engine = await self.engine()
         names = engine.entry(request.query_params.get("model", "")).model.data.layout.names
@@ -305,11 +304,11 @@ def listen(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise UserError(f"HOST={host} must be an address of this machine ({error.strerror})") from None
-    for number in range(port, min(port + PORTS_TRIED, 65536)) if port else [0]:
+    for tried in range(port, min(port + PORTS_TRIED, 65536)) if port else [0]:
         found = socket.socket(family, socket.SOCK_STREAM)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            found.bind((address[0], number))
+            found.bind((address[0], tried))
             found.listen(128)
             return found
         except OSError as error:

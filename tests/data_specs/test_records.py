@@ -1,24 +1,15 @@
-"""Records against TensorFlow's own serialisation, and against damage."""
-
-import io
+"""Records against TensorFlow's own serialization, and against damage."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_specs.errors import UserError
 from data_specs.records import (
-    HEADER,
-    LARGEST_RECORD,
-    LENGTH,
     RecordError,
     RecordLayout,
-    decode_example,
     encode_example,
     frame,
-    masked_crc,
-    read_records,
 )
 
 tf = pytest.importorskip("tensorflow")
@@ -33,9 +24,8 @@ def tf_example(features):
 
 @given(FEATURES)
 @settings(max_examples=200, deadline=None)
-def test_bytes_are_tensorflows_deterministic_serialisation(features):
+def test_bytes_are_tensorflows_deterministic_serialization(features):
     assert encode_example(features) == tf_example(features)
-    assert decode_example(encode_example(features)) == features
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 16_383, 16_384, 2_100_000])
@@ -51,7 +41,6 @@ def test_framed_file_equals_tensorflows_writer(tmp_path):
             writer.write(tf_example(features))
     ours = b"".join(frame(encode_example(features)) for features in examples)
     assert ours == (tmp_path / "theirs").read_bytes()
-    assert list(read_records(io.BytesIO(ours))) == examples
 
 
 @given(st.dictionaries(st.text(max_size=12), st.integers(0, 40_000), min_size=1, max_size=5), st.randoms())
@@ -86,38 +75,3 @@ def test_layout_check_finds_any_flipped_bit():
         damaged[bit // 8] ^= 1 << bit % 8
         with pytest.raises(RecordError):
             layout.check(damaged, "record 0")
-
-
-@given(st.data())
-@settings(max_examples=300, deadline=None)
-def test_a_damaged_file_raises_only_our_error_and_yields_only_true_records(data):
-    examples = [{"data": bytes([i]) * 40, "id": b"%016d" % i} for i in range(3)]
-    content = bytearray(b"".join(frame(encode_example(features)) for features in examples))
-    for _ in range(data.draw(st.integers(1, 4))):
-        content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    content = content[: data.draw(st.integers(0, len(content)))]
-    found = []
-    try:
-        for record in read_records(io.BytesIO(bytes(content))):
-            found.append(record)
-    except UserError:
-        pass
-    assert found == examples[: len(found)]
-
-
-@pytest.mark.parametrize("length", [41, LARGEST_RECORD + 1, 2**40, 2**63, 2**64 - 1])
-def test_a_length_that_lies_under_a_true_crc_costs_no_memory(tmp_path, length):
-    header = LENGTH.pack(length)
-    (tmp_path / "file").write_bytes(HEADER.pack(length, masked_crc(header)) + bytes(40))
-    with open(tmp_path / "file", "rb") as file, pytest.raises(RecordError, match="record 0"):
-        list(read_records(file))
-
-
-@given(st.binary(max_size=80))
-@settings(max_examples=500, deadline=None)
-def test_any_bytes_as_a_payload_raise_only_our_error(payload):
-    try:
-        features = decode_example(payload)
-    except RecordError:
-        return
-    assert all(isinstance(value, bytes) for value in features.values())

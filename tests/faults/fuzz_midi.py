@@ -92,8 +92,8 @@ def fuzz(files: Sequence[bytes], inputs: Iterable[int], seed: int = 0, save: Pat
                         save.mkdir(parents=True, exist_ok=True)
                         (save / f"{seed}-{number}.mid").write_bytes(content)
             slowest = max(slowest, time.monotonic() - begun)
-            if number % LOOK_EVERY == 0 and sandbox.process_id is not None:
-                largest = max(largest, psutil.Process(sandbox.process_id).memory_info().rss)
+            if number % LOOK_EVERY == 0 and sandbox._process is not None:
+                largest = max(largest, psutil.Process(sandbox._process.pid).memory_info().rss)
     windows = counts.pop("windows", 0)
     return {
         "inputs": counts.total(),

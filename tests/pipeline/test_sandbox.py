@@ -75,13 +75,13 @@ def test_answers_of_any_size_come_back(targets):
 def test_one_child_serves_many_calls(targets):
     with make() as sandbox:
         sandbox.call(b"")
-        child = sandbox.process_id
+        child = sandbox._process.pid
         assert child not in (None, os.getpid())
         for command in (b"reject", b"fail"):
             with pytest.raises(Rejected):
                 sandbox.call(command)
         sandbox.call(b"")
-        assert sandbox.process_id == child
+        assert sandbox._process.pid == child
     assert not psutil.pid_exists(child)
 
 
@@ -110,15 +110,15 @@ def test_what_goes_wrong_is_named_and_the_next_call_works(targets, command, reas
 def test_an_input_is_given_a_second_chance_in_a_fresh_child(targets):
     with make(marker=str(targets / "marker")) as sandbox:
         sandbox.call(b"")
-        child = sandbox.process_id
+        child = sandbox._process.pid
         assert sandbox.call(b"hang once") == b"well"
-        assert sandbox.process_id != child
+        assert sandbox._process.pid != child
 
 
 def test_a_child_killed_between_calls_is_replaced(targets):
     with make() as sandbox:
         sandbox.call(b"")
-        os.kill(sandbox.process_id, signal.SIGKILL)
+        os.kill(sandbox._process.pid, signal.SIGKILL)
         assert sandbox.call(b"") == b"well"
 
 
@@ -126,7 +126,7 @@ def test_a_child_that_does_not_read_times_out(targets):
     """More than a socket holds, to a child that is stopped: sending must not block for ever."""
     with make() as sandbox:
         sandbox.call(b"")
-        os.kill(sandbox.process_id, signal.SIGSTOP)
+        os.kill(sandbox._process.pid, signal.SIGSTOP)
         assert sandbox.call(b"x" * 10_000_000) == b"well"
 
 
@@ -158,7 +158,7 @@ def test_a_hung_child_does_not_outlive_its_killed_caller(targets):
         sandbox = Sandbox("sandbox_targets:obey", {{}}, 0.5, 300)
         sandbox.call(b"")
         sandbox.seconds = 600  # the caller would wait: only the child still knows the limit
-        print(sandbox.process_id, flush=True)
+        print(sandbox._process.pid, flush=True)
         sandbox.call(b"hang in native code")
         """
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True) as caller:

@@ -196,8 +196,8 @@ CONTENT = (
     ),
     promise(
         "another program reads the shards",
-        "records are, byte for byte, TensorFlow's deterministic serialisation, with both CRCs",
-        "data_specs/test_records.py::test_bytes_are_tensorflows_deterministic_serialisation "
+        "records are, byte for byte, TensorFlow's deterministic serialization, with both CRCs",
+        "data_specs/test_records.py::test_bytes_are_tensorflows_deterministic_serialization "
         "::test_framed_file_equals_tensorflows_writer ::test_layout_check_finds_any_flipped_bit",
         mutation("records-byte-byte-tensorflow", constant(0xA282EAD8, 0xA282EAD9)),
         mutation("records-byte-byte-tensorflow-2", keep_left("+")),

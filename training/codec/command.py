@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from data_specs.errors import UserError
+from data_specs.cli import integer
+from data_specs.registry import lookup
 from training.codec.train_command import add_export, add_train, check_out
 
 
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     fit.add_argument("--out", type=Path, required=True, metavar="FILE", help="weights file to write (.safetensors)")
     fit.add_argument("--name", metavar="NAME", help="name of the codec in tables (the file's name)")
-    fit.add_argument("--clips", type=int, metavar="N", help="fit on the first N clips only (all)")
+    fit.add_argument("--clips", metavar="N", help="fit on the first N clips only (all)")
     fit.set_defaults(command=fit_command)
     add_train(commands.add_parser("train", help="train a codec by gradient on a PVT-audio dataset"))
     add_export(commands.add_parser("export", help="write the codec of a run as a weights file"))
@@ -34,8 +35,7 @@ def fit_command(arguments: argparse.Namespace) -> int:
         UserError: no PVT-audio dataset, too little sound in it, or an `out` that is no .safetensors file.
     """
     check_out(arguments.out)
-    if arguments.clips is not None and arguments.clips < 1:
-        raise UserError(f"CLIPS must be 1 or more, got {arguments.clips}")
+    most = None if arguments.clips is None else integer("CLIPS", arguments.clips)
     import torch
 
     from data_specs.io.files import file_sha256
@@ -43,18 +43,12 @@ def fit_command(arguments: argparse.Namespace) -> int:
     from training.codec.methods import METHODS
     from training.data.dataset import Dataset
 
-    if arguments.kind not in METHODS:
-        raise UserError(f"KIND must be one of {', '.join(METHODS)}, got {arguments.kind}")
+    method = lookup(METHODS, arguments.kind, "KIND=")()
     torch.set_num_threads(1)  # results of several threads differ in the last bits
     dataset = Dataset(arguments.data, "train", format_name="audio")
-    count = min(len(dataset), arguments.clips or len(dataset))
+    count = min(len(dataset), most or len(dataset))
 
-    method = METHODS[arguments.kind]()
-    write(
-        arguments.out,
-        fit(lambda: dataset_clips(dataset, count), method, count),
-        method,
-        arguments.name or arguments.out.stem,
-    )
+    fitted = fit(lambda: dataset_clips(dataset, count), method, count)
+    write(arguments.out, fitted, method, arguments.name or arguments.out.stem)
     print(f"{arguments.out}: fitted on {count} clips, sha256 {file_sha256(arguments.out)}")
     return 0

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from data_specs.errors import UserError
+from data_specs.registry import lookup
 from data_specs.strict import parse_model
 from training.conditioning import ControlLayout
 from training.diffusion.base import LossModule, Paradigm
@@ -40,7 +40,5 @@ def build_paradigm(
     Raises:
         UserError: an unknown paradigm or key, or data of the wrong kind.
     """
-    if name not in PARADIGMS:
-        raise UserError(f"PARADIGM={name} is not known; choose from {', '.join(PARADIGMS)}")
-    paradigm = PARADIGMS[name]
+    paradigm: type[Paradigm] = lookup(PARADIGMS, name, "PARADIGM=")
     return paradigm(parse_model(paradigm.Config, table, f"diffusion.{name}"), layout, classes)

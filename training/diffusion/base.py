@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, TypeVar
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -137,18 +136,3 @@ def options_or_default(options: StrictModel | None, kind: type[S]) -> S:
     if not isinstance(options, kind):
         raise TypeError(f"options must be {kind.__name__}, got {type(options).__name__}")
     return options
-
-
-def per_clip(values: Tensor, like: Tensor) -> Tensor:
-    """Reshape [B] to [B, 1, ...] with the number of axes and on the device of `like`."""
-    return values.to(like.device).view(-1, *(1,) * (like.ndim - 1))
-
-
-def mean_per_clip(values: Tensor) -> Tensor:
-    """Return the mean of [B, ...] over all axes but the first, float32 [B]."""
-    return values.float().flatten(1).mean(dim=1)
-
-
-def conditioning_of(sigma: Tensor) -> Tensor:
-    """Return c_noise = ln(sigma) / 4 (Karras et al. 2022, table 1)."""
-    return torch.log(sigma).float() / 4

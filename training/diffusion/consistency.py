@@ -15,8 +15,8 @@ from data_specs.arrays import Shape
 from data_specs.errors import UserError
 from data_specs.strict import Positive, StrictModel
 from training.conditioning import ControlLayout
-from training.diffusion.base import SamplerSteps, mean_per_clip, options_or_default, per_clip
-from training.diffusion.continuous import ContinuousParadigm, Level
+from training.diffusion.base import SamplerSteps, options_or_default
+from training.diffusion.continuous import ContinuousParadigm, Level, mean_per_clip, per_clip
 from training.diffusion.edm import denoised_by, loss_weight
 from training.diffusion.guidance import Weights
 from training.diffusion.inpainting import Known, keeping

@@ -119,3 +119,18 @@ def thresholded(denoiser: Denoiser, largest: float) -> Denoiser:
         return denoised * (largest / rms.clamp(min=largest))
 
     return bounded
+
+
+def per_clip(values: Tensor, like: Tensor) -> Tensor:
+    """Reshape [B] to [B, 1, ...] with the number of axes and on the device of `like`."""
+    return values.to(like.device).view(-1, *(1,) * (like.ndim - 1))
+
+
+def mean_per_clip(values: Tensor) -> Tensor:
+    """Return the mean of [B, ...] over all axes but the first, float32 [B]."""
+    return values.float().flatten(1).mean(dim=1)
+
+
+def conditioning_of(sigma: Tensor) -> Tensor:
+    """Return c_noise = ln(sigma) / 4 (Karras et al. 2022, table 1)."""
+    return torch.log(sigma).float() / 4

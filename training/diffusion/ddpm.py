@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 from data_specs.strict import StrictModel
 from training.conditioning import ControlLayout
-from training.diffusion.base import (
-    SamplerSteps,
-    TrainedSteps,
+from training.diffusion.base import SamplerSteps, TrainedSteps, options_or_default
+from training.diffusion.continuous import (
+    DenoisingParadigm,
+    Level,
+    SigmaOptions,
     conditioning_of,
     mean_per_clip,
-    options_or_default,
     per_clip,
 )
-from training.diffusion.continuous import DenoisingParadigm, Level, SigmaOptions
 from training.diffusion.noise import Noise
 from training.diffusion.schedules import SCHEDULES, karras_sigmas, sigmas_of, strided_times, with_signal_left
 

@@ -9,8 +9,15 @@ from torch import Tensor, nn
 
 from data_specs.strict import StrictModel
 from training.conditioning import ControlLayout
-from training.diffusion.base import SamplerSteps, conditioning_of, mean_per_clip, options_or_default, per_clip
-from training.diffusion.continuous import DenoisingParadigm, Level, SigmaOptions
+from training.diffusion.base import SamplerSteps, options_or_default
+from training.diffusion.continuous import (
+    DenoisingParadigm,
+    Level,
+    SigmaOptions,
+    conditioning_of,
+    mean_per_clip,
+    per_clip,
+)
 from training.diffusion.noise import Noise
 from training.diffusion.schedules import karras_sigmas
 from training.sampling.defaults import DEFAULT_EDM_SAMPLER, DEFAULT_EDM_STEPS

@@ -3,9 +3,10 @@
 import argparse
 from pathlib import Path
 
-from data_specs.cli import integer
+from data_specs.cli import integer, number
 from data_specs.errors import UserError
 from data_specs.io.files import check_output_file, check_output_folder, write_json
+from data_specs.registry import lookup
 from training.options import (
     add_guidance,
     add_models,
@@ -54,9 +55,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from training.evaluation.judges.measures import judge_names
 
     drawn = arguments.preset == CURVES_PRESET
-    if arguments.preset is not None and not drawn and arguments.preset not in PRESETS:
-        raise UserError(f"PRESET must be one of {', '.join((*PRESETS, CURVES_PRESET))}, got {arguments.preset}")
-    preset = PRESETS[DEFAULT_PRESET if drawn else arguments.preset or DEFAULT_PRESET]
+    presets = {**PRESETS, CURVES_PRESET: PRESETS[DEFAULT_PRESET]}
+    preset = lookup(presets, arguments.preset or DEFAULT_PRESET, "PRESET=")
     clips = preset.clips if arguments.preset else DEFAULT_CLIPS
     if arguments.out is not None:
         check_output_folder(arguments.out)
@@ -162,10 +162,7 @@ def _classifier(arguments: argparse.Namespace) -> int:
 
 
 def _positive(name: str, text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < 1e9:
+    value = number(name, text)
+    if not 0 < value < 1e9:
         raise UserError(f"{name}= must be a number above 0, got {text}")
-    return number
+    return value

@@ -7,6 +7,7 @@ from torch import nn
 
 from data_specs.arrays import Shape
 from data_specs.errors import UserError
+from data_specs.registry import lookup
 from data_specs.strict import StrictModel, parse_model
 from training.conditioning import ControlLayout
 from training.networks.cnn import CNN, CNNConfig
@@ -31,9 +32,7 @@ def network_config(table: Mapping[str, Any], where: str = "network") -> tuple[st
     """
     keys = dict(table)
     kind = keys.pop("kind", None)
-    if kind not in NETWORKS:
-        raise UserError(f"{where}: kind = {kind!r} is not known; choose from {', '.join(NETWORKS)}")
-    return kind, parse_model(NETWORKS[kind][0], keys, where)
+    return str(kind), parse_model(lookup(NETWORKS, kind, f"{where}.kind")[0], keys, where)
 
 
 def build_network(

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from data_specs.errors import UserError
 from data_specs.io.files import Json, write_json
+from data_specs.registry import lookup
 
 NAMES = ("swiss-ddpm", "swiss-edm", "digits-ddpm", "digits-edm", "codes-discdpm", "swiss-unet")
 
@@ -28,15 +28,12 @@ def run(out: Path, names: Iterable[str] = NAMES, mnist: Path | None = None, seed
     from training.toys.figures import draw
 
     numbers = {}
-    chosen = list(names)
-    for name in chosen:
-        if name not in TOYS:
-            raise UserError(f"experiment {name!r} is not known; choose from {', '.join(TOYS)}")
+    chosen = {name: lookup(TOYS, name, "ONLY=") for name in names}
     out.mkdir(parents=True, exist_ok=True)
-    for name in chosen:
-        result = run_toy(TOYS[name], mnist, seed)
+    for name, toy in chosen.items():
+        result = run_toy(toy, mnist, seed)
         numbers[name] = result.numbers
-        draw(TOYS[name], result, out / f"{name}.png")
+        draw(toy, result, out / f"{name}.png")
         write_json(out / "toys.json", numbers)
         print(
             f"{name}: sliced Wasserstein distance {result.numbers['distance']:.4f} to data, "

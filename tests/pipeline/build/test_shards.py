@@ -8,16 +8,19 @@ import pytest
 
 from data_specs.controls import control_arrays
 from data_specs.dataset import layout
-from data_specs.records import read_records
 from data_specs.representations import Statistics, representation
 from pipeline.build.shards import Receipt, ShardBuilder, ShardTask, encode_chunk, features_of, joint_tasks, shard_tasks
 from pipeline.render.renderer import Renderer
 from pipeline.render.soundfont import soundfont_path
 
 
-def records_of(path: Path) -> list[dict[str, bytes]]:
-    with open(path, "rb") as file:
-        return list(read_records(file))
+def records_of(builder: ShardBuilder, task: ShardTask, out: Path) -> list[dict[str, bytes]]:
+    """The records of a shard as bytes by feature, checked."""
+    found = layout(features_of(builder.spec, builder.representations[task.format]))
+    records = np.fromfile(out / "PVT-audio" / task.file, np.uint8).reshape(-1, found.size)
+    for record in records:
+        found.check(record, task.file)
+    return [{name: value.tobytes() for name, value in found.values(record).items()} for record in records]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,7 @@ def test_a_shard_holds_its_clips_in_order_as_they_sound(builder, small_spec, sma
     content = (tmp_path / "PVT-audio" / task.file).read_bytes()
     assert (receipt.bytes, receipt.sha256) == (len(content), hashlib.sha256(content).hexdigest())
     planned = small_plan.clips("train", 8, 10)
-    records = records_of(tmp_path / "PVT-audio" / task.file)
+    records = records_of(builder, task, tmp_path)
     assert [record["id"].decode() for record in records] == [clip.id for clip in planned] == list(receipt.levels_dbfs)
     for record, clip in zip(records, planned, strict=True):
         audio = np.frombuffer(record["data"], "<f4")
@@ -82,8 +85,8 @@ def test_a_faulty_clip_is_left_out_counted_and_its_neighbours_stay(builder, smal
     receipt = build(builder, task, tmp_path / "less")
     assert [(fault.id, fault.reason) for fault in receipt.faults] == [(victim.id, "silence")]
     assert receipt.clips == 3
-    kept = {record["id"]: record for record in records_of(tmp_path / "less" / "PVT-audio" / task.file)}
-    before = {record["id"]: record for record in records_of(tmp_path / "whole" / "PVT-audio" / task.file)}
+    kept = {record["id"]: record for record in records_of(builder, task, tmp_path / "less")}
+    before = {record["id"]: record for record in records_of(builder, task, tmp_path / "whole")}
     assert kept == {key: value for key, value in before.items() if key != victim.id.encode()}
     assert whole.clips == 4
 
@@ -96,7 +99,7 @@ def test_statistics_of_shards_add_up_to_those_of_all_clips(builder, tmp_path):
     clips = [
         np.frombuffer(record["data"], "<f4").astype(np.float64)
         for task in tasks
-        for record in records_of(tmp_path / "PVT-audio" / task.file)
+        for record in records_of(builder, task, tmp_path)
     ]
     assert total.count == 10 * 192_000
     assert total.mean.item() == pytest.approx(np.mean(clips), abs=1e-12)

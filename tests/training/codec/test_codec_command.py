@@ -62,8 +62,8 @@ def test_fewer_clips_on_demand(small: None, tmp_path: Path, capsys: pytest.Captu
     ("arguments", "sentence"),
     [
         (["--out", "codec.pt"], "must end in .safetensors"),
-        (["--out", "codec.safetensors", "--clips", "0"], "CLIPS must be 1 or more, got 0"),
-        (["--out", "codec.safetensors", "--kind", "opus"], "KIND must be one of pvt, phaseless, got opus"),
+        (["--out", "codec.safetensors", "--clips", "0"], "--clips must be an integer >= 1, got '0'"),
+        (["--out", "codec.safetensors", "--kind", "opus"], "--kind must be one of pvt, phaseless; got 'opus'"),
         (["--out", "codec.safetensors", "--data", "nowhere"], "nowhere"),
     ],
 )

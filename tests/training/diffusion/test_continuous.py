@@ -206,7 +206,7 @@ def test_faults_in_options_are_named() -> None:
         edm.options({"sigma_min": 90.0})
     with pytest.raises(UserError, match=r"diffusion\.edm: p_means"):
         build_paradigm("edm", {"p_means": 1}, LAYOUT)
-    with pytest.raises(UserError, match="PARADIGM=gan is not known"):
+    with pytest.raises(UserError, match=r"PARADIGM= must be one of ddpm, .*; got 'gan'"):
         build_paradigm("gan", {}, LAYOUT)
     with pytest.raises(TypeError, match="EDMOptions"):
         edm.evaluations(build_paradigm("ddpm", {}, LAYOUT).options({}))

@@ -147,7 +147,7 @@ def test_the_command_writes_all_files(pvt_audio, snapshots, tmp_path, capsys):
     [
         (["--clips", "1"], "CLIPS must be 2 or more, got 1"),
         (["--clips", "x"], "--clips must be an integer >= 1"),
-        (["--preset", "table43"], "PRESET must be one of table41, table42, curves, got table43"),
+        (["--preset", "table43"], "--preset must be one of table41, table42, curves; got 'table43'"),
         (["--seconds", "9"], "--seconds 9 must be at most 8"),
         (["--data", "/nowhere"], "there is no dataset at /nowhere"),
         (["--run", "/nowhere"], "there is no snapshot in /nowhere"),

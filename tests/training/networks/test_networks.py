@@ -251,10 +251,10 @@ def test_linear_skip_reaches_all_channels() -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"kind": "net"}, "network: kind = 'net' is not known"),
-        ({"channels": 8}, "network: kind = None is not known"),
+        ({"kind": "net"}, "network.kind must be one of unet, .*; got 'net'"),
+        ({"channels": 8}, "network.kind must be one of unet, .*; got None"),
         (SMALL | {"chanels": 3}, "network: chanels"),
-        (SMALL | {"controls": {"locl": {}}}, "network.controls.locl is not known"),
+        (SMALL | {"controls": {"locl": {}}}, "keys of network.controls must be one of local, .*; got 'locl'"),
         (SMALL | {"controls": {"local": {"width": 3}}}, "network.controls.local: width"),
         (SMALL | {"controls": {"global": {"features": ["loudness"]}}}, "no control feature 'loudness'"),
         (SMALL | {"kind": "unet_expand", "up_factors": [1]}, "up_factors must be as many as factors"),

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from data_specs.arrays import Shape
-from data_specs.errors import UserError
+from data_specs.registry import lookup
 from data_specs.strict import parse_model
 from training.conditioning import ControlLayout
 from training.networks.control.base import ControlBranch
@@ -44,9 +44,7 @@ def build_branches(
     """
     branches: dict[str, ControlBranch] = {}
     for name, table in tables.items():
-        if name not in CONTROL_BRANCHES:
-            raise UserError(f"network.controls.{name} is not known; choose from {', '.join(CONTROL_BRANCHES)}")
-        kind = CONTROL_BRANCHES[name]
+        kind = lookup(CONTROL_BRANCHES, name, "keys of network.controls")
         config = parse_model(kind.Config, table, f"network.controls.{name}")
         branches[name] = kind(config, layout, widths, up_widths)
         widths = tuple(width + branches[name].extra_channels for width in widths)
