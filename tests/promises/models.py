@@ -192,7 +192,7 @@ SAMPLES = (
         "training/diffusion/test_discdpm.py::test_chunked_loss_equals_the_one_hot_reference "
         "::test_chunked_loss_needs_an_eighth_of_the_bytes",
         mutation("discdpm-loss-hot-tensors", constant(1, 2)),
-        mutation("discdpm-loss-hot-tensors-2", constant(22, 30)),
+        mutation("discdpm-loss-hot-tensors-2", constant(21, 30)),
     ),
     promise(
         "a config drifts from the published model",

@@ -41,6 +41,18 @@ def test_a_training_step_waits_for_nothing_and_copies_its_batch_alone(paradigm, 
     assert flops > 1e8
 
 
+def test_codebooks_share_kernels_where_the_chunk_holds_them(data):
+    overrides = "training.batch=2 training.seconds=1 diffusion.chunk_values={}"
+    few, many = (
+        counted(
+            DiffusionTask(load_config("tiny", "discdpm", "disc", overrides=overrides.format(chunk)), data["disc"]),
+            data["disc"],
+        )
+        for chunk in (2**22, 2**18)  # 16 codebooks and one: 2 x 75 x 1024 logits each
+    )
+    assert few[0].kernels < many[0].kernels / 2
+
+
 def test_operations_of_the_last_layer_of_codes_are_counted(data):
     task = task_of("discdpm", "disc", data)
     batch, codebooks, frames, classes = 2, 16, 75, 1024

@@ -1,7 +1,7 @@
 """Last layer and loss of DiscDPM as one function that computes its gradients together with its value.
 
-B batch, K codebooks, T frames, C classes, H features, R = B * T rows. Logits exist for some frames of one codebook at
-a time. Their gradient is taken while they are there, so that they are never computed again.
+B batch, K codebooks, T frames, C classes, H features. Logits [R, G, C] exist for a chunk of R = B * T rows and G
+codebooks at a time. Their gradient is taken at once, so that they are never computed again.
 """
 
 from collections.abc import Callable
@@ -103,29 +103,35 @@ def _losses(
     features, weight, bias = inputs
     batch, codebooks, frames = codes[0].shape
     rows = features.transpose(1, 2)  # [B, T, H]
-    weights = weight.to(rows.dtype).view(codebooks, -1, rows.shape[2])  # [K, C, H]
-    biases = bias.to(rows.dtype).view(codebooks, -1)
-    classes = weights.shape[1]
+    weights = weight.to(rows.dtype).flatten(1)  # [K * C, H]
+    biases = bias.to(rows.dtype)
+    classes = len(biases) // codebooks
     d_rows = torch.empty_like(rows, dtype=torch.float32)
     d_weights = torch.zeros_like(weights, dtype=torch.float32)
     d_biases = torch.zeros_like(biases, dtype=torch.float32)
     losses = torch.zeros_like(scale)
-    size = min(frames, max(1, chunk_values // (batch * classes)))
-    buffers = rows.new_empty(3, batch * size, classes, dtype=torch.float32)  # allocated once: pages are costly
-    for start in range(0, frames, size):
-        part = slice(start, start + size)
+    length = min(frames, max(1, chunk_values // (batch * classes)))
+    group = min(codebooks, max(1, chunk_values // (batch * length * classes)))
+    # Allocated once, since the first write to a page is slow.
+    buffers = rows.new_empty(3, batch * length * group * classes, dtype=torch.float32)
+    for start in range(0, frames, length):
+        part = slice(start, start + length)
         hidden = rows[:, part].flatten(0, 1)  # [R, H]
         d_hidden = torch.zeros_like(hidden, dtype=torch.float32)
-        for k in range(codebooks):
-            x0, x_t = (x[:, k : k + 1, part] for x in codes)
-            logits, *spare = buffers[:, : len(hidden)]
-            _add_product(logits.copy_(biases[k].expand_as(logits)), hidden, weights[k].T)
-            summed, d = _chunk(logits, spare, x0, x_t, divergence, ratio, scale, gradients)
+        for first in range(0, codebooks, group):
+            x0, x_t = (x[:, first : first + group, part] for x in codes)
+            outputs = slice(first * classes, (first + x0.shape[1]) * classes)
+            size = len(hidden) * len(biases[outputs])
+            logits, *spare = (buffer[:size].view(len(hidden), -1) for buffer in buffers)  # [R, G * C]
+            _add_product(logits.copy_(biases[outputs].expand_as(logits)), hidden, weights[outputs].T)
+            per_code = [values.unflatten(1, (-1, classes)) for values in (logits, *spare)]
+            summed, d = _chunk(per_code, x0, x_t, divergence, ratio, scale, gradients)
             losses += summed
             if gradients:
-                d_biases[k] += d.sum(0)
-                _add_product(d_weights[k], d.T, hidden)
-                _add_product(d_hidden, d, weights[k])
+                d = d.flatten(1)
+                d_biases[outputs] += d.sum(0)
+                _add_product(d_weights[outputs], d.T, hidden)
+                _add_product(d_hidden, d, weights[outputs])
         d_rows[:, part] = d_hidden.unflatten(0, (batch, -1))
     return losses, (
         d_rows.transpose(1, 2).to(features.dtype),
@@ -143,8 +149,7 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
 
 
 def _chunk(
-    logits: Tensor,
-    spare: list[Tensor],
+    buffers: list[Tensor],
     x0: Tensor,
     x_t: Tensor,
     divergence: Divergence,
@@ -152,31 +157,36 @@ def _chunk(
     scale: Tensor,
     gradients: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Return the scaled losses [B] of codes [B, 1, T] and their gradient with respect to the logits, [B * T, C].
+    """Return the scaled losses [B] of codes [B, G, T] and their gradient with respect to the logits, [B * T, G, C].
 
-    The logits are overwritten, and so are two spare tensors of their shape.
+    The logits are the first of three buffers of their shape, all of which are overwritten.
     """
-    shape, classes = x0.shape, logits.shape[1]
-    odds, other = spare
-    at_x0, at_x_t = x0.reshape(-1, 1), (x_t % classes).reshape(-1, 1)
-    top = logits.amax(1, keepdim=True)
-    logit_x0, logit_x_t = logits.gather(1, at_x0), logits.gather(1, at_x_t)
-    powers = logits.sub_(top).exp_()
-    total = powers.sum(1, keepdim=True)
-    norm = top + total.log()
-    row_ratio = ratio.view(-1, 1).expand(-1, shape[2]).reshape(-1, 1)
-    torch.mul(powers, row_ratio / total, out=odds)
-    excess = torch.log1p(odds, out=other).sum(1)
-    terms = ClassTerms(*(term.view(shape) for term in (logit_x0 - norm, logit_x_t - norm, excess)))
+    logits, odds, pi = buffers
+    batch, codebooks, frames = x0.shape
+    classes = logits.shape[2]
+
+    def to_rows(values: Tensor) -> Tensor:
+        """[B, G, T] -> [B * T, G, 1]"""
+        return values.transpose(1, 2).reshape(-1, codebooks, 1)
+
+    at_x0, at_x_t = to_rows(x0), to_rows(x_t % classes)
+    top = logits.amax(2, keepdim=True)
+    logit_x0, logit_x_t = logits.gather(2, at_x0), logits.gather(2, at_x_t)
+    torch.softmax(logits, 2, out=pi)
+    norm = top - pi.amax(2, keepdim=True).log()
+    torch.mul(pi, ratio.repeat_interleave(frames).view(-1, 1, 1), out=odds)
+    excess = torch.log1p(odds, out=logits).sum(2)
+    per_row = (logit_x0 - norm, logit_x_t - norm, excess)
+    terms = ClassTerms(*(term.view(batch, frames, codebooks).transpose(1, 2) for term in per_row))
     if not gradients:
         return divergence(terms, x0, x_t).sum((1, 2)) * scale, odds
     with torch.enable_grad():
-        terms = ClassTerms(*(term.requires_grad_() for term in terms))
+        terms = ClassTerms(*(term.detach().requires_grad_() for term in terms))
         losses = divergence(terms, x0, x_t).sum((1, 2)) * scale
         found = torch.autograd.grad(losses.sum(), terms, allow_unused=True, materialize_grads=True)
-    g0, g_t, g_excess = (gradient.reshape(-1, 1) for gradient in found)
+    g0, g_t, g_excess = (to_rows(gradient) for gradient in found)
     # Gradients with respect to log pi; then, through its norm, to the logits.
-    d = odds.div_(torch.add(odds, 1, out=other)).mul_(g_excess)
-    through = (d.sum(1, keepdim=True) + g0 + g_t) / total
-    d.addcmul_(powers, through, value=-1).scatter_add_(1, at_x0, g0).scatter_add_(1, at_x_t, g_t)
+    d = odds.div_(torch.add(odds, 1, out=logits)).mul_(g_excess)
+    through = d.sum(2, keepdim=True) + g0 + g_t
+    d.addcmul_(pi, through, value=-1).scatter_add_(2, at_x0, g0).scatter_add_(2, at_x_t, g_t)
     return losses.detach(), d

@@ -32,7 +32,7 @@ class DiscDPMConfig(StrictModel):
     transition: Literal["uniform", "absorbing"] = "uniform"
     times: Literal["uniform", "importance"] = "uniform"
     # promise: discdpm-loss-hot-tensors-2
-    chunk_values: Annotated[int, Field(gt=0)] = 2**22  # logits in memory at once
+    chunk_values: Annotated[int, Field(gt=0)] = 2**21  # logits in memory at once
 
 
 class DiscDPMOptions(StrictModel):

@@ -53,10 +53,10 @@ def worst(found: list[Tensor], exact: list[Tensor]) -> float:
     return max(float((a.double() - b).abs().max() / b.abs().max()) for a, b in zip(found, exact, strict=True))
 
 
+@pytest.mark.parametrize("chunk", [4 * 30 * 4, 4 * 30 * 10 * 2, 2**22])  # 4 frames, 2 codebooks, all
 @pytest.mark.parametrize("name", TRANSITIONS)
-def test_loss_and_gradients_equal_plain_autograd(name: str) -> None:
-    assert worst(*both(name, lambda losses: losses.sum().backward())) < 1e-6
-    assert worst(*both(name, lambda losses: losses.mean().backward(), chunk=2**22)) < 1e-6
+def test_loss_and_gradients_equal_plain_autograd(name: str, chunk: int) -> None:
+    assert worst(*both(name, lambda losses: losses.mean().backward(), chunk=chunk)) < 1e-6
 
 
 @pytest.mark.parametrize("name", TRANSITIONS)
