@@ -21,7 +21,7 @@ from training.diffusion.guidance import Guidance, Weights
 from training.diffusion.noise import Noise
 from training.diffusion.samplers import Callback, SamplerState
 from training.diffusion.schedules import SCHEDULES, TIMES, strided_times
-from training.diffusion.transitions import TRANSITIONS
+from training.diffusion.transitions import TRANSITIONS, indices
 
 
 class DiscDPMConfig(StrictModel):
@@ -143,7 +143,7 @@ class DiscDPM(Paradigm):
         x = x.clone()
         for k in range(x.shape[1]):
             codes, numbers = x[:, k], uniform[:, k]
-            changing = self.transition.changing(codes, numbers, past, now).nonzero(as_tuple=True)
+            changing = indices(self.transition.changing(codes, numbers, past, now))
             for part in zip(*(index.split(rows) for index in changing), strict=True):
                 logits = network.out.codebook(hidden[part], k).float()  # type: ignore[operator, union-attr]
                 codes[part] = self.transition.draw(logits, codes[part], numbers[part], past, now)

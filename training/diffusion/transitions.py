@@ -88,8 +88,10 @@ class Transition(ABC):
         w, v = self.mixture((at_x_t - logits.logsumexp(-1)).exp(), x_t, past, now)
         any_class = ((uniform - w) / v * self.classes).long().clamp(max=self.classes - 1)
         x_s = torch.where(uniform < w + v, any_class, x_t)
-        from_pi = (uniform < w).nonzero(as_tuple=True)
-        x_s[from_pi] = categorical(logits[from_pi], (uniform / w)[from_pi])
+        from_pi = uniform < w
+        some = indices(from_pi)
+        drawn = categorical(logits[some], (uniform / w)[some])
+        x_s[some] = torch.where(from_pi[some], drawn, x_s[some])
         return x_s
 
     def corrupt(self, x0: Tensor, now: Tensor, noise: Noise) -> Tensor:
@@ -215,6 +217,13 @@ class Absorbing(Transition):
 
 
 TRANSITIONS: dict[str, type[Transition]] = {"uniform": Uniform, "absorbing": Absorbing}
+
+
+def indices(wanted: Tensor) -> tuple[Tensor, ...]:
+    """Return the indices where `wanted` is true, on a CPU; elsewhere all, since their number would be waited for."""
+    if wanted.device.type == "cpu":
+        return wanted.nonzero(as_tuple=True)
+    return torch.unravel_index(torch.arange(wanted.numel(), device=wanted.device), wanted.shape)
 
 
 def categorical(log_prob: Tensor, uniform: Tensor) -> Tensor:

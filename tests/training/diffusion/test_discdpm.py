@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from bench.one_hot import Hidden, chunked_and_whole, peak_bytes
 from data_specs.errors import UserError
 from training.conditioning import ControlLayout
-from training.diffusion import BatchNoise, PerClipNoise, build_paradigm
+from training.diffusion import BatchNoise, PerClipNoise, build_paradigm, discdpm, transitions
 from training.diffusion.schedules import ImportanceTimes
 from training.networks import build_network
 from training.networks.codes import ClassLogits
@@ -97,6 +97,17 @@ def test_samples_equal_themselves_in_any_batch() -> None:
     many = paradigm.sample(network, (4, 16), controls, PerClipNoise(0, range(5), "sample"), guidance={"chroma": 2.0})
     one = paradigm.sample(network, (4, 16), controls[3:4], PerClipNoise(0, [3], "sample"), guidance={"chroma": 2.0})
     assert float((many[3:4] == one).float().mean()) > 0.95  # a number on the edge of two classes may fall either way
+
+
+@pytest.mark.parametrize("transition", ["uniform", "absorbing"])
+def test_drawing_all_codes_as_on_a_gpu_gives_the_same_samples(transition: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    paradigm = build_paradigm("discdpm", {"steps": 10, "transition": transition}, LAYOUT, classes=5)
+    network = Hidden(torch.randn(6, 3, 8), 4, 5)
+    few = paradigm.sample(network, (4, 8), None, BatchNoise(0, 6))
+    for module in (discdpm, transitions):
+        monkeypatch.setattr(module, "indices", lambda wanted: torch.ones_like(wanted).nonzero(as_tuple=True))
+    assert torch.equal(paradigm.sample(network, (4, 8), None, BatchNoise(0, 6)), few)
 
 
 def test_guidance_mixes_renormalised_logarithms() -> None:
