@@ -31,8 +31,6 @@ class SigmaOptions(StrictModel):
     s_noise: Level = 1.0
     rho: Level = 7.0
     rms_threshold: Level | None = Field(default=None, validation_alias=AliasChoices("rms_threshold", "limit"))
-    guidance_min: Annotated[float, Field(ge=0)] = 0.0  # sigma above which guidance is applied
-    guidance_max: Annotated[float, Field(gt=0, allow_inf_nan=True)] = math.inf  # sigma up to which it is
 
     @property
     def churn(self) -> Churn:
@@ -49,23 +47,11 @@ class ContinuousParadigm(Paradigm):
     def denoise(self, network: nn.Module, x: Tensor, sigma: Tensor, controls: Tensor | None) -> Tensor:
         """Estimate clean data from x = clean + sigma * noise: x [B, ...], sigma [B] -> float32 [B, ...]."""
 
-    def denoiser(
-        self,
-        network: nn.Module,
-        controls: Tensor | None,
-        guidance: Weights = 1.0,
-        interval: tuple[float, float] = (0.0, math.inf),
-    ) -> Denoiser:
-        """Return the network as a function of (x, sigma), with guidance inside an interval of sigma.
-
-        Outside the interval the network is evaluated once (Kynkaanniemi et al. 2024).
-        """
-        guided, plain = (Guidance(controls, self.layout, weights) for weights in (guidance, 1.0))
+    def denoiser(self, network: nn.Module, controls: Tensor | None, guidance: Weights = 1.0) -> Denoiser:
+        """Return the network as a function of (x, sigma), with guidance."""
+        terms = Guidance(controls, self.layout, guidance)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            terms = guided
-            if interval != (0.0, math.inf) and not interval[0] < float(sigma[0]) <= interval[1]:
-                terms = plain
             return terms.mix(self.denoise(network, terms.repeat(x), terms.repeat(sigma), terms.controls))
 
         return denoise
@@ -93,7 +79,7 @@ class DenoisingParadigm(ContinuousParadigm):
         sampler, shared, sigmas, std = self.levels(options)
         with torch.no_grad():
             x = std * noise.normal(shape)
-            denoiser = self.denoiser(network, controls, guidance, (shared.guidance_min, shared.guidance_max))
+            denoiser = self.denoiser(network, controls, guidance)
             if shared.rms_threshold is not None:
                 denoiser = thresholded(denoiser, shared.rms_threshold * self.sigma_data)
             if known is not None:
