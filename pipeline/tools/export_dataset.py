@@ -20,7 +20,6 @@ from data_specs.errors import UserError
 from data_specs.io.files import atomic_write, write_bytes, write_json
 from data_specs.io.locks import locked
 from data_specs.rates import SAMPLE_RATE
-from data_specs.registry import lookup
 from data_specs.spec import SPLITS
 from pipeline.plan.plan import Plan, PlannedClip
 from pipeline.tools.report_data import FinishedDataset, finished_datasets
@@ -53,7 +52,8 @@ def export_dataset(data: Path, format_name: str, kind: str, out: Path) -> int:
     Raises:
         UserError: no such dataset, a damaged shard, or another export in `out`.
     """
-    lookup(USE, kind, "TO=")
+    if kind not in USE:
+        raise UserError(f"TO= must be one of {', '.join(USE)}; got {kind!r:.40}")
     found = [dataset for dataset in finished_datasets(data) if dataset.info.format == format_name]
     if not found:
         raise UserError(f"no finished dataset of FORMAT={format_name} below {data}; build it with make dataset")

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
         (["--workers", "0", "--format", "audio"], "--workers must be an integer >= 1, got '0'"),
         (["--workers", "many"], "--workers must be"),
         (["--seed", "x"], "--seed must be"),
-        (["--shards", "3/3", "--format", "audio"], "--shards 3/3"),
+        (["--shards", "3/3", "--format", "audio"], "--shards must be i/n with 0 <= i < n, got '3/3'"),
         (["--fromat", "cqt"], "--fromat"),
     ],
 )

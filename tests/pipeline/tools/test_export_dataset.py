@@ -92,7 +92,7 @@ def test_an_interrupted_export_is_resumed_and_another_dataset_is_refused(data, t
     assert export(data, "cqt", "wav", tmp_path) == 2
     assert "holds the export of another dataset" in capsys.readouterr().err
     assert export(data, "audio", "mp3", tmp_path / "other") == 2
-    assert "parquet, wav, got 'mp3'" in capsys.readouterr().err
+    assert "parquet, wav; got 'mp3'" in capsys.readouterr().err
 
 
 @pytest.mark.slow
