@@ -5,13 +5,16 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from data_specs.errors import UserError
 from data_specs.home import ensure_home
+from data_specs.registry import lookup
 from data_specs.threads import set_threads, wait_passively
 
 Command = Callable[[argparse.Namespace], int]
+# By name: a summary, and a function that adds the options or its "module:function".
+Commands = Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None] | str]]
 INTERRUPTED = 130
 MISUSED = 2
 
@@ -33,6 +36,22 @@ def run(parser: argparse.ArgumentParser, argv: list[str] | None) -> int:
     except BrokenPipeError:  # the reader of the output has closed it, for example `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def run_commands(commands: Commands, argv: list[str] | None, prog: str, description: str) -> int:
+    """Run the command that `argv` names and return the exit status.
+
+    Only its own options are added and only its own module is imported, so that --help is fast.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    parser = Parser(prog=prog, description=description)
+    choices = parser.add_subparsers(required=True, metavar="COMMAND")
+    options = {name: add for name, (_, add) in commands.items()}
+    for name, (summary, _) in commands.items():
+        command = choices.add_parser(name, help=summary)
+        if arguments[:1] == [name]:
+            lookup(options, name, "COMMAND")(command)
+    return run(parser, arguments)
 
 
 def as_typed(message: str, parser: argparse.ArgumentParser) -> str:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_specs.cli import Parser, add_threads, integer, number, run, use_threads
+from data_specs.cli import Commands, add_threads, integer, number, run_commands, use_threads
 from data_specs.errors import UserError
 from data_specs.formats import FORMATS, check_format
 from data_specs.spec import ClipCounts, Spec, load_spec, shipped_specs
@@ -20,17 +20,7 @@ DEFAULT_FORMAT = "encodec"
 
 def main(argv: list[str] | None = None, prog: str = "python -m pipeline") -> int:
     """Run `python -m pipeline ...` and return the exit status."""
-    parser = Parser(prog=prog, description="MIDI to shards of clips with exact controls.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_dataset(commands.add_parser("dataset", help="build a dataset"))
-    _add_validate(commands.add_parser("validate", help="verify checksums, shapes and values of a dataset"))
-    _add_report(commands.add_parser("report", help="write an HTML page about a dataset"))
-    _add_export(commands.add_parser("export-dataset", help="write a dataset as Parquet or WAV files"))
-    _add_controls(commands.add_parser("controls", help="turn the melody of a MIDI file into a curve file"))
-    _add_lakh(commands.add_parser("lakh", help="download the Lakh MIDI dataset and check it"))
-    doctor = commands.add_parser("doctor", help="check the installation")
-    doctor.set_defaults(command=_doctor)
-    return run(parser, argv)
+    return run_commands(COMMANDS, argv, prog, "MIDI to shards of clips with exact controls.")
 
 
 def _add_dataset(parser: argparse.ArgumentParser) -> None:
@@ -299,7 +289,22 @@ def _lakh(arguments: argparse.Namespace) -> int:
     return lakh(MATCHED if arguments.matched else FULL, arguments.out, arguments.url)
 
 
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_doctor)
+
+
 def _doctor(arguments: argparse.Namespace) -> int:
     from pipeline.tools.doctor import doctor
 
     return doctor()
+
+
+COMMANDS: Commands = {
+    "dataset": ("build a dataset", _add_dataset),
+    "validate": ("verify checksums, shapes and values of a dataset", _add_validate),
+    "report": ("write an HTML page about a dataset", _add_report),
+    "export-dataset": ("write a dataset as Parquet or WAV files", _add_export),
+    "controls": ("turn the melody of a MIDI file into a curve file", _add_controls),
+    "lakh": ("download the Lakh MIDI dataset and check it", _add_lakh),
+    "doctor": ("check the installation", _add_doctor),
+}

@@ -1,28 +1,20 @@
-"""The command line of training: one function and one line in COMMANDS per command; heavy imports stay inside."""
+"""The command line of training: one line in COMMANDS per command; heavy imports stay inside the commands."""
 
 import argparse
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-from data_specs.cli import Parser, add_threads, integer, run, use_threads
+from data_specs.cli import Commands, add_threads, integer, run_commands, use_threads
 from data_specs.errors import UserError
 from data_specs.io.files import check_output_folder
 from data_specs.threads import set_threads
-from training.evaluation.commands import add_classifier, add_evaluate, add_judges, add_sweep
-from training.export.commands import add_card, add_export
 from training.runs import RUNS, recorded_config, run_folder, runs_table
-from training.sampling.commands import add_demo, add_sample
 
 
 def main(argv: list[str] | None = None, prog: str = "python -m training") -> int:
     """Run `python -m training ...` and return the exit status."""
-    parser = Parser(prog=prog, description="From shards to diffusion models.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, (summary, add) in COMMANDS.items():
-        add(commands.add_parser(name, help=summary))
-    return run(parser, argv)
+    return run_commands(COMMANDS, argv, prog, "From shards to diffusion models.")
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
@@ -132,25 +124,21 @@ def _toys(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add_codec(parser: argparse.ArgumentParser) -> None:
-    from training.codec.command import add_arguments
-
-    parser.description = "Codecs made for this material."
-    add_arguments(parser)
-
-
-COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+COMMANDS: Commands = {
     "train": ("train a diffusion model on a dataset", _add_train),
-    "sample": ("write new clips that follow curves", add_sample),
+    "sample": ("write new clips that follow curves", "training.sampling.commands:add_sample"),
     "runs": ("list runs with their state and losses", _add_runs),
-    "export": ("write a model as one small file, or as ONNX graphs", add_export),
-    "card": ("write a model card", add_card),
-    "sweep": ("measure how sampling options change quality", add_sweep),
-    "demo": ("a page with the samples of several runs side by side", add_demo),
-    "evaluate": ("measure trained runs: distance to real audio, control adherence, time, size", add_evaluate),
-    "judges": ("fetch the weights of the external judges", add_judges),
-    "classifier": ("train the instrument classifier of the measures", add_classifier),
+    "export": ("write a model as one small file, or as ONNX graphs", "training.export.commands:add_export"),
+    "card": ("write a model card", "training.export.commands:add_card"),
+    "sweep": ("measure how sampling options change quality", "training.evaluation.commands:add_sweep"),
+    "demo": ("a page with the samples of several runs side by side", "training.sampling.commands:add_demo"),
+    "evaluate": (
+        "measure trained runs: distance to real audio, control adherence, time, size",
+        "training.evaluation.commands:add_evaluate",
+    ),
+    "judges": ("fetch the weights of the external judges", "training.evaluation.commands:add_judges"),
+    "classifier": ("train the instrument classifier of the measures", "training.evaluation.commands:add_classifier"),
     "format": ("print the format a paradigm is trained on", _add_format),
     "toys": ("run the first experiments: swiss roll, digits, small codes", _add_toys),
-    "codec": ("fit or train a codec", _add_codec),
+    "codec": ("fit or train a codec", "training.codec.command:add_arguments"),
 }

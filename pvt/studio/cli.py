@@ -4,7 +4,7 @@ import argparse
 import secrets
 from pathlib import Path
 
-from data_specs.cli import Parser, add_threads, integer, run, use_threads
+from data_specs.cli import Commands, add_threads, integer, run_commands, use_threads
 from data_specs.errors import UserError
 
 DEFAULT_PORT, MAX_PORT = 8765, 65535
@@ -12,11 +12,9 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def main(argv: list[str] | None = None, prog: str = "pvt") -> int:
-    """Run `pvt studio ...`; returns the exit status."""
-    parser = Parser(prog=prog, description="Draw curves and generate audio from them.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    add_studio(commands.add_parser("studio", help="draw curves and hear them in the browser"))
-    return run(parser, argv)
+    """Run `pvt studio ...` and return the exit status."""
+    commands: Commands = {"studio": ("draw curves and hear them in the browser", add_studio)}
+    return run_commands(commands, argv, prog, "Draw curves and generate audio from them.")
 
 
 def add_studio(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ from training.codec.train_command import add_export, add_train, check_out
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the commands `codec fit`, `codec train` and `codec export`."""
+    parser.description = "Codecs made for this material."
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     fit = commands.add_parser("fit", help="fit a codec in closed form on a PVT-audio dataset")
     fit.description = (
