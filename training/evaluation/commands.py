@@ -60,6 +60,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     clips = preset.clips if arguments.preset else DEFAULT_CLIPS
     if arguments.out is not None:
         check_output_folder(arguments.out)
+    if drawn:
+        for name in ("clips", "seconds", "free"):
+            if getattr(arguments, name):
+                raise UserError(f"{name.upper()}= must be left out with PRESET=curves, whose clips are fixed")
     paths = selected_paths(arguments)
     options = Options(
         data=arguments.data,
@@ -97,7 +101,8 @@ def add_judges(parser: argparse.ArgumentParser) -> None:
 def _judges(arguments: argparse.Namespace) -> int:
     from training.evaluation.judges.wheels import fetch_all
 
-    print("\n".join(fetch_all()))
+    for line in fetch_all():
+        print(line, flush=True)
     return 0
 
 
@@ -118,8 +123,9 @@ def add_sweep(parser: argparse.ArgumentParser) -> None:
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
-    from training.evaluation.evaluator import Evaluator
-    from training.evaluation.sweep import Sweep, sweep, write_sweep
+    from training.evaluation.evaluate import check_reference
+    from training.evaluation.evaluator import Evaluator, ReferenceSet
+    from training.evaluation.sweep import Sweep, plan_sweep, sweep, write_sweep
 
     sweeps = [Sweep.parse(text) for text in arguments.vary or ["s_churn=0,10,20,40", "steps=9,18,36"]]
     clips = integer("CLIPS", arguments.clips)
@@ -130,10 +136,12 @@ def _sweep(arguments: argparse.Namespace) -> int:
         raise UserError("a sweep varies one model; give one RUN=")
     ((path, model),) = models.values()
     config = sampling_config(model, arguments)
+    planned = plan_sweep(model.paradigm, sweeps, config)
     samples = model.sample_count(parse_seconds(arguments.seconds))
+    check_reference(model, ReferenceSet.open(arguments.data, "train", samples, clips), path)
     evaluator = Evaluator.prepare(arguments.data, samples, anchor_clips=clips, seed=config.seed)
     out = arguments.out or ((path if path.is_dir() else Path()) / "sweep")
-    rows = sweep(model, evaluator, sweeps, config, clips, path, save=lambda rows: write_json(out / "sweep.json", rows))
+    rows = sweep(model, evaluator, planned, clips, save=lambda rows: write_json(out / "sweep.json", rows))
     print(write_sweep(rows, out, clips), end="")
     print(out)
     return 0

@@ -3,7 +3,7 @@
 An entry is a model, or a folder of WAV files named after the curve files. B clips, N samples.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import trange
 
 from data_specs.controls.curve_files import read_curves
 from data_specs.controls.curves import Curves
@@ -25,7 +26,7 @@ from training.evaluation.evaluator import SCALE_CLIPS, ReferenceSet
 from training.evaluation.features import FRAME_S
 from training.evaluation.judges.measures import JUDGE_MEASURES, Judges
 from training.evaluation.targets import ControlTargets, control_targets
-from training.model import load_model
+from training.model import TrainedModel, load_model
 from training.runs import run_names
 from training.sampling.sampling import SamplingConfig, default_steps
 
@@ -74,15 +75,29 @@ def bootstrap(ratios: Sequence[Ratios], seed: int) -> dict[str, Score]:
     return scores
 
 
-def entry_audio(path: Path, curves: Mapping[str, Curves], options: Options) -> Tensor:
-    """Return the clips of an entry in the order of the curves, float32 [B, 1, N].
+def read_entry(path: Path, names: Iterable[str], device: str) -> Tensor | TrainedModel:
+    """Return the clips of a folder of WAV files in the order of `names`, float32 [B, 1, N], or else a model.
 
     Raises:
-        UserError: a WAV file is missing or unreadable, or the model lacks an instrument.
+        UserError: a WAV file is missing or unreadable, or there is no model.
     """
-    if path.is_dir() and any(path.glob("*.wav")):
-        return torch.stack([_read_wav(path / f"{name}.wav") for name in curves])
-    model = load_model(path, options.device)
+    if not (path.is_dir() and any(path.glob("*.wav"))):
+        return load_model(path, device)
+    files = [path / f"{name}.wav" for name in names]
+    if missing := [file for file in files if not file.is_file()]:
+        raise UserError(
+            f"{path} must have a WAV file for each of the {len(files)} curve files of {FOLDER}, lacks {len(missing)}: "
+            f"add {missing[0].name}{', ...' if len(missing) > 1 else ''}"
+        )
+    return torch.stack([_read_wav(file) for file in files])
+
+
+def sample_curves(model: TrainedModel, curves: Mapping[str, Curves], options: Options) -> Tensor:
+    """Return a clip of each curve, float32 [B, 1, N].
+
+    Raises:
+        UserError: the model lacks an instrument.
+    """
     kept = [_known(one, model.data.layout.names) for one in curves.values()]
     steps = options.sampler_steps or default_steps(model.paradigm, model.device)
     config = SamplingConfig(steps, options.guidance, options.seed)
@@ -102,7 +117,7 @@ def _read_wav(path: Path) -> Tensor:
         audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (OSError, soundfile.LibsndfileError) as error:
         raise UserError(
-            f"{path} must be a WAV file of {SAMPLES / SAMPLE_RATE:g} s named after its curve file"
+            f"{path} must be a WAV file of {SAMPLES / SAMPLE_RATE:g} s ({error}); write it again"
         ) from error
     if rate != SAMPLE_RATE:
         raise UserError(f"{path} must have {SAMPLE_RATE} samples a second, got {rate}")
@@ -120,21 +135,24 @@ def benchmark(paths: Sequence[Path], options: Options) -> Json:
         UserError: an entry that cannot be read, or no PVT-audio.
     """
     train = ReferenceSet.open(options.data, "train", SAMPLES, SCALE_CLIPS)
+    valid = ReferenceSet.open(options.data, "valid", SAMPLES, len(curve_paths()))
     classifier = MatchedClassifier(PvtNet.load(options.classifier, options.device), train.labels)
     curves = {path.stem: read_curves(path) for path in curve_paths()}
+    entries = {
+        name: read_entry(path, curves, options.device) for name, path in zip(run_names(paths), paths, strict=True)
+    }
+    judges = Judges.load(options.judges, options.device)
     targets = [curve_targets(one, classifier.instruments) for one in curves.values()]
     real, real_targets = train.analyze(classifier, SCALE_CLIPS)
     calibration = Calibration.fit(real, real_targets, len(classifier.instruments))
-    judges = Judges.load(options.judges, options.device)
-    valid = ReferenceSet.open(options.data, "valid", SAMPLES, len(curves))
     held, held_targets = valid.analyze(classifier, None)
     rows = [_row("real clips of PVT-audio", measure(held, held_targets, calibration), options.seed)]
-    for name, path in zip(run_names(paths), paths, strict=True):
+    for name, entry in entries.items():
         own: list[Ratios] = []
         other: list[Ratios] = []
-        audio = entry_audio(path, curves, options)
+        audio = entry if isinstance(entry, Tensor) else sample_curves(entry, curves, options)
         shifted = targets[22:] + targets[:22]  # another family and another instrument
-        for first in range(0, len(audio), BATCH):
+        for first in trange(0, len(audio), BATCH, desc=f"measure {name}", unit="batch", leave=False, disable=None):
             part = slice(first, first + BATCH)
             analysis = analyze(audio[part], classifier)
             for ratios, wanted in ((own, targets[part]), (other, shifted[part])):

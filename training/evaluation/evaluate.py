@@ -19,7 +19,7 @@ from training.diffusion.guidance import Weights
 from training.evaluation import adherence
 from training.evaluation import tables as table
 from training.evaluation.embedders.classifier import WEIGHTS
-from training.evaluation.evaluator import ClipMetrics, Evaluator
+from training.evaluation.evaluator import ClipMetrics, Evaluator, ReferenceSet
 from training.evaluation.judges.measures import JUDGE_MEASURES
 from training.evaluation.targets import ControlTargets
 from training.evaluation.texture import latent_steps
@@ -107,6 +107,9 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
         for control in (*options.unconditioned, *(options.guidance if isinstance(options.guidance, Mapping) else ())):
             model.data.layout.slice(control)  # raises for a control that the model lacks
     samples = [model.sample_count(options.seconds) for model in models]
+    train = ReferenceSet.open(options.data, "train", samples[0], options.reference)
+    for path, model in zip(paths, models, strict=True):
+        check_reference(model, train, path)
     evaluator = Evaluator.prepare(
         options.data,
         samples[0],
@@ -121,7 +124,6 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
     result = Evaluation([], {}, evaluator.reference_facts())
     ceilings: dict[str, Json] = {}
     for name, path, model in zip(names, paths, models, strict=True):
-        check_reference(model, evaluator, path)
         label = model.representation.label
         if label not in ceilings:
             ceilings[label] = ceiling(model, evaluator, options.clips)
@@ -147,15 +149,15 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
     return result
 
 
-def check_reference(model: TrainedModel, evaluator: Evaluator, path: Path) -> None:
+def check_reference(model: TrainedModel, reference: ReferenceSet, path: Path) -> None:
     """Raise UserError where the reference has instruments that a model does not know, or lacks its controls."""
-    folder, instruments = evaluator.train.clips.folder, model.data.instruments
-    if unknown := [label for label in evaluator.train.labels if label not in instruments]:
+    folder, instruments = reference.clips.folder, model.data.instruments
+    if unknown := [label for label in reference.labels if label not in instruments]:
         raise UserError(
             f"{path} must know all instruments of {folder}, but lacks {', '.join(unknown)} among "
             f"{', '.join(instruments)}; give the DATA of that model"
         )
-    if missing := [name for name in model.data.layout.names if name not in evaluator.valid.controls]:
+    if missing := [name for name in model.data.layout.names if name not in reference.controls]:
         raise UserError(
             f"{folder} must have the controls of {path}, but lacks {', '.join(missing)}; give the DATA of that model"
         )
@@ -219,7 +221,7 @@ def ceiling(model: TrainedModel, evaluator: Evaluator, clips: int) -> Json:
     """Return the scores of real valid clips encoded and decoded by the model's representation."""
 
     def decoded() -> Iterator[tuple[Tensor, list[ControlTargets]]]:
-        for batch in evaluator.valid.batches(clips):
+        for batch in evaluator.valid.batches(clips, task="decoded clips"):
             audio = model.representation.decode(model.representation.encode(batch["data"]))
             yield audio.float().cpu()[..., : evaluator.samples], evaluator.valid.targets(batch)
 

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from data_specs.analysis.pitch import HOP
 from data_specs.arrays import Float32, Float64
@@ -84,14 +85,19 @@ class ReferenceSet:
         """Names of the dataset's instruments, in the order of its rows."""
         return self.clips.info.spec.instrument_names
 
-    def batches(self, count: int | None = None, start: int = 0) -> Iterator[dict[str, Tensor]]:
-        """Audio [B, 1, N] as `data` and the controls of `count` clips in order, from clip number `start` on."""
+    def batches(self, count: int | None = None, start: int = 0, task: str = "") -> Iterator[dict[str, Tensor]]:
+        """Audio [B, 1, N] as `data` and the controls of `count` clips in order, from clip number `start` on.
+
+        With a `task`, a bar of that name shows the progress on a terminal.
+        """
         stop = self.count if count is None else min(start + count, self.count)
         frames = self.samples // self.clips.info.hop
-        for first in range(start, stop, BATCH):
-            batch = self.clips.gather(np.arange(first, min(first + BATCH, stop)))
-            cut = {name: batch[name][..., :frames] for name in self.controls}
-            yield {"data": batch["data"][..., : self.samples].float(), **cut}
+        with tqdm(desc=task, total=stop - start, unit="clip", leave=False, disable=None if task else True) as bar:
+            for first in range(start, stop, BATCH):
+                batch = self.clips.gather(np.arange(first, min(first + BATCH, stop)))
+                cut = {name: batch[name][..., :frames] for name in self.controls}
+                yield {"data": batch["data"][..., : self.samples].float(), **cut}
+                bar.update(len(batch["data"]))
 
     def targets(self, batch: Mapping[str, Tensor]) -> list[ControlTargets]:
         """Targets of the controls of a batch."""
@@ -104,7 +110,7 @@ class ReferenceSet:
         """Analysis and targets of the first `count` clips."""
         parts: list[ClipAnalysis] = []
         targets: list[ControlTargets] = []
-        for batch in self.batches(count):
+        for batch in self.batches(count, task=f"real {self.clips.split} clips"):
             parts.append(analyze(batch["data"], classifier, self.controls))
             targets += self.targets(batch)
         return ClipAnalysis.concatenate(parts), targets
@@ -185,7 +191,7 @@ class Evaluator:
         embedders += judge_embedders(judges, device)
         heard = Judges.load(judges, device, valid.controls)
         embeddings = {
-            split: _join([_embed(embedders, batch["data"]) for batch in clips.batches()])
+            split: _join([_embed(embedders, batch["data"]) for batch in clips.batches(task=f"embed {split}")])
             for split, clips in (("train", train), ("valid", valid))
         }
         scale_clips, scale_targets = train.analyze(matched, SCALE_CLIPS)
@@ -277,7 +283,7 @@ def _judged(
     """Measures of the judges on real clips against their own controls."""
     ratios: list[Ratios] = []
     if judges is not None:
-        for batch in valid.batches(count):
+        for batch in valid.batches(count, task="judges on real clips"):
             analysis = analyze(batch["data"], classifier, valid.controls)
             ratios += judges.measure(batch["data"], analysis, valid.targets(batch))
     return average(ratios, JUDGE_MEASURES)

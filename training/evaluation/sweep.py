@@ -10,8 +10,9 @@ from pathlib import Path
 from data_specs.errors import UserError
 from data_specs.io.files import Json, write_bytes, write_json
 from data_specs.viz.figures import png, sweep_figure
+from training.diffusion import Paradigm
 from training.evaluation.adherence import lower_is_better
-from training.evaluation.evaluate import check_reference, generate, scores
+from training.evaluation.evaluate import generate, scores
 from training.evaluation.evaluator import Evaluator
 from training.evaluation.tables import notes
 from training.model import TrainedModel
@@ -60,29 +61,36 @@ class Sweep:
         return replace(base, options={**base.options, self.option: value})
 
 
-def sweep(
-    run: TrainedModel,
-    evaluator: Evaluator,
-    sweeps: Sequence[Sweep],
-    base: SamplingConfig,
-    clips: int,
-    path: Path,
-    save: Callable[[list[Json]], object] = lambda rows: None,
-) -> list[Json]:
-    """A row for each value of each option: evaluations of the network, FADs and adherence of `clips` clips.
-
-    Every row follows the same controls from the same noise. `save` gets the rows so far after each of them.
+def plan_sweep(
+    paradigm: Paradigm, sweeps: Sequence[Sweep], base: SamplingConfig
+) -> list[tuple[Json, SamplingConfig]]:
+    """Option, value and evaluations of the network of each row, with its sampling configuration.
 
     Raises:
-        UserError: an option or value that the paradigm does not take, found before anything is computed.
+        UserError: an option or value that the paradigm does not take.
     """
-    check_reference(run, evaluator, path)
-    planned = [(one, value, one.settings(value, base)) for one in sweeps for value in one.values]
-    evaluations = [run.paradigm.evaluations(settings.resolve(run.paradigm)) for _, _, settings in planned]
+    settings = [(one.option, value, one.settings(value, base)) for one in sweeps for value in one.values]
+    return [
+        ({"option": option, "value": value, "evaluations": paradigm.evaluations(config.resolve(paradigm))}, config)
+        for option, value, config in settings
+    ]
+
+
+def sweep(
+    model: TrainedModel,
+    evaluator: Evaluator,
+    planned: Sequence[tuple[Json, SamplingConfig]],
+    clips: int,
+    save: Callable[[list[Json]], object] = lambda rows: None,
+) -> list[Json]:
+    """Return the rows of `plan_sweep` with FADs and adherence of `clips` clips.
+
+    Every row follows the same controls from the same noise. `save` gets the rows so far after each of them.
+    """
     rows: list[Json] = []
-    for (one, value, settings), count in zip(planned, evaluations, strict=True):
-        metrics = evaluator.measure(generate(run, evaluator, settings, clips))
-        rows.append({"option": one.option, "value": value, "evaluations": count, **scores(metrics, evaluator)})
+    for row, config in planned:
+        metrics = evaluator.measure(generate(model, evaluator, config, clips))
+        rows.append({**row, **scores(metrics, evaluator)})
         save(rows)
     return rows
 

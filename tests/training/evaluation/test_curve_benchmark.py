@@ -14,10 +14,9 @@ from training.evaluation.curve_benchmark import (
     bootstrap,
     curve_paths,
     curve_targets,
-    entry_audio,
+    read_entry,
     write_benchmark,
 )
-from training.evaluation.evaluate import Options
 
 INSTRUMENTS = ("piano", "violin", "trumpet")
 
@@ -68,20 +67,20 @@ def test_a_folder_of_wav_files_is_an_entry(tmp_path):
     curves = {path.stem: read_curves(path) for path in curve_paths()[:2]}
     for number, name in enumerate(curves):
         soundfile.write(tmp_path / f"{name}.wav", np.full(SAMPLES - 10, 0.1 * (number + 1)), 24_000, "FLOAT")
-    audio = entry_audio(tmp_path, curves, Options(data=tmp_path))
+    audio = read_entry(tmp_path, curves, "cpu")
     assert audio.shape == (2, 1, SAMPLES)
     assert audio[:, 0, 0].tolist() == pytest.approx([0.1, 0.2])
     assert float(audio[..., -10:].abs().max()) == 0
     (tmp_path / f"{list(curves)[1]}.wav").unlink()
-    with pytest.raises(UserError, match="named after its curve file"):
-        entry_audio(tmp_path, curves, Options(data=tmp_path))
+    with pytest.raises(UserError, match=r"each of the 2 curve files of .*, lacks 1: add arches-01\.wav$"):
+        read_entry(tmp_path, curves, "cpu")
 
 
 def test_a_wav_file_of_another_rate_is_refused(tmp_path):
     curves = {path.stem: read_curves(path) for path in curve_paths()[:1]}
     soundfile.write(tmp_path / f"{next(iter(curves))}.wav", np.zeros(100), 44_100)
     with pytest.raises(UserError, match="24000 samples a second, got 44100"):
-        entry_audio(tmp_path, curves, Options(data=tmp_path))
+        read_entry(tmp_path, curves, "cpu")
 
 
 def test_the_table_has_a_line_for_each_measure(tmp_path):

@@ -17,7 +17,7 @@ from training.data.dataset import Dataset
 from training.evaluation.adherence import measure_names
 from training.evaluation.embedders.classifier import PvtNet
 from training.evaluation.evaluate import Options, check_reference, evaluate, model_controls
-from training.evaluation.evaluator import Evaluator
+from training.evaluation.evaluator import ReferenceSet
 from training.evaluation.timing import inference_time
 from training.metadata import DatasetMetadata
 from training.model import TrainedModel, build_model, load_model
@@ -148,6 +148,7 @@ def test_the_command_writes_all_files(pvt_audio, snapshots, tmp_path, capsys):
         (["--clips", "1"], "CLIPS must be 2 or more, got 1"),
         (["--clips", "x"], "--clips must be an integer >= 1"),
         (["--preset", "table43"], "--preset must be one of table41, table42, curves; got 'table43'"),
+        (["--preset", "curves"], "--clips must be left out with --preset curves"),
         (["--seconds", "9"], "--seconds 9 must be at most 8"),
         (["--data", "/nowhere"], "there is no dataset at /nowhere"),
         (["--run", "/nowhere"], "there is no snapshot in /nowhere"),
@@ -167,12 +168,12 @@ def test_what_is_wrong_is_one_sentence(pvt_audio, snapshots, capsys, changes, me
 
 
 def test_a_model_must_know_the_instruments_of_the_dataset(pvt_audio, snapshots):
-    judge = Evaluator.prepare(pvt_audio, 48_000, anchor_clips=2)
+    reference = ReferenceSet.open(pvt_audio, "train", 48_000, None)
     run = load_model(snapshots["encodec"])
     for known in (("violin", "trumpet", "piano"), ("organ", "violin", "trumpet", "piano")):
-        check_reference(of_instruments(run, known), judge, Path("run"))
+        check_reference(of_instruments(run, known), reference, Path("run"))
     with pytest.raises(UserError, match=r"run must know all instruments of .*, but lacks piano among organ, violin"):
-        check_reference(of_instruments(run, ("organ", "violin", "trumpet")), judge, Path("run"))
+        check_reference(of_instruments(run, ("organ", "violin", "trumpet")), reference, Path("run"))
 
 
 def of_instruments(model: TrainedModel, names: tuple[str, ...]) -> TrainedModel:

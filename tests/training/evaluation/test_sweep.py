@@ -8,7 +8,7 @@ import torch
 
 from data_specs.errors import UserError
 from training.evaluation import sweep as module
-from training.evaluation.sweep import Sweep, markdown, sweep, write_sweep
+from training.evaluation.sweep import Sweep, markdown, plan_sweep, sweep, write_sweep
 from training.sampling.sampling import SamplingConfig
 
 
@@ -35,7 +35,6 @@ def bench(monkeypatch):
 
     monkeypatch.setattr(SamplingConfig, "resolve", resolve)
     monkeypatch.setattr(module, "generate", generate)
-    monkeypatch.setattr(module, "check_reference", lambda run, judge, path: None)
     monkeypatch.setattr(
         module,
         "scores",
@@ -57,7 +56,8 @@ def test_each_value_is_judged_once_with_the_rest_unchanged(bench):
     base = SamplingConfig(seed=4, guidance=2.0, options={"s_noise": 1.003})
     saved = []
     sweeps = [Sweep("s_churn", (0, 40)), Sweep("steps", (9, 36))]
-    rows = sweep(run, judge, sweeps, base, 5, "run", save=lambda so_far: saved.append(len(so_far)))
+    planned = plan_sweep(run.paradigm, sweeps, base)
+    rows = sweep(run, judge, planned, 5, save=lambda so_far: saved.append(len(so_far)))
     assert saved == [1, 2, 3, 4]  # a sweep that is stopped keeps its rows
     assert [(row["option"], row["value"], row["evaluations"]) for row in rows] == [
         ("s_churn", 0, 36),
@@ -73,18 +73,18 @@ def test_each_value_is_judged_once_with_the_rest_unchanged(bench):
     assert [settings.steps for settings, _ in asked] == [None, None, 9, 36]
 
 
-def test_a_value_that_does_not_fit_stops_before_anything_is_computed(bench):
-    run, judge, asked = bench
+def test_a_value_that_does_not_fit_is_an_error_of_the_plan(bench):
+    run, _, _ = bench
     with pytest.raises(UserError, match="steps must be above 0"):
-        sweep(run, judge, [Sweep("s_churn", (0, 40)), Sweep("steps", (9, 0))], SamplingConfig(), 5, "run")
-    assert not asked
+        plan_sweep(run.paradigm, [Sweep("s_churn", (0, 40)), Sweep("steps", (9, 0))], SamplingConfig())
     with pytest.raises(UserError, match=r"steps must be an integer, got 1\.5"):
-        sweep(run, judge, [Sweep("steps", (1.5, 2))], SamplingConfig(), 5, "run")
+        plan_sweep(run.paradigm, [Sweep("steps", (1.5, 2))], SamplingConfig())
 
 
 def test_tables_and_figures_hold_the_rows(bench, tmp_path):
     run, judge, _ = bench
-    rows = sweep(run, judge, [Sweep("s_churn", (0, 40)), Sweep("steps", (36, 9))], SamplingConfig(), 5, "run")
+    sweeps = [Sweep("s_churn", (0, 40)), Sweep("steps", (36, 9))]
+    rows = sweep(run, judge, plan_sweep(run.paradigm, sweeps, SamplingConfig()), 5)
     text = write_sweep(rows, tmp_path, 5)
     assert text == markdown(rows, 5)
     assert "| s_churn | evaluations | FAD pvt-net | chroma |" in text

