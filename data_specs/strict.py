@@ -34,5 +34,8 @@ def parse_model(model: type[M], values: Any, where: str) -> M:
     except pydantic.ValidationError as error:
         fault = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in fault["loc"]) or "the whole"
+        if fault["type"] == "extra_forbidden":
+            known = f"; choose from {', '.join(model.model_fields)}" if len(fault["loc"]) == 1 else ""
+            raise UserError(f"{where}: {key} is not a key{known}") from error
         reason = fault["msg"].replace("Input should", "must").removeprefix("Value error, ")
         raise UserError(f"{where}: {key}: {reason}, got {fault['input']!r:.80}") from error

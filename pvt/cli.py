@@ -27,6 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "toys": ("training", "run the toy experiments: swiss roll, digits, small codes"),
     "codec": ("training", "fit or train a codec"),
 }
+EXTRAS = {"pipeline": "pipeline", "training": "training", "pvt.studio": "training,studio"}  # that a package needs
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,7 +43,16 @@ def main(argv: list[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"error: {verb!r} is not a verb of pvt; choose from {', '.join(VERBS)}", file=sys.stderr)
         return 2
-    status: int = import_module(f"{VERBS[verb][0]}.cli").main(arguments, prog="pvt")
+    package = VERBS[verb][0]
+    try:
+        status: int = import_module(f"{package}.cli").main(arguments, prog="pvt")
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "data_specs", "pipeline", "training", "pvt"):
+            raise
+        command = f"pip install 'pvt-audio[{EXTRAS[package]}]'"
+        print(f"error: pvt {verb} needs the package {missing}; type: {command}", file=sys.stderr)
+        return 2
     return status
 
 

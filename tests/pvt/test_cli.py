@@ -1,5 +1,6 @@
 """Console script and public names of the package pvt."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import pvt
-from pvt.cli import VERBS, main
+from pvt.cli import EXTRAS, VERBS, main
 
 ROOT = Path(__file__).parents[2]
 # Targets of the Makefile that serve development of the project.
@@ -57,9 +58,30 @@ def test_an_unknown_verb_is_named(capsys):
     assert main([]) == 2
 
 
-def test_the_console_script_is_declared():
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
-    assert scripts == {"pvt": "pvt.cli:main"}
+@pytest.mark.parametrize(
+    ("arguments", "package", "extras"),
+    [
+        (["report", "--data", "/nowhere"], "pyarrow", "pipeline"),
+        (["sample", "--controls", "swell"], "scipy", "training"),
+        (["studio"], "uvicorn", "training,studio"),
+    ],
+)
+def test_a_package_that_is_not_installed_names_its_extra(arguments, package, extras, tmp_path):
+    code = f"import sys; sys.modules[{package!r}] = None; from pvt.cli import main; sys.exit(main({arguments!r}))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120
+    )
+    verb, remedy = arguments[0], f"pip install 'pvt-audio[{extras}]'"
+    assert done.stderr == f"error: pvt {verb} needs the package {package}; type: {remedy}\n"
+    assert done.returncode == 2
+
+
+def test_the_console_script_and_the_extras_are_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"] == {"pvt": "pvt.cli:main"}
+    assert {name for extras in EXTRAS.values() for name in extras.split(",")} <= set(project["optional-dependencies"])
+    assert set(EXTRAS) == {package for package, _ in VERBS.values()}
 
 
 def test_every_public_name_is_importable():

@@ -23,7 +23,7 @@ ROOT = FOLDER.parents[2]
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        ('queue = ""', 'queu = ""', "queu: Extra inputs are not permitted"),
+        ('queue = ""', 'queu = ""', "queu is not a key; choose from "),
         ("jobs = 4", 'jobs = "four"', r"cpu\.jobs: must be a valid integer, got 'four'"),
         ("lifetime_minutes = 225", "lifetime_minutes = 239", "must be less than walltime_minutes"),
         ("jobs = 4", "jobs = 0", "cpu.jobs must be at least 1"),
