@@ -61,9 +61,7 @@ class Sweep:
         return replace(base, options={**base.options, self.option: value})
 
 
-def plan_sweep(
-    paradigm: Paradigm, sweeps: Sequence[Sweep], base: SamplingConfig
-) -> list[tuple[Json, SamplingConfig]]:
+def plan_sweep(paradigm: Paradigm, sweeps: Sequence[Sweep], base: SamplingConfig) -> list[tuple[Json, SamplingConfig]]:
     """Option, value and evaluations of the network of each row, with its sampling configuration.
 
     Raises:
