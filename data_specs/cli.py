@@ -31,7 +31,7 @@ def run(parser: argparse.ArgumentParser, argv: list[str] | None) -> int:
         print(f"error: {as_typed(str(error), parser)}", file=sys.stderr)
         return MISUSED
     except KeyboardInterrupt:
-        print("interrupted; run the same command again to resume", file=sys.stderr)
+        print("interrupted; run the same command again", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of the output has closed it, for example `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -336,7 +336,8 @@ def serve(paths: list[Path], host: str, port: int, token: str, device: str | Non
     config = uvicorn.Config(
         Studio(load).app(names, token), log_level="warning", timeout_graceful_shutdown=2, server_header=False
     )
-    uvicorn.Server(config).run(sockets=[bound])
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after Ctrl-C
+        uvicorn.Server(config).run(sockets=[bound])
 
 
 def open_browser(address: str) -> None:

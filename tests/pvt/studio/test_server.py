@@ -3,7 +3,9 @@
 import asyncio
 import json
 import random
+import signal
 import threading
+import urllib.request
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from pvt.studio.guard import host_name
 from pvt.studio.requests import MAX_BODY
 from pvt.studio.server import Studio
 from pvt.studio.takes import Take, TakeStore
-from tests.pvt.studio.conftest import CURVES, HOST, Client, FakeEngine
+from tests.pvt.studio.conftest import CURVES, HOST, Client, FakeEngine, running_studio
 
 REQUEST = {"curves": CURVES, "seconds": 1}
 
@@ -241,3 +243,11 @@ def test_fuzzed_requests_give_client_errors_only(count):
         assert status < 500, (method, path, body)
         served = method in ("GET", "HEAD") and path.partition("?")[0] in ("/", "/assets/main.js", "/api/models")
         assert status >= 400 or served or method == "POST", (status, method, path)
+
+
+def test_ctrl_c_ends_the_studio_without_an_error():
+    with running_studio() as (process, address):
+        with urllib.request.urlopen(address, timeout=60) as page:
+            assert page.status == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
