@@ -1,7 +1,7 @@
 """Benchmarks of the project beside baselines: `python -m bench`.
 
-Each part runs in a process of its own, so that parts share neither threads nor memory. A part that fails or takes too
-long becomes a row with the reason. Writes results.json, results.md and results.svg.
+Each part runs in its own process. A part that fails or exceeds its time limit gives a row with the reason. Results are
+written to results.json, results.md and results.svg.
 """
 
 import argparse
@@ -41,7 +41,7 @@ PARTS = {
 }
 ONLY_FULL = ("scale", "unet")
 PART_SECONDS, FULL_PART_SECONDS = 1200, 7200
-PACKAGES = (
+PACKAGES = [
     "torch",
     "numpy",
     "dask",
@@ -52,15 +52,15 @@ PACKAGES = (
     "pretty_midi",
     "mido",
     "symusic",
-)
+]
 
 
 def main() -> int:
-    """Run the command line; the exit status is 1 if a part failed."""
+    """Run the command line; return 1 if a part failed, else 0."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--full", action="store_true", help="more repeats, cost against size, a public U-Net")
-    parser.add_argument("--only", metavar="PART,...", help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--midi", type=Path, metavar="FOLDER", help="MIDI files to read (composed ones)")
+    parser.add_argument("--only", metavar="PART,...", help=f"parts to run, of {', '.join(PARTS)} (all)")
+    parser.add_argument("--midi", type=Path, metavar="FOLDER", help="folder of MIDI files to read (composed ones)")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, metavar="FOLDER", help="(bench)")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
@@ -73,14 +73,14 @@ def main() -> int:
         return 0
     chosen = arguments.only.split(",") if arguments.only else [n for n in PARTS if arguments.full or n not in ONLY_FULL]
     if unknown := [name for name in chosen if name not in PARTS]:
-        parser.error(f"there is no part {', '.join(unknown)}; choose from {', '.join(PARTS)}")
+        parser.error(f"--only must name parts among {', '.join(PARTS)}, got {', '.join(unknown)}")
     if arguments.midi is not None and not arguments.midi.is_dir():
         parser.error(f"MIDI= must be a folder of MIDI files, got {arguments.midi}")
     return measure(chosen, arguments)
 
 
 def measure(chosen: list[str], arguments: argparse.Namespace) -> int:
-    """Run the parts one after the other and write the results."""
+    """Run the parts in order and write the results; return 1 if a part failed, else 0."""
     rows: list[Row] = []
     failed = False
     started, load = time.monotonic(), os.getloadavg()[0]
@@ -111,7 +111,7 @@ def measure(chosen: list[str], arguments: argparse.Namespace) -> int:
 
 
 def run_part(name: str, scratch: Path, arguments: argparse.Namespace) -> tuple[list[Row], str]:
-    """Rows of a part, or one row with the reason why there are none."""
+    """Run a part; return its rows and an empty text, or if it failed one row and the reason."""
     options = ["--part", name, "--scratch", str(scratch)]
     options += ["--full"] if arguments.full else []
     options += ["--midi", str(arguments.midi)] if arguments.midi else []
@@ -137,7 +137,7 @@ def _summary(row: Row) -> str:
 
 
 def write(folder: Path, rows: list[Row], about: Json) -> None:
-    """Write results.json, results.md and results.svg."""
+    """Write results.json, results.md and results.svg to `folder`."""
     import matplotlib
 
     from bench.page import markdown, plot
@@ -151,25 +151,22 @@ def write(folder: Path, rows: list[Row], about: Json) -> None:
 
 
 def machine() -> str:
-    """The processor, and the GPU where there is one."""
+    """Return the names of the processor and of the GPU, if there is one, and the number of cores."""
     import torch
 
     name = platform.processor() or platform.machine()
-    for line in (
-        Path("/proc/cpuinfo").read_text(errors="replace").splitlines() if os.path.exists("/proc/cpuinfo") else []
-    ):
-        if line.startswith("model name"):
-            name = line.partition(":")[2].strip()
-            break
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     found = f"{name}, {len(os.sched_getaffinity(0))} cores"
     return f"{found}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else found
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that are measured."""
+    """Return the versions of Python and of the installed PACKAGES."""
     found = {"Python": platform.python_version()}
-    for name in PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):  # a part may need none of what is missing
+    for name in PACKAGES.split():
+        with contextlib.suppress(PackageNotFoundError):  # not every part needs every package
             found[name] = version(name)
     return found
 

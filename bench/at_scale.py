@@ -1,8 +1,8 @@
-"""Stress test with a scheduler whose workers are killed: `python -m bench.at_scale MIDI --clips 4200:800 --out NEW`.
+"""Stress test of dataset builds whose workers are killed: `python -m bench.at_scale MIDI --clips 4200:800 --out NEW`.
 
-Builds the same dataset three times: through a scheduler and workers that are separate processes, one of them killed
-every 20 s; by undisturbed local workers; as three shares and a final run on the first index. Compares every byte and
-prints time, rates and memory as JSON. Make the files with `python -m bench.corpus`.
+The same dataset is built three times: by a Dask scheduler and workers, one of which is killed every 20 s; by local
+workers; and in three shares with a final run, on the index of the first build. All bytes are compared; time, rates and
+memory are printed as JSON. `python -m bench.corpus` makes the MIDI files.
 """
 
 import argparse
@@ -24,13 +24,20 @@ KILL_EVERY_SECONDS = 20.0
 
 
 def command(midi: Path, formats: str, clips: str, out: Path, *options: str) -> list[str]:
-    """`python -m pipeline dataset ...`"""
+    """Return a command line of `python -m pipeline dataset`."""
     start = [sys.executable, "-m", "pipeline", "dataset", "--midi", str(midi), "--format", formats, "--clips", clips]
     return [*start, "--out", str(out), *options]
 
 
 def build(arguments: list[str], roles: Any = dict, site: DaskSite | None = None, seed: int = 0) -> Json:
-    """Run a build; with a site, kill one of its workers every 20 s and start another."""
+    """Run a build and return its seconds, the number of killed workers, and its memory in MB.
+
+    Args:
+        arguments: command line.
+        roles: function that returns process ids by role, for the memory.
+        site: workers of which one is killed and replaced every 20 s; None for none.
+        seed: seed of the choice of workers.
+    """
     started = time.monotonic()
     client = subprocess.Popen(arguments, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
     dice = random.Random(seed)
@@ -43,12 +50,12 @@ def build(arguments: list[str], roles: Any = dict, site: DaskSite | None = None,
                 site.start_worker()
                 kills, due = kills + 1, due + KILL_EVERY_SECONDS
     if client.returncode:
-        raise RuntimeError(f"the build ended with exit status {client.returncode}")
+        raise RuntimeError(f"the build failed with exit status {client.returncode}")
     return {"seconds": round(time.monotonic() - started, 1), "kills": kills, "memory_mb": memory.summary()}
 
 
 def digests(out: Path) -> dict[str, str]:
-    """sha256 of every file of the datasets below `out`, without the state kept for growing."""
+    """Return the SHA-256 of every file of the datasets in `out`, except in .build folders."""
     files = [path for path in sorted(out.glob("PVT-*/**/*")) if path.is_file() and ".build" not in path.parts]
     return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 

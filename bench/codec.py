@@ -1,14 +1,13 @@
-"""Encoding clips: EnCodec through this project and through its package, and this project's own codecs.
+"""Time of encoding clips: EnCodec by this project and by its package, and the codecs of this project.
 
-Ours encode a chunk of clips at a time, as shards are made; the package is called clip by clip. EnCodec has random
-weights here, which change no figure; nothing is downloaded.
+This project encodes a chunk of clips at a time, as when it builds shards; the package is called clip by clip. EnCodec
+has random weights, which do not affect the time, so that nothing is downloaded.
 """
 
 import copy
 import multiprocessing
 from collections.abc import Callable
 from functools import partial
-from multiprocessing.pool import Pool
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from data_specs.codecs.encodec_24khz import Encodec24kHz, untrained
 from data_specs.spec import load_spec
 
 REPEATS = 5
-OWN_CLIPS = 10  # our own take milliseconds, so several make one measurement
+OWN_CLIPS = 10  # clips per measurement of our codecs, which take milliseconds each
 OURS, ALONE, PACKAGE = "EnCodec, this project", "EnCodec, this project, a clip alone", "EnCodec, its package"
 OWN = {"phaseless": "phaseless, this project", "pvt": "pvt, this project"}
 CODEBOOKS = 16
@@ -29,7 +28,7 @@ WORKERS = 2
 
 
 def rows(context: Context) -> list[Row]:
-    """Milliseconds a clip of 8 s: one thread each, then two workers beside the package as it is called by default."""
+    """Return milliseconds per clip of 8 s: on one thread, and with two workers beside the package on its defaults."""
     clips = torch.from_numpy(audio(context.scratch, OWN_CLIPS))
     with torch.no_grad():
         alone, whole, shared = one_thread(clips), there_and_back(clips), two_cores(clips)
@@ -50,7 +49,7 @@ def rows(context: Context) -> list[Row]:
 
 
 def one_thread(clips: Tensor) -> Timings:
-    """Encoders on one thread."""
+    """Time the encoders on one thread."""
     model = untrained()
     ours = Encodec24kHz(copy.deepcopy(model))
     ways: dict[str, Callable[[], int | None]] = {
@@ -64,7 +63,7 @@ def one_thread(clips: Tensor) -> Timings:
 
 
 def there_and_back(clips: Tensor) -> Timings:
-    """Audio to codes to audio on one thread; the package at the bandwidth that has as many codebooks."""
+    """Time encoding and decoding on one thread, all with CODEBOOKS codebooks."""
     model = untrained()
     model.set_target_bandwidth(12.0)
     ways: dict[str, Callable[[], int | None]] = {PACKAGE: lambda: _each(model, clips[:1])}
@@ -87,19 +86,19 @@ def _on_one_thread(ways: dict[str, Callable[[], int | None]]) -> Timings:
 
 
 def two_cores(clips: Tensor) -> Timings:
-    """Two processes of one thread each, as the pipeline works, beside the package on all of torch's default threads."""
+    """Time two processes of one thread each, as in the pipeline, beside the package on its default threads."""
     model = untrained()
     half = clips[: chunk()].numpy()
     with multiprocessing.get_context("spawn").Pool(WORKERS, _start_worker) as pool:
         ways: dict[str, Callable[[], int | None]] = {
-            OURS: lambda: _on_workers(pool, half),
+            OURS: lambda: sum(pool.map(_encode_here, [half] * WORKERS, chunksize=1)),
             PACKAGE: lambda: _each(model.encoder, clips[:WORKERS]),
         }
         return interleaved(ways, REPEATS, cpu_clock=None)
 
 
 def chunk() -> int:
-    """Clips that the published dataset encodes at once."""
+    """Return the number of clips per chunk in the spec pvt."""
     return load_spec("pvt").format("encodec").chunk_clips
 
 
@@ -125,7 +124,3 @@ def _start_worker() -> None:
 def _encode_here(clips: np.ndarray) -> int:
     with torch.no_grad():
         return _together(_worker[0].encode, torch.from_numpy(clips))
-
-
-def _on_workers(pool: Pool, clips: np.ndarray) -> int:
-    return sum(pool.map(_encode_here, [clips] * WORKERS, chunksize=1))

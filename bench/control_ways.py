@@ -1,15 +1,15 @@
-"""Ways for controls to enter a U-Net, at equal parameters and core-seconds: `python -m bench.control_ways`.
+"""Control branches of a U-Net at equal parameters and core-seconds: `python -m bench.control_ways`.
 
-Times passes of all ways in turn, trains an EDM on encodec for each way and seed on one thread, measures how much each
-control lowers the error of the denoiser on valid clips, then generates clips with one setting and measures adherence
-and FAD. Each finished stage is kept in the folder: run the same command again to resume; a larger --seconds continues
-the training. B clips, R control rows, T frames.
+Stages: time of a pass of each way; training of an EDM on encodec for each way and seed, on one thread; control effects
+on valid clips; adherence and FAD of generated clips. Results of finished stages are kept in the folder, so that the
+same command resumes; a larger --seconds continues the training. B clips, R control rows, T frames.
 """
 
 import argparse
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,6 +17,7 @@ from bench.denoiser import load_crops
 from bench.paradigms import Comparison, Entry, Sizes
 from bench.table import interleaved
 from data_specs.io.files import Json, write_bytes
+from data_specs.rates import SAMPLE_RATE
 from training.conditioning import ControlLayout
 from training.config import load_config
 from training.data.dataset import Dataset
@@ -25,9 +26,12 @@ from training.evaluation.tables import Column, markdown
 from training.model import TrainedModel, load_model
 from training.networks import build_network, parameter_count
 
+if TYPE_CHECKING:
+    from training.evaluation.evaluator import Evaluator
+
 CONFIG = Path(__file__).with_suffix(".toml")
 LOCAL = "{channels=48,resolution='control'}"
-WAYS = {  # width at full length, chosen for equal parameters, and control branches
+WAYS = {  # channels at full length, for equal parameters, and control branches
     "concat": (80, f"{{local={LOCAL}}}"),
     "film_local": (80, f"{{film_local={LOCAL}}}"),
     "concat + film_local": (71, f"{{local={LOCAL},film_local={LOCAL}}}"),
@@ -43,14 +47,14 @@ EMBEDDER = "pvt-net"
 
 
 def entry(way: str, seed: int) -> Entry:
-    """Return the row of a way of control and a seed."""
+    """Return the entry of a way (a key of WAYS) and a seed."""
     width, branches = WAYS[way]
     overrides = f"network.channels={width} network.controls={branches} training.seed={seed}"
     return Entry(f"{way}, seed {seed}", "edm", "encodec", overrides=overrides, config=CONFIG)
 
 
 class ControlWays(Comparison):
-    """Stages of the comparison on the dataset in `folder`."""
+    """Comparison of the ways on the datasets in `folder`."""
 
     def __init__(self, out: Path, sizes: Sizes, folder: Path) -> None:
         super().__init__(out, sizes)
@@ -60,32 +64,24 @@ class ControlWays(Comparison):
         return self.folder
 
     def measure(self, one: Entry) -> None:
-        """Measure the control effects of a row, unless they are known at its core-seconds."""
+        """Measure the control effects of an entry, unless they are recorded at its core-seconds."""
         key, used = f"{one.name}: effects", self.done[f"{one.name}: core-seconds"]
         if self.done.get(key, {}).get("core_seconds") != used:
             model = load_model(self.run(one))
             self.record(key, {"core_seconds": used, "steps": model.step, **control_effects(model, self.folder)})
 
-    def score_rows(self, entries: Sequence[Entry]) -> None:
-        """Generate and score the clips of each row that is not scored at its core-seconds."""
-        from bench.paradigms_score import score
+    def prepare(self) -> "Evaluator":
         from training.evaluation.evaluator import Evaluator
 
-        evaluator = None
-        for one in entries:
-            key, used = f"{one.name}: row", self.done[f"{one.name}: core-seconds"]
-            if self.done.get(key, {}).get("core_seconds") == used:
-                continue
-            clips = self.sizes.reported
-            samples = round(self.sizes.length * 24_000)
-            evaluator = evaluator or Evaluator.prepare(self.folder, samples, reference=4 * clips, anchor_clips=clips)
-            row = score(self.run(one), evaluator, {"steps": STEPS, "guidance": GUIDANCE}, clips)
-            self.record(key, {**row, "run": one.name, "core_seconds": used, "reported": clips})
-            self.record("reference", evaluator.reference_facts())
+        clips, samples = self.sizes.reported, round(self.sizes.length * SAMPLE_RATE)
+        return Evaluator.prepare(self.folder, samples, reference=4 * clips, anchor_clips=clips)
+
+    def choose(self, entry: Entry, evaluator: "Evaluator") -> Json:
+        return {"steps": STEPS, "guidance": GUIDANCE}
 
 
 def time_passes(ways: Sequence[str]) -> str:
-    """Return a table of processor seconds of a forward and a backward pass, the ways timed in turn."""
+    """Return a table of processor seconds of a forward and a backward pass, with the ways timed in turn."""
     x, c_noise = torch.randn(BATCH, LATENTS, FRAMES), torch.zeros(BATCH)
     controls = torch.rand(BATCH, LAYOUT.total, FRAMES)
     networks = {way: build_network(network_table(way), (LATENTS, FRAMES), LAYOUT) for way in ways}
@@ -106,24 +102,24 @@ def time_passes(ways: Sequence[str]) -> str:
     columns = [
         Column("way", "way"),
         Column("parameters", "parameters", lambda x: f"{x / 1e6:.2f} M"),
-        Column("core-seconds a pass", "seconds", lambda x: f"{x:.3f}"),
-        Column(f"to {ways[0]}", "ratio", lambda x: f"{x:.2f}"),
+        Column("core-seconds a pass", "seconds", "{:.3f}"),
+        Column(f"to {ways[0]}", "ratio", "{:.2f}"),
     ]
     return markdown(rows, columns)
 
 
 def network_table(way: str) -> Json:
-    """Return the network table of a way of control."""
+    """Return the table [network.encodec] of a way."""
     return load_config(str(CONFIG), "edm", "encodec", overrides=entry(way, 0).overrides).network
 
 
 @torch.no_grad()
 def control_effects(model: TrainedModel, folder: Path) -> Json:
-    """Return the error of an EDM on valid crops and its rise where a control is that of the next crop.
+    """Measure the error of an EDM on valid crops, and its rise if controls are those of the next crop.
 
     Returns:
-        `error`: EDM-weighted mean squared error, mean over SIGMAS; `effects`: relative rise by control, `all` for all
-        controls together.
+        `error`: EDM-weighted mean squared error, mean over SIGMAS; `effects`: relative rise for each control, and for
+        `all` together.
     """
     clean, controls = load_crops(model, Dataset(folder, "valid", format_name="encodec"), CROPS, FRAMES)
     layout = model.data.layout
@@ -146,17 +142,17 @@ def control_effects(model: TrainedModel, folder: Path) -> Json:
 
 
 def tables(done: Json, entries: Sequence[Entry]) -> str:
-    """Return the control effects and, of scored rows, adherence and FAD as Markdown."""
+    """Return the control effects of the entries, and adherence and FAD of those that are scored, as Markdown."""
     effects = []
     for one in entries:
         row = done[f"{one.name}: effects"]
         effects.append({"run": one.name, **row, "per_step": row["core_seconds"] / max(1, row["steps"])})
     columns = [
         Column("way", "run"),
-        Column("core-seconds", "core_seconds", lambda x: f"{x:.0f}"),
+        Column("core-seconds", "core_seconds", "{:.0f}"),
         Column("steps", "steps"),
-        Column("core-seconds a step", "per_step", lambda x: f"{x:.3f}"),
-        Column("error", "error", lambda x: f"{x:.4f}"),
+        Column("core-seconds a step", "per_step", "{:.3f}"),
+        Column("error", "error", "{:.4f}"),
         *(Column(name, f"effects.{name}", lambda x: f"{100 * x:+.1f} %") for name in effects[0]["effects"]),
     ]
     text = markdown(effects, columns)
@@ -167,19 +163,19 @@ def tables(done: Json, entries: Sequence[Entry]) -> str:
             Column("way", "run"),
             Column("parameters", "parameters", lambda x: f"{x / 1e6:.2f} M"),
             Column("N", "reported"),
-            Column(f"FAD {EMBEDDER}", f"fad.{EMBEDDER}.train.value", lambda x: f"{x:.1f}"),
-            *(Column(name, f"adherence.{name}", lambda x: f"{x:.3f}") for name in measures),
+            Column(f"FAD {EMBEDDER}", f"fad.{EMBEDDER}.train.value", "{:.1f}"),
+            *(Column(name, f"adherence.{name}", "{:.3f}") for name in measures),
         ]
         text += "\n" + markdown(rows, columns)
     return text
 
 
 def main() -> int:
-    """Run every stage and write control-ways.md."""
+    """Run all stages and write control-ways.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="FOLDER", help="dataset with PVT-encodec and PVT-audio")
-    add("--out", type=Path, default=Path("control-ways"), metavar="FOLDER", help="(control-ways)")
+    add("--out", type=Path, default=Path("control-ways"), metavar="FOLDER", help="output folder (control-ways)")
     add(
         "--seconds",
         type=float,
@@ -187,10 +183,17 @@ def main() -> int:
         metavar="S",
         help="core-seconds of training of each row; 0: time passes only (900)",
     )
-    add("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY", help=f"({', '.join(WAYS)})")
+    add(
+        "--ways",
+        nargs="+",
+        choices=WAYS,
+        default=list(WAYS),
+        metavar="WAY",
+        help=f"({', '.join(WAYS)})",
+    )
     add("--seeds", type=int, default=1, metavar="N", help="seeds 0 .. N - 1 of each way (1)")
     add("--reported", type=int, default=64, metavar="N", help="generated clips of each row; 0 for none (64)")
-    add("--length", type=float, default=4.0, metavar="S", help="of a clip (4)")
+    add("--length", type=float, default=4.0, metavar="S", help="length of a clip (4)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(time_passes(arguments.ways))
@@ -203,7 +206,7 @@ def main() -> int:
         comparison.train(one)
         comparison.measure(one)
     if arguments.reported:
-        comparison.score_rows(entries)
+        comparison.score(entries)
     text = tables(comparison.done, entries)
     write_bytes(comparison.out / "control-ways.md", text.encode())
     print(text)

@@ -1,8 +1,8 @@
-"""A corpus of any size that behaves like the one it is made of: `python -m bench.corpus SOURCE COUNT --out NEW`.
+"""MIDI corpus of any size with the properties of another one: `python -m bench.corpus SOURCE COUNT --out NEW`.
 
-File i is a copy of song i mod n in which every track's melodic intervals, distances between onsets and durations are
-permuted with (seed, i). Sizes, densities, programs, tempos and controllers stay; contents, digests and fingerprints
-differ.
+File i is a copy of song i mod n in which the melodic intervals, the distances between onsets and the durations of every
+track are permuted, by (seed, i). Sizes, densities, programs, tempos and controllers are unchanged; digests and
+fingerprints differ.
 """
 
 import argparse
@@ -21,20 +21,20 @@ from pipeline.tunes import midi_files
 
 FILES_PER_FOLDER = 1000
 VALID_SHARE = SourceSpec.model_fields["valid_share"].default
-LOWEST, HIGHEST = 24, 103  # intervals in another order may leave MIDI's range: pitches fold back by octaves
+LOWEST, HIGHEST = 24, 103  # range of the pitches; others are moved into it by octaves
 
 
 def songs(source: str, count: int, seed: int, train_only: bool = False) -> Iterator[bytes]:
-    """Iterate over `count` MIDI files made of those of a source that the compiled reader takes.
+    """Yield `count` MIDI files made of the files of a source that symusic can read.
 
     Args:
         source: folder of MIDI files, or "tunes" for the melodies of the sample dataset.
         count: number of files.
-        seed: of the permutations.
-        train_only: use songs of the train split only, and skip copies whose own digest belongs to the valid split.
+        seed: seed of the permutations.
+        train_only: whether to use songs of the train split only, and to yield only files that belong to it.
 
     Raises:
-        ValueError: the source holds no such file.
+        ValueError: the source has no such file.
     """
     import symusic
 
@@ -42,12 +42,12 @@ def songs(source: str, count: int, seed: int, train_only: bool = False) -> Itera
     for content in _contents(source):
         try:
             score = symusic.Score.from_midi(content)
-        except RuntimeError:  # how symusic refuses a file
+        except RuntimeError:  # raised by symusic for a file that it cannot read
             continue
         if not (train_only and _in_valid(content)):
             scores.append(score)
     if not scores:
-        raise ValueError(f"{source} holds no MIDI file that can be read")
+        raise ValueError(f"SOURCE must have MIDI files that symusic can read, got {source}")
     made = 0
     for number in itertools.count():
         if made == count:
@@ -76,7 +76,7 @@ def _in_valid(content: bytes) -> bool:
 
 
 def permuted(notes: dict[str, NDArray[np.integer]], rng: np.random.Generator) -> dict[str, NDArray[np.integer]]:
-    """Notes as columns [n] (time, duration in ticks, pitch, velocity), with the same steps in another order."""
+    """Return notes, columns [n] of time and duration in ticks, pitch and velocity, with the steps permuted."""
     order = np.lexsort((notes["pitch"], notes["time"]))
     time, duration, pitch, velocity = (notes[name][order] for name in ("time", "duration", "pitch", "velocity"))
     steps = rng.permutation(np.diff(pitch.astype(np.int64)))
@@ -95,7 +95,7 @@ def permuted(notes: dict[str, NDArray[np.integer]], rng: np.random.Generator) ->
 def write(
     source: str, count: int, out: Path, seed: int = 0, train_only: bool = False, with_source: bool = False
 ) -> None:
-    """Write `count` files below `out`, a thousand to a folder; after them those of the source where asked for."""
+    """Write `count` files to folders of a thousand in `out`; with `with_source` the files of the source follow."""
     made = songs(source, count, seed, train_only)
     for number, content in enumerate(itertools.chain(made, _contents(source) if with_source else ())):
         path = out / f"{number // FILES_PER_FOLDER:04d}" / f"{number:07d}.mid"
@@ -104,14 +104,14 @@ def write(
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.corpus", description=__doc__)
-    parser.add_argument("source", help=f"folder of MIDI files to start from, or `{TUNES}` for those of the project")
-    parser.add_argument("count", type=int, help="files to make")
+    parser.add_argument("source", help=f"folder of MIDI files to permute, or `{TUNES}` for those of the project")
+    parser.add_argument("count", type=int, help="number of files to make")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--train-only", action="store_true", help="from and for the train split only")
-    parser.add_argument("--with-source", action="store_true", help="also the files of the source, of both splits")
+    parser.add_argument("--train-only", action="store_true", help="use and make files of the train split only")
+    parser.add_argument("--with-source", action="store_true", help="also write the files of the source, of both splits")
     arguments = parser.parse_args()
     write(arguments.source, arguments.count, arguments.out, arguments.seed, arguments.train_only, arguments.with_source)
 

@@ -1,4 +1,4 @@
-"""The constant-Q transform: this project, nnAudio's convolution, librosa's recursion, and the FFTs that bound it."""
+"""Time of the constant-Q transform: this project, nnAudio, librosa, and the FFTs alone, which are a lower bound."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ OURS, NNAUDIO, LIBROSA, LIMIT = "this project", "nnAudio CQT1992v2", "librosa.cq
 
 
 def rows(context: Context) -> list[Row]:
-    """Milliseconds a clip of 8 s on one thread, and how far the result is from nnAudio's."""
+    """Return milliseconds per clip of 8 s on one thread, and the largest difference from nnAudio."""
     torch.set_num_threads(1)
     clips = torch.from_numpy(audio(context.scratch, CLIPS))
     cqt, reference = Cqt(), nnaudio()
@@ -41,7 +41,7 @@ def rows(context: Context) -> list[Row]:
 
 
 def nnaudio(device: torch.device | None = None) -> Callable[[Tensor], Tensor]:
-    """nnAudio's transform with the same parameters, float32 [B, 1, N] -> [B, K, T, 2]; on the CPU for None."""
+    """Return the transform of nnAudio with the same parameters, float32 [B, 1, N] to [B, K, T, 2]; None: on the CPU."""
     from nnAudio.features.cqt import CQT1992v2
 
     module = CQT1992v2(
@@ -57,7 +57,7 @@ def nnaudio(device: torch.device | None = None) -> Callable[[Tensor], Tensor]:
 
 
 def librosa_cqt(clips: Tensor) -> object:
-    """librosa's transform with the same parameters."""
+    """Compute the transform of librosa with the same parameters."""
     import librosa
 
     return librosa.cqt(
@@ -71,14 +71,14 @@ def librosa_cqt(clips: Tensor) -> object:
 
 
 def ffts(clips: Tensor) -> Tensor:
-    """The transforms alone: the clip's spectrum and one inverse FFT a bin."""
+    """Compute the FFTs alone: the spectrum of the clip, and one inverse FFT per bin."""
     made = transform(clips.shape[-1], clips.device)
     spectrum = torch.fft.rfft(clips[:, 0], n=made.length)
     return torch.fft.ifft(spectrum[:, : made.period].expand(BINS, -1))
 
 
 def error(cqt: Cqt, reference: Callable[[Tensor], Tensor], clips: Tensor) -> float:
-    """Largest difference from nnAudio's values, relative to the largest of them."""
+    """Return the largest difference from nnAudio, relative to its largest value."""
     with torch.no_grad():
         expected = reference(clips).permute(0, 3, 1, 2)
         return float((cqt.encode(clips) - expected).abs().max() / expected.abs().max())

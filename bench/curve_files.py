@@ -1,7 +1,7 @@
-"""Curve files of the benchmark of drawn curves: `python -m bench.curve_files`; the same bytes every time.
+"""Curve files of the benchmark of drawn curves, deterministic: `python -m bench.curve_files`.
 
-Eight families of 15 files, five for each instrument, 4 s each. None is a family that datasets draw velocities from with
-the same parameters; pitch moves inside notes in `freehand`, `gesture` and `vibrato`.
+There are eight families of 15 files of 4 s, five for each instrument. Their parameters differ from those of the curves
+in datasets. Pitch varies within notes in `freehand`, `gesture` and `vibrato`.
 """
 
 import argparse
@@ -19,14 +19,14 @@ SECONDS, EACH, SEED = 4.0, 15, 2026
 INSTRUMENTS = ("piano", "violin", "trumpet")
 LOWEST, HIGHEST = 48, 72  # MIDI note numbers, the range of the datasets
 REST = "rest"
-END = 3.6  # of the last note; the rest is silence
+END = 3.6  # seconds, end of the last note
 
 Points = list[list[Any]]
 Drawn = tuple[Points, Points, Points, bool]  # velocity, pitch, brightness, and whether pitch is linear
 
 
 def melody(rng: np.random.Generator, notes: int) -> Points:
-    """Steps of pitch at uneven times."""
+    """Return constant pitches that change at random times."""
     times = np.sort(rng.choice(np.arange(1, 13), notes - 1, replace=False)) * 0.28
     pitches = rng.integers(LOWEST + 2, HIGHEST - 1, notes)
     for number in range(1, notes):
@@ -36,18 +36,19 @@ def melody(rng: np.random.Generator, notes: int) -> Points:
 
 
 def line(values: list[float], times: list[float] | None = None) -> Points:
-    """Points of a line, evenly spaced without `times`; unconditioned after the last note."""
+    """Return points with these values, at even times if `times` is None, and unconditioned after the last note."""
     at = np.linspace(0, END, len(values)) if times is None else times
     return [[time, value] for time, value in zip(at, values, strict=True)] + [[END, None]]
 
 
+def plateaus(levels: list[float], seconds: float) -> Points:
+    """Return points that hold each level for `seconds`."""
+    times = [time for n in range(len(levels)) for time in (n * seconds, (n + 1) * seconds - 0.01)]
+    return line([level for level in levels for _ in range(2)], times)
+
+
 def stairs(rng: np.random.Generator) -> Drawn:
-    levels = rng.uniform(0.15, 0.95, 5)
-    times, values = [], []
-    for number, level in enumerate(levels):
-        times += [number * 0.72, (number + 1) * 0.72 - 0.01]
-        values += [level, level]
-    return line(values, times), melody(rng, 5), line([1, 1]), False
+    return plateaus(rng.uniform(0.15, 0.95, 5).tolist(), 0.72), melody(rng, 5), line([1, 1]), False
 
 
 def ramps(rng: np.random.Generator) -> Drawn:
@@ -63,7 +64,7 @@ def arches(rng: np.random.Generator) -> Drawn:
 
 
 def smooth(rng: np.random.Generator, count: int, low: float, high: float) -> np.ndarray:
-    """A smoothed random walk within a range."""
+    """Return a smoothed random walk [count] from `low` to `high`."""
     walk = np.convolve(np.cumsum(rng.standard_normal(count + 8)), np.hanning(9), mode="valid")
     walk = (walk - walk.min()) / np.ptp(walk)
     return low + (high - low) * walk
@@ -76,7 +77,7 @@ def freehand(rng: np.random.Generator) -> Drawn:
 
 
 def gesture(rng: np.random.Generator) -> Drawn:
-    """Syllables as in speech: a pulse of level and a falling or rising pitch, 4 a second, within phrases."""
+    """Draw syllables as in speech: 3.6 per second, each with a peak of level and a falling or rising pitch."""
     velocity, pitch, base = [], [], rng.uniform(LOWEST + 4, HIGHEST - 8)
     for number in range(12):
         start = number * 0.28
@@ -96,7 +97,7 @@ def vibrato(rng: np.random.Generator) -> Drawn:
 
 
 def silence(rng: np.random.Generator) -> Drawn:
-    """Few notes between long rests."""
+    """Draw three notes between long rests."""
     pitch: Points = [[0.0, REST]]
     velocity: Points = [[0.0, 0]]
     for start in (0.3 + rng.uniform(0, 0.3), 1.6 + rng.uniform(0, 0.4), 2.8 + rng.uniform(0, 0.3)):
@@ -107,14 +108,11 @@ def silence(rng: np.random.Generator) -> Drawn:
 
 
 def extremes(rng: np.random.Generator) -> Drawn:
-    """Ends of every range, with jumps between them."""
+    """Draw the limits of every range, with jumps between them."""
     low = rng.random() < 0.5
     pitch = [[number * 0.6, LOWEST if (number % 2 == 0) == low else HIGHEST] for number in range(6)]
-    times, values = [], []
-    for number in range(6):
-        times += [number * 0.6, (number + 1) * 0.6 - 0.01]
-        values += [0.06 if rng.random() < 0.5 else 1.0] * 2
-    return line(values, times), [*pitch, [END, REST]], line([0, 0, 1, 1], [0, 1.79, 1.8, END - 0.01]), False
+    levels = [0.06 if rng.random() < 0.5 else 1.0 for _ in range(6)]
+    return plateaus(levels, 0.6), [*pitch, [END, REST]], line([0, 0, 1, 1], [0, 1.79, 1.8, END - 0.01]), False
 
 
 FAMILIES: dict[str, Callable[[np.random.Generator], Drawn]] = {
@@ -130,7 +128,7 @@ FAMILIES: dict[str, Callable[[np.random.Generator], Drawn]] = {
 
 
 def curve_file(family: str, number: int) -> Json:
-    """Return the content of one curve file."""
+    """Return the content of curve file `number` of a family."""
     rng = np.random.default_rng([SEED, list(FAMILIES).index(family), number])
     velocity, pitch, brightness, linear = FAMILIES[family](rng)
     return {
@@ -147,9 +145,9 @@ def _rounded(points: Points) -> Points:
 
 
 def main() -> int:
-    """Write all files."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=FOLDER, metavar="FOLDER", help="(where the benchmark reads them)")
+    parser.add_argument("--out", type=Path, default=FOLDER, metavar="FOLDER", help="output folder (the benchmark's)")
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     for family in FAMILIES:

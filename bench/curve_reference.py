@@ -1,8 +1,6 @@
-"""Clips of the benchmark of drawn curves by the synthesizer, driven by the exact curves.
+"""Clips of the benchmark of drawn curves, rendered by the synthesizer: `python -m bench.curve_reference`.
 
-    python -m bench.curve_reference --out curve-reference
-
-The upper reference of the benchmark: `make evaluate PRESET=curves RUN=curve-reference`.
+They are the upper reference of the benchmark: `make evaluate PRESET=curves RUN=curve-reference`.
 """
 
 import argparse
@@ -22,12 +20,12 @@ from pipeline.render.soundfont import soundfont_path
 from training.evaluation.curve_benchmark import SAMPLES, curve_paths
 from training.sampling.outputs import write_wav
 
-JUMP = 0.7  # semitones between blocks: a new note, as the measures read it
-REPEAT = 12.0  # semitones a bend may reach
+JUMP = 0.7  # semitones between blocks above which a note starts, as in the adherence measures
+REPEAT = 12.0  # largest bend in semitones
 
 
 def performance(spec: Spec, curves: Curves) -> tuple[np.ndarray, Automation]:
-    """Return notes and automation of curves with velocity, pitch and brightness."""
+    """Return the notes (onset, offset, pitch, velocity) and the automation that render curves of all four controls."""
     blocks = SAMPLES // BLOCK
     names = [one.name for one in spec.instruments]
     arrays = curves.arrays(names, SAMPLES, blocks, BLOCK, ("velocity", "pitch", "brightness", "instruments"))
@@ -54,9 +52,11 @@ def performance(spec: Spec, curves: Curves) -> tuple[np.ndarray, Automation]:
 
 
 def main() -> int:
-    """Render all curve files."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("curve-reference"), metavar="FOLDER", help="(curve-reference)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("curve-reference"), metavar="FOLDER", help="output folder (curve-reference)"
+    )
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     spec = load_spec("expressive")

@@ -1,7 +1,7 @@
-"""Overhead of Dask: the same shards through a Dask cluster, by a plain loop and by two bare processes.
+"""Overhead of Dask: building the same shards by a Dask cluster, by a loop in one process and by two processes.
 
-All of them stand ready before the clock starts, and take turns. Tasks are the pipeline's own, in small shards, which
-is to Dask's disadvantage: real ones are four times as long.
+All are started before the measurement, and run in turn. Tasks are those of the pipeline, with shards of a quarter of
+the usual size, for which the overhead is larger.
 """
 
 import multiprocessing
@@ -27,14 +27,14 @@ from pipeline.render.soundfont import soundfont_path
 
 FORMAT = "encodec"
 SHARD_CLIPS = 25
-WORK_SECONDS = 120.0  # of one thread, in all rounds of a short benchmark together
+WORK_SECONDS = 120.0  # on one thread, in all rounds of a short benchmark together
 ROUNDS, FULL_ROUNDS = 8, 16
 LOOP, BARE, DASK_1, DASK_2 = "one plain loop", "two bare processes", "Dask, one worker", "Dask, two workers"
-_made: list[ShardBuilder] = []  # a bare process keeps its builder, as a worker does
+_made: list[ShardBuilder] = []  # the builder of a process without Dask
 
 
 def rows(context: Context) -> list[Row]:
-    """Milliseconds a clip; processor time is of all processes taking part."""
+    """Return milliseconds per clip, and ratios of processor time of all processes."""
     rounds = FULL_ROUNDS if context.full else ROUNDS
     planned = plan(context.scratch)
     with tempfile.TemporaryDirectory(dir=context.scratch) as folder:
@@ -49,7 +49,7 @@ def rows(context: Context) -> list[Row]:
 
 
 def measured(planned: Plan, folder: Path, rounds: int) -> tuple[Timings, int]:
-    """Timings of the four ways, and the number of shards in each round."""
+    """Return the timings of the four ways, and the number of shards per round."""
     soundfont = soundfont_path(spec().rendering.soundfont)
     with (
         multiprocessing.get_context("spawn").Pool(2, _start, (planned.path, soundfont)) as bare,
@@ -66,21 +66,21 @@ def measured(planned: Plan, folder: Path, rounds: int) -> tuple[Timings, int]:
             BARE: lambda: _by_processes(bare, [tasks[0::2], tasks[1::2]]),
             DASK_2: lambda: _by_dask(two, tasks),
         }
-        for cluster in (one, two):  # what a first task sets up is start-up
+        for cluster in (one, two):  # first tasks include start-up
             _by_dask(cluster, tasks[:4])
         _by_processes(bare, [tasks[:1], tasks[1:2]])
         return interleaved(ways, rounds, warm_ups=0, cpu_clock=tree_cpu_seconds), count
 
 
 def _task(number: int) -> ShardTask:
-    """Shard `number`, of the first ten over and over: the same work each, and no need for a large plan."""
+    """Return the task of shard `number`, with the clips of shard `number` % 10, so that a small plan suffices."""
     first = number % 10 * SHARD_CLIPS
     return ShardTask(FORMAT, "train", number, 0, first, first + SHARD_CLIPS)
 
 
 def _tasks_of(seconds: float, bare: Pool, folder: Path) -> int:
-    """An even number of shards that take one thread about `seconds`."""
-    _by_processes(bare, [[((_task(0),), folder)], [((_task(1),), folder)]])  # loads and warms both
+    """Return an even number of shards that one thread builds in about `seconds`."""
+    _by_processes(bare, [[((_task(0),), folder)], [((_task(1),), folder)]])  # start-up of both
     started = time.perf_counter()
     _by_processes(bare, [[((_task(0),), folder), ((_task(1),), folder)]])
     return max(2, 2 * round(seconds / (time.perf_counter() - started)))

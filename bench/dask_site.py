@@ -1,4 +1,4 @@
-"""A Dask scheduler and workers as processes of their own on loopback, started as a user starts them."""
+"""A Dask scheduler and workers as processes on this machine, started by the command line of Dask."""
 
 import json
 import os
@@ -15,7 +15,7 @@ PATIENCE_SECONDS = 120
 
 
 class DaskSite:
-    """A scheduler and `workers` workers, all with `options`; ends them when the block ends."""
+    """A scheduler and `workers` workers with `options`, which are killed at the end of the block."""
 
     def __init__(self, folder: Path, workers: int = 2, options: tuple[str, ...] = ()) -> None:
         self.file = folder / "scheduler.json"
@@ -32,14 +32,14 @@ class DaskSite:
         self.stop()
 
     def start_scheduler(self, port: int) -> "subprocess.Popen[bytes]":
-        """A scheduler, at any free port for 0."""
+        """Start the scheduler at `port`, 0 for any free port; return its process."""
         self.file.unlink(missing_ok=True)
         self.scheduler = self._start("scheduler", "--port", str(port), "--no-dashboard")
         self.address = self._announced()
         return self.scheduler
 
     def _announced(self) -> str:
-        """The scheduler's address, from the file that it writes in place: there is a moment when it is empty."""
+        """Wait for the file in which the scheduler writes its address, and return the address."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline and self.scheduler.poll() is None:
             try:
@@ -47,22 +47,22 @@ class DaskSite:
             except (FileNotFoundError, json.JSONDecodeError):
                 time.sleep(0.05)
         self.stop()
-        raise RuntimeError(f"the scheduler gave no address within {PATIENCE_SECONDS} s, or ended before")
+        raise RuntimeError(f"the scheduler wrote no address within {PATIENCE_SECONDS} s, or it failed")
 
     def start_worker(self, *options: str) -> "subprocess.Popen[bytes]":
-        """One more worker, one process of one thread."""
+        """Start another worker of one thread; return its process."""
         worker = self._start("worker", "--nthreads", "1", "--no-dashboard", "--no-nanny", *options)
         self.workers.append(worker)
         return worker
 
     def kill_worker(self, number: int) -> None:
-        """kill -9, without replacement."""
+        """Kill a worker by SIGKILL."""
         worker = self.workers.pop(number)
         worker.kill()
         worker.wait()
 
     def stop(self) -> None:
-        """kill -9 for all."""
+        """Kill all processes by SIGKILL."""
         for process in (*self.workers, self.scheduler):
             process.kill()
             process.wait()

@@ -1,7 +1,7 @@
 """Error of an EDM denoiser by noise level and channel group, beside a Wiener filter: `python -m bench.denoiser`.
 
-The filter is linear, acts on each channel alone and knows no controls: a network that does not beat it has learned
-nothing from other channels, from the controls or beyond the spectrum. B clips, C channels, T frames, K = T // 2 + 1.
+The filter is linear, acts on channels independently and does not use controls. A network with a larger error has not
+learned more than the power spectrum of each channel. B clips, C channels, T frames, K = T // 2 + 1.
 """
 
 import argparse
@@ -14,27 +14,28 @@ from data_specs.cli import Parser, add_threads, integer, run, use_threads
 from data_specs.errors import UserError
 from training.data.dataset import Dataset
 from training.diffusion.edm import EDM, loss_weight
+from training.evaluation.tables import markdown_table
 from training.model import TrainedModel, load_model
 
 SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 4.0, 10.0, 40.0)
-FIT_CLIPS = 1000  # train clips that the filter is fitted to, at most
+FIT_CLIPS = 1000  # largest number of train clips to which the filter is fitted
 BATCH = 16  # clips
 
 
 def fit_wiener(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean [C, 1] and the power spectrum [C, K] of clips [B, C, T] (orthonormal Fourier transform)."""
+    """Return mean [C, 1] and power spectrum [C, K] (orthonormal Fourier transform) of clips [B, C, T]."""
     mean = x.mean((0, 2))[:, None]
     return mean, (torch.fft.rfft(x - mean, norm="ortho").abs() ** 2).mean(0)
 
 
 def wiener(noisy: Tensor, sigma: float, mean: Tensor, power: Tensor) -> Tensor:
-    """Return the linear estimate of clips [B, C, T] in white noise: gain S / (S + sigma^2) at each frequency."""
+    """Return the Wiener estimate of clips [B, C, T] in white noise: gain S / (S + sigma^2) at each frequency."""
     spectrum = torch.fft.rfft(noisy - mean, norm="ortho")
     return torch.fft.irfft(spectrum * (power / (power + sigma**2)), n=noisy.shape[-1], norm="ortho") + mean
 
 
 def group_errors(estimate: Tensor, clean: Tensor, sigma: float, sigma_data: float, groups: int) -> list[float]:
-    """Return EDM-weighted mean squared errors of [B, C, T]: all channels, then `groups` bands in channel order."""
+    """Return EDM-weighted mean squared errors of [B, C, T]: over all channels, then over each of `groups` groups."""
     weight = float(loss_weight(torch.tensor(sigma), sigma_data))
     per_channel = weight * (estimate - clean).square().mean((0, 2))
     bands = (float(band.mean()) for band in per_channel.chunk(groups))
@@ -42,7 +43,7 @@ def group_errors(estimate: Tensor, clean: Tensor, sigma: float, sigma_data: floa
 
 
 def load_crops(model: TrainedModel, dataset: Dataset, clips: int, frames: int) -> tuple[Tensor, Tensor]:
-    """Return the first `frames` of the first `clips` as scaled data [B, C, T] and controls [B, R, T]."""
+    """Return scaled data [B, C, T] and controls [B, R, T] of the first `frames` frames of the first `clips` clips."""
     found = [dataset[i] for i in range(min(clips, len(dataset)))]
     data = torch.stack([torch.as_tensor(clip["data"])[..., :frames] for clip in found])
     names = model.data.layout.names
@@ -54,13 +55,15 @@ def load_crops(model: TrainedModel, dataset: Dataset, clips: int, frames: int) -
 def measure(
     model: TrainedModel, folder: Path, clips: int, frames: int, groups: int
 ) -> list[tuple[float, list[float], list[float]]]:
-    """Return sigma, the network's and the filter's errors for each of SIGMAS, from the same noise.
+    """Return (sigma, errors of the network, errors of the filter) for each of SIGMAS, with the same noise.
+
+    Errors are those of `group_errors`.
 
     Raises:
-        UserError: not an EDM on data [C, T], or a dataset that does not fit.
+        UserError: the model is no EDM on encodec, or the dataset does not fit.
     """
     if not isinstance(model.paradigm, EDM) or len(model.data.shape) != 2:
-        raise UserError("RUN must be an EDM on encodec; name another run")
+        raise UserError(f"RUN= must be an EDM on encodec, got {model!r}; give another")
     format_name = model.config.format
     train = Dataset(folder, "train", format_name=format_name)
     mean, power = fit_wiener(load_crops(model, train, FIT_CLIPS, frames)[0])
@@ -84,14 +87,13 @@ def measure(
 
 
 def table(rows: list[tuple[float, list[float], list[float]]]) -> str:
-    """Return a Markdown table with `network / filter` in each cell."""
+    """Return the rows of `measure` as a Markdown table with `network / filter` in each cell."""
     groups = len(rows[0][1]) - 1
-    head = ["sigma", "all", *(f"band {i + 1} of {groups}" for i in range(groups))]
-    lines = [f"| {' | '.join(head)} |", "|" + "---:|" * len(head)]
-    for sigma, network, filtered in rows:
-        cells = (f"{a:.3f} / {b:.3f}" for a, b in zip(network, filtered, strict=True))
-        lines.append(f"| {sigma:g} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    cells = (
+        [f"{sigma:g}", *(f"{a:.3f} / {b:.3f}" for a, b in zip(network, filtered, strict=True))]
+        for sigma, network, filtered in rows
+    )
+    return markdown_table(["sigma", "all", *(f"band {i + 1} of {groups}" for i in range(groups))], cells)
 
 
 def _measure(arguments: argparse.Namespace) -> int:

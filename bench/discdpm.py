@@ -1,4 +1,4 @@
-"""The DiscDPM loss: bytes above the last hidden tensor, value and time, beside a reference with one-hot tensors."""
+"""Memory, value and time of the DiscDPM loss, beside a reference with one-hot tensors."""
 
 from collections.abc import Callable
 
@@ -8,14 +8,14 @@ from bench.fixtures import Context
 from bench.one_hot import BATCH, chunked_and_whole, peak_bytes
 from bench.table import Row, at_most, interleaved
 
-FRAMES, SHORT = 600, 48  # of a whole clip, and of what the reference can be timed on in little memory
-FLOOR = 1e-4  # nats a code: at the last times a clip's term is nothing, and so is a share of it
+FRAMES, SHORT = 600, 48  # of a whole clip, and of a crop that the reference can be timed on
+FLOOR = 1e-4  # nats per code, added to the reference, which vanishes at the last times
 REPEATS = 5
 OURS, ONE_HOT = "this project", "one-hot tensors"
 
 
 def rows(context: Context) -> list[Row]:
-    """Forward and backward, B = 4. On the meta device bytes are counted without the work."""
+    """Measure forward and backward passes of B = 4 clips; bytes are counted on the meta device, without computing."""
     torch.set_num_threads(1)
     counted = chunked_and_whole(FRAMES, torch.float32, "meta")
     mine, theirs = peak_bytes(counted.ours), peak_bytes(counted.reference)

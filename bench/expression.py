@@ -1,13 +1,13 @@
-"""Controls of `expressive` against its audio: `python -m bench.expression --clips 200 > docs/results/expression.md`.
+"""Controls of the spec `expressive` against its audio: `python -m bench.expression > docs/results/expression.md`.
 
-Every measure uses rendered audio alone; references are renderings of the same clip without the automation in question.
+Each measure compares rendered audio with a rendering of the same clip without one part of its automation.
 
-level    dB of a clip relative to the same notes at full level, block by block, against 40 log10(velocity)
-pitch    cents between the control pitch and two trackers: librosa.pyin and, where the package is installed, swift_f0
-centroid rank correlation of the control brightness and the spectral centroid relative to an open filter
+level    dB relative to the same notes at full level, by block, against 40 log10(velocity)
+pitch    cents between the control and the pitch by librosa.pyin and, if installed, by swift_f0
+centroid rank correlation of brightness and the spectral centroid, relative to that with an open filter
 time     samples between a change of a parameter and the first sample that differs from a rendering without the change
 
-Frames whose analysis window holds a change of note are left out of level, pitch and centroid.
+Frames whose analysis window contains a change of note are left out of level, pitch and centroid.
 """
 
 import argparse
@@ -36,12 +36,12 @@ from pipeline.plan.plan import Plan, PlannedClip
 from pipeline.render.renderer import Renderer
 from pipeline.render.soundfont import soundfont_path
 
-ATTACK_BLOCKS = 24  # 64 ms: the release of the note before has decayed
+ATTACK_BLOCKS = 24  # 64 ms, in which the release of the note before decays
 TAIL_BLOCKS = 2
 PITCH_WINDOW, PITCH_HOP = 1024, 320
 CENTROID_WINDOW = 1024
-CHANGE_DB, CHANGE_SEMITONES, CHANGE_CENTS = 0.1, 0.02, 20.0  # between blocks: a change whose time is measured
-DIFFERS = 1e-7  # of full scale
+CHANGE_DB, CHANGE_SEMITONES, CHANGE_CENTS = 0.1, 0.02, 20.0  # smallest changes between blocks whose time is measured
+DIFFERS = 1e-7  # largest difference of equal samples, full scale is 1
 TIMED_CLIPS, ROUNDS = 8, 25
 
 Values = Float64
@@ -50,7 +50,7 @@ Tracker = Callable[[Float32], Values]  # MIDI pitch at frames of PITCH_HOP, NaN 
 
 @dataclass
 class Found:
-    """Measurements of all clips, by name: arrays to be joined, or numbers, one a clip."""
+    """Measurements of all clips by name, arrays or numbers of each clip."""
 
     parts: dict[str, list[Any]] = field(default_factory=dict)
 
@@ -64,13 +64,13 @@ class Found:
 
 
 class Player:
-    """Renders clips of a spec with changed automation."""
+    """Renderer of clips with changed automation."""
 
     def __init__(self, spec: Spec, renderer: Renderer) -> None:
         self.spec, self.renderer, self.samples = spec, renderer, spec.clip.samples
 
     def play(self, clip: PlannedClip, **changed: Values) -> Float32:
-        """Return the audio of a clip, float32 [N], with some curves of its automation replaced."""
+        """Return the audio of a clip, float32 [N], with the given fields of its automation replaced."""
         automation = replace(automation_of(clip), **changed)
         instruments = [self.spec.instruments[number] for number in automation.instruments.tolist()]
         return self.renderer.render_expressive(clip.notes, instruments, self.samples, automation)
@@ -83,7 +83,7 @@ def automation_of(clip: PlannedClip) -> Automation:
 
 
 def inner_blocks(clip: PlannedClip, margin: int) -> Bool:
-    """Blocks [B] at least `ATTACK_BLOCKS` after an onset and `margin` before the offset."""
+    """Return a mask [B] of blocks at least ATTACK_BLOCKS after an onset and `margin` before the offset."""
     inner = np.zeros(len(automation_of(clip).level), np.bool_)
     for onset, offset in clip.notes[:, :2].tolist():
         inner[onset // BLOCK + ATTACK_BLOCKS : max(0, offset // BLOCK - margin)] = True
@@ -91,7 +91,7 @@ def inner_blocks(clip: PlannedClip, margin: int) -> Bool:
 
 
 def measure_level(player: Player, clip: PlannedClip, audio: Float32, found: Found) -> None:
-    """Errors in dB of the level within notes."""
+    """Add the errors in dB of the level within notes."""
     level = automation_of(clip).level
     full = clip.notes.copy()
     full[:, 3] = 127
@@ -105,13 +105,13 @@ def measure_level(player: Player, clip: PlannedClip, audio: Float32, found: Foun
 
 
 def trackers() -> dict[str, Tracker]:
-    """Pitch trackers that are installed."""
+    """Return the installed pitch trackers by name."""
     swift = {NAME: lambda audio: swift_pitch(audio, PITCH_HOP, len(audio) // PITCH_HOP)}
     return {"librosa.pyin": pyin, **(swift if importlib.util.find_spec("swift_f0") else {})}
 
 
 def pyin(audio: Float32) -> Values:
-    """Track with librosa.pyin, 10 steps a semitone."""
+    """Track pitch with librosa.pyin."""
     import librosa
 
     low, high = librosa.note_to_hz("F2"), librosa.note_to_hz("G5")
@@ -120,7 +120,7 @@ def pyin(audio: Float32) -> Values:
 
 
 def measure_pitch(clip: PlannedClip, audio: Float32, tracked: dict[str, Tracker], found: Found) -> None:
-    """Errors in cents of tracked pitch, octaves counted, at frames within notes; and the share of voiced ones."""
+    """Add the errors in cents of the tracked pitch within notes, octaves counted, and the voiced frames."""
     bend, inner = automation_of(clip).bend, inner_blocks(clip, PITCH_WINDOW // BLOCK)
     struck = np.zeros(len(bend))
     for onset, offset, pitch in clip.notes[:, :3].tolist():
@@ -138,7 +138,7 @@ def measure_pitch(clip: PlannedClip, audio: Float32, tracked: dict[str, Tracker]
 
 
 def centroid(audio: Float32) -> Values:
-    """Spectral centroid in semitones above 20 Hz at each block, its window centred on it."""
+    """Return the spectral centroid at each block, in semitones above 20 Hz, with centred windows."""
     padded = np.pad(audio.astype(np.float64), CENTROID_WINDOW // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, CENTROID_WINDOW)[BLOCK // 2 :: BLOCK]
     power = np.abs(np.fft.rfft(frames * np.hanning(CENTROID_WINDOW), axis=-1)) ** 2
@@ -147,7 +147,7 @@ def centroid(audio: Float32) -> Values:
 
 
 def measure_brightness(player: Player, clip: PlannedClip, audio: Float32, found: Found) -> None:
-    """Rank correlation of brightness and the centroid relative to an open filter, in clips whose filter moves."""
+    """Add the rank correlation of brightness and relative centroid, for clips whose filter changes."""
     from scipy.stats import spearmanr
 
     automation = automation_of(clip)
@@ -167,7 +167,7 @@ def measure_brightness(player: Player, clip: PlannedClip, audio: Float32, found:
 
 
 def measure_times(player: Player, clip: PlannedClip, audio: Float32, found: Found) -> None:
-    """Samples from the largest change of each curve within a note to its first effect; and of one onset."""
+    """Add the samples from the largest change of each curve within a note to its first effect, and of one onset."""
     automation = automation_of(clip)
     inside = np.zeros(len(automation.level), np.bool_)
     for onset, offset in clip.notes[:, :2].tolist():
@@ -185,23 +185,19 @@ def measure_times(player: Player, clip: PlannedClip, audio: Float32, found: Foun
         frozen = np.concatenate([curve[:block], np.full(len(curve) - block, curve[block - 1])])
         found.add(f"{name} samples", first_difference(audio, player.play(clip, **{name: frozen})) - block * BLOCK)
     middle = len(clip.notes) // 2
-    rest = replace(clip, notes=clip.notes[:middle], automation=shortened(automation, middle))
+    first = replace(automation, instruments=automation.instruments[:middle])
+    rest = replace(clip, notes=clip.notes[:middle], automation=first)
     found.add("onset samples", first_difference(audio, player.play(rest)) - int(clip.notes[middle, 0]))
 
 
-def shortened(automation: Automation, notes: int) -> Automation:
-    """Return the automation of the first notes."""
-    return replace(automation, instruments=automation.instruments[:notes])
-
-
 def first_difference(one: Float32, other: Float32) -> int:
-    """Index of the first sample that differs; the length if none does."""
+    """Return the index of the first sample that differs, the number of samples if none does."""
     differs = np.flatnonzero(np.abs(one - other) > DIFFERS)
     return int(differs[0]) if len(differs) else len(one)
 
 
 def time_rendering(player: Player, clips: list[PlannedClip]) -> Iterator[str]:
-    """Yield rows of milliseconds a clip of one thread: expressive, plain, and FluidSynth alone, interleaved."""
+    """Yield table rows of milliseconds per clip on one thread: FluidSynth alone, plain and expressive clips."""
     alone = Alone()
 
     def expressive() -> int:
@@ -227,14 +223,14 @@ def time_rendering(player: Player, clips: list[PlannedClip]) -> Iterator[str]:
 
 
 def spread(values: Values, unit: str) -> str:
-    """Return median, 95th percentile and count of values as cells of a table."""
+    """Return median, 95th percentile and count as cells of a table."""
     if not len(values):
         return "– | – | 0"
     return f"{np.median(values):.2f} {unit} | {np.percentile(values, 95):.2f} {unit} | {len(values):,}"
 
 
 def report(found: Found, names: list[str]) -> Iterator[str]:
-    """Yield the tables."""
+    """Yield the lines of the report."""
     yield "| | median | 95th percentile | frames or changes |\n|---|---:|---:|---:|"
     yield f"| level within notes, error | {spread(found.joined('level error dB'), 'dB')} |"
     for name in names:

@@ -1,4 +1,4 @@
-"""Clips and datasets of the sample spec, built once in a scratch folder that all parts share."""
+"""Clips and datasets of the sample spec, built once in a scratch folder that all parts of the benchmark share."""
 
 import os
 import subprocess
@@ -15,8 +15,8 @@ from pipeline.render.renderer import Renderer
 from pipeline.render.soundfont import soundfont_path
 
 ROOT = Path(__file__).parents[1]
-CLIPS = "256:32"  # of the datasets that readers and training are measured on
-SMALL = "64:16"  # of cqt, 26 times the size
+CLIPS = "256:32"  # train:valid of the datasets
+SMALL = "64:16"  # of cqt, whose clips are 26 times larger
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,17 @@ class Context:
 
     scratch: Path
     midi: Path | None = None  # folder of MIDI files; None for composed ones
-    full: bool = False  # more repeats, and the rows that take long
+    full: bool = False  # whether to use more repeats and include slow rows
 
 
 @cache
 def spec() -> Spec:
-    """The sample spec: tunes, SoundFont and codec that come with the project and its packages."""
+    """Return the sample spec, whose tunes, SoundFont and codec are part of the project and its packages."""
     return load_spec("sample")
 
 
 def plan(scratch: Path) -> Plan:
-    """The sample's plan."""
+    """Return the plan of the sample spec, built if needed."""
     if not list((scratch / "data" / "index").glob("plan-*/plan.json")):
         command(scratch, "--dry-run")
     (path,) = (scratch / "data" / "index").glob("plan-*/plan.json")
@@ -43,17 +43,17 @@ def plan(scratch: Path) -> Plan:
 
 
 def planned(scratch: Path, count: int) -> list[PlannedClip]:
-    """The first clips of the sample's train split."""
+    """Return the first `count` clips of the train split."""
     return plan(scratch).clips("train", 0, count)
 
 
 def renderer() -> Renderer:
-    """Renderer of the sample's instruments."""
+    """Return a renderer for the instruments of the sample spec."""
     return Renderer(soundfont_path(spec().rendering.soundfont), spec().rendering, spec().clip.sample_rate)
 
 
 def audio(scratch: Path, count: int) -> np.ndarray:
-    """Rendered clips, float32 [count, 1, N]."""
+    """Return the first `count` clips, rendered: float32 [count, 1, N]."""
     with renderer() as plays:
         clips = [
             plays.render(clip.notes, spec().instruments[clip.instrument], spec().clip.samples)
@@ -63,7 +63,7 @@ def audio(scratch: Path, count: int) -> np.ndarray:
 
 
 def dataset(scratch: Path, format_name: str) -> Path:
-    """The folder of a small dataset of this format."""
+    """Return the folder of a small dataset of a format, built if needed."""
     folder = scratch / "data" / f"PVT-{format_name}"
     if not (folder / "dataset.json").is_file():
         command(scratch, "--format", format_name, "--clips", SMALL if format_name == "cqt" else CLIPS)
@@ -71,15 +71,15 @@ def dataset(scratch: Path, format_name: str) -> Path:
 
 
 def command(scratch: Path, *options: str) -> None:
-    """`python -m pipeline dataset` into the scratch folder."""
+    """Run `python -m pipeline dataset` with the scratch folder as output."""
     run_python("pipeline", "dataset", "--out", str(scratch / "data"), *options, OMP_NUM_THREADS="1")
 
 
 def run_python(package: str, *options: str, **environment: str) -> None:
-    """Run a command of the project as a process of its own.
+    """Run `python -m PACKAGE OPTIONS` with environment variables.
 
     Raises:
-        RuntimeError: it failed; the message ends with what it said.
+        RuntimeError: the command failed; the message has the end of its stderr.
     """
     start = [sys.executable, "-m", package, *options]
     done = subprocess.run(start, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **environment})

@@ -25,7 +25,7 @@ OURS, NNAUDIO, PACKAGE = "this project", "nnAudio CQT1992v2", "EnCodec, its pack
 
 
 def rows(context: Context) -> list[Row]:
-    """Milliseconds a clip, and steps of each `paper` config at the published batch with their peak memory."""
+    """Return milliseconds per clip of the transforms, and time and memory of steps of each `paper` config."""
     if not torch.cuda.is_available():
         return [Row("transforms and published sizes on a GPU", "ms", note="no CUDA device")]
     device = torch.device("cuda")
@@ -35,7 +35,7 @@ def rows(context: Context) -> list[Row]:
 
 
 def transforms(clips: Tensor) -> list[Row]:
-    """CQT and codecs on whole batches."""
+    """Return the times of CQT and codecs on batches."""
     model = untrained().to(clips.device)
     encodec, own_codec, convolution = Encodec24kHz(copy.deepcopy(model)), load_codec("phaseless"), nnaudio(clips.device)
     figure = f"of an 8 s clip, batch {len(clips)}, {device_name(clips.device)}"
@@ -59,7 +59,7 @@ def transforms(clips: Tensor) -> list[Row]:
 def step_rows(
     context: Context, paradigm: str, format_name: str, device: torch.device, config: str = CONFIG
 ) -> list[Row]:
-    """Seconds and memory of steps with one rank's share, a micro-batch of clips."""
+    """Return time and peak memory of a step with one micro-batch of clips."""
     data = Dataset(dataset(context.scratch, format_name))
     chosen = load_config(config, paradigm, format_name)
     share = chosen.machine.micro_batch or chosen.training.batch
@@ -78,5 +78,5 @@ def step_rows(
 
 
 def device_name(device: torch.device) -> str:
-    """Name of a GPU, or cpu."""
+    """Return the name of a GPU, or `cpu`."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,7 +1,7 @@
-"""Reading MIDI files: this project, pretty_midi and mido, each on the same bytes in memory.
+"""Time of reading MIDI files by this project, pretty_midi and mido, from the same bytes in memory.
 
-The files are composed (`bench.songs`), or those of a folder (`MIDI=folder`). The project's tunes are measured too: at a
-twentieth of the size, the constant cost of a call outweighs that of its events.
+The files are composed (`bench.songs`) or those of a folder (`MIDI=folder`). The tunes of the project are also measured;
+they are twenty times smaller, so that the constant cost of a call dominates.
 """
 
 import io
@@ -22,17 +22,17 @@ from pipeline.midi.sources import is_midi_name
 from pipeline.rejects import Rejected
 from pipeline.tunes import midi_files
 
-FILES, ALL_FILES = 60, 100_000  # read in a quick and in a full run, evenly spaced from the folder
+FILES, ALL_FILES = 60, 100_000  # largest number of files in a quick and in a full run
 REPEATS = 3
 OURS, SANDBOXED = "this project", "this project, in its child process"
 PRETTY, MIDO = "pretty_midi", "mido"
 Seconds = Counter[str]  # by way
-COMPOSED_NOTE = "songs composed by bench/songs.py; MIDI=folder measures on those of a folder"
-TUNES_NOTE = "the tunes that come with the project: one track, hardly more than a melody"
+COMPOSED_NOTE = "songs composed by bench/songs.py; MIDI=folder uses the files of a folder"
+TUNES_NOTE = "the tunes of the project, which have one track with a melody"
 
 
 def rows(context: Context) -> list[Row]:
-    """Milliseconds a file: of those that the fast reader takes, and of all, damaged ones included."""
+    """Return milliseconds per file: for files that the fast reader can read, and for all, including damaged ones."""
     files = contents(context.midi, ALL_FILES if context.full else FILES)
     note = COMPOSED_NOTE if context.midi is None else ""
     fast = [content for content in files if is_fast(content)]
@@ -64,39 +64,42 @@ def rows(context: Context) -> list[Row]:
 
 
 def contents(folder: Path | None, most: int) -> list[bytes]:
-    """Up to `most` MIDI files, evenly spaced from a folder in the order of names, or as many composed ones as a quick
-    run reads."""
+    """Return up to `most` MIDI files of a folder, evenly spaced in the order of names; FILES composed ones for None.
+
+    Raises:
+        ValueError: the folder has no MIDI file.
+    """
     if folder is None:
         return list(songs(FILES))
     found = [path.read_bytes() for path in sorted(folder.rglob("*")) if is_midi_name(path.name) and path.is_file()]
     if not found:
-        raise ValueError(f"MIDI={folder} holds no MIDI file; name another folder")
+        raise ValueError(f"MIDI= must be a folder of MIDI files, got {folder} without any")
     return spread(found, most)
 
 
 def spread(files: list[bytes], most: int) -> list[bytes]:
-    """Up to `most` of the files, evenly spaced."""
+    """Return up to `most` of the files, evenly spaced."""
     return files[:: max(1, len(files) // most)][:most]
 
 
 def kilobytes(files: list[bytes]) -> str:
-    """Their mean size in words."""
+    """Return the mean size of the files in kB, as text."""
     return f"{sum(map(len, files)) / 1e3 / len(files):.0f}"
 
 
 def is_fast(content: bytes) -> bool:
-    """Whether the fast reader takes the file, and the others can read it."""
+    """Return whether all readers, including the fast one of this project, can read the file."""
     try:
         taken = symusic_reader.read_notes(content, smf.index_chunks(content), Limits()) is not None
         read_pretty(content, quiet=False)
         read_mido(content, quiet=False)
         return taken
-    except Exception:  # whatever pretty_midi and mido raise: the file counts with the rest
+    except Exception:  # pretty_midi and mido raise many types
         return False
 
 
 def read_pretty(content: bytes, quiet: bool = True) -> None:
-    """As pretty_midi reads it; a failure counts as read when `quiet`."""
+    """Read a file with pretty_midi; `quiet` ignores errors."""
     import pretty_midi
 
     with warnings.catch_warnings():
@@ -109,7 +112,7 @@ def read_pretty(content: bytes, quiet: bool = True) -> None:
 
 
 def read_mido(content: bytes, quiet: bool = True) -> None:
-    """As mido reads it; a failure counts as read when `quiet`."""
+    """Read a file with mido; `quiet` ignores errors."""
     import mido
 
     try:
@@ -120,10 +123,10 @@ def read_mido(content: bytes, quiet: bool = True) -> None:
 
 
 def total_seconds(files: list[bytes], ways: dict[str, Callable[[bytes], object]], repeats: int) -> Seconds:
-    """Seconds for all files by way, the fastest of `repeats` for each file and way; ways take turns file by file."""
+    """Return the seconds of each way for all files, the least of `repeats` for each file, with the ways in turn."""
 
     def work(read: Callable[[bytes], object], content: bytes) -> None:
-        with suppress(Rejected):  # a file that is no song takes time too
+        with suppress(Rejected):  # the time of rejected files counts too
             read(content)
 
     totals: Seconds = Counter()
@@ -134,7 +137,7 @@ def total_seconds(files: list[bytes], ways: dict[str, Callable[[bytes], object]]
 
 
 def per_file(seconds: Seconds, files: int) -> Timings:
-    """Mean seconds of a file as timings of one round."""
+    """Return the mean seconds per file as timings of one round."""
     timings = Timings()
     for way, total in seconds.items():
         timings.add(way, total / files)

@@ -1,6 +1,6 @@
-"""The textbook DiscDPM loss on one-hot tensors, and a count of the bytes that a computation holds.
+"""DiscDPM loss on one-hot tensors, the reference of the chunked loss in tests and benchmark; peak bytes of a function.
 
-The reference that the chunked loss is compared with, in tests and in the benchmark.
+B clips, K codebooks, T frames, C classes, H features.
 """
 
 import weakref
@@ -21,7 +21,7 @@ BATCH, CODEBOOKS, CLASSES, FEATURES = 4, 16, 1024, 64
 
 
 class Hidden(nn.Module):
-    """A network whose last hidden tensor is a given one: everything measured lies above it."""
+    """Network whose last hidden tensor [B, H, T] is given, so that only the last layer and the loss are measured."""
 
     def __init__(self, hidden: Tensor, codebooks: int, classes: int) -> None:
         super().__init__()
@@ -30,12 +30,12 @@ class Hidden(nn.Module):
         nn.init.normal_(self.out.conv.weight, std=0.3)
 
     def features(self, x: Tensor, c_noise: Tensor, controls: Tensor | None = None) -> Tensor:
-        """The given tensor [B, H, T], whatever comes in."""
+        """Return the given tensor [B, H, T]; arguments are ignored."""
         return self.hidden
 
 
 def reference_terms(network: Hidden, x0: Tensor, x_t: Tensor, past: Tensor, now: Tensor, steps: int) -> Tensor:
-    """The textbook way: logarithms of one-hot tensors [B, K, C, T], posteriors by addition, KL by full sums."""
+    """Return T KL_t [B] by the textbook: log one-hot tensors [B, K, C, T], posteriors by addition, KL by full sums."""
     classes = network.out.classes
     logits = network.out.conv(network.hidden).unflatten(1, (-1, classes))
     log_x0_model = logits.log_softmax(2)
@@ -58,7 +58,7 @@ def reference_terms(network: Hidden, x0: Tensor, x_t: Tensor, past: Tensor, now:
 
 
 class LiveBytes(TorchDispatchMode):
-    """Peak of bytes in storages allocated inside the block, by watching every operation's results."""
+    """Peak number of bytes in storages allocated in the block, found from the results of all operations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,14 +84,14 @@ class LiveBytes(TorchDispatchMode):
 
 
 def peak_bytes(compute: Callable[[], object]) -> int:
-    """Most bytes alive at once in what `compute` allocates."""
+    """Return the peak number of bytes of the tensors that `compute` allocates."""
     with LiveBytes() as watch:
         compute()
     return watch.peak
 
 
 class Pair(NamedTuple):
-    """Chunked loss and reference on the same codes; each call leaves gradients and returns the terms [B]."""
+    """Chunked loss and reference on the same codes; each computes gradients and returns the terms [B]."""
 
     network: Hidden
     twin: Hidden
@@ -100,7 +100,7 @@ class Pair(NamedTuple):
 
 
 def chunked_and_whole(frames: int, dtype: torch.dtype, device: str = "cpu") -> Pair:
-    """Ours in float32 and the reference in `dtype`, for codes [4, 16, frames] of 1024 classes."""
+    """Return our loss in float32 and the reference in `dtype`, for codes [4, 16, frames] of 1024 classes."""
     torch.manual_seed(0)
     paradigm: Any = build_paradigm("discdpm", {}, LAYOUT, classes=CLASSES)
     network = Hidden(torch.randn(BATCH, FEATURES, frames, device=device), CODEBOOKS, CLASSES).to(device)

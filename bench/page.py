@@ -1,4 +1,4 @@
-"""Results as a Markdown table and a plot of all budgets on one scale."""
+"""Benchmark results as Markdown, and a plot of ratios to their budgets."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -10,12 +10,12 @@ from data_specs.viz.figures import FAINT, INK, STYLE
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MET_COLOUR, MISSED_COLOUR = "#009E73", "#D55E00"  # Okabe and Ito's, told apart by colour-blind readers
+MET_COLOUR, MISSED_COLOUR = "#009E73", "#D55E00"  # of Okabe and Ito, for colour-blind readers
 LABEL_CHARACTERS = 68
 
 
 def number(value: float | None) -> str:
-    """Three significant digits; a dash for None."""
+    """Format a number with three significant digits; a dash for None."""
     if value is None:
         return "–"
     if value == 0 or 0.01 <= abs(value) < 100:
@@ -24,7 +24,7 @@ def number(value: float | None) -> str:
 
 
 def markdown(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
-    """Format the report."""
+    """Return the report as Markdown."""
     lines = [
         "# Benchmark",
         "",
@@ -60,14 +60,14 @@ def _line(row: Row, part: str) -> str:
 
 
 def headroom(row: Row) -> float | None:
-    """How many times better than its budget a ratio is; None without a ratio and a budget."""
+    """Return by what factor a ratio is better than its budget; None without ratio or budget."""
     if row.budget is None or row.ratio is None or not row.budget.bound:
         return None
     return row.ratio / row.budget.bound if row.budget.sense == "at least" else row.budget.bound / row.ratio
 
 
 def plot(rows: Sequence[Row], about: Mapping[str, Any]) -> "Figure":
-    """A bar for each ratio with a budget: ratio to the budget on a logarithmic axis."""
+    """Return a figure with a bar for each row that has a budget: its `headroom` on a logarithmic axis."""
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, NullFormatter

@@ -1,8 +1,9 @@
 """Paradigms and formats at equal parameters, clips and core-seconds: `python -m bench.paradigms --out FOLDER`.
 
-Builds the sample dataset with the codecs `phaseless` and `pvt`, trains every row for the same core-seconds on one
-thread, chooses sampler steps and guidance on valid clips that are not reported, and scores the others. Each finished
-stage is kept in FOLDER: run the same command again to resume; a larger --seconds continues the training of every row.
+Stages: build of the sample dataset with the codecs `phaseless` and `pvt`; training of every entry for equal
+core-seconds, on one thread; choice of sampler steps and guidance on valid clips that are not reported; scores on other
+valid clips. Results of finished stages are kept in FOLDER, so that the same command resumes; a larger --seconds
+continues the training of every entry.
 """
 
 import argparse
@@ -13,23 +14,27 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.fixtures import ROOT
 from data_specs.io.files import Json
 
+if TYPE_CHECKING:
+    from training.evaluation.evaluator import Evaluator
+
 CONFIG = Path(__file__).with_name("paradigms.toml")
 CODECS = {"phaseless": "audio,cqt,encodec,disc", "pvt": "encodec"}  # formats built with each codec
 POLL_S = 0.5
-STEPS = {"edm": (9, 18), "ddpm": (25, 50), "discdpm": (25, 50)}  # of the sampler, compared on held-out clips
+STEPS = {"edm": (9, 18), "ddpm": (25, 50), "discdpm": (25, 50)}  # of the sampler, to choose from
 GUIDANCE = (1.0, 2.0)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of the table."""
+    """An entry of the comparison, a row of the table."""
 
     name: str
     paradigm: str
@@ -54,10 +59,10 @@ ENTRIES = (
 class Sizes:
     """Sizes of the comparison."""
 
-    seconds: float  # core-seconds of training
+    seconds: float  # core-seconds of training of each entry
     clips: str  # train:valid of the datasets
-    reported: int  # generated clips of each row
-    chosen: int  # valid clips of the sweep, after the reported ones
+    reported: int  # generated clips of each entry
+    chosen: int  # valid clips for the choice of options, after the reported ones
     length: float  # seconds of a clip
 
 
@@ -71,20 +76,20 @@ class Comparison:
         self.done: Json = json.loads(self.path.read_text()) if self.path.is_file() else {}
 
     def record(self, key: str, value: Any) -> None:
-        """Keep the result of a stage."""
+        """Write the result of a stage to progress.json."""
         from data_specs.io.files import write_json
 
         self.done[key] = value
         write_json(self.path, self.done)
 
     def datasets(self) -> None:
-        """Build the datasets of both codecs; finished ones are kept."""
+        """Build the datasets of both codecs, unless they are finished."""
         for codec, formats in CODECS.items():
             options = ["--format", formats, "--codec", codec, "--clips", self.sizes.clips, "--workers", "1"]
             command("pipeline", "dataset", *options, "--out", str(self.out / "data" / codec))
 
     def train(self, entry: Entry) -> None:
-        """Train one row until its core-seconds are used."""
+        """Train an entry until its core-seconds are used."""
         key = f"{entry.name}: core-seconds"
         used = float(self.done.get(key, 0))
         while used < 0.97 * self.sizes.seconds:
@@ -93,39 +98,50 @@ class Comparison:
             print(f"{entry.name}: trained for {used:.0f} core-seconds", flush=True)
 
     def data(self, entry: Entry) -> Path:
-        """Folder of a row's dataset."""
+        """Return the folder of the datasets of an entry."""
         return self.out / "data" / entry.codec
 
     def run(self, entry: Entry) -> Path:
-        """Folder of a row's run."""
+        """Return the folder of the run of an entry."""
         return self.out / "runs" / entry.name.lower().replace(",", "").replace(" ", "-")
 
-    def score(self) -> None:
-        """Choose the sampling options of each row and score it; rows scored at these core-seconds are kept."""
-        from bench.paradigms_score import choose, prepare, score
+    def prepare(self) -> "Evaluator":
+        """Return the evaluator of all entries."""
+        from bench.paradigms_score import prepare
 
-        evaluator = None
-        for entry in ENTRIES:
-            used = self.done[f"{entry.name}: core-seconds"]
-            row = self.done.get(f"{entry.name}: row")
-            if row and row["core_seconds"] == used and row["reported"] == self.sizes.reported:
+        return prepare(self.out / "data" / "phaseless", self.sizes.length, self.sizes.reported)
+
+    def choose(self, entry: Entry, evaluator: "Evaluator") -> Json:
+        """Return the sampling options of an entry: `steps` and `guidance`."""
+        from bench.paradigms_score import choose
+
+        window = (self.sizes.reported, self.sizes.chosen)
+        return choose(self.run(entry), evaluator, STEPS[entry.paradigm], GUIDANCE, *window)
+
+    def score(self, entries: Sequence[Entry]) -> None:
+        """Choose sampling options of each entry and score it, unless that is recorded at its core-seconds."""
+        from bench.paradigms_score import score
+
+        evaluator, reported = None, self.sizes.reported
+        for entry in entries:
+            key, used = f"{entry.name}: row", self.done[f"{entry.name}: core-seconds"]
+            row = self.done.get(key)
+            if row and row["core_seconds"] == used and row["reported"] == reported:
                 continue
-            evaluator = evaluator or prepare(self.out / "data" / "phaseless", self.sizes.length, self.sizes.reported)
-            window = (self.sizes.reported, self.sizes.chosen)
-            choice = choose(self.run(entry), evaluator, STEPS[entry.paradigm], GUIDANCE, *window)
-            row = score(self.run(entry), evaluator, choice, self.sizes.reported)
-            row |= {"run": entry.name, "codec": entry.codec, "core_seconds": used, "reported": self.sizes.reported}
-            self.record(f"{entry.name}: row", row)
+            evaluator = evaluator or self.prepare()
+            row = score(self.run(entry), evaluator, self.choose(entry, evaluator), reported)
+            row |= {"run": entry.name, "codec": entry.codec, "core_seconds": used, "reported": reported}
+            self.record(key, row)
             print(f"{entry.name}: scored", flush=True)
         if evaluator is not None:
             self.record("reference", evaluator.reference_facts())
 
 
 def command(package: str, *options: str) -> None:
-    """Run a command of the project.
+    """Run `python -m PACKAGE OPTIONS` on one thread.
 
     Raises:
-        SystemExit: it failed.
+        SystemExit: the command failed.
     """
     done = subprocess.run([sys.executable, "-m", package, *options], cwd=ROOT, env=one_thread())
     if done.returncode:
@@ -133,29 +149,20 @@ def command(package: str, *options: str) -> None:
 
 
 def one_thread() -> dict[str, str]:
-    """Environment of processes that compute on one thread."""
+    """Return the environment of a process that computes on one thread."""
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def train_for(run: Path, data: Path, entry: Entry, seconds: float) -> float:
-    """Train for at most `seconds` of processor time, then stop the run at a step boundary; returns the time used.
+    """Train for about `seconds` of processor time, then stop the run at a step boundary; return the time used.
 
     Raises:
         SystemExit: the run failed.
     """
     import psutil
 
-    options = [
-        "--paradigm",
-        entry.paradigm,
-        "--format",
-        entry.format,
-        "--config",
-        str(entry.config),
-        "--data",
-        str(data),
-    ]
-    options += ["--run", str(run), "--device", "cpu", "--threads", "1"]
+    options = ["--paradigm", entry.paradigm, "--format", entry.format, "--config", str(entry.config)]
+    options += ["--data", str(data), "--run", str(run), "--device", "cpu", "--threads", "1"]
     options += ["--set", entry.overrides] if entry.overrides else []
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     child = subprocess.Popen([sys.executable, "-m", "training", "train", *options], cwd=ROOT, env=one_thread())
@@ -178,22 +185,22 @@ def train_for(run: Path, data: Path, entry: Entry, seconds: float) -> float:
 
 
 def main() -> int:
-    """Run every stage and write paradigms.md."""
+    """Run all stages and write paradigms.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--out", type=Path, default=Path("paradigms"), metavar="FOLDER", help="(paradigms)")
+    add("--out", type=Path, default=Path("paradigms"), metavar="FOLDER", help="output folder (paradigms)")
     add("--seconds", type=float, default=1200, metavar="S", help="core-seconds of training of each row (1200)")
-    add("--clips", default="400:80", metavar="TRAIN:VALID", help="of the datasets (400:80)")
+    add("--clips", default="400:80", metavar="TRAIN:VALID", help="sizes of the datasets (400:80)")
     add("--reported", type=int, default=64, metavar="N", help="generated clips of each row (64)")
-    add("--chosen", type=int, default=16, metavar="N", help="valid clips of the sweep (16)")
-    add("--length", type=float, default=4.0, metavar="S", help="of a clip (4)")
+    add("--chosen", type=int, default=16, metavar="N", help="valid clips for the choice of options (16)")
+    add("--length", type=float, default=4.0, metavar="S", help="length of a clip (4)")
     arguments = parser.parse_args()
     sizes = Sizes(arguments.seconds, arguments.clips, arguments.reported, arguments.chosen, arguments.length)
     comparison = Comparison(arguments.out.absolute(), sizes)
     comparison.datasets()
     for entry in ENTRIES:
         comparison.train(entry)
-    comparison.score()
+    comparison.score(ENTRIES)
     from bench.paradigms_table import write
 
     print(write(comparison.out, comparison.done, [entry.name for entry in ENTRIES]))

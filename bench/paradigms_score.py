@@ -1,4 +1,4 @@
-"""Choice of sampling options and scores of one row of the comparison of paradigms."""
+"""Choice of sampling options, and scores, of one entry of the comparison of paradigms."""
 
 import resource
 import time
@@ -15,19 +15,22 @@ from training.evaluation.evaluator import Evaluator
 from training.model import load_model
 from training.sampling.sampling import SamplingConfig
 
-EMBEDDER = "pvt-net"  # of the sweep
+EMBEDDER = "pvt-net"  # of the FAD by which options are chosen
 JUDGES = ("musicnn", "crepe")
 
 
 def prepare(data: Path, length: float, clips: int) -> Evaluator:
-    """Return the evaluator that all rows share: the dataset of the codec `phaseless`."""
+    """Return an evaluator for clips of `length` seconds with `clips` clips for ceiling and floor, and JUDGES."""
     return Evaluator.prepare(data, round(length * SAMPLE_RATE), anchor_clips=clips, judges=JUDGES)
 
 
 def choose(
     run: Path, evaluator: Evaluator, steps: Sequence[int], guidance: Sequence[float], first: int, count: int
 ) -> Json:
-    """Return steps and guidance with the lowest FAD on `count` valid clips from number `first` on, and all tried."""
+    """Return the `steps` and `guidance` with the lowest FAD on `count` valid clips from number `first` on.
+
+    `tried` has the FAD and chroma of all combinations.
+    """
     model = load_model(run)
     evaluator = replace(evaluator, judges=None)  # the choice is by FAD alone
     tried = []
@@ -40,7 +43,7 @@ def choose(
 
 
 def score(run: Path, evaluator: Evaluator, choice: Json, clips: int) -> Json:
-    """Return scores, size and time of sampling of `clips` clips, and the largest memory of the process so far."""
+    """Return properties of the model of a run, scores and sampling time of `clips` clips, and peak memory in MB."""
     model = load_model(run)
     config = SamplingConfig(choice["steps"], choice["guidance"])
     start = time.process_time()

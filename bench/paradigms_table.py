@@ -1,4 +1,4 @@
-"""Tables of the comparison of paradigms, the published ones beside them."""
+"""Tables of the comparison of paradigms, and the published tables."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,33 +11,29 @@ from training.evaluation.tables import Column, markdown
 EMBEDDERS = ("pvt-net", "musicnn-msd", "musicnn-mtt")
 
 
-def _digits(count: int) -> Any:
-    return lambda x: f"{x:.{count}f}"
-
-
 COLUMNS = (
     Column("row", "run"),
     Column("parameters", "parameters", lambda x: f"{x / 1e6:.2f} M"),
-    Column("core-seconds", "core_seconds", _digits(0)),
+    Column("core-seconds", "core_seconds", "{:.0f}"),
     Column("steps", "steps"),
     Column("clips seen", "clips"),
     Column("sampler steps", "choice.steps"),
     Column("guidance", "choice.guidance"),
-    *(Column(f"FAD {name}", f"fad.{name}.train.value", _digits(2)) for name in EMBEDDERS),
-    *(Column(f"real against real {name}", f"fad.{name}.real.value", _digits(2)) for name in EMBEDDERS),
+    *(Column(f"FAD {name}", f"fad.{name}.train.value", "{:.2f}") for name in EMBEDDERS),
+    *(Column(f"real against real {name}", f"fad.{name}.real.value", "{:.2f}") for name in EMBEDDERS),
     Column("N", "reported"),
-    Column("chroma ↑", "adherence.chroma", _digits(3)),
-    Column("crepe chroma ↑", "judged.crepe_chroma", _digits(3)),
-    Column("onsets ↑", "adherence.onsets", _digits(3)),
-    Column("velocity rank ↑", "adherence.velocity_rank", _digits(3)),
-    Column("instrument ↑", "adherence.instrument", _digits(3)),
-    Column("sampling, core-seconds a clip", "sampling_seconds_a_clip", _digits(2)),
-    Column("memory in training, MB", "peak_memory_mb", _digits(0)),
+    Column("chroma ↑", "adherence.chroma", "{:.3f}"),
+    Column("crepe chroma ↑", "judged.crepe_chroma", "{:.3f}"),
+    Column("onsets ↑", "adherence.onsets", "{:.3f}"),
+    Column("velocity rank ↑", "adherence.velocity_rank", "{:.3f}"),
+    Column("instrument ↑", "adherence.instrument", "{:.3f}"),
+    Column("sampling, core-seconds a clip", "sampling_seconds_a_clip", "{:.2f}"),
+    Column("memory in training, MB", "peak_memory_mb", "{:.0f}"),
 )
 
 
 def write(out: Path, done: Mapping[str, Any], names: Sequence[str]) -> str:
-    """Write paradigms.md into `out` from the finished rows; returns the Markdown."""
+    """Write paradigms.md to the folder `out` with the rows in `done`; return the Markdown."""
     rows = [done[f"{name}: row"] for name in names if f"{name}: row" in done]
     missing = [name for name in names if f"{name}: row" not in done]
     text = "# Paradigms and formats at equal core-seconds\n\n" + markdown(rows, COLUMNS)

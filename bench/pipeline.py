@@ -1,4 +1,4 @@
-"""Pipeline throughput by format: clips a second of the command, and time by stage in one worker."""
+"""Pipeline throughput by format: clips per second of the command, and time of the stages in one worker."""
 
 import tempfile
 import time
@@ -19,21 +19,21 @@ from data_specs.spec import ClipCounts
 from pipeline.build import shards
 from pipeline.build.shards import ShardBuilder, ShardTask
 
-ALONE_CLIPS = 40  # built by one worker whose stages are timed
-# Stage -> functions of pipeline.build.shards; what is left of the time is writing, digests and statistics.
+ALONE_CLIPS = 40  # clips built by one worker whose stages are timed
+# Functions of pipeline.build.shards by stage; the rest of the time is writing, digests and statistics.
 STAGES = {"render": "render_chunk", "encode": "encode_chunk", "controls": "control_arrays"}
 WRITE = "write"
 
 
 def rows(context: Context) -> list[Row]:
-    """Two rows a format. The first command of all also makes index and plan, so they are made before."""
+    """Return two rows for each format. Index and plan are built before the measurement."""
     torch.set_num_threads(1)
     plan(context.scratch)
     return [row for name in FORMATS for row in (whole(context.scratch, name), alone(context.scratch, name))]
 
 
 def whole(scratch: Path, name: str) -> Row:
-    """The command on all cores, start-up of the workers and the finished dataset.json included."""
+    """Return clips per second of the command on all cores, including start-up and dataset.json."""
     clips = ClipCounts.parse(SMALL if name in ("cqt", "audio") else CLIPS)
     count = clips.train + clips.valid
     started = time.perf_counter()
@@ -44,7 +44,7 @@ def whole(scratch: Path, name: str) -> Row:
 
 
 def alone(scratch: Path, name: str) -> Row:
-    """One worker, start-up excluded: clips a second, and the share of each stage."""
+    """Return clips per second of one worker without start-up, and the share of each stage."""
     with renderer() as plays, tempfile.TemporaryDirectory(dir=scratch) as folder:
         stored = representation(name, spec().codec.name, spec().codec.codebooks)
         builder = ShardBuilder(spec(), plan(scratch), plays, {name: stored}, "bench")
@@ -62,7 +62,7 @@ def alone(scratch: Path, name: str) -> Row:
 
 @contextmanager
 def timed(stages: dict[str, str]) -> Iterator[dict[str, float]]:
-    """Seconds spent in functions of `pipeline.build.shards` during the block, by stage."""
+    """Yield the seconds spent in functions of `pipeline.build.shards` during the block, by stage."""
     seconds: dict[str, float] = defaultdict(float)
 
     def around(stage: str, function: Any) -> Any:

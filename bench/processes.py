@@ -1,7 +1,7 @@
 """Processor time and memory of this process and its descendants."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Self
 
 import psutil
@@ -10,7 +10,7 @@ SAMPLE_SECONDS = 0.5
 
 
 def tree_cpu_seconds() -> float:
-    """Processor seconds, of user and system, of this process and its living descendants."""
+    """Return processor seconds (user and system) of this process and its running descendants."""
     total = 0.0
     for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
         try:
@@ -22,7 +22,7 @@ def tree_cpu_seconds() -> float:
 
 
 def resident_mb(process: int) -> float:
-    """Resident memory of a process in MB; 0 when it is gone."""
+    """Return the resident memory of a process in MB; 0 if it has ended."""
     try:
         return round(psutil.Process(process).memory_info().rss / 2**20)
     except psutil.NoSuchProcess:
@@ -30,7 +30,7 @@ def resident_mb(process: int) -> float:
 
 
 def family(process: int) -> dict[str, list[int]]:
-    """A process as `client`, its descendants as `worker`."""
+    """Return process ids by role: the process as `client`, its descendants as `worker`."""
     try:
         children = [child.pid for child in psutil.Process(process).children(recursive=True)]
     except psutil.NoSuchProcess:
@@ -39,10 +39,13 @@ def family(process: int) -> dict[str, list[int]]:
 
 
 class Memory(threading.Thread):
-    """Samples the resident memory of processes by role while the block lasts."""
+    """Thread that samples the resident memory of processes during the block.
+
+    Args:
+        roles: function that returns process ids by role, called for each sample.
+    """
 
     def __init__(self, roles: Callable[[], dict[str, list[int]]]) -> None:
-        """`roles`: () -> {role: process ids}, asked again for each sample."""
         super().__init__(daemon=True)
         self.roles = roles
         self.series: dict[str, list[float]] = {}
@@ -57,20 +60,15 @@ class Memory(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        """Until the block ends."""
+        """Sample until the end of the block."""
         while not self.stopped.wait(SAMPLE_SECONDS):
             for role, processes in self.roles().items():
                 sizes = [resident_mb(process) for process in processes]
                 self.series.setdefault(role, []).append(max(sizes, default=0.0))
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """MB by role: the largest single process in the first half and in all of the run."""
+        """Return MB by role: of the largest process in the first half, and in all of the block."""
         return {
-            role: {"first_half": largest(values[: len(values) // 2 + 1]), "all": largest(values)}
+            role: {"first_half": max(values[: len(values) // 2 + 1]), "all": max(values)}
             for role, values in self.series.items()
         }
-
-
-def largest(values: Iterable[float]) -> float:
-    """The largest, 0 of none."""
-    return max(values, default=0.0)

@@ -1,4 +1,4 @@
-"""Training batches: this project's reader beside tf.data and compressed npz, on the same clips. One thread each."""
+"""Training batches per second: the reader of this project, tf.data and compressed npz, on one thread."""
 
 import tempfile
 from collections.abc import Callable
@@ -16,20 +16,20 @@ from training.data.shuffle import order
 FORMAT = "encodec"
 BATCH = 64
 REPEATS = 9
-NPZ_CLIPS = 128  # files written for npz, which takes long to write
+NPZ_CLIPS = 128  # number of npz files, which are slow to write
 FIRST, CHECKED, UNCHECKED = "first pass", "CRC32C of every record", "later passes"
 TF, NPZ = "tf.data", "npz, compressed"
 
 
 def rows(context: Context) -> list[Row]:
-    """Clips a second. The first pass also opens the files and maps their pages; later ones check nothing again."""
+    """Return clips per second. The first pass also opens and maps the files; later passes do not check CRC32C again."""
     torch.set_num_threads(1)
     folder = dataset(context.scratch, FORMAT)
     count = len(Dataset(folder)) // BATCH * BATCH
     with tempfile.TemporaryDirectory() as scratch:
         files = write_npz(Dataset(folder), Path(scratch))
         opened = Dataset(folder)
-        out = opened.empty(BATCH)  # one for all, as the loader's are used again and again
+        out = opened.empty(BATCH)  # reused, as in the loader
         ways: dict[str, Callable[[], int | None]] = {
             FIRST: lambda: read_ours(Dataset(folder), count, out, check=True),
             CHECKED: lambda: read_ours(opened, count, out, check=True),
@@ -44,18 +44,18 @@ def rows(context: Context) -> list[Row]:
         checks = "tf.data reads in the order of the files" if other == TF else "zip checks a CRC32 on every pass"
         return timings.row(figure, ours, other, budget, note or checks, unit="clips/s")
 
-    opened_before = "files opened before; what was checked is forgotten, so that each CRC32C is computed"
+    opened_before = "files opened before; every CRC32C is checked again"
     return [
         row(CHECKED, TF, at_least(6), opened_before),
         row(UNCHECKED, TF, at_least(10)),
         row(UNCHECKED, NPZ, at_least(40)),
         row(CHECKED, NPZ),
-        row(FIRST, TF, None, "opens and maps the files anew, as each new process does, and checks every CRC32C"),
+        row(FIRST, TF, None, "opens and maps the files, as each new process does, and checks every CRC32C"),
     ]
 
 
 def read_ours(dataset: Dataset, count: int, out: dict[str, torch.Tensor], check: bool) -> int:
-    """Batches of a shuffled pass; `check` forgets which records were checked before."""
+    """Read batches of a shuffled pass; `check` makes all records be checked again. Return the number of clips."""
     if check:
         dataset._touched[:] = False
     indices = order(0, 0, len(dataset))[:count]
@@ -65,7 +65,7 @@ def read_ours(dataset: Dataset, count: int, out: dict[str, torch.Tensor], check:
 
 
 def read_tf(folder: Path, count: int) -> int:
-    """Batches in file order through tf.data with one thread; shuffling would only cost it time."""
+    """Read batches in file order by tf.data with one thread, since shuffling would be slower; return the clips."""
     import tensorflow as tf
 
     from data_specs.tf_data import tf_dataset
@@ -79,7 +79,7 @@ def read_tf(folder: Path, count: int) -> int:
 
 
 def read_npz(files: list[Path]) -> int:
-    """Batches from one compressed file a clip."""
+    """Read batches from one compressed file per clip; return the number of clips."""
     for start in range(0, len(files), BATCH):
         loaded = [dict(np.load(path)) for path in files[start : start + BATCH]]
         for name in ("data", "velocity", "chroma", "instruments"):
@@ -88,7 +88,7 @@ def read_npz(files: list[Path]) -> int:
 
 
 def write_npz(dataset: Dataset, folder: Path) -> list[Path]:
-    """The first clips as compressed npz files."""
+    """Write the first clips as compressed npz files; return their paths."""
     files = []
     for index in range(min(NPZ_CLIPS, len(dataset))):
         clip = dataset[index]

@@ -1,4 +1,4 @@
-"""Rendering a clip: this project, FluidSynth alone (loaded once, state kept), and pretty_midi's own rendering."""
+"""Time of rendering a clip: this project, FluidSynth alone (loaded once, with its state kept), and pretty_midi."""
 
 import os
 from typing import Any
@@ -13,12 +13,12 @@ from pipeline.render.renderer import Renderer
 from pipeline.render.soundfont import soundfont_path
 
 CLIPS, REPEATS, PRETTY_REPEATS = 4, 31, 5
-ORDERS = 6  # times that all clips are played in another order
+ORDERS = 6  # number of random orders of all clips
 OURS, ALONE, PRETTY = "this project", "FluidSynth alone", "pretty_midi.fluidsynth"
 
 
 def rows(context: Context) -> list[Row]:
-    """Milliseconds a clip of 8 s on one thread, and whether a clip is the same after any others."""
+    """Return milliseconds per clip of 8 s on one thread, and the number of clips that depend on those before."""
     clips = planned(context.scratch, CLIPS)
     samples = spec().clip.samples
     with renderer() as plays:
@@ -41,7 +41,7 @@ def rows(context: Context) -> list[Row]:
         beside_pretty = interleaved({OURS: ours, PRETTY: pretty}, PRETTY_REPEATS)
         differing = differing_clips(plays, clips, samples)
     figure = "render an 8 s clip, one thread"
-    note = "FluidSynth alone keeps one synthesiser, whose state makes a clip depend on those before it"
+    note = "FluidSynth alone keeps one synthesizer, so that a clip depends on those before it"
     same = f"clips that differ from their first rendering, of {ORDERS * CLIPS} in random order"
     return [
         timings.row(figure, OURS, ALONE, at_most(1.3), note, limit=True),
@@ -51,7 +51,7 @@ def rows(context: Context) -> list[Row]:
 
 
 def differing_clips(plays: Renderer, clips: list[PlannedClip], samples: int) -> int:
-    """How many renderings in random orders are not, bit for bit, those of the first time."""
+    """Return how many renderings in random order differ in a bit from the first rendering of the clip."""
 
     def render(index: int) -> np.ndarray:
         clip = clips[index]
@@ -63,7 +63,7 @@ def differing_clips(plays: Renderer, clips: list[PlannedClip], samples: int) -> 
 
 
 class Alone:
-    """The library with nothing around it: one synthesiser, events and samples through its C functions."""
+    """FluidSynth called through its C functions, with one synthesizer."""
 
     def __init__(self) -> None:
         self.call = load_fluidsynth().call
@@ -77,7 +77,7 @@ class Alone:
         self.font = self.call["fluid_synth_sfload"](self.synth, os.fsencode(font), 1)
 
     def play(self, clips: list[PlannedClip], samples: int) -> int:
-        """Render clips one after the other; returns how many."""
+        """Render clips in order; return their number."""
         write, on, off = (self.call[f"fluid_synth_{name}"] for name in ("write_float", "noteon", "noteoff"))
         for clip in clips:
             program = spec().instruments[clip.instrument].program
@@ -99,7 +99,7 @@ class Alone:
 
 
 def pretty_song(clip: PlannedClip) -> Any:
-    """The clip as a pretty_midi song."""
+    """Return the clip as a PrettyMIDI object."""
     import pretty_midi
 
     rate = spec().clip.sample_rate

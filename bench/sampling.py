@@ -1,4 +1,4 @@
-"""An 8 s clip of the shipped model, network and decoder, in float32 and in bf16 with weights kept in it."""
+"""Time of sampling and decoding a clip of 8 s with the shipped model, in float32 and in bf16."""
 
 from functools import partial
 
@@ -15,7 +15,7 @@ REPEATS = 3
 
 
 def rows(context: Context) -> list[Row]:
-    """Milliseconds of one clip with the published sampler and the default guidance, on one thread."""
+    """Return milliseconds per clip with the default sampler and guidance, on one thread."""
     torch.set_num_threads(1)
     precisions: tuple[Precision, Precision] = ("bf16", "float32")
     ways = {precision: partial(_sample, load_model(precision=precision)) for precision in precisions}

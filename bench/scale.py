@@ -1,4 +1,4 @@
-"""Cost against the number of clips, 1x, 4x and 16x: seconds a clip must not grow, nor must memory."""
+"""Time per clip and memory of dataset builds with 1, 4 and 16 times as many clips; neither should grow."""
 
 import os
 import subprocess
@@ -17,8 +17,8 @@ FACTORS = (1, 4, 16)
 
 
 def rows(context: Context) -> list[Row]:
-    """Seconds a clip between 4x and 16x beside those between 1x and 4x, so that start-up falls out; largest memory."""
-    planned = plan(context.scratch)  # index and plan are not measured
+    """Return the time of a further clip between 4x and 16x beside that between 1x and 4x, and the largest memory."""
+    planned = plan(context.scratch)  # so that index and plan are not measured
     train, valid = (planned.counts[split] // FACTORS[-1] for split in SPLITS)
     sizes = [ClipCounts(train=factor * train, valid=factor * valid) for factor in FACTORS]
     seconds, memory = zip(*(built(context.scratch, size) for size in sizes), strict=True)
@@ -59,7 +59,7 @@ def rows(context: Context) -> list[Row]:
 
 
 def built(scratch: Path, size: ClipCounts) -> tuple[float, dict[str, dict[str, float]]]:
-    """Seconds of `make dataset` with so many clips, and its memory by role."""
+    """Return the seconds of `make dataset` with `size` clips, and its memory by role."""
     with tempfile.TemporaryDirectory(dir=scratch) as out:
         options = ["--format", FORMAT, "--clips", f"{size.train}:{size.valid}", "--out", out]
         command = [sys.executable, "-m", "pipeline", "dataset", *options, "--index", str(scratch / "data")]

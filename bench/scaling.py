@@ -1,9 +1,9 @@
-"""Loss and FAD of one run against its training: `python -m bench.scaling RUN --data DIR --out FOLDER`.
+"""Loss and FAD of a run as functions of its training: `python -m bench.scaling RUN --data DIR --out FOLDER`.
 
-Validation losses are those of the run's log. FAD and adherence are those of the power-function averages that the run
-stored (`ema_stds`), so that every point is a model along one training. Finished points are kept in FOLDER: run the
-command again after more training to add the new ones. Processor time is steps times the time of a step on an idle
-machine, because the time in the log is that of a machine that other work shared.
+Validation losses are those of the log. FAD and adherence are measured with the power-function averages that the run
+stored (`ema_stds`). Finished points are kept in FOLDER, so that the same command adds new points after more training.
+Core-seconds are the number of steps times the time of a step on an idle machine, since times in the log may include
+other programs.
 """
 
 import argparse
@@ -17,33 +17,39 @@ import numpy as np
 from data_specs.arrays import Float64
 from data_specs.io.files import Json, write_bytes, write_json
 from data_specs.rates import SAMPLE_RATE
+from training.evaluation.tables import Column, markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EMBEDDER = "pvt-net"
 MEASURES = ("chroma", "onsets", "velocity_rank")
+COLUMNS = (
+    Column("step", "step"),
+    Column("core-seconds", "seconds", "{:.0f}"),
+    Column("validation loss", "loss", "{:.4f}"),
+)
 
 
 def fit_power_law(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
-    """Return factor and exponent of the least-squares line of log `y` over log `x`."""
+    """Fit y = factor * x^exponent by least squares of the logarithms; return (factor, exponent)."""
     exponent, offset = np.polyfit(np.log(x), np.log(y), 1)
     return float(np.exp(offset)), float(exponent)
 
 
 def step_seconds(log: Sequence[Mapping[str, Any]], batch: int) -> float:
-    """Return the time of a step on an idle machine: that of the fastest tenth of the logged intervals."""
+    """Return the seconds of a step on an idle machine: the 0.9 quantile of the speeds in the log."""
     speeds = [line["clips_per_second"] for line in log if "clips_per_second" in line]
     return batch / float(np.quantile(speeds, 0.9))
 
 
 def losses(log: Sequence[Mapping[str, Any]]) -> Float64:
-    """Return steps and validation losses after the start, float64 [N, 2]."""
+    """Return steps and validation losses, without step 0: float64 [N, 2]."""
     return np.array([[line["step"], line["valid_loss"]] for line in log if line.get("valid_loss") and line["step"]])
 
 
 def score(run: Path, step: int, evaluator: Any, clips: int) -> Json:
-    """Return FAD and adherence of the narrowest average that the run stored at `step`."""
+    """Return FAD and adherence of the average of least width that the run stored at `step`, from `clips` samples."""
     from training.checkpoint import read_averages
     from training.evaluation.adherence import average
     from training.evaluation.evaluate import generate
@@ -64,7 +70,7 @@ def score(run: Path, step: int, evaluator: Any, clips: int) -> Json:
 
 
 def figure(valid: Float64, points: Sequence[Mapping[str, Any]], seconds: float) -> "Figure":
-    """Return loss and FAD against core-seconds on logarithmic axes, with the fitted lines."""
+    """Return a figure of loss and FAD against core-seconds on logarithmic axes, with fitted power laws."""
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
@@ -94,16 +100,14 @@ def figure(valid: Float64, points: Sequence[Mapping[str, Any]], seconds: float) 
 def table(points: Sequence[Mapping[str, Any]], valid: Float64, seconds: float) -> str:
     """Return the points as a Markdown table."""
     by_step = {int(step): loss for step, loss in valid}
-    lines = ["| step | core-seconds | validation loss | FAD | chroma | onsets | velocity rank |", "|---:" * 7 + "|"]
-    for one in points:
-        loss = by_step.get(one["step"], float("nan"))
-        measures = " | ".join(f"{one[name]:.3f}" for name in MEASURES)
-        lines.append(f"| {one['step']} | {one['step'] * seconds:.0f} | {loss:.4f} | {one['fad']:.1f} | {measures} |")
-    return "\n".join(lines) + "\n"
+    rows = [{**one, "seconds": one["step"] * seconds, "loss": by_step.get(one["step"], float("nan"))} for one in points]
+    measures = (Column(name.replace("_", " "), name, "{:.3f}") for name in MEASURES)
+    fad = Column("FAD", "fad", "{:.1f}")
+    return markdown(rows, (*COLUMNS, fad, *measures))
 
 
 def main() -> int:
-    """Score the stored averages that are not scored yet; write scaling.json, scaling.md and scaling.png."""
+    """Score stored averages that are not in scaling.json; write scaling.json, scaling.md and scaling.png."""
     from data_specs.viz.figures import png
     from training.evaluation.evaluator import Evaluator
     from training.log import read_log
@@ -113,9 +117,9 @@ def main() -> int:
     add = parser.add_argument
     add("run", type=Path, help="folder of a run with stored averages")
     add("--data", type=Path, required=True, metavar="DIR", help="PVT-audio of the run's spec, or the folder above it")
-    add("--out", type=Path, default=Path("scaling"), metavar="FOLDER", help="(scaling)")
+    add("--out", type=Path, default=Path("scaling"), metavar="FOLDER", help="output folder (scaling)")
     add("--clips", type=int, default=40, metavar="N", help="generated clips of each point (40)")
-    add("--length", type=float, default=4.0, metavar="S", help="of a clip (4)")
+    add("--length", type=float, default=4.0, metavar="S", help="length of a clip (4)")
     arguments = parser.parse_args()
     run, out = arguments.run, arguments.out
     config = recorded_config(run)

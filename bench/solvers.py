@@ -1,7 +1,7 @@
-"""Distance of samplers from the exact solution of the probability flow: `python -m bench.solvers`.
+"""Errors of samplers as solvers of the probability flow: `python -m bench.solvers`.
 
-All samplers start from the same noise. Their latents are compared with those of many steps of the method of Heun: the
-table shows discretization alone, not the quality of the model.
+All samplers start from the same noise. Their latents are compared with those of Heun's method with many steps. The
+table shows the discretization error only, not the quality of samples.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from data_specs.cli import Parser, add_threads, integer, run, use_threads
 from training.data.dataset import Dataset
 from training.diffusion import PerClipNoise
 from training.diffusion.samplers import SAMPLERS
+from training.evaluation.tables import markdown_table
 from training.model import TrainedModel, load_model
 from training.sampling.defaults import DEFAULT_GUIDANCE
 
@@ -24,16 +25,19 @@ Row = tuple[int, dict[str, float]]
 
 
 def steps_within(name: str, evaluations: int) -> int:
-    """Return the largest number of steps of a sampler that takes at most `evaluations`."""
+    """Return the largest number of steps of a sampler with at most `evaluations` evaluations."""
     return max(steps for steps in range(1, evaluations + 1) if SAMPLERS[name].evaluations(steps) <= evaluations)
 
 
 def measure(model: TrainedModel, data: Path, clips: int, frames: int, sigma_max: float) -> list[Row]:
-    """Return for each number of evaluations the relative root mean square error of each sampler.
+    """Return the relative root mean square error of each sampler for each number of evaluations.
 
     Args:
-        data: dataset of the model, whose valid clips give the controls.
-        sigma_max: noise level that sampling starts from.
+        model: an EDM.
+        data: dataset, whose valid clips have the controls.
+        clips: number of clips.
+        frames: number of frames of each clip.
+        sigma_max: initial noise level.
     """
     clean, controls = load_crops(model, Dataset(data, "valid", format_name=model.config.format), clips, frames)
 
@@ -54,9 +58,9 @@ def measure(model: TrainedModel, data: Path, clips: int, frames: int, sigma_max:
 
 def table(rows: list[Row]) -> str:
     """Return the rows as a Markdown table."""
-    lines = [f"| evaluations | {' | '.join(NAMES)} |", "|---:|" + "---:|" * len(NAMES)]
-    lines += [f"| {count} | {' | '.join(f'{errors[name]:.3f}' for name in NAMES)} |" for count, errors in rows]
-    return "\n".join(lines)
+    return markdown_table(
+        ["evaluations", *NAMES], ([str(count), *(f"{errors[name]:.3f}" for name in NAMES)] for count, errors in rows)
+    )
 
 
 def _measure(arguments: argparse.Namespace) -> int:
@@ -72,9 +76,9 @@ def main() -> int:
     add = parser.add_argument
     add("--run", type=Path, metavar="MODEL", help="run folder or snapshot of an EDM (the shipped model)")
     add("--data", type=Path, required=True, metavar="FOLDER", help="dataset of the run")
-    add("--clips", metavar="N", default="4", help="valid clips whose controls are followed (4)")
+    add("--clips", metavar="N", default="4", help="valid clips whose controls are used (4)")
     add("--frames", metavar="N", default="150", help="frames of each clip (150)")
-    add("--sigma-max", metavar="N", default="80", help="noise level that sampling starts from (80)")
+    add("--sigma-max", metavar="N", default="80", help="initial noise level (80)")
     add_threads(parser)
     parser.set_defaults(command=_measure)
     return run(parser, None)

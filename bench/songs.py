@@ -1,8 +1,8 @@
-"""MIDI files of the size and kind that songs found on the web have, composed from a seed.
+"""Random MIDI files with the size and properties of songs on the web.
 
-Six to twelve tracks over a cycle of chords: melodies with bends and swells, held and broken chords, bass, drums, with
-controllers, running status, tempo changes, texts. One file in twenty is damaged as such files are: it stops short,
-or a data byte has its high bit set. No song of anybody is needed to measure on them.
+They have six to twelve tracks over a cycle of chords (melodies with bends and swells, held and broken chords, bass,
+drums), controllers, running status, tempo changes and texts. One file in twenty is damaged: it is truncated, or a data
+byte has its high bit set.
 """
 
 import io
@@ -11,22 +11,22 @@ from collections.abc import Iterator
 import mido
 import numpy as np
 
-SMALLEST, LARGEST = 20_000, 80_000  # bytes, about: sizes are log-uniform between
-DAMAGED = 20  # one file in so many
+SMALLEST, LARGEST = 20_000, 80_000  # approximate range of the size in bytes, log-uniform
+DAMAGED = 20  # one file in 20
 BYTES_A_MESSAGE = 3.6  # with delta time and running status
 DEGREES = (0, 2, 4, 5, 7, 9, 11)  # semitones of the major scale
-CYCLES = ((0, 4, 5, 3), (0, 5, 3, 4), (5, 3, 0, 4), (1, 4, 0, 0), (0, 3, 0, 4))  # degrees of the chords' roots
+CYCLES = ((0, 4, 5, 3), (0, 5, 3, 4), (5, 3, 0, 4), (1, 4, 0, 0), (0, 3, 0, 4))  # degrees of the roots of the chords
 PARTS = ("melody", "bass", "held", "broken", "drums", "melody", "held", "broken", "melody", "held", "broken")
 PROGRAMS = {"melody": (40, 65, 73, 56, 80), "bass": (32, 33, 38), "held": (0, 48, 52, 89), "broken": (0, 24, 25, 46)}
 DRUM_CHANNEL = 9
 KICK, SNARE, CLOSED, OPEN, CRASH = 36, 38, 42, 46, 49
 SETTINGS = {0: 0, 7: 100, 10: 64, 91: 40, 93: 20, 101: 0, 100: 0, 6: 12}  # bank, volume, pan, effects, range of bends
 
-Events = list[tuple[int, mido.Message | mido.MetaMessage]]  # ticks from the beginning
+Events = list[tuple[int, mido.Message | mido.MetaMessage]]  # time in ticks, and message
 
 
 def songs(count: int, seed: int = 0) -> Iterator[bytes]:
-    """`count` files; file i is a function of (seed, i)."""
+    """Yield `count` files; file i is a function of (seed, i)."""
     for number in range(count):
         rng = np.random.default_rng([seed, number])
         content = song(rng)
@@ -34,7 +34,7 @@ def songs(count: int, seed: int = 0) -> Iterator[bytes]:
 
 
 def song(rng: np.random.Generator) -> bytes:
-    """A sound file."""
+    """Return a well-formed MIDI file."""
     quarter = int(rng.choice([96, 120, 192, 384, 480]))
     size = np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST)))
     key, cycle = int(rng.integers(12)), CYCLES[rng.integers(len(CYCLES))]
@@ -50,7 +50,7 @@ def song(rng: np.random.Generator) -> bytes:
 
 
 def damaged(content: bytes, rng: np.random.Generator) -> bytes:
-    """The file cut short in its last quarter, or with the high bit of one byte there set."""
+    """Return the file truncated in its last quarter, or with the high bit of one byte there set."""
     place = int(rng.integers(len(content) * 3 // 4, len(content) - 8))
     if rng.integers(2):
         return content[:place]
@@ -58,7 +58,7 @@ def damaged(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 def conducted(bars: int, quarter: int, rng: np.random.Generator) -> Events:
-    """The first track: texts, metre, and a tempo that drifts every eighth bar."""
+    """Return the first track: texts, time signature, and a tempo change every eight bars."""
     events: Events = [
         (0, mido.MetaMessage("track_name", name="Song")),
         (0, mido.MetaMessage("copyright", text="composed from a seed")),
@@ -73,11 +73,11 @@ def conducted(bars: int, quarter: int, rng: np.random.Generator) -> Events:
 
 
 class BandPart:
-    """One track: `play` adds a bar to its events."""
+    """A track of the song; `play` adds a bar to its events."""
 
     def __init__(self, kind: str, channel: int, quarter: int, rng: np.random.Generator) -> None:
         self.kind, self.channel, self.quarter, self.rng = kind, channel, quarter, rng
-        self.ends_by_velocity = bool(rng.integers(2))  # a note-on of velocity 0, which running status makes short
+        self.ends_by_velocity = bool(rng.integers(2))  # notes end by note-on with velocity 0
         self.events: Events = [(0, mido.MetaMessage("track_name", name=kind))]
         if kind != "drums":
             self._send(0, "program_change", program=int(rng.choice(PROGRAMS[kind])))
@@ -85,11 +85,11 @@ class BandPart:
             self._send(0, "control_change", control=control, value=value)
 
     def play(self, bar: int, key: int, degree: int) -> None:
-        """Add bar number `bar`, whose chord has its root on this degree of the key's major scale."""
+        """Add bar number `bar` with the chord on `degree` of the major scale of `key`."""
         getattr(self, f"_{self.kind}")(bar * 4.0, key, degree)
 
     def _melody(self, beat: float, key: int, degree: int) -> None:
-        """Eighths and quarters about the chord, some bent, under a swell."""
+        """Add eighths and quarters near the chord, some with bends, and a swell."""
         for step in range(6):
             value = int(70 + 50 * np.sin(np.pi * step / 6))
             self._send(self._tick(beat + step / 1.5), "control_change", control=11, value=value)
@@ -108,7 +108,7 @@ class BandPart:
             self._note(beat + eighth / 2, 0.4, pitch(key, degree if eighth % 4 else degree + 4 * (eighth // 4), 36))
 
     def _held(self, beat: float, key: int, degree: int) -> None:
-        """The chord twice a bar, with the pedal."""
+        """Add the chord twice, with the pedal."""
         for half in (0, 2):
             self._send(self._tick(beat + half), "control_change", control=64, value=127)
             for third in range(4):
@@ -128,14 +128,12 @@ class BandPart:
             self._note(beat, 0.5, CRASH)
 
     def _note(self, beat: float, length: float, note: int) -> None:
-        """A note near its place, as a hand plays it."""
+        """Add a note with a small random shift in time."""
         begin = max(0, self._tick(beat) + int(self.rng.integers(-3, 4)))
         self._send(begin, "note_on", note=note, velocity=int(self.rng.integers(50, 120)))
         end = begin + max(1, self._tick(length))
-        if self.ends_by_velocity:
-            self._send(end, "note_on", note=note, velocity=0)
-        else:
-            self._send(end, "note_off", note=note, velocity=64)
+        kind, velocity = ("note_on", 0) if self.ends_by_velocity else ("note_off", 64)
+        self._send(end, kind, note=note, velocity=velocity)
 
     def _send(self, tick: int, kind: str, **values: int) -> None:
         self.events.append((tick, mido.Message(kind, channel=self.channel, skip_checks=True, **values)))
@@ -145,12 +143,12 @@ class BandPart:
 
 
 def pitch(key: int, degree: int, lowest: int) -> int:
-    """The MIDI pitch of a degree of `key`'s major scale, degree 0 being in the octave above `lowest`."""
+    """Return the MIDI pitch of a degree of the major scale of `key`; degree 0 is in the octave above `lowest`."""
     return lowest + (key - lowest) % 12 + 12 * (degree // 7) + DEGREES[degree % 7]
 
 
 def file_of(tracks: list[Events], quarter: int) -> bytes:
-    """A file of format 1."""
+    """Return a MIDI file of format 1."""
     made = mido.MidiFile(type=1, ticks_per_beat=quarter)
     for events in tracks:
         track, now = mido.MidiTrack(), 0

@@ -1,7 +1,7 @@
-"""Kernels, copies, waits and floating-point operations of a training step, counted on no device.
+"""Numbers of kernels, copies, waits and floating-point operations of a training step.
 
-Steps run on PyTorch's `meta` device, which holds shapes alone. Counts are of operators as they are dispatched, without
-a compiler, views left out.
+Steps run on the `meta` device of PyTorch, whose tensors have no data. Dispatched operators are counted, without views,
+and without torch.compile.
 """
 
 from collections.abc import Callable
@@ -30,12 +30,12 @@ COPIES = ("_to_copy", "copy_", "_copy_from")
 
 @dataclass
 class Counts(TorchDispatchMode):
-    """Operators that have been dispatched in the block.
+    """Numbers of operators dispatched in the block.
 
     Attributes:
-        kernels: those that compute, on `device`.
-        copies: from another device to `device`.
-        waits: those that read a value on `device`.
+        kernels: operators that compute on `device`.
+        copies: copies from another device to `device`.
+        waits: operators that read a value on `device`.
     """
 
     device: torch.device
@@ -62,7 +62,7 @@ class Counts(TorchDispatchMode):
 
 
 def training_step(task: DiffusionTask, data: Dataset, device: torch.device) -> Callable[[], None]:
-    """A training step of a task on one batch, as the training loop computes it on one rank."""
+    """Return a function that does a training step on one batch, as the training loop does on one rank."""
     training = task.config.training
     world, network = World(0, 1, device), task.network.to(device).train()
     ema, objective = EMA(network, training.ema_decay), task.objective(network)
@@ -82,7 +82,7 @@ def training_step(task: DiffusionTask, data: Dataset, device: torch.device) -> C
 
 
 def synchronised(compute: Callable[[], object], units: int = 1) -> Callable[[], int]:
-    """`compute`, waited for where there is a GPU; returns the units of work."""
+    """Return a function that calls `compute`, synchronizes a GPU if there is one, and returns `units`."""
 
     def work() -> int:
         compute()
@@ -94,14 +94,14 @@ def synchronised(compute: Callable[[], object], units: int = 1) -> Callable[[], 
 
 
 def _product(total: torch.Size, a: torch.Size, b: torch.Size, **options: Any) -> int:
-    """Operations of `total.addmm_(a, b)`, which the counter does not know."""
+    """Return the operations of `total.addmm_(a, b)`, which the counter of PyTorch lacks."""
     return 2 * a[0] * a[1] * b[1]
 
 
 def counted(task: DiffusionTask, data: Dataset, device: torch.device = META) -> tuple[Counts, int]:
-    """Count the second training step of a task; also returns its floating-point operations, forward and backward."""
+    """Return the counts of the second training step of a task, and its floating-point operations (both passes)."""
     step = training_step(task, data, device)
-    step()  # constants are copied and the optimizer's state is made
+    step()  # copies constants and makes the state of the optimizer
     with (
         FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: _product}) as flops,
         Counts(device) as counts,
@@ -111,7 +111,7 @@ def counted(task: DiffusionTask, data: Dataset, device: torch.device = META) -> 
 
 
 def rows(context: Context) -> list[Row]:
-    """Kernels, copies and operations of a step of each pair at the config `tiny`."""
+    """Return kernels, copies and operations of a step of each of PAIRS with the config `tiny`."""
     found = []
     for paradigm, format_name in PAIRS:
         data = Dataset(dataset(context.scratch, format_name))

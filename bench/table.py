@@ -1,8 +1,8 @@
 """Rows of results with budgets, and interleaved timing of alternatives.
 
-On a shared machine, measurements taken at different times are not comparable. So alternatives run in turn, each ratio
-is between neighbours in time, and the median of the ratios counts. Processor seconds of this process are recorded
-beside wall-clock seconds, since other programs do not change them.
+On a shared machine, measurements at different times cannot be compared. Therefore alternatives run in turn, and the
+median of the ratios of successive measurements is used. Processor seconds of this process are recorded too, since other
+programs do not affect them.
 """
 
 import statistics
@@ -16,7 +16,7 @@ from data_specs.io.files import Json
 
 @dataclass(frozen=True)
 class Budget:
-    """Bound on a row's ratio or, without a ratio, on its figure."""
+    """Bound of the ratio of a row or, without a ratio, of its figure."""
 
     sense: Literal["at least", "at most"]
     bound: float
@@ -30,31 +30,31 @@ class Budget:
 
 
 def at_least(bound: float) -> Budget:
-    """Lower bound."""
+    """Return a lower bound."""
     return Budget("at least", bound)
 
 
 def at_most(bound: float) -> Budget:
-    """Upper bound."""
+    """Return an upper bound."""
     return Budget("at most", bound)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One figure beside its baseline.
+    """A measured figure and its baseline.
 
     Attributes:
-        figure: what is measured, with its conditions (threads, batch).
-        unit: of `ours` and `baseline_value`.
-        ours: this project's figure; None where it could not be measured, with the reason in `note`.
+        figure: name of the figure, with its conditions (threads, batch).
+        unit: unit of `ours` and `baseline_value`.
+        ours: figure of this project; None if it could not be measured, with the reason in `note`.
         baseline: name of the baseline; empty without one.
-        baseline_value: its figure.
-        ratio: median ratio of neighbours in time, bounded by the budget; `of` names its direction.
-        cpu_ratio: the same in processor time; None where several processes take part.
-        of: numerator and denominator in words.
-        budget: bound to keep.
+        baseline_value: figure of the baseline.
+        ratio: median ratio of successive measurements, to which the budget applies.
+        cpu_ratio: the same in processor time; None if several processes are involved.
+        of: numerator and denominator of the ratios, as text.
+        budget: bound of `ratio` or `ours`.
         note: remarks.
-        part: of the benchmark, filled in by the command.
+        part: part of the benchmark, set by the command.
     """
 
     figure: str
@@ -71,19 +71,19 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the budget is kept; None where there is none. A missing figure misses its budget."""
+        """Whether the budget is met, false for a missing figure; None without a budget."""
         if self.budget is None:
             return None
         value = self.ours if self.ratio is None else self.ratio
         return value is not None and self.budget.holds(value)
 
     def to_json(self) -> Json:
-        """JSON form, with `met`."""
+        """Return the fields and `met`."""
         return {**asdict(self), "met": self.met}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Row":
-        """The inverse of `to_json`."""
+        """Return the row with the fields in `value`, as from `to_json`."""
         fields = {name: part for name, part in value.items() if name != "met"}
         budget = fields.pop("budget")
         return cls(**fields, budget=Budget(**budget) if budget else None)
@@ -91,7 +91,7 @@ class Row:
 
 @dataclass
 class Timings:
-    """Seconds per unit of work by way, one entry a round."""
+    """Wall-clock and processor seconds per unit of work of each way, one entry per round."""
 
     wall: dict[str, list[float]] = field(default_factory=dict)
     cpu: dict[str, list[float]] = field(default_factory=dict)
@@ -103,19 +103,19 @@ class Timings:
             self.cpu.setdefault(way, []).append(cpu)
 
     def seconds(self, way: str) -> float:
-        """Median seconds of a unit of work."""
+        """Return the median seconds per unit of work."""
         return statistics.median(self.wall[way])
 
     def least(self, way: str) -> float:
-        """Least seconds of a unit of work."""
+        """Return the least seconds per unit of work."""
         return min(self.wall[way])
 
     def rate(self, way: str) -> float:
-        """Median units of work a second."""
+        """Return the median units of work per second."""
         return statistics.median(1 / seconds for seconds in self.wall[way])
 
     def ratio(self, above: str, below: str) -> float:
-        """Median over the rounds of seconds of `above` divided by seconds of `below`."""
+        """Return the median over rounds of the seconds of `above` divided by those of `below`."""
         return _median_ratio(self.wall[above], self.wall[below])
 
     def row(
@@ -132,11 +132,10 @@ class Timings:
         """Return the row of `ours` beside `baseline`.
 
         Args:
-            figure, budget, note: of the row.
+            figure, budget, note: fields of the row.
             ours, baseline: names of the ways.
-            unit: milliseconds of a unit of work, or units of work a second where it ends in `/s`.
-            limit: the baseline is a lower bound of the time: the ratio says how many times slower ours is, instead of
-                how many times faster.
+            unit: unit of milliseconds per unit of work, or if it ends in `/s` of units of work per second.
+            limit: whether the baseline is a lower bound of the time; then the ratio is ours / baseline.
         """
         above, below = (ours, baseline) if limit else (baseline, ours)
         rate = unit.endswith("/s")
@@ -156,17 +155,20 @@ def interleaved(
     warm_ups: int = 1,
     cpu_clock: Callable[[], float] | None = time.process_time,
 ) -> Timings:
-    """Run the ways in turn, `repeats` rounds after `warm_ups` that do not count.
+    """Time the ways in turn.
 
-    A way returns how many units of work it did, or None for one. `cpu_clock` gives processor seconds; None where other
-    processes take part.
+    Args:
+        ways: functions by name, which return their units of work, or None for one.
+        repeats: number of rounds.
+        warm_ups: number of rounds before them that are not recorded.
+        cpu_clock: function that returns processor seconds; None to record none, if other processes are involved.
     """
     timings = Timings()
     for number in range(warm_ups + repeats):
         for way, work in ways.items():
             wall, cpu = time.perf_counter(), cpu_clock() if cpu_clock else 0.0
-            units = work()
-            units = 1 if units is None else units
+            done = work()
+            units = 1 if done is None else done
             wall, cpu = time.perf_counter() - wall, (cpu_clock() if cpu_clock else 0.0) - cpu
             if number >= warm_ups:
                 timings.add(way, wall / units, cpu / units if cpu_clock else None)

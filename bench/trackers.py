@@ -1,7 +1,7 @@
 """Pitch trackers and curves from recordings on synthetic voices of known pitch: `python -m bench.trackers`.
 
-Voices of 8 s have 24 partials with formants, notes from MIDI 48 to 69 with rests, vibrato of 30 cents, and levels over
-24 dB; white noise is added at a ratio over the sounding part. N samples at 24 kHz, T frames of 320 samples.
+Voices of 8 s have 24 partials with formants, notes from MIDI 48 to 69 with rests, vibrato of 30 cents, and a range of
+levels of 24 dB. White noise is added. N samples at 24 kHz, T frames of 320 samples.
 """
 
 import argparse
@@ -30,14 +30,14 @@ Frames = Float64
 
 @dataclass(frozen=True)
 class Voice:
-    """Audio [N] with its pitch and level at frames [T], NaN in rests."""
+    """Audio [N], and its pitch in MIDI note numbers and level in dB at frames [T], NaN in rests."""
 
     audio: Float64
     pitch: Frames
     level: Frames
 
     def noisy(self, snr_db: float | None, seed: int) -> Float32:
-        """Return the audio in white noise."""
+        """Return the audio with white noise at `snr_db` relative to its sounding parts; None for no noise."""
         if snr_db is None:
             return self.audio.astype(np.float32)
         sounding = np.repeat(np.isfinite(self.pitch), HOP)
@@ -46,7 +46,7 @@ class Voice:
 
 
 def voice(seed: int) -> Voice:
-    """Return a voice of random notes."""
+    """Return a voice of random notes, a function of the seed."""
     rng = np.random.default_rng(seed)
     count = SECONDS * SAMPLE_RATE
     seconds = np.arange(count) / SAMPLE_RATE
@@ -70,14 +70,14 @@ def voice(seed: int) -> Voice:
 
 
 def tracked(audio: Float32, tracker: str) -> Frames:
-    """Return the pitch by a tracker [T], NaN where unvoiced."""
+    """Return the pitch by a tracker, in MIDI note numbers [T], NaN where unvoiced."""
     if tracker == YIN:
         return AudioAnalysis(torch.from_numpy(audio), HOP).pitch[0].numpy().astype(np.float64)
     return swift_pitch(audio, HOP, FRAMES).astype(np.float64)
 
 
 def measure(voices: list[Voice], snr_db: float | None, tracker: str) -> dict[str, float]:
-    """Return the figures of a tracker, and of the curves made with it at sharpness 1."""
+    """Return the accuracy of a tracker, and of curves made with it at sharpness 1."""
     near, sounding, false, rests, cents = 0, 0, 0, 0, []
     right, with_pitch, curve_cents, correlations = 0, 0, [], []
     for seed, one in enumerate(voices):
@@ -107,7 +107,7 @@ def measure(voices: list[Voice], snr_db: float | None, tracker: str) -> dict[str
 
 
 def table(count: int, repeats: int) -> str:
-    """Return the figures of `count` voices as Markdown."""
+    """Return the results for `count` voices, and times over `repeats`, as Markdown."""
     voices = [voice(seed) for seed in range(count)]
     rows = {(snr, tracker): measure(voices, snr, tracker) for snr in SNRS for tracker in TRACKERS}
     names = list(next(iter(rows.values())))
@@ -141,8 +141,8 @@ def _table(arguments: argparse.Namespace) -> int:
 def main() -> int:
     """Run the command line."""
     parser = Parser(prog="python -m bench.trackers", description=__doc__)
-    parser.add_argument("--voices", default="8", metavar="N", help="(8)")
-    parser.add_argument("--repeats", default="5", metavar="N", help="of each time, of which the least counts (5)")
+    parser.add_argument("--voices", default="8", metavar="N", help="number of voices (8)")
+    parser.add_argument("--repeats", default="5", metavar="N", help="repeats, of which the least time is used (5)")
     parser.set_defaults(command=_table)
     return run(parser, None)
 

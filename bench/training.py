@@ -1,4 +1,4 @@
-"""Training steps: every pair of paradigm and format at the `tiny` config, run by the command line."""
+"""Time of training steps of every paradigm and format with the config `tiny`, by the command line."""
 
 import statistics
 from pathlib import Path
@@ -18,13 +18,13 @@ ALONE = ("--set", "logging.valid_every=0 logging.listen_every=0")  # validation 
 
 
 def rows(context: Context) -> list[Row]:
-    """Milliseconds a step and the largest resident memory of the process, or the GPU's where there is one."""
+    """Return milliseconds per step, and peak memory of the process or of the GPU if there is one."""
     pairs = [(name, f) for name, kind in PARADIGMS.items() for f in FORMATS if f in kind.formats and not kind.distilled]
     return [row for paradigm, format_name in pairs for row in measured(context.scratch, paradigm, format_name)]
 
 
 def measured(scratch: Path, paradigm: str, format_name: str) -> list[Row]:
-    """Two rows of one pair."""
+    """Return both rows of one paradigm and format."""
     run = scratch / "runs" / f"{paradigm}-{format_name}"
     data = dataset(scratch, format_name)
     options = ["--paradigm", paradigm, "--format", format_name, "--config", CONFIG, "--steps", str(STEPS), *ALONE]

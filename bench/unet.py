@@ -1,8 +1,8 @@
-"""A training step of the 1-D U-Net beside that of denoising-diffusion-pytorch, at equal parameters, batch and length.
+"""Time of a training step of the 1-D U-Net and of that of denoising-diffusion-pytorch, with equal parameters and batch.
 
-The package is installed into a separate folder without its dependencies: torchvision and torchaudio, required by its
-other modules, have no build that loads beside a CPU torch. Its 1-D network needs einops only; `accelerate`, used by
-its trainer, is replaced by an empty module.
+The package is installed to a separate folder without its dependencies, since torchvision and torchaudio, which other
+modules of it need, have no build for a CPU torch. Its 1-D network needs einops; `accelerate`, which its trainer needs,
+is replaced by an empty module.
 """
 
 import importlib
@@ -25,16 +25,16 @@ from training.networks import build_network, parameter_count
 from training.networks.precision import set_precision
 
 PACKAGES = ("denoising-diffusion-pytorch", "einops", "ema-pytorch")
-CHANNELS, FRAMES, BATCH = 128, 152, 8  # two seconds of encodec; theirs wants a length that divides by 8
+CHANNELS, FRAMES, BATCH = 128, 152, 8  # 2 s of encodec, a multiple of 8 for the package
 REPEATS = 7
 OURS, BF16, PUBLIC = "this project", "this project in bf16", "denoising-diffusion-pytorch"
 
 
 def rows(context: Context) -> list[Row]:
-    """Milliseconds of forward, backward and Adam on one thread.
+    """Return milliseconds of forward, backward and Adam on one thread.
 
     Raises:
-        RuntimeError: the package cannot be installed, with pip's reason.
+        RuntimeError: pip cannot install the package.
     """
     torch.set_num_threads(1)
     mine, narrow = unconditional(), unconditional()
@@ -54,7 +54,7 @@ def rows(context: Context) -> list[Row]:
 
 
 def unconditional() -> nn.Module:
-    """The network of the `tiny` config for encodec, without control branches."""
+    """Return the network of the config `tiny` for encodec, without control branches."""
     table = load_config("tiny", "edm", "encodec").network | {"controls": {}}
     return build_network(table, (CHANNELS, FRAMES), ControlLayout((("velocity", 1),)))
 
@@ -62,7 +62,7 @@ def unconditional() -> nn.Module:
 def step(
     network: nn.Module, x: torch.Tensor, target: torch.Tensor, run: Callable[[nn.Module], Any]
 ) -> Callable[[], None]:
-    """One training step as a function."""
+    """Return a function that does a training step; `run` computes the output of the network."""
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
 
     def work() -> None:
@@ -74,7 +74,7 @@ def step(
 
 
 def installed(folder: Path) -> Path:
-    """A folder with the package and what its network imports."""
+    """Install PACKAGES to `folder`, and return it."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), *PACKAGES]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PIP_NO_INPUT": "1"})
     if done.returncode:
@@ -83,7 +83,7 @@ def installed(folder: Path) -> Path:
 
 
 def public(folder: Path, parameters: int) -> nn.Module:
-    """Their U-Net with the width that comes nearest to `parameters`."""
+    """Return the U-Net of the package with the width whose number of parameters is nearest to `parameters`."""
     sys.path.insert(0, str(folder))
     substitute = types.ModuleType("accelerate")
     substitute.Accelerator = object  # type: ignore[attr-defined]

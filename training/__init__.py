@@ -1,4 +1,4 @@
-"""From shards to models, audio and numbers."""
+"""Train diffusion models on PVT datasets, sample from them and evaluate them."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ _HOMES = {"Dataset": "training.data.dataset", "load_model": "training.model", "l
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public names when they are asked for: command lines that need no torch stay quick."""
+    """Import a public name at its first use, so that commands without torch start fast."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

@@ -22,23 +22,26 @@ import torch
 from torch import Tensor
 
 from data_specs.errors import UserError
-from data_specs.io.files import atomic_write, file_sha256, write_json
-
-CHECKPOINTS = "checkpoints"  # folder below that of the run
+from data_specs.io.files import Json, atomic_write, file_sha256, write_json
+from training.runs import CHECKPOINTS
 
 MANIFEST, SNAPSHOT, STATE = "checkpoint.json", "snapshot.safetensors", "state.pt"
 SNAPSHOT_VERSION = 1
 AVERAGES = "ema"
 
 
+State = dict[str, Any]  # tensors, numbers, strings, lists and dicts
+Weights = dict[str, Tensor]  # by name
+
+
 class Stateful(Protocol):
     """A part of a run that a checkpoint saves and restores."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Tensors, numbers, strings, lists and dicts."""
+    def state_dict(self) -> State:
+        """Return the state of the part."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> Any:
-        """The inverse of `state_dict`."""
+    def load_state_dict(self, state: State) -> Any:
+        """Restore a state that `state_dict` returned."""
 
 
 Parts = Mapping[str, Stateful]
@@ -46,27 +49,27 @@ Parts = Mapping[str, Stateful]
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint as it was read: tensors on the CPU.
+    """Content of a checkpoint, with tensors on the CPU.
 
     Attributes:
-        state: the argument `state` of `save`.
-        weights: averaged weights by name.
+        state: of each part of the run by its name (see `states`).
+        weights: averaged weights.
     """
 
-    state: dict[str, Any]
-    weights: dict[str, Tensor]
+    state: State
+    weights: Weights
 
 
-def states(parts: Parts) -> dict[str, Any]:
-    """The state of each part by its name."""
+def states(parts: Parts) -> State:
+    """Return the state of each part by its name."""
     return {name: part.state_dict() for name, part in parts.items()}
 
 
 def restore(parts: Parts, saved: Saved) -> None:
-    """Load the state of each part, the inverse of `states`.
+    """Set each part to its state in the checkpoint.
 
     Raises:
-        UserError: a part is missing.
+        UserError: the checkpoint lacks a part.
     """
     if missing := parts.keys() - saved.state.keys():
         raise UserError(
@@ -77,22 +80,22 @@ def restore(parts: Parts, saved: Saved) -> None:
         part.load_state_dict(saved.state[name])
 
 
-def save(
-    run: Path, step: int, state: dict[str, Any], weights: dict[str, Tensor], metadata: dict[str, Any], keep: int
-) -> Path:
-    """Write a checkpoint by rename, then remove all but the newest `keep`; returns its folder.
+def save(run: Path, step: int, state: State, weights: Weights, metadata: Json, keep: int) -> Path:
+    """Write a checkpoint, delete all but the newest `keep` of the run, and return the folder of the new one.
+
+    The folder gets its name when it is complete, so that a kill leaves no damaged checkpoint.
 
     Args:
         run: folder of the run.
-        step: steps done.
-        state: of everything that is restored, from `states`.
-        weights: averaged weights by name, for the snapshot.
-        metadata: JSON value that describes the snapshot.
+        step: number of steps done.
+        state: of all parts, from `states`.
+        weights: averaged weights, for the snapshot.
+        metadata: config, data and progress, for the snapshot.
         keep: number of checkpoints to keep.
     """
     folder = run / CHECKPOINTS
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(".*"):  # of a save or a removal that was killed
+    for leftover in folder.glob(".*"):  # left by a kill during a save or a removal
         shutil.rmtree(leftover)
     # promise: newest-whole-checkpoint-taken-2
     temporary, final = folder / f".step-{step:08d}", folder / f"step-{step:08d}"
@@ -113,8 +116,8 @@ def save(
     return final
 
 
-def write_snapshot(path: Path, weights: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Write one safetensors file with everything that sampling needs, atomically."""
+def write_snapshot(path: Path, weights: Weights, metadata: Json) -> None:
+    """Write weights and metadata as one safetensors file, which appears complete or not at all."""
     from safetensors.torch import save as to_bytes
 
     header = {
@@ -127,8 +130,8 @@ def write_snapshot(path: Path, weights: dict[str, Tensor], metadata: dict[str, A
         file.write(to_bytes(tensors, header))
 
 
-def read_snapshot(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights and metadata of a snapshot.
+def read_snapshot(path: Path) -> tuple[Weights, Json]:
+    """Return weights and metadata of a snapshot.
 
     Raises:
         UserError: not a snapshot, damaged, or of an unknown version.
@@ -152,11 +155,11 @@ def read_snapshot(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return weights, metadata
 
 
-def write_averages(run: Path, step: int, averages: Mapping[str, Mapping[str, Tensor]]) -> None:
+def write_averages(run: Path, step: int, averages: Mapping[str, Weights]) -> None:
     """Write power-function averages as float16 to RUN/ema/step-<step>.safetensors, for `read_averages`.
 
     Args:
-        averages: weights by name, by relative width.
+        averages: the averaged weights of each relative width; keys are decimal numbers such as "0.05".
     """
     from safetensors.torch import save as to_bytes
 
@@ -165,11 +168,11 @@ def write_averages(run: Path, step: int, averages: Mapping[str, Mapping[str, Ten
         file.write(to_bytes(tensors))
 
 
-def read_averages(run: Path, last: int) -> list[tuple[int, float, dict[str, Tensor]]]:
-    """Step, relative width and weights of all averages that a run stored up to step `last`.
+def read_averages(run: Path, last: int) -> list[tuple[int, float, Weights]]:
+    """Return (step, relative width, averaged weights) for all averages stored up to step `last`, in order of steps.
 
     Raises:
-        UserError: there are none.
+        UserError: the run stored no averages.
     """
     from safetensors.torch import load_file
 
@@ -185,13 +188,13 @@ def read_averages(run: Path, last: int) -> list[tuple[int, float, dict[str, Tens
     return found
 
 
-def write_half(snapshot: Path, out: Path, replaced: Mapping[str, Tensor] | None = None) -> Path:
-    """Copy a snapshot with its weights as float16, in half the bytes; returns `out`.
+def write_half(snapshot: Path, out: Path, replaced: Weights | None = None) -> Path:
+    """Write a copy of a snapshot to `out` with weights as float16, in half the bytes; return `out`.
 
     Loading converts them to float32; rounding changes a weight by at most 2^-11 of its value.
 
     Args:
-        replaced: weights by name, instead of those of the snapshot.
+        replaced: weights that replace those of the snapshot with the same names.
 
     Raises:
         UserError: not a snapshot, or a weight that float16 cannot hold.
@@ -207,7 +210,9 @@ def write_half(snapshot: Path, out: Path, replaced: Mapping[str, Tensor] | None 
 
 
 def load_newest(run: Path) -> Saved | None:
-    """The newest intact checkpoint, None without any; damaged ones are reported on stderr and skipped.
+    """Return the newest intact checkpoint of a run, None if the run has no checkpoint.
+
+    Damaged checkpoints are skipped with a message on stderr.
 
     Raises:
         UserError: all checkpoints are damaged.
@@ -234,10 +239,10 @@ def load_newest(run: Path) -> Saved | None:
 
 
 def find_snapshot(path: Path) -> Path:
-    """The snapshot at `path`: the file itself, or the newest intact one of a run or checkpoint folder.
+    """Return the path of the snapshot at `path`: a file itself, or the newest intact one of a run or checkpoint folder.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no snapshot.
     """
     if path.is_file():
         return path
@@ -250,12 +255,12 @@ def find_snapshot(path: Path) -> Path:
 
 
 def _folders(run: Path) -> list[Path]:
-    """Checkpoint folders, newest first."""
+    """Return the checkpoint folders of a run, newest first."""
     return sorted((run / CHECKPOINTS).glob("step-*"), reverse=True)
 
 
 def _fault(folder: Path, only: str | None = None) -> str:
-    """Why a checkpoint is damaged; empty if it is intact."""
+    """Return the reason why a checkpoint is damaged, empty if it is intact; `only` names the one file to check."""
     try:
         files = json.loads((folder / MANIFEST).read_bytes())["files"]
         for name in (SNAPSHOT, STATE) if only is None else (only,):
@@ -269,7 +274,7 @@ def _fault(folder: Path, only: str | None = None) -> str:
 
 
 def _remove(folder: Path) -> None:
-    """Delete a checkpoint; renamed first, so that a kill in between leaves nothing that looks intact."""
+    """Rename a checkpoint, then delete it, so that a kill in between leaves no folder that looks intact."""
     hidden = folder.with_name(f".{folder.name}.old")
     folder.rename(hidden)
     shutil.rmtree(hidden)

@@ -14,7 +14,7 @@ from training.runs import RUNS, recorded_config, run_folder, runs_table
 
 def main(argv: list[str] | None = None, prog: str = "python -m training") -> int:
     """Run `python -m training ...` and return the exit status."""
-    return run_commands(COMMANDS, argv, prog, "From shards to diffusion models.")
+    return run_commands(COMMANDS, argv, prog, "Train diffusion models, sample from them and evaluate them.")
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
@@ -29,9 +29,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--gpus", metavar="N", default="1", help="ranks on this machine, one device each (1)")
     add("--device", metavar="NAME", help="cpu, cuda or mps (cuda if available)")
     add("--dry-run", action="store_true", help="compute one loss, print what the run would do, write nothing")
-    add("--threads", metavar="N", help="of a CPU (those of the run so far, else the fastest)")
+    add("--threads", metavar="N", help="threads on a CPU (those of the run so far, else the fastest number)")
     add("--set", default="", metavar="PAIRS", help='config keys, as "training.batch=16 training.learning_rate=1e-4"')
-    add("--spec", metavar="NAME", help="of the dataset, for the name of the run (sample)")
+    add("--spec", metavar="NAME", help="spec of the dataset, part of the default --run (sample)")
     add("--init", metavar="MODEL", help="start from the weights of a model: shipped, a run folder or a snapshot (none)")
     add("--resume", type=Path, metavar="FILE", help="continue an `export --to resumable` of another machine")
     add("--micro-batch", metavar="N", help="clips a rank computes at once (the config's)")
@@ -66,7 +66,9 @@ def _train(arguments: argparse.Namespace) -> int:
     make = DistillationTask if PARADIGMS[config.paradigm].distilled else DiffusionTask
     init = _init(arguments.init)
     if arguments.resume is not None and init is not None:
-        raise UserError("INIT= and RESUME= both say what a new run starts from; remove one")
+        raise UserError(
+            "INIT= and RESUME= must not be given together, since each defines the initial weights; remove one"
+        )
     more = {"dry_run": arguments.dry_run, "init": init, "resume": arguments.resume}
     train(folder, arguments.data, config, arguments.device, make, **more)
     return 0
@@ -90,7 +92,9 @@ def _runs(arguments: argparse.Namespace) -> int:
 
 
 def _add_format(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Print the format that a paradigm is trained on; a pair that does not fit is an error."
+    parser.description = (
+        "Print the format that a paradigm is trained on; exit with an error if it does not support the requested one."
+    )
     parser.add_argument("paradigm", help="ddpm, edm, discdpm or consistency")
     parser.add_argument("format", nargs="?", help="the requested format (the paradigm's default)")
     parser.set_defaults(command=_format)
@@ -109,7 +113,7 @@ def _add_toys(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, default=Path("toys"), metavar="FOLDER", help="where to write (toys)")
     add("--only", metavar="NAMES", help="a comma list of experiments (all)")
     add("--mnist", type=Path, metavar="FILE", help="MNIST images instead of scikit-learn's digits")
-    add("--seed", metavar="N", default="0", help="of weights and draws (0)")
+    add("--seed", metavar="N", default="0", help="seed of initial weights and random numbers (0)")
     add_threads(parser)
     parser.set_defaults(command=_toys)
 

@@ -1,4 +1,4 @@
-"""torch.compile where it works, plain PyTorch where it does not."""
+"""torch.compile, with plain PyTorch where it fails."""
 
 from collections.abc import Callable
 
@@ -9,10 +9,10 @@ from torch import nn
 def compile_or_not(network: nn.Module, trial: Callable[[], object], say: Callable[[str], None]) -> bool:
     """Compile `network`, run `trial`, and undo the compilation if that fails; return whether it is compiled.
 
-    Compilers fail in many ways, and only at the first call: no C++ compiler, no Triton, an unsupported operation.
+    Compilation happens at the first call. It fails without a C++ compiler or Triton and for unsupported operations.
 
     Args:
-        network: its `features` is compiled where it has that method, since losses call it directly; else its `forward`.
+        network: its method `features` is compiled if it has one, since losses call it directly; else `forward`.
         trial: one forward and backward pass.
         say: called with the reason if compilation fails.
     """
@@ -23,7 +23,7 @@ def compile_or_not(network: nn.Module, trial: Callable[[], object], say: Callabl
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        delattr(network, name)  # uncover the method of the class
+        delattr(network, name)  # the method of the class applies again
         reason = str(error).strip().partition("\n")[0]
         say(f"torch.compile does not work here ({type(error).__name__}: {reason:.200}); training runs without it")
         return False

@@ -1,6 +1,6 @@
-"""Controls as one tensor [B, N, T]: the features stacked in the order of a `ControlLayout`.
+"""All controls of a batch as one tensor [B, N, T], stacked in the order of a `ControlLayout`.
 
-One tensor instead of a dictionary is cropped, padded, batched for guidance and compiled as one. B batch, T frames.
+B clips, N control rows, T frames.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,16 +17,16 @@ from data_specs.errors import UserError
 
 @dataclass(frozen=True)
 class ControlLayout:
-    """Names and numbers of rows of the control features, in stacking order."""
+    """Controls in stacking order: the name and the number of rows of each."""
 
     rows: tuple[tuple[str, int], ...]
 
     @classmethod
     def from_shapes(cls, shapes: Mapping[str, Shape]) -> Self:
-        """Build a layout from the shapes in shapes.txt: `(T,)` is one row, `(N, T)` are N.
+        """Build a layout from the shapes in shapes.txt: `(T,)` is one row, `(N, T)` is N rows.
 
-        The order is that of `CONTROLS`, then alphabetical, independent of the order of `shapes`: JSON metadata of a
-        snapshot may list keys in any order.
+        Controls are in the order of `CONTROLS`, others follow alphabetically. The order of `shapes` has no effect: the
+        JSON metadata of a snapshot may list keys in any order.
         """
         order = list(CONTROLS)
         names = sorted(shapes, key=lambda name: (order.index(name) if name in order else len(order), name))
@@ -34,19 +34,19 @@ class ControlLayout:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Feature names."""
+        """Names of the controls."""
         return tuple(name for name, _ in self.rows)
 
     @property
     def total(self) -> int:
-        """Number of rows N."""
+        """Number of rows N of all controls together."""
         return sum(count for _, count in self.rows)
 
     def slice(self, name: str) -> slice:
-        """Return the rows of feature `name`.
+        """Return the rows of the control `name` in a stacked tensor.
 
         Raises:
-            UserError: no such feature.
+            UserError: no such control.
         """
         start = 0
         for other, count in self.rows:
@@ -56,10 +56,10 @@ class ControlLayout:
         raise UserError(f"there is no control feature {name!r}; choose from {', '.join(self.names)}")
 
     def stack(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Stack `{"velocity": [B, T], "instruments": [B, 3, T], ...}` as float32 [B, N, T]; missing features are -1.
+        """Stack `{"velocity": [B, T], "instruments": [B, 3, T], ...}` as float32 [B, N, T]; missing controls are -1.
 
         Raises:
-            UserError: an unknown feature, or no feature.
+            UserError: an unknown control, or no control.
         """
         for name in features:
             self.slice(name)
@@ -72,11 +72,11 @@ class ControlLayout:
         return stacked
 
     def split(self, controls: Tensor) -> dict[str, Tensor]:
-        """Split [B, N, T] into the rows of each feature, [B, n, T]."""
+        """Return the rows of each control, [B, n, T], by its name; the inverse of `stack`."""
         return {name: controls[:, self.slice(name)] for name in self.names}
 
     def without(self, controls: Tensor, names: Iterable[str]) -> Tensor:
-        """Return a copy of [B, N, T] with the features `names` unconditioned."""
+        """Return a copy of [B, N, T] in which the controls `names` are unconditioned."""
         masked = controls.clone()
         for name in names:
             masked[:, self.slice(name)] = UNCONDITIONED

@@ -1,14 +1,14 @@
-"""Training configs: one TOML file for all formats and paradigms, resolved for one pair of them.
+"""Training configs: one TOML file for all formats and paradigms, resolved for one format and one paradigm.
 
-`[training]` and `[machine]` hold for every format; `[training.cqt]` and `[machine.cqt]` change single keys for one.
-`[diffusion.<paradigm>]` and `[network.<format>]` belong to `training.diffusion` and `training.networks`, which check
-their own keys. `[machine]`, `[logging]` and the number of steps may change when a run is resumed; everything else must
-not (`differing_key`).
+`[training]` and `[machine]` apply to every format; `[training.cqt]` and `[machine.cqt]` replace keys for one format.
+The keys of `[diffusion.<paradigm>]` and `[network.<format>]` are defined in `training.diffusion` and
+`training.networks`. Only the keys in `MUTABLE` may change when a run is resumed (`differing_key`).
 """
 
 import json
 import tomllib
 from collections.abc import Collection
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,34 +22,29 @@ from data_specs.strict import Positive, Share, StrictModel, parse_model
 
 CONFIGS = Path(__file__).parent / "configs"
 DEFAULT_FORMAT = "encodec"  # where a paradigm can be trained on it
-MUTABLE = (
-    "name",
-    "training.steps",
-    "machine",
-    "logging",
-    "network.checkpoint",
-)  # keys and tables that may change within a run
+# Keys and tables that may change within a run.
+MUTABLE = ("name", "training.steps", "machine", "logging", "network.checkpoint")
 
-OVERRIDABLE = ("training", "machine", "logging", "diffusion", "network")  # tables
+OVERRIDABLE = ("training", "machine", "logging", "diffusion", "network")  # tables that SET= may change
 
 NonNegative = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 
 
 class Optimization(StrictModel):
-    """Optimization of any network. Every value is a function of step and position, never of time."""
+    """Optimization of any network. Schedules depend on the step alone, never on time."""
 
     steps: Positive
-    batch: Positive  # clips a step, over all ranks
+    batch: Positive  # clips per step, of all ranks together
     seed: int = 0
-    seconds: PositiveFloat | None = None  # of each clip; None for whole clips
+    seconds: PositiveFloat | None = None  # length of the crop of each clip; None for whole clips
     learning_rate: PositiveFloat = 1e-4
-    warmup_steps: NonNegative = 1000  # the rate rises linearly
-    decay_start: NonNegative = 0  # from here on it falls as the inverse square root of the step; 0 for never
+    warmup_steps: NonNegative = 1000  # over which the learning rate rises linearly
+    decay_start: NonNegative = 0  # step from which it decays as 1 / sqrt(step); 0 for never
     adam_betas: tuple[Share, Share] = (0.9, 0.999)
-    clip_norm: PositiveFloat = 1.0  # of the gradient of all parameters together
+    clip_norm: PositiveFloat = 1.0  # largest L2 norm of the gradient of all parameters
     ema_decay: Share = 0.9999
-    ema_stds: tuple[Annotated[float, Field(gt=0, lt=0.289)], ...] = ()  # relative widths of further averages
+    ema_stds: tuple[Annotated[float, Field(gt=0, lt=0.289)], ...] = ()  # relative widths of power-function averages
     max_skipped: Positive = 20  # steps in a row without a finite loss and gradient before the run stops
 
 
@@ -57,30 +52,30 @@ class Training(Optimization):
     """Optimization of a diffusion model."""
 
     control_dropout: Share = 0.3  # probability that a control of a clip is unconditioned
-    span_dropout: Share = 0.0  # of those left, over a random span of time
-    curve_augmentation: Share = 0.0  # probability that the curves of a clip are made coarser; needs network.augmented
-    precision: Literal["auto", "float32", "bf16"] = (
-        "auto"  # of the network; auto is bf16 where it is faster, recorded by the run
-    )
+    span_dropout: Share = 0.0  # probability that another is unconditioned over a random span of time
+    curve_augmentation: Share = 0.0  # probability that curves are made coarser; needs network.augmented
+    # Of the network; "auto" is bf16 where it is faster, and config.json records the choice.
+    precision: Literal["auto", "float32", "bf16"] = "auto"
     companding: PositiveFloat = 1.0  # power of the signed-power companding of scaled data; 1 for none
 
 
 class Machine(StrictModel):
-    """Machine options (threads, micro-batch, compilation, memory, time); at equal steps results differ by rounding."""
+    """Options of the machine. They change the results of a step by rounding errors only."""
 
-    threads: Positive | None = None  # of a CPU; None for those of the run so far, else the fastest
-
+    threads: Positive | None = None  # of a CPU; None for those of the run so far, else the fastest number
     micro_batch: Positive | None = None  # clips a rank computes at once; None for its whole share
     compile: bool = False
     in_memory: bool = False  # hold the train split in memory
-    resident: bool = False  # hold it on the device, where it is cropped
-    tf32: bool = False  # float32 products on GPUs with mantissas of 10 bits
-    timeout_minutes: PositiveFloat = 10.0  # a rank waits for the others
-    max_train_seconds: Annotated[float, Field(ge=0)] = 0  # of steps in total; the run is then saved and stops
+    resident: bool = False  # hold the train split on the device and crop it there
+    tf32: bool = False  # allow TF32 (10-bit mantissas) for float32 products on GPUs
+    timeout_minutes: PositiveFloat = 10.0  # longest wait of a rank for the others
+    max_train_seconds: Annotated[float, Field(ge=0)] = (
+        0  # total time of the steps, after which the run is saved and stops; 0: no limit
+    )
 
 
 class Logging(StrictModel):
-    """Intervals of logging, in steps; 0 for never."""
+    """Intervals of logging and saving in steps; 0 for never."""
 
     log_every: Positive = 10
     valid_every: NonNegative = 10_000
@@ -88,17 +83,17 @@ class Logging(StrictModel):
     listen_every: NonNegative = 10_000
     listen_clips: Positive = 3
     checkpoint_every: NonNegative = 2_000
-    checkpoint_seconds: NonNegative = 600  # the same by time, whatever a step takes
-    ema_every: NonNegative = 10_000  # for averages of `ema_stds`
+    checkpoint_seconds: NonNegative = 600  # longest time between two checkpoints, in seconds
+    ema_every: NonNegative = 10_000  # of storing the averages of `ema_stds`
     keep_checkpoints: Positive = 2
 
     def intervals(self) -> Shape:
-        """All intervals at which something is logged or saved, in steps."""
+        """Return all intervals in steps."""
         return (self.log_every, self.valid_every, self.listen_every, self.checkpoint_every, self.ema_every)
 
 
 class RunConfig(StrictModel):
-    """The part of a config that the training loop reads."""
+    """Part of a config that the training loop reads."""
 
     name: str
     format: str
@@ -108,7 +103,7 @@ class RunConfig(StrictModel):
 
 
 class Config(RunConfig):
-    """A resolved config of a diffusion model: everything that determines a run except the data."""
+    """Resolved config of a diffusion model: everything that determines a run except the data."""
 
     paradigm: str
     training: Training
@@ -117,7 +112,7 @@ class Config(RunConfig):
 
 
 class _File(StrictModel):
-    """The tables of a config file before they are resolved."""
+    """Tables of a config file before they are resolved."""
 
     training: Json
     machine: Json = Field(default_factory=dict)
@@ -127,32 +122,34 @@ class _File(StrictModel):
 
 
 def check_pair(paradigm: str, format_name: str | None) -> str:
-    """The format to train `paradigm` on, its default for None.
+    """Return the format to train `paradigm` on: `format_name`, or for None the default of the paradigm.
 
     Raises:
-        UserError: unknown paradigm, or a format that it is not made for; the message holds the table of pairs.
+        UserError: an unknown paradigm, or a format that it does not support; the message lists the valid pairs.
     """
     from training.diffusion import PARADIGMS
 
     table = "; ".join(f"{name}: {' or '.join(kind.formats)}" for name, kind in PARADIGMS.items())
     if paradigm not in PARADIGMS:
-        raise UserError(f"PARADIGM={paradigm} is not known; PARADIGM and FORMAT that fit are {table}")
+        raise UserError(f"PARADIGM={paradigm} is not known; valid pairs of PARADIGM and FORMAT are {table}")
     formats = PARADIGMS[paradigm].formats
     if format_name is None:
         return DEFAULT_FORMAT if DEFAULT_FORMAT in formats else formats[0]
     # promise: refused-table-goes-together
     if format_name not in formats:
-        raise UserError(f"{paradigm} does not train on FORMAT={format_name}; PARADIGM and FORMAT that fit are {table}")
+        raise UserError(
+            f"{paradigm} does not train on FORMAT={format_name}; valid pairs of PARADIGM and FORMAT are {table}"
+        )
     return format_name
 
 
 def load_config(
     name: str, paradigm: str, format_name: str | None = None, steps: int | None = None, overrides: str = ""
 ) -> Config:
-    """Read a config by name or path, resolved for a paradigm and a format.
+    """Read a config and resolve it for a paradigm and a format.
 
     Args:
-        name: of a shipped config, or the path of a TOML file.
+        name: name of a shipped config, or path of a TOML file.
         paradigm: one of PARADIGMS.
         format_name: the format to train on; the paradigm's default for None.
         steps: replaces training.steps.
@@ -166,38 +163,32 @@ def load_config(
 
     format_name = check_pair(paradigm, format_name)
     path = config_path(name)
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path} is not valid TOML ({error}); correct it or copy a shipped config") from error
-    tables = parse_model(_File, values, str(path))
+    tables = parse_model(_File, read_toml(path), str(path))
     _check_names(tables.network, FORMATS, f"{path}: network")
     _check_names(tables.diffusion, PARADIGMS, f"{path}: diffusion")
     if format_name not in tables.network:
         raise UserError(f"{path} has no table [network.{format_name}]; add one, or train on another format")
     # Each format is resolved, so that a wrong key is found whichever of them is trained.
-    resolved = {
-        f: (_for(tables.training, f, f"{path}: [training]"), _for(tables.machine, f, f"{path}: [machine]"))
-        for f in FORMATS
-    }
-    for training, machine in resolved.values():
-        parse_model(Training, training, f"{path}: [training]")
-        parse_model(Machine, machine, f"{path}: [machine]")
-    for key, kind in PARADIGMS.items():
-        parse_model(kind.Config, tables.diffusion.get(key, {}), f"{path}: [diffusion.{key}]")
+    resolved: dict[str, Json] = {f: {} for f in FORMATS}
+    for f, (key, kind) in product(FORMATS, (("training", Training), ("machine", Machine))):
+        where = f"{path}: [{key}]"
+        resolved[f][key] = _for(getattr(tables, key), f, where)
+        parse_model(kind, resolved[f][key], where)
+    for key, one in PARADIGMS.items():
+        parse_model(one.Config, tables.diffusion.get(key, {}), f"{path}: [diffusion.{key}]")
     for key, table in tables.network.items():
         network_config(table, f"{path}: [network.{key}]")
-    training, machine = resolved[format_name]
     config: Json = {
+        **resolved[format_name],
         "name": path.stem,
         "paradigm": paradigm,
         "format": format_name,
-        "training": training | ({} if steps is None else {"steps": steps}),
-        "machine": machine,
         "logging": tables.logging,
         "diffusion": tables.diffusion.get(paradigm, {}),
         "network": tables.network[format_name],
     }
+    if steps is not None:
+        config["training"]["steps"] = steps
     for key, value in parse_overrides(overrides).items():
         if key == "training.steps" and steps is not None:
             raise UserError("SET= and STEPS= both give training.steps; remove one")
@@ -214,7 +205,7 @@ def load_config(
 
 
 def parse_overrides(text: str) -> Json:
-    """`training.batch=16 network.kind=unet` -> values by dotted key; what is not TOML is a string.
+    """Parse `training.batch=16 network.kind=unet` as values by dotted key; a value that is not TOML is a string.
 
     Raises:
         UserError: a part without `=`, or a key given twice.
@@ -232,7 +223,11 @@ def parse_overrides(text: str) -> Json:
 
 
 def config_path(name: str, folder: Path = CONFIGS) -> Path:
-    """The file of a config: one of those shipped in `folder` by name, else a path."""
+    """Return the path of a config: `name` of one shipped in `folder`, else `name` as a path.
+
+    Raises:
+        UserError: neither.
+    """
     shipped = sorted(path.stem for path in folder.glob("*.toml"))
     path = folder / f"{name}.toml" if name in shipped else Path(name)
     if not path.is_file():
@@ -240,11 +235,25 @@ def config_path(name: str, folder: Path = CONFIGS) -> Path:
     return path
 
 
-def differing_key(old: Json, new: Json) -> str | None:
-    """`key: old value, now new value` for the first key that must not change within a run; None if there is none.
+def read_toml(path: Path) -> Json:
+    """Return the content of a TOML file.
 
-    Both are the JSON form of a Config, with the digest of the data beside its keys. A key of `[training]` that the old
-    one lacks had its default.
+    Raises:
+        UserError: not a readable TOML file.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path} must be valid TOML ({error}); correct it or copy a shipped config") from error
+
+
+def differing_key(old: Json, new: Json) -> str | None:
+    """Return the first changed key that must not change within a run, as "KEY was OLD and is now NEW"; None for none.
+
+    Args:
+        old: JSON form of a Config, with `data_digest` beside its keys. Keys of `[training]` that it lacks have their
+            defaults.
+        new: the same of the config to resume with.
     """
     defaults = {f"training.{name}": field.default for name, field in Training.model_fields.items()}
     before, after = _flat(old), _flat(new)
@@ -260,15 +269,15 @@ def differing_key(old: Json, new: Json) -> str | None:
 def _check_names(tables: Json, known: Collection[str], where: str) -> None:
     for name in tables:
         if name not in known:
-            raise UserError(f"{where}.{name}: there is no such table; expected {', '.join(known)}")
+            raise UserError(f"{where}.{name} is not a known table; choose from {', '.join(known)}")
 
 
 def _for(table: Json, format_name: str, where: str) -> Json:
-    """A table with its sub-table of one format laid over it."""
+    """Return the keys of a table for one format: those of its sub-table replace the shared ones."""
     shared = {key: value for key, value in table.items() if key not in FORMATS}
     own = table.get(format_name, {})
     if not isinstance(own, dict):
-        raise UserError(f"{where}: {format_name}: expected a table of its own (found {own!r:.80})")
+        raise UserError(f"{where}: {format_name} must be a table, got {own!r:.80}")
     return shared | own
 
 

@@ -1,4 +1,4 @@
-"""Training of a diffusion model. B clips, G clips of the global batch, R ranks."""
+"""Task of training a diffusion model."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -25,10 +25,10 @@ from training.task import Task
 
 
 class DiffusionTask(Task):
-    """A backbone and a paradigm on the stored data of one format.
+    """Training of a backbone by a paradigm on the stored data of one format.
 
     Raises:
-        UserError: the codec at hand is not the one that made the data, or the network is narrower than the data.
+        UserError: the present codec is not the one that made the data, or the network is narrower than the data.
     """
 
     def __init__(self, config: Config, data: Dataset) -> None:
@@ -37,7 +37,9 @@ class DiffusionTask(Task):
         if self.data.classes is None:
             check_width(config.network, self.data.shape)
         if config.training.curve_augmentation and not config.network.get("augmented"):
-            raise UserError("training.curve_augmentation needs network.augmented = true; set both or neither")
+            raise UserError(
+                "training.curve_augmentation must be 0 unless network.augmented = true; set both or neither"
+            )
         self.model = build_model(config, self.data)
         self.network = self.model.network
         self.adaptive = self.model.paradigm.adaptive
@@ -56,7 +58,7 @@ class DiffusionTask(Task):
 
     def initialize(self, source: Path) -> None:
         unmatched = initialize(self.model, load_model(source))
-        print(f"initial weights from {source}; not matched: {', '.join(unmatched) or 'none'}")
+        print(f"initial weights from {source}; weights without a match: {', '.join(unmatched) or 'none'}")
 
     def objective(self, network: nn.Module) -> nn.Module:
         return LossModule(network, self.model.paradigm)
@@ -68,7 +70,7 @@ class DiffusionTask(Task):
         return objective(x0, controls, noise)
 
     def observe(self, step: int, losses: Tensor, world: World) -> None:
-        if self.adaptive:  # from the losses of all ranks, so that it adapts alike on each
+        if self.adaptive:  # by the losses of all ranks, so that the state is the same on each
             clips = self.config.training.batch
             noise = self._noise(range((step - 1) * clips, step * clips), "train", world)
             self.model.paradigm.observe(noise, world.all_gather(losses))
@@ -87,6 +89,6 @@ class DiffusionTask(Task):
         self.model.paradigm.load_state_dict(state)
 
     def _noise(self, positions: Sequence[int], stream: str, world: World) -> PerClipNoise | CounterNoise:
-        """Draws for clips at `positions`: from the CPU in validation and on a CPU, else computed on the device."""
+        """Return the random numbers of the clips at `positions`; in training on a GPU they are computed on it."""
         kind = PerClipNoise if stream != "train" or world.device.type == "cpu" else CounterNoise
         return kind(self.config.training.seed, positions, stream, world.device)

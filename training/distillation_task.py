@@ -1,4 +1,4 @@
-"""Tuning of a model that samples in few steps from a diffusion model, the teacher."""
+"""Task of tuning a model that samples in few steps (the student) from a trained EDM (the teacher)."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -21,7 +21,10 @@ from training.networks.precision import set_precision
 
 
 class DistillationTask(DiffusionTask):
-    """A student that starts as a copy of its teacher. Checkpoints hold the teacher too, so a run resumes without it."""
+    """Training of a student that starts as a copy of its teacher.
+
+    Checkpoints contain the teacher, so a run resumes without the file of INIT=.
+    """
 
     def __init__(self, config: Config, data: Dataset) -> None:
         super().__init__(config, data)
@@ -31,10 +34,10 @@ class DistillationTask(DiffusionTask):
         self.initialized, self.step = False, 0
 
     def initialize(self, source: Path) -> None:
-        """Copy the teacher into both networks.
+        """Copy the weights of the teacher at `source` to the teacher and the student of this task.
 
         Raises:
-            UserError: not an EDM, another network than the config's, or another scale of the data.
+            UserError: the model is no EDM, its sigma_data differs, or its network is not that of the config.
         """
         teacher = load_model(source)
         if teacher.config.paradigm != "edm" or teacher.paradigm.sigma_data != self.paradigm.sigma_data:
@@ -54,7 +57,9 @@ class DistillationTask(DiffusionTask):
 
     def prepare(self, trial: Callable[[], object], world: World, recorded: Mapping[str, Any] | None) -> None:
         if not self.initialized and recorded is None:
-            raise UserError(f"PARADIGM={self.paradigm.name} tunes a trained EDM; name it, for example INIT=shipped")
+            raise UserError(
+                f"PARADIGM={self.paradigm.name} needs a trained EDM as INIT=; give for example INIT=shipped"
+            )
         self.paradigm.teacher = self.teacher.to(world.device)
         super().prepare(trial, world, recorded)
         precision = self.config.training.precision

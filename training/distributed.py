@@ -1,7 +1,7 @@
-"""Ranks of a run: rank and size, device, collectives.
+"""Ranks of a run, their devices, and collectives as in torch.distributed.
 
-One process is one rank with one device. torchrun or srun (one task per GPU) start several; otherwise there is a single
-rank and no process group.
+Each rank is one process with one device. torchrun or srun (one task per GPU) starts several; otherwise there is a
+single rank and no process group. B values per rank, R ranks.
 """
 
 import os
@@ -18,12 +18,12 @@ from data_specs.cli import decimal
 from data_specs.errors import UserError
 
 DEVICES = ("cpu", "cuda", "mps")
-MEETING = ("MASTER_ADDR", "MASTER_PORT")  # where ranks find each other
+MEETING = ("MASTER_ADDR", "MASTER_PORT")  # address at which ranks connect
 
 
 @dataclass(frozen=True)
 class World:
-    """One rank's view of the run."""
+    """Number and device of this rank, and the number of ranks."""
 
     rank: int
     size: int
@@ -31,7 +31,7 @@ class World:
 
     @property
     def main(self) -> bool:
-        """Whether this rank writes the files."""
+        """Whether this is rank 0, which writes the files."""
         return self.rank == 0
 
     @property
@@ -40,13 +40,13 @@ class World:
         return self.device.type == "cuda"
 
     def all_reduce_sum(self, values: Tensor) -> Tensor:
-        """Sums over all ranks of `values` [N] (float64), in place, the same on each rank."""
+        """Replace `values` (float64 [N]) by their sums over all ranks, and return them."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def all_gather(self, values: Tensor) -> Tensor:
-        """[B] of each rank -> [R * B] on every rank, in the order of the ranks."""
+        """Return the `values` [B] of all ranks, concatenated in the order of the ranks: [R * B]."""
         if self.size == 1:
             return values
         parts = [torch.empty_like(values) for _ in range(self.size)]
@@ -54,22 +54,22 @@ class World:
         return torch.cat(parts)
 
     def broadcast(self, values: Tensor) -> Tensor:
-        """The main rank's values on every rank, in place; the shape is the same on all."""
+        """Replace `values` by those of rank 0, of the same shape, and return them."""
         if self.size > 1:
             dist.broadcast(values, 0)
         return values
 
     def barrier(self) -> None:
-        """Return once every rank has called this."""
+        """Block until every rank has called this method."""
         if self.size > 1:
             dist.barrier()
 
 
 def ranks_from(environment: Mapping[str, str]) -> tuple[int, int, int]:
-    """(rank, number of ranks, rank on this machine) from the variables that torchrun or srun set.
+    """Return (rank, number of ranks, rank on this machine), read from the variables that torchrun or srun sets.
 
     Raises:
-        UserError: variables that contradict each other, or several ranks without an address where they meet.
+        UserError: the variables contradict each other, or the address at which several ranks connect is missing.
     """
     if "RANK" in environment and "WORLD_SIZE" in environment:
         names, local_rank = ("RANK", "WORLD_SIZE"), environment.get("LOCAL_RANK", "0")
@@ -81,7 +81,8 @@ def ranks_from(environment: Mapping[str, str]) -> tuple[int, int, int]:
     texts = [environment.get(names[0], "0"), environment.get(names[1], "1"), local_rank]
     rank, size, local = map(decimal, texts)
     if rank is None or size is None or local is None or rank >= max(1, size):
-        raise UserError(f"{names[0]}={texts[0]} and {names[1]}={texts[1]} in the environment do not fit; {advice}")
+        pair = f"{names[0]}={texts[0]} and {names[1]}={texts[1]}"
+        raise UserError(f"{pair} in the environment contradict each other; {advice}")
     if size > 1 and not all(environment.get(name) for name in MEETING):
         raise UserError(f"{names[1]}={size} is set in the environment but {' or '.join(MEETING)} is not; {advice}")
     return (rank, size, local) if size > 1 else (0, 1, 0)
@@ -93,12 +94,16 @@ def launched(environment: Mapping[str, str]) -> bool:
 
 
 def allow_tf32(allowed: bool) -> None:
-    """Choose whether GPUs may compute float32 products and convolutions in TF32; PyTorch allows convolutions to."""
+    """Allow or forbid TF32 in float32 products and convolutions on GPUs; PyTorch's default allows convolutions."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
 
 
 def choose_device(name: str | None, local_rank: int = 0) -> torch.device:
-    """The device of a rank: `name`, or for None a GPU if available, else the CPU; turns TF32 off.
+    """Return the device of a rank, and turn TF32 off.
+
+    Args:
+        name: cpu, cuda or mps; None for a GPU if available, else the CPU.
+        local_rank: number of the GPU, unless `name` has one.
 
     Raises:
         UserError: not a device, or one that this machine lacks.
@@ -125,11 +130,11 @@ def choose_device(name: str | None, local_rank: int = 0) -> torch.device:
 
 @contextmanager
 def join_world(device: str | None, timeout_minutes: float) -> Iterator[World]:
-    """Join the other ranks for the block.
+    """Connect to the other ranks for the duration of the block; the value is this rank.
 
     Args:
-        device: cpu, cuda, mps, or None for what the machine has.
-        timeout_minutes: how long a rank waits for the others before it raises.
+        device: cpu, cuda or mps; None for a GPU if available, else the CPU.
+        timeout_minutes: longest wait for the other ranks before an error.
     """
     rank, size, local_rank = ranks_from(os.environ)
     chosen = choose_device(device, local_rank)

@@ -1,4 +1,4 @@
-"""Initial weights from a trained model: INIT=. O output channels of a layer, I input channels."""
+"""Initial weights from a trained model (INIT=). O output channels of a layer, I input channels."""
 
 from collections.abc import Mapping
 
@@ -10,18 +10,18 @@ from data_specs.errors import UserError
 from training.metadata import DatasetMetadata
 from training.model import TrainedModel
 
-Column = tuple[str, str, int]  # control, label of its row, -1 for the value or the number of a basis function
+Column = tuple[str, str, int]  # of an input channel: control, label of its row, number of a basis function or -1
 
 
 @torch.no_grad()
 def initialize(model: TrainedModel, source: TrainedModel) -> list[str]:
-    """Copy the weights of `source` into `model`; returns the names of weights that keep their initial values.
+    """Copy the weights of `source` to `model`; return the names of weights without a match, which stay unchanged.
 
-    Weights are matched by name and shape. Inputs of controls are matched by control and instruments by label: a new
-    instrument starts at the mean of the known ones, a control that `source` lacks at zero.
+    Weights are matched by name and shape. Layers that read controls are matched by input channel: by control, and for
+    instruments by label. Channels of a new instrument start at the mean of the others, of a new control at zero.
 
     Raises:
-        UserError: the two were made for different codecs.
+        UserError: the models are for different codecs.
     """
     if model.data.codec_digest != source.data.codec_digest:
         raise UserError(
@@ -43,7 +43,7 @@ def initialize(model: TrainedModel, source: TrainedModel) -> list[str]:
 
 
 def _control_inputs(network: nn.Module, data: DatasetMetadata) -> dict[str, list[Column]]:
-    """Meaning of the input channels of each layer that reads controls, by the name of its weight."""
+    """Return the meaning of each input channel of the layers that read controls, by the name of their weights."""
     rows = []
     for control, count in data.layout.rows:
         labels = data.instruments if control == INSTRUMENTS else [str(row) for row in range(count)]
@@ -59,7 +59,7 @@ def _control_inputs(network: nn.Module, data: DatasetMetadata) -> dict[str, list
 
 
 def _matched_columns(known: Tensor, old: list[Column], new: list[Column]) -> Tensor:
-    """Weights [O, I, ...] of the new columns from those of the old ones."""
+    """Return weights [O, I, ...] for the input channels `new` from the weights `known` for the channels `old`."""
     places: Mapping[Column, int] = {column: place for place, column in enumerate(old)}
     columns = []
     for control, label, kind in new:

@@ -1,4 +1,4 @@
-"""Several ranks on this machine: GPUS=N starts them with torchrun."""
+"""Start of several ranks on this machine with torchrun (GPUS=N)."""
 
 import ctypes
 import os
@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from training.stopping import SIGNALS, STOP_FILE
+from training.stopping import STOP_FILE, handled
 
 PR_SET_PDEATHSIG = 1
 
 
 def launch(ranks: int, run: Path, arguments: Sequence[str]) -> int:
-    """Run `python -m training ARGUMENTS` as `ranks` ranks under torchrun and wait; returns the exit status.
+    """Run `python -m training ARGUMENTS` as `ranks` ranks under torchrun, and return the exit status.
 
-    torchrun ends its ranks when it gets a signal or when one of them fails. A signal to this process therefore writes
-    the stop file of `run` instead, so that all ranks save and stop at the same step; a second one ends torchrun.
+    torchrun kills its ranks when it gets a signal. The first signal to this process therefore writes the stop file of
+    `run`, so that all ranks save and stop at the same step; a second signal terminates torchrun.
     """
     environment = {
         **os.environ,
@@ -29,7 +29,7 @@ def launch(ranks: int, run: Path, arguments: Sequence[str]) -> int:
     process = subprocess.Popen(
         [*torchrun, "--module", "--", "training", *arguments],
         env=environment,
-        start_new_session=True,  # Ctrl-C reaches this process alone
+        start_new_session=True,  # Ctrl-C signals this process only
         preexec_fn=die_with_parent,  # safe, since this process has no threads
     )
     stop = run / STOP_FILE
@@ -40,16 +40,12 @@ def launch(ranks: int, run: Path, arguments: Sequence[str]) -> int:
         else:
             stop.write_text(signal.Signals(number).name)
 
-    before = {number: signal.signal(number, forward) for number in SIGNALS}
-    try:
+    with handled(forward):
         status = process.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     # promise: run-ends-error-within
     return status if status >= 0 else 128 - status
 
 
 def die_with_parent() -> None:
-    """Ask Linux to send SIGTERM to this process when its parent dies, so that no rank is left on a GPU."""
+    """Make Linux send SIGTERM to this process when its parent dies, so that no rank continues on a GPU."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

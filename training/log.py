@@ -1,4 +1,4 @@
-"""Log of a run: RUN/log.jsonl, TensorBoard, a progress bar on terminals, lines of text elsewhere."""
+"""Log of a run: RUN/log.jsonl, TensorBoard, and a progress bar on terminals."""
 
 import json
 import math
@@ -20,11 +20,11 @@ from training.config import RunConfig
 from training.data.loader import Batch
 
 LOG_FILE = "log.jsonl"
-ESTIMATE_STEPS = 10  # from which the duration of the others is estimated
+ESTIMATE_STEPS = 10  # after which the duration of the remaining steps is estimated
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
-    """Lines of RUN/log.jsonl, without a last line that a kill cut off.
+    """Return the lines of RUN/log.jsonl, without an incomplete last line (of a killed run); empty without the file.
 
     Raises:
         UserError: another line is damaged.
@@ -37,24 +37,33 @@ def read_log(run: Path) -> list[dict[str, Any]]:
             return found
     except (ValueError, TypeError, KeyError, RecursionError):
         pass
-    raise UserError(f"{path} holds a line that no run wrote; remove it, or move the file away")
+    raise UserError(f"{path} has a damaged line; remove that line, or move the file away")
 
 
 @dataclass
 class Meter:
-    """Progress of a run and sums since the last line of its log; saved, so that no line is cut short by a stop."""
+    """Number of steps of a run, and sums since the last line of its log.
 
-    step: int = 0  # steps done
+    Checkpoints contain it, so that the log of a resumed run has the same lines as one without a stop.
+    """
+
+    step: int = 0  # number of steps done
     skipped_in_a_row: int = 0
     loss_sum: float = 0.0
     losses: int = 0
     skipped: int = 0  # steps whose loss or gradient was not finite
     seconds: float = 0.0
-    waited: float = 0.0
-    train_seconds: float = 0.0  # since the first step of the run
+    waited: float = 0.0  # seconds of waiting for data
+    train_seconds: float = 0.0  # of all steps of the run
 
     def update(self, loss: float | None, seconds: float, waited: float) -> None:
-        """Count a step: its mean loss, None if it was skipped, its duration, and the part spent waiting for data."""
+        """Add one step.
+
+        Args:
+            loss: mean over the clips of the batch; None if the step was skipped.
+            seconds: duration of the step.
+            waited: seconds of it spent waiting for data.
+        """
         self.step += 1
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if loss is None else 0
         self.skipped += loss is None
@@ -65,7 +74,7 @@ class Meter:
         self.train_seconds += seconds
 
     def pop_means(self, batch: int) -> dict[str, float | int | None]:
-        """Means since the last call; `loss` is None if every step was skipped."""
+        """Return means since the last call by name, for batches of `batch` clips; None where nothing was counted."""
         steps = self.losses + self.skipped
         values = {
             "loss": self.loss_sum / self.losses if self.losses else None,
@@ -77,22 +86,22 @@ class Meter:
         return values
 
     def state_dict(self) -> dict[str, Any]:
-        """All counters, for a checkpoint."""
+        """Return all fields."""
         return asdict(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`."""
+        """Set all fields."""
         self.__init__(**state)  # type: ignore[misc]
 
 
 class RunLog:
-    """Writer of one run's log. Lines beyond `step` are dropped, since resuming repeats these steps.
+    """Writer of the log of a run. It deletes lines after `step`, since resuming repeats those steps.
 
     Args:
         run: folder of the run.
-        step: steps done so far.
+        step: number of steps done.
         steps: total number of steps.
-        main: whether this rank writes; on the others every method does nothing.
+        main: whether this rank writes; if not, every method does nothing.
     """
 
     def __init__(self, run: Path, step: int, steps: int, main: bool) -> None:
@@ -121,7 +130,7 @@ class RunLog:
                 self._file.close()
 
     def scalars(self, step: int, **values: float | int | None) -> None:
-        """Write numbers as one line of log.jsonl and to TensorBoard; those that are not finite are null."""
+        """Write numbers to TensorBoard and as one line of log.jsonl, where non-finite ones are null."""
         if not self._main:
             return
         values = {name: value if value is None or math.isfinite(value) else None for name, value in values.items()}
@@ -135,7 +144,7 @@ class RunLog:
             self._bar.set_postfix_str(f"loss {values['loss']:.4f}", refresh=False)
 
     def advance(self, steps: int = 1) -> None:
-        """Move the progress bar; print once how long the remaining steps take."""
+        """Advance the progress bar by `steps`; print an estimate of the remaining time once."""
         if not self._main:
             return
         self._bar.update(steps)
@@ -149,7 +158,7 @@ class RunLog:
             self.print(f"{seconds:.2g} s per step: about {_duration(seconds * remaining)} to step {self._steps}")
 
     def print(self, text: str) -> None:
-        """Print one line above the progress bar."""
+        """Print a line of text above the progress bar."""
         if self._main:
             self._bar.write(text, file=sys.stdout)
             sys.stdout.flush()
@@ -168,7 +177,7 @@ class RunLog:
 
 
 def summary(run: Path, config: RunConfig, network: nn.Module, batch: Batch, device: torch.device, step: int) -> str:
-    """Text printed before the first step: config, parameters by module, tensor shapes and device."""
+    """Return the text printed before the first step: config, parameters by module, tensor shapes and device."""
     values = config.model_dump(mode="json")
     lines = [f"run {run}: " + (f"resuming at step {step}" if step else "new")]
     for name, value in values.items():
@@ -186,19 +195,19 @@ def summary(run: Path, config: RunConfig, network: nn.Module, batch: Batch, devi
 
 
 def due(step: int, every: int) -> bool:
-    """Whether an event every `every` steps (0: never) occurs after `step`."""
+    """Return whether something done every `every` steps (0: never) is done after `step`."""
     return every > 0 and step % every == 0
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Peak memory in MB (10^6 bytes): of tensors on a GPU, of the process on a CPU."""
+    """Return peak memory in MB (10^6 bytes): of tensors on a GPU, of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def _duration(seconds: float) -> str:
-    """Text of a duration in its largest unit: "40 s", "12 min", "3.5 h"."""
+    """Format a duration in its largest unit: "40 s", "12 min", "3.5 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

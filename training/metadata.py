@@ -11,27 +11,27 @@ from training.conditioning import ControlLayout
 
 
 def content_digest(info: DatasetInfo) -> str:
-    """Digest of the content of a dataset's train split."""
+    """Return the digest of the shards of the train split."""
     return value_digest([[shard.clips, shard.sha256] for shard in info.splits["train"].shards])
 
 
 class DatasetMetadata(StrictModel):
-    """Properties of a dataset that a model needs to be used without it."""
+    """Properties of the dataset of a model, with which the model is used without that dataset."""
 
-    digest: str  # of the content of the train split
+    digest: str  # of the shards of the train split
     format: str
     label: str
     sample_rate: int
     clip_samples: int
     hop: int
     shape: Shape  # of one stored clip
-    controls: dict[str, Shape]  # shapes of one clip's control features, in the order they are stacked
+    controls: dict[str, Shape]  # shapes of the controls of one clip
     instruments: tuple[str, ...]
     codec: str
     codebooks: int
     codec_digest: str  # of the codec's weights or the transform's kernels
-    classes: int | None  # of a code; None for continuous data
-    centred: bool  # whether the mean is subtracted on the way into the network
+    classes: int | None  # number of classes of a code; None for continuous data
+    centred: bool  # whether scaling subtracts the mean
     one_scale: bool = False  # whether all channels are divided by the same standard deviation
     statistics: Json | None
     plan_digest: str
@@ -39,10 +39,10 @@ class DatasetMetadata(StrictModel):
 
     @classmethod
     def of(cls, info: DatasetInfo, features: tuple[Feature, ...]) -> "DatasetMetadata":
-        """Metadata of a dataset.
+        """Return the metadata of a dataset.
 
         Raises:
-            UserError: the codec at hand is not the one that made the data.
+            UserError: the present codec is not the one that made the data.
         """
         codec = info.spec.codec
         transform = matching_representation(info.format, codec.name, codec.codebooks, info.codec_digest)
@@ -70,29 +70,29 @@ class DatasetMetadata(StrictModel):
 
     @property
     def layout(self) -> ControlLayout:
-        """The control features in the order networks take them."""
+        """Controls in the order in which they are stacked for networks."""
         return ControlLayout.from_shapes(self.controls)
 
     def representation(self) -> Representation:
-        """The format's transform.
+        """Return the representation of the format.
 
         Raises:
-            UserError: the codec at hand is not the one that made the data.
+            UserError: the present codec is not the one that made the data.
         """
         return matching_representation(self.format, self.codec, self.codebooks, self.codec_digest)
 
 
 def matching_representation(format_name: str, codec: str, codebooks: int, digest: str) -> Representation:
-    """The representation of a format, checked against the digest of the one that made the data.
+    """Return the representation of a format, if its digest equals that of the representation that made the data.
 
     Raises:
-        UserError: the digests differ, or the codec's weights are missing.
+        UserError: the digests differ, or the weights of the codec are missing.
     """
     found = representation(format_name, codec, codebooks)
     # promise: sampling-refuses-digest
     if found.digest != digest:
         raise UserError(
-            f"{found.label} has the digest {found.digest[:12] or 'none'}, the data was made with "
-            f"{digest[:12] or 'none'}; restore that codec ({codec}), or rebuild the dataset with this one"
+            f"the digest of {found.label} must be {digest[:12] or 'empty'}, that of the codec which made the data, got "
+            f"{found.digest[:12] or 'none'}; restore that codec ({codec}), or rebuild the dataset with this one"
         )
     return found

@@ -1,7 +1,4 @@
-"""A trained model: network, paradigm, config and metadata; building and loading it.
-
-B clips, n samples, N audio samples, R control rows, T frames.
-"""
+"""Trained models: network, paradigm, config and metadata. B clips, N audio samples, R control rows, T frames."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,12 +37,12 @@ class TrainedModel:
     """A model ready to sample.
 
     Attributes:
-        network: the backbone with averaged weights.
+        network: backbone with averaged weights.
         paradigm: loss and sampler.
-        config: of its training.
-        data: metadata of the dataset it was trained on.
-        step: training steps done.
-        train_seconds: wall-clock seconds these steps took.
+        config: config of the training.
+        data: metadata of the training data.
+        step: number of training steps done.
+        train_seconds: wall-clock seconds of these steps.
     """
 
     network: nn.Module
@@ -67,16 +64,16 @@ class TrainedModel:
 
     @cached_property
     def representation(self) -> Representation:
-        """The format's transform.
+        """Transform between audio and stored data.
 
         Raises:
-            UserError: the codec at hand is not the one that made the data.
+            UserError: the present codec is not the one that made the training data.
         """
         return self.data.representation()
 
     @cached_property
     def scaling(self) -> Scaling | None:
-        """Map between stored values and the network's; None for codes."""
+        """Map between stored values and those of the network; None for codes."""
         if self.data.statistics is None:
             return None
         statistics = Statistics.from_json(self.data.statistics)
@@ -84,12 +81,12 @@ class TrainedModel:
         return Scaling.fit(statistics, self.paradigm.sigma_data, training.companding, data.centred, data.one_scale)
 
     def to_model(self, stored: Tensor) -> Tensor:
-        """Stored data [B, *shape] -> scaled float32, or int64 codes, as the paradigm takes it."""
+        """Convert stored data [B, *shape] for the paradigm: to scaled float32, or codes to int64."""
         return stored.long() if self.scaling is None else self.scaling.to_model(stored)
 
     @torch.no_grad()
     def decode(self, x: Tensor) -> Tensor:
-        """Data as the paradigm returns it, [B, *shape] -> audio, float32 [B, 1, N] on the CPU."""
+        """Convert data of the paradigm, [B, *shape], to audio, float32 [B, 1, N] on the CPU."""
         stored = x.to(torch.int16) if self.scaling is None else self.scaling.from_model(x)
         return self.representation.decode(stored).float().cpu()
 
@@ -105,16 +102,17 @@ class TrainedModel:
         progress: bool = False,
         **options: Any,
     ) -> Tensor:
-        """`n` new clips that follow `curves`, float32 [n, 1, N] at the dataset's sample rate.
+        """Sample `n` clips that follow `curves`: float32 [n, 1, N] at the sample rate of the dataset.
 
         Args:
-            curves: Curves, the content of a curve file, the path of one, or the name of a shipped one.
-            seconds: length, rounded up to a frame; None for the length of the clips in training.
-            seed: of the noise; sample i is the same in any batch.
-            steps: of the sampler; None takes the published number.
-            guidance: one weight, or one by feature.
-            progress: show a bar if standard error is a terminal.
-            options: of the paradigm's sampler, for example s_churn.
+            curves: Curves, content or path of a curve file, or name of a shipped one.
+            seconds: length of a clip, rounded up to a frame; None for the length of the training clips.
+            n: number of clips.
+            seed: seed of the noise; sample i of a seed does not depend on n.
+            steps: steps of the sampler; None for the default of the paradigm.
+            guidance: one weight, or a weight for each control by its name.
+            progress: whether to show a bar if standard error is a terminal.
+            options: options of the sampler of the paradigm, for example s_churn.
 
         Raises:
             UserError: curves or options that do not fit the model.
@@ -135,9 +133,12 @@ class TrainedModel:
         known: Known | None = None,
         callback: Callback | None = None,
     ) -> Tensor:
-        """One clip of `samples` samples for each row of `controls` [B, R, T], float32 [B, 1, N] on the CPU.
+        """Sample one clip of N = `samples` audio samples for each row of `controls` [B, R, T].
 
         The other arguments are those of `training.sampling.sampling.sample_batches`.
+
+        Returns:
+            Audio, float32 [B, 1, N] on the CPU.
         """
         found = sample_batches(
             self.network,
@@ -155,7 +156,7 @@ class TrainedModel:
         return torch.cat(found) if found else torch.empty(0, 1, samples)
 
     def sample_count(self, seconds: float | Fraction | None) -> int:
-        """Number of audio samples N of `seconds`, rounded up to a frame; None for the clips of training."""
+        """Return the number of audio samples N of `seconds`, rounded up to a frame; for None that of training clips."""
         if seconds is None:
             return self.data.clip_samples
         exact = Fraction(seconds).limit_denominator(self.data.sample_rate) * self.data.sample_rate
@@ -163,10 +164,14 @@ class TrainedModel:
         return int(frames) * self.data.hop
 
     def stack_curves(self, curves: Sequence[Curves], samples: int) -> Tensor:
-        """Curves on the model's frames, stacked as the network takes them: float32 [B, R, T].
+        """Evaluate curves at the frames of the model and stack them for the network: float32 [B, R, T].
+
+        Args:
+            curves: of each clip.
+            samples: length of the clips in audio samples.
 
         Raises:
-            UserError: curves that do not fit the length or the model's instruments.
+            UserError: curves that do not fit the length, the instruments or the controls of the model.
         """
         arrays = [self.curve_arrays(one, samples) for one in curves]
         return self.data.layout.stack(
@@ -174,7 +179,7 @@ class TrainedModel:
         )
 
     def curve_arrays(self, curves: Curves, samples: int) -> dict[str, Float32]:
-        """Return the controls of a clip at the model's frames, float32 [T] or [R, T].
+        """Evaluate the curves of a clip at the frames of the model: float32 [T] or [R, T] by control.
 
         Raises:
             UserError: curves that do not fit the length, the instruments or the controls of the model.
@@ -184,7 +189,7 @@ class TrainedModel:
         return fitting.arrays(data.instruments, samples, frames, data.hop, data.layout.names)
 
     def metadata(self) -> Json:
-        """Everything but the weights as a JSON value, for a snapshot."""
+        """Return everything but the weights as a JSON object, the metadata of a snapshot."""
         return {
             "config": self.config.model_dump(mode="json"),
             "data": self.data.model_dump(mode="json"),
@@ -195,7 +200,7 @@ class TrainedModel:
 
 
 def build_model(config: Config, data: DatasetMetadata) -> TrainedModel:
-    """A model with initial weights, a function of the config's seed; on the CPU, in train mode."""
+    """Return a model with random weights, a function of the seed in the config, on the CPU and in train mode."""
     paradigm = build_paradigm(config.paradigm, config.diffusion, data.layout, classes=data.classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
@@ -210,13 +215,13 @@ def load_model(
     device: str | torch.device = "cpu",
     precision: PrecisionChoice = "float32",
 ) -> TrainedModel:
-    """The newest model of a run folder, the one in a snapshot file, or for None the shipped one.
+    """Load a model for sampling.
 
     Args:
-        path: run folder, snapshot, or None.
-        device: on which it samples.
-        precision: "auto" for bf16 where the device has it natively. In bf16 samples differ by about 1 % from those of
-            float32; weights are rounded, so such a model is for sampling alone.
+        path: a run folder, for its newest model, or a snapshot file; None for the shipped model.
+        device: device of the network.
+        precision: "auto" for bf16 where the device has it natively. Samples in bf16 differ by about 1 % from those in
+            float32. Weights are rounded to bf16, so such a model cannot be trained further.
 
     Raises:
         UserError: there is no model at `path`, or it is damaged.
@@ -230,7 +235,7 @@ def load_model(
         model = build_model(config, data)
         model.network.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{snapshot} does not fit this version of the project ({error}); train again") from error
+        raise UserError(f"{snapshot} must be a model of this version of the project ({error}); train again") from error
     if precision == "auto":
         precision = "bf16" if has_fast_bf16(torch.device(device)) else "float32"
     network = freeze(model.network.to(device), precision)
@@ -238,14 +243,16 @@ def load_model(
 
 
 def shipped_model() -> Path:
-    """The snapshot shipped with the project.
+    """Return the path of the snapshot shipped with the project.
 
     Raises:
-        UserError: none is shipped.
+        UserError: the installation has none.
     """
     if shipped := sorted(SNAPSHOTS.glob("*.safetensors")):
         return shipped[0]
-    raise UserError("no model was named; give RUN=runs/..., or PARADIGM= of a run that you trained")
+    raise UserError(
+        "no model is shipped with this installation; give RUN=runs/..., or PARADIGM= of a run that you trained"
+    )
 
 
 load_run = load_model  # the name before version 2

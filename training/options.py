@@ -1,4 +1,4 @@
-"""Options shared by the commands that use trained models: which models, how to sample, on what device."""
+"""Options of the commands that use trained models: selection of models, sampling, device."""
 
 import argparse
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ MAX_SECONDS = 600
 
 
 def add_models(parser: argparse.ArgumentParser) -> None:
-    """Options that select models; `load_models` reads them."""
+    """Add the options that select models, which `load_models` reads."""
     add = parser.add_argument
     add("--run", metavar="RUNS", help="run folders or snapshots, comma-separated (--paradigm's, else the shipped one)")
     add(
@@ -35,38 +35,42 @@ def add_models(parser: argparse.ArgumentParser) -> None:
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
-    """Options of sampling; `sampling_config` and `seconds` read them."""
+    """Add the options of sampling, which `sampling_config` and `parse_seconds` read."""
     add = parser.add_argument
     add("--seconds", metavar="S", help="length of each clip, rounded up to a frame (that of the clips in training)")
-    add("--sampler-steps", metavar="N", help="(the published number; on a CPU 50 where that is a thousand)")
+    add(
+        "--sampler-steps",
+        metavar="N",
+        help="steps of the sampler (the paradigm's default; 50 on a CPU if that is over 100)",
+    )
     add_guidance(parser)
     add_precision(parser)
-    add("--seed", metavar="N", default="0", help="of the noise (0)")
+    add("--seed", metavar="N", default="0", help="seed of the noise (0)")
     add("--sampler", metavar="NAME", help="heun, euler, ancestral, ddim, dpmpp_2m or ipndm")
     for name in SAMPLER_OPTIONS[1:]:
         add(f"--{name.replace('_', '-')}", metavar="X", help="stochastic sampling of EDM (Karras et al. 2022)")
 
 
 def add_guidance(parser: argparse.ArgumentParser) -> None:
-    """Option that `parse_guidance` reads; None where it is not given."""
+    """Add the option that `parse_guidance` reads."""
     default = f"{DEFAULT_GUIDANCE:g}"
     parser.add_argument(
-        "--guidance", metavar="W", help=f"one weight, or by feature: velocity=1.5,chroma=3 ({default}; 1: none)"
+        "--guidance", metavar="W", help=f"one weight, or one by control: velocity=1.5,chroma=3 ({default}; 1: none)"
     )
 
 
 def add_precision(parser: argparse.ArgumentParser) -> None:
-    """Option that `parse_precision` reads."""
+    """Add the option that `parse_precision` reads."""
     parser.add_argument(
         "--precision", default="auto", metavar="NAME", help="float32, bf16, or auto: bf16 if native (auto)"
     )
 
 
 def parse_precision(text: str) -> Literal["float32", "bf16", "auto"]:
-    """The precision given as `text` for the make variable PRECISION.
+    """Return the value of PRECISION=.
 
     Raises:
-        UserError: another one.
+        UserError: none of float32, bf16 and auto.
     """
     if text not in ("float32", "bf16", "auto"):
         raise UserError(f"PRECISION= must be float32, bf16 or auto, got {text!r:.40}")
@@ -74,13 +78,13 @@ def parse_precision(text: str) -> Literal["float32", "bf16", "auto"]:
 
 
 def selected_paths(arguments: argparse.Namespace) -> list[Path]:
-    """Paths of the models that the options of `add_models` select; also sets the number of threads."""
+    """Set the number of threads and return the paths of the models, as selected by the options of `add_models`."""
     use_threads(arguments)
     return select_runs(arguments.run, arguments.paradigm, arguments.format, arguments.config, arguments.spec)
 
 
 def load_models(arguments: argparse.Namespace) -> "dict[str, tuple[Path, TrainedModel]]":
-    """The selected models by a short name: their path, and the model on its device."""
+    """Load the selected models; return (path, model) of each by a short name."""
     from training.distributed import choose_device
     from training.model import load_model
 
@@ -91,10 +95,10 @@ def load_models(arguments: argparse.Namespace) -> "dict[str, tuple[Path, Trained
 
 
 def sampling_config(model: "TrainedModel", arguments: argparse.Namespace) -> "SamplingConfig":
-    """How to sample from `model`, checked before anything is computed.
+    """Return the sampling config for `model`, as given by the options of `add_sampling`.
 
     Raises:
-        UserError: an option that its paradigm lacks, a feature that it lacks, or a value out of range.
+        UserError: the model lacks an option or a control of the guidance, or a value is out of range.
     """
     from training.sampling.sampling import SamplingConfig, default_steps
 
@@ -114,10 +118,10 @@ def sampling_config(model: "TrainedModel", arguments: argparse.Namespace) -> "Sa
 
 
 def parse_guidance(text: str | None) -> float | dict[str, float]:
-    """`2` -> 2.0; `velocity=1.5,chroma=3` -> weights by feature; None -> the default.
+    """Return the value of GUIDANCE=: `2` is one weight, `velocity=1.5,chroma=3` weights by control, None the default.
 
     Raises:
-        UserError: neither.
+        UserError: another form, or a weight outside 0..100.
     """
     if text is None:
         return DEFAULT_GUIDANCE
@@ -143,7 +147,7 @@ def _weight(text: str) -> float:
 
 
 def positive_number(name: str, text: str, most: float) -> float:
-    """The number given as `text` for the make variable `name`.
+    """Return the number given as `text` for the make variable `name`.
 
     Raises:
         UserError: not a number above 0 and at most `most`.
@@ -158,9 +162,9 @@ def positive_number(name: str, text: str, most: float) -> float:
 
 
 def parse_seconds(text: str | None) -> float | None:
-    """The value of SECONDS=.
+    """Return the value of SECONDS=, None if it is not given.
 
     Raises:
-        UserError: not a number of seconds up to MAX_SECONDS.
+        UserError: not a number above 0 and at most MAX_SECONDS.
     """
     return None if text is None else positive_number("SECONDS", text, MAX_SECONDS)

@@ -1,4 +1,4 @@
-"""Samples of a model in training: WAV files and figures for the controls of fixed validation clips. N samples."""
+"""Samples of a model in training as WAV files and figures, with the controls of fixed validation clips."""
 
 import io
 from pathlib import Path
@@ -19,13 +19,13 @@ from training.sampling.sampling import SamplingConfig, default_steps
 def log_samples(model: TrainedModel, valid_data: Dataset, log: RunLog, folder: Path) -> None:
     """Write sample-<i>.wav, real-<i>.wav and sample-<i>.png for the first validation clips.
 
-    Controls, crops and noise are the same each time, so that steps can be compared.
+    Controls, crops and noise are the same at each call, so that steps can be compared.
 
     Args:
-        model: with averaged weights.
-        valid_data: clips to take controls from.
-        log: receives audio and figures for TensorBoard.
-        folder: created if needed.
+        model: model with averaged weights.
+        valid_data: validation clips, whose controls the samples follow.
+        log: log that gets audio and figures for TensorBoard.
+        folder: folder of the files, created if needed.
     """
     clips = min(len(valid_data), model.config.logging.listen_clips)
     if not clips:

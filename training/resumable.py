@@ -1,7 +1,7 @@
-"""Resumable exports: a checkpoint as one file of half-precision numbers, with which another machine continues the run.
+"""Resumable exports: a checkpoint as one file, from which another machine resumes the run.
 
-Weights and averages are stored as float16, the optimizer's moments as bfloat16, whose range squared gradients need.
-Rounding the weights changes them by less than one step of the optimizer does.
+Weights and averages are stored as float16. The moments of the optimizer are stored as bfloat16, since squared gradients
+exceed the range of float16.
 """
 
 import pickle
@@ -21,10 +21,10 @@ KIND, VERSION = "pvt-audio resumable export", 1
 
 
 def export_resumable(run: Path, out: Path) -> Path:
-    """Write the newest intact checkpoint of a run folder to `out`; returns `out`.
+    """Write the newest intact checkpoint of a run folder to the file `out`; return `out`.
 
     Raises:
-        UserError: there is no checkpoint, or float16 cannot hold a weight.
+        UserError: there is no checkpoint, or a weight exceeds the range of float16.
     """
     saved = checkpoint.load_newest(run)
     if saved is None:
@@ -44,16 +44,17 @@ def export_resumable(run: Path, out: Path) -> Path:
 
 
 def import_resumable(file: Path, run: Path, data: Json, keep: int) -> None:
-    """Create the run folder `run` with the checkpoint of an export.
+    """Create the run folder `run` from an export.
 
     Args:
-        file: written by `export_resumable`.
-        data: JSON form of the metadata of the dataset at hand, recorded in the new run. Plan and codec must be those of
-            the export; arrays rebuilt on another kind of machine may differ in their last bits.
+        file: file that `export_resumable` wrote.
+        run: folder of the new run.
+        data: metadata of the present dataset as JSON, recorded in config.json of the run. Plan and codec must be those
+            of the export; its stored arrays may differ in their last bits, as on another kind of machine.
         keep: number of checkpoints to keep.
 
     Raises:
-        UserError: not such a file, or other data.
+        UserError: another kind of file, or a dataset of another plan or codec.
     """
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
@@ -65,7 +66,7 @@ def import_resumable(file: Path, run: Path, data: Json, keep: int) -> None:
     for key in ("plan_digest", "codec_digest"):
         if metadata["data"][key] != data[key]:
             raise UserError(
-                f"RESUME={file} was trained on data with {key} {metadata['data'][key][:12]}, got {data[key][:12]}; "
+                f"RESUME={file} must be resumed on data with {key} {metadata['data'][key][:12]}, got {data[key][:12]}; "
                 f"name the same dataset with DATA=, or start a new run with INIT="
             )
     state, weights = _map(content["state"], _to_full), _map(content["weights"], _to_full)
@@ -90,7 +91,7 @@ def _to_full(value: Tensor) -> Tensor:
 
 
 def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Apply `change` to every tensor of nested dicts and lists."""
+    """Return `value` with `change` applied to every tensor in its nested dicts, lists and tuples."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, dict):

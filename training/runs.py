@@ -1,4 +1,4 @@
-"""Run folders: their names, how commands select them, and a table of them."""
+"""Run folders: names, selection by options, recorded configs, and a table of runs."""
 
 import json
 from collections.abc import Sequence
@@ -14,11 +14,15 @@ TABLES = ("training", "machine", "logging")  # of a config
 
 
 def run_folder(paradigm: str, format_name: str, config: str, spec: str | None = None) -> Path:
-    """`runs/<paradigm>-<format>-<config>`, with the spec's name in front for specs other than `sample`.
+    """Return the default folder of a run, runs/<paradigm>-<format>-<config>.
+
+    The name begins with that of the spec, unless the spec is `sample`.
 
     Args:
+        paradigm: name of the paradigm.
+        format_name: name of the format.
         config: name or path of the config.
-        spec: name or path of the dataset's spec; None for `sample`.
+        spec: name or path of the spec of the dataset; None for `sample`.
     """
     name = Path(spec or DEFAULT_SPEC).stem
     return RUNS / f"{'' if name == DEFAULT_SPEC else f'{name}-'}{paradigm}-{format_name}-{Path(config).stem}"
@@ -27,13 +31,14 @@ def run_folder(paradigm: str, format_name: str, config: str, spec: str | None = 
 def select_runs(
     runs: str | None, paradigm: str | None, format_name: str | None, config: str, spec: str | None = None
 ) -> list[Path]:
-    """Paths of models: those named, else the run of a paradigm, else the shipped snapshot.
+    """Return paths of models: those in `runs`, else the default run folder of `paradigm`, else the shipped snapshot.
 
     Args:
-        runs: run folders or snapshots, comma-separated.
+        runs: run folders or snapshots, comma-separated; None or empty to select by `paradigm`.
+        paradigm, format_name, config, spec: of the run (see `run_folder`).
 
     Raises:
-        UserError: an unknown paradigm, or nothing is named and nothing is shipped.
+        UserError: the paradigm is unknown or does not support the format, or no snapshot is shipped.
     """
     if runs:
         return [Path(part.strip()) for part in runs.split(",") if part.strip()]
@@ -47,14 +52,14 @@ def select_runs(
 
 
 def run_names(paths: Sequence[Path]) -> list[str]:
-    """A short name for each path: its last part, with as many parents as distinguish all of them.
+    """Return a short name for each path: its last parts, as many as all names need to differ.
 
     Raises:
-        UserError: no path, or one of them twice.
+        UserError: there is no path, or one occurs twice.
     """
     resolved = [path.resolve() for path in paths]
     if not paths or len(set(resolved)) < len(resolved):
-        raise UserError("RUN= names no run, or one of them twice; give run folders or snapshots, comma-separated")
+        raise UserError("RUN= must name one or more different runs; give run folders or snapshots, comma-separated")
     for depth in range(1, max(len(path.parts) for path in resolved) + 1):
         names = ["/".join(path.parts[-depth:]) for path in resolved]
         if len(set(names)) == len(names):
@@ -63,10 +68,10 @@ def run_names(paths: Sequence[Path]) -> list[str]:
 
 
 def recorded_config(folder: Path) -> Json | None:
-    """JSON form of the config of a run; None for a folder without one.
+    """Return the content of config.json of a run; None for a folder without a run.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the file is damaged, or missing beside checkpoints.
     """
     path = folder / CONFIG
     if not path.exists():
@@ -83,7 +88,7 @@ def recorded_config(folder: Path) -> Json | None:
 
 
 def runs_table(folder: Path = RUNS) -> str:
-    """A line for each run below `folder`: its steps done and its last losses."""
+    """Return a text with one line for each run in `folder`: steps done, total steps and last losses."""
     from training.log import read_log
 
     lines = []
@@ -96,18 +101,19 @@ def runs_table(folder: Path = RUNS) -> str:
         last = {key: line[key] for line in log for key in ("loss", "valid_loss") if line.get(key) is not None}
         figures = ", ".join(f"{key} {value:.4f}" for key, value in last.items())
         lines.append(f"{path.parent}: step {done} of {steps} ({state}){', ' if figures else ''}{figures}")
-    return "\n".join(lines) or f"there are no runs in {folder}; make train starts one"
+    return "\n".join(lines) or f"there are no runs in {folder}; start one with make train"
 
 
 def check_same_run(folder: Path, config: Json, data_digest: str) -> None:
-    """Refuse a folder that holds a run of another config or of other data.
+    """Check that a run in `folder`, if there is one, has the same config and data.
 
     Args:
+        folder: folder of the run.
         config: JSON form of the config.
-        data_digest: of the content of the train split.
+        data_digest: digest of the train split.
 
     Raises:
-        UserError: names the key that differs, or that the folder is not a run.
+        UserError: a key differs that must not change, or the recorded config is damaged.
     """
     from training.config import differing_key
 

@@ -1,7 +1,7 @@
-"""Requests to stop a run: a signal or a file sets a flag, which the loop reads between two steps."""
+"""Requests to stop a run, by a signal or a file; the training loop reads them between two steps."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -11,7 +11,11 @@ STOP_FILE = "stop"
 
 
 class StopRequest:
-    """Whether this rank has been asked to stop, and by what."""
+    """Request to stop that this rank has received: true once there is one.
+
+    Attributes:
+        reason: name of the signal, content or path of the stop file; empty without a request.
+    """
 
     def __init__(self, run: Path) -> None:
         self._file = run / STOP_FILE
@@ -23,24 +27,35 @@ class StopRequest:
         return bool(self.reason)
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Signal handler. A second Ctrl-C ends the run at once."""
+        """Set the request (a signal handler).
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C after a first request.
+        """
         if self.reason and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.reason = signal.Signals(number).name
 
     def clear(self) -> None:
-        """Remove the stop file, so that the next call continues."""
+        """Remove the stop file, so that the next run of the command resumes."""
         # promise: saved-step-boundary-same-4
         self._file.unlink(missing_ok=True)
 
 
 @contextmanager
 def stop_requests(run: Path) -> Iterator[StopRequest]:
-    """A StopRequest that SIGTERM, SIGUSR1, SIGINT and the file `run`/stop set during the block."""
+    """Yield a StopRequest that SIGTERM, SIGUSR1, SIGINT and the file RUN/stop set during the block."""
     request = StopRequest(run)
-    before = {number: signal.signal(number, request.handle) for number in SIGNALS}
-    try:
+    with handled(request.handle):
         yield request
+
+
+@contextmanager
+def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle SIGNALS by `handler` during the block."""
+    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)

@@ -1,4 +1,4 @@
-"""Interface between training loop and kind of training. B clips of a batch, G of the global batch, R ranks."""
+"""Interface between the training loop and kinds of training. B clips, G clips of the global batch, R ranks."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -18,13 +18,13 @@ from training.log import RunLog
 
 
 class Task(ABC):
-    """Network, loss and data of one kind of training: diffusion models, learned codecs.
+    """Network, loss and data of one kind of training: of a diffusion model or of a codec.
 
     Attributes:
-        config: of the run.
-        network: all parameters that are trained and averaged.
-        data: metadata of the dataset, which must not change within a run; has the key `digest`.
-        adaptive: whether `observe` reads the losses of each step.
+        config: config of the run.
+        network: module with all parameters that are trained and averaged.
+        data: metadata of the dataset, with the key `digest`; it must not change within a run.
+        adaptive: whether `observe` needs the losses of each step.
     """
 
     config: RunConfig
@@ -33,55 +33,62 @@ class Task(ABC):
     adaptive: bool = False
 
     def prepare(self, trial: Callable[[], object], world: World, recorded: Mapping[str, Any] | None) -> None:  # noqa: B027
-        """Resolve what the config leaves to the machine.
+        """Resolve keys of the config that depend on the machine.
 
         Args:
-            trial: one forward and backward pass.
-            recorded: JSON form of the config that the run had before; None for a new run.
+            trial: function of one forward and backward pass, for measurements.
+            world: this rank.
+            recorded: recorded config of the run as JSON; None for a new run.
         """
 
     def initialize(self, source: Path) -> None:
         """Copy weights of the trained model at `source` into the network.
 
         Raises:
-            UserError: this kind of training does not start from a model, or the model does not fit.
+            UserError: this kind of training has no INIT=, or the model does not fit.
         """
-        raise UserError("INIT= is not available for this kind of training")
+        raise UserError("INIT= must not be given for this kind of training; remove it")
 
     @abstractmethod
     def objective(self, network: nn.Module) -> nn.Module:
-        """`network`, trained or averaged, and its loss as one module, for `losses`."""
+        """Return a module of `network` (trained or averaged) and its loss, the first argument of `losses`."""
 
     @abstractmethod
     def losses(self, objective: nn.Module, batch: Batch, stream: str, world: World) -> Tensor:
-        """Loss of each clip, float32 [B].
+        """Return the loss of each clip, float32 [B].
 
         Args:
-            objective: of this task, perhaps wrapped for several ranks.
-            batch: clips as they are stored, on the CPU.
-            stream: `train`, or `valid` for draws and weights that are the same at every step.
-            world: this rank and its device.
+            objective: module from `objective`; with several ranks in DistributedDataParallel.
+            batch: stored clips and controls.
+            stream: `train`, or `valid` for random numbers and weights that are the same at every step.
+            world: this rank.
         """
 
     @abstractmethod
     def trained(self, network: nn.Module, step: int, train_seconds: float) -> Any:
-        """The trained model or codec with the averaged `network`; its method `metadata` describes it as JSON."""
+        """Return the model or codec with the averaged `network`; it must have a method `metadata` that returns JSON.
+
+        Args:
+            network: module with averaged weights.
+            step: number of steps done.
+            train_seconds: wall-clock seconds of these steps.
+        """
 
     def before_step(self, step: int, ema: EMA, train_data: Dataset, world: World) -> None:  # noqa: B027
-        """Prepare step 1, 2, ...: a function of the step and the weights, the same on every rank."""
+        """Prepare `step` (1, 2, ...), in the same way on every rank; the default does nothing."""
 
     def observe(self, step: int, losses: Tensor, world: World) -> None:  # noqa: B027
-        """Adapt to this rank's losses [G / R] of `step`, which changed the weights."""
+        """Adapt to the losses [G / R] of this rank at `step`, which was not skipped; the default does nothing."""
 
     def measure(self, trained: Any, valid_data: Dataset, log: RunLog) -> None:  # noqa: B027
-        """Log further measures after the validation loss, on the main rank."""
+        """Log further measures after the validation loss, on rank 0; the default does nothing."""
 
     def log_samples(self, trained: Any, valid_data: Dataset, log: RunLog, folder: Path) -> None:  # noqa: B027
-        """Write audio and figures of fixed validation clips into `folder`, on the main rank."""
+        """Write audio and figures of fixed validation clips into `folder`, on rank 0; the default does nothing."""
 
     def state_dict(self) -> dict[str, Any]:
-        """State outside the network, for the checkpoint."""
+        """Return the state outside the network, for the checkpoint."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
-        """The inverse of `state_dict`."""
+        """Restore a state that `state_dict` returned."""

@@ -1,7 +1,7 @@
-"""The training loop.
+"""Training loop.
 
-Every random number is a function of (seed, position of a clip in the run) and every schedule a function of the step,
-so a run that was interrupted and resumed equals one that was not. G clips of the global batch, R ranks.
+Every random number is a function of (seed, position of a clip in the run) and every schedule a function of the step, so
+a run that was stopped and resumed equals one without a stop. G clips of the global batch, R ranks.
 """
 
 import math
@@ -47,23 +47,23 @@ def train(
     init: Path | None = None,
     resume: Path | None = None,
 ) -> str:
-    """Train until `config.training.steps`, or until asked to stop; the same call resumes.
+    """Train up to step `config.training.steps`, or to a request to stop; the same call resumes the run.
 
     Args:
         run: folder of the run, created if needed.
-        data: a PVT-<format> folder or its parent.
-        config: from `load_config`, or whatever `make` takes.
-        device: cpu, cuda, mps, or None for what the machine has.
-        make: builds the task from the config and the train split, with initial weights on the CPU.
-        init: run folder or snapshot whose weights a new run starts from; ignored when a run is resumed.
-        resume: resumable export that a new run folder continues; ignored where the folder holds a run.
-        dry_run: compute one loss, print what a run would do, write nothing.
+        data: a PVT-<format> folder or the folder above it.
+        config: config for `make`, for example from `load_config`.
+        device: cpu, cuda or mps; None for a GPU if available, else the CPU.
+        make: function that returns the task for the config and the train split, with initial weights on the CPU.
+        dry_run: whether to compute one loss and print what a run would do, and write nothing.
+        init: run folder or snapshot with the initial weights of a new run; ignored when a run is resumed.
+        resume: resumable export from which a new run folder is made; ignored when a run is resumed.
 
     Returns:
-        Why the run was stopped; empty when it is complete.
+        Reason of the stop; empty for a complete run.
 
     Raises:
-        UserError: data or config that do not fit the run, or losses that stay non-finite.
+        UserError: the data or the config does not fit the run, or losses were not finite in too many steps in a row.
     """
     training, every = config.training, config.logging
     with ExitStack() as stack:
@@ -80,7 +80,7 @@ def train(
         task = make(config, train_data)
         metadata = task.data.model_dump(mode="json")
         new = recorded_config(run) is None
-        world.barrier()  # all ranks have looked before one writes
+        world.barrier()  # no rank writes before all have read
         if new and init is not None:
             task.initialize(init)
         if new and resume is not None and world.main and not dry_run:
@@ -152,7 +152,7 @@ def train(
             values = step_values(losses, norm, (bool(request) or used_up, overdue and world.main), world)
             unread.append(values)
             if late:
-                # The device itself leaves the weights alone; the averages take a step towards them.
+                # If a value is not finite, the optimizer skips the step on the device; the averages are still updated.
                 optimizer.found_inf = (~values[:2].isfinite().all()).float()  # type: ignore[attr-defined]
             else:
                 read, stop, save = read_values(unread, training.batch)
@@ -210,7 +210,10 @@ def train(
 
 
 def backward(task: Task, objective: nn.Module, batch: Batch, world: World) -> Tensor:
-    """Accumulate the gradient of the mean loss over the global batch; returns this rank's losses, float32 [G / R]."""
+    """Accumulate the gradient of the mean loss of this rank's batch; return its losses, float32 [G / R].
+
+    DistributedDataParallel averages gradients over ranks, so the result is that of the global batch.
+    """
     share = len(batch.positions)
     size = task.config.machine.micro_batch or share
     torch.manual_seed(seed_of(task.config.training.seed, "network", int(batch.positions[0])))
@@ -226,18 +229,32 @@ def backward(task: Task, objective: nn.Module, batch: Batch, world: World) -> Te
 
 
 def reads_late(task: Task, world: World) -> bool:
-    """Whether losses are read at log lines only, so that a GPU has steps queued and never waits for the processor."""
+    """Return whether losses are read at log lines only, so that steps are queued on a GPU without waiting for them."""
     return world.gpu and not task.adaptive
 
 
 def step_values(losses: Tensor, norm: Tensor, requests: tuple[bool, bool], world: World) -> Tensor:
-    """Sums over all ranks, float64 [4]: losses, norms of the gradient, requests to stop, requests to save."""
+    """Return sums over all ranks, float64 [4]: losses, gradient norms, requests to stop, requests to save.
+
+    Args:
+        losses: of this rank [G / R].
+        norm: of the gradient.
+        requests: whether this rank requests to stop, and to save.
+    """
     flags = [norm.new_full((), request, dtype=torch.float64) for request in requests]
     return world.all_reduce_sum(torch.stack([losses.double().sum(), norm.double(), *flags]))
 
 
 def read_values(unread: list[Tensor], batch: int) -> tuple[list[float | None], bool, bool]:
-    """Wait for the device and read steps: mean losses, None where loss or gradient is not finite; stop; save."""
+    """Read the results of steps from the device.
+
+    Args:
+        unread: `step_values` of each step.
+        batch: number of clips G.
+
+    Returns:
+        Mean loss of each step, None where loss or gradient is not finite; whether to stop; whether to save.
+    """
     values = torch.stack(unread).tolist()
     # promise: counted-step-skipped-configured
     read = [total / batch if math.isfinite(total) and math.isfinite(norms) else None for total, norms, _, _ in values]
@@ -246,7 +263,7 @@ def read_values(unread: list[Tensor], batch: int) -> tuple[list[float | None], b
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, training: Optimization) -> None:
-    """Set the learning rate of step 1, 2, ..."""
+    """Set the learning rate of `step` (1, 2, ...)."""
     rate = learning_rate(step, training.learning_rate, training.warmup_steps, training.decay_start)
     for group in optimizer.param_groups:
         group["lr"] = rate

@@ -91,24 +91,24 @@ def restore(budget: TimeBudget, folder: Path) -> None:
 
 DATA = (
     Column("format", "format"),
-    Column("clips", "clips", lambda x: f"{x:,}"),
-    Column("clips/s, start-up included", "clips_per_second", lambda x: f"{x:.1f}"),
+    Column("clips", "clips", "{:,}"),
+    Column("clips/s, start-up included", "clips_per_second", "{:.1f}"),
 )
 TRAINED = (
     Column("model", "run"),
     Column("parameters", "parameters", lambda x: f"{x / 1e6:.2f} M"),
     Column("batch", "batch"),
     Column("precision", "precision"),
-    Column("training", "train_seconds", lambda x: f"{x:.1f} s"),
-    Column("steps", "steps", lambda x: f"{x:,}"),
-    Column("steps/s", "steps_per_second", lambda x: f"{x:.2f}"),
-    Column("crops/s", "clips_per_second", lambda x: f"{x:.1f}"),
-    Column("GFLOP a step", "step_gflop", lambda x: f"{x:,.0f}"),
-    Column("utilisation", "utilisation", lambda x: f"{x:.1%}"),
-    Column("kernels a step, not compiled", "step_kernels", lambda x: f"{x:,}"),
-    Column("waiting for data", "wait_share", lambda x: f"{x:.1%}"),
-    Column("peak memory", "peak_memory_mb", lambda x: f"{x:,.0f} MB"),
-    Column("last loss", "last_loss", lambda x: f"{x:.4f}"),
+    Column("training", "train_seconds", "{:.1f} s"),
+    Column("steps", "steps", "{:,}"),
+    Column("steps/s", "steps_per_second", "{:.2f}"),
+    Column("crops/s", "clips_per_second", "{:.1f}"),
+    Column("GFLOP a step", "step_gflop", "{:,.0f}"),
+    Column("utilisation", "utilisation", "{:.1%}"),
+    Column("kernels a step, not compiled", "step_kernels", "{:,}"),
+    Column("waiting for data", "wait_share", "{:.1%}"),
+    Column("peak memory", "peak_memory_mb", "{:,.0f} MB"),
+    Column("last loss", "last_loss", "{:.4f}"),
 )
 SAMPLED = (
     Column("model", "run"),

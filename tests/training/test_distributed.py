@@ -38,8 +38,8 @@ def test_ranks(environment, expected):
     [
         (SRUN, "SLURM_STEP_NUM_TASKS=8 is set .* but MASTER_ADDR or MASTER_PORT is not; export them as the template"),
         ({"RANK": "0", "WORLD_SIZE": "2"}, "WORLD_SIZE=2 is set in the environment .* unset RANK and WORLD_SIZE"),
-        ({"RANK": "4", "WORLD_SIZE": "4", **MEETING}, "RANK=4 and WORLD_SIZE=4 in the environment do not fit"),
-        ({"RANK": "x", "WORLD_SIZE": "4", **MEETING}, "RANK=x and WORLD_SIZE=4 in the environment do not fit"),
+        ({"RANK": "4", "WORLD_SIZE": "4", **MEETING}, "RANK=4 and WORLD_SIZE=4 in the environment contradict"),
+        ({"RANK": "x", "WORLD_SIZE": "4", **MEETING}, "RANK=x and WORLD_SIZE=4 in the environment contradict"),
     ],
 )
 def test_ranks_that_cannot_meet_are_refused(environment, message):

@@ -76,6 +76,6 @@ def test_a_new_run_starts_from_the_model_and_a_resumed_one_does_not(encodec_data
     first = load_config(str(config), "edm")
     train(tmp_path / "first", encodec_data[0], first)
     train(tmp_path / "second", encodec_data[0], first, init=tmp_path / "first")
-    assert "not matched: none" in capsys.readouterr().out
+    assert "without a match: none" in capsys.readouterr().out
     train(tmp_path / "second", encodec_data[0], load_config(str(config), "edm", steps=2), init=tmp_path / "first")
     assert "initial weights" not in capsys.readouterr().out

@@ -37,7 +37,7 @@ def test_lines_beyond_the_state_are_made_again(tmp_path):
 )
 def test_a_line_of_another_hand_is_named(tmp_path, line):
     (tmp_path / "log.jsonl").write_bytes(b'{"step": 1}\n' + line + b"\n")
-    with pytest.raises(UserError, match=r"log\.jsonl holds a line that no run wrote"):
+    with pytest.raises(UserError, match=r"log\.jsonl has a damaged line"):
         read_log(tmp_path)
 
 

@@ -83,7 +83,7 @@ def test_transforms_and_embedder_stay_on_one_device():
     with torch.no_grad():
         lapped = kernel(sine_window().to(META))
         patches = torch.empty(2, PATCHES.length, PATCHES.spectrum.bands, device=META)
-        embedded = PatchNetwork(3).to(META).embed(patches)
+        embedded = PatchNetwork(3).to(META)(patches)
     assert {lapped.device, embedded.device} == {META}
 
 

@@ -1,1 +1,1 @@
-"""Fitting of codecs made for this material."""
+"""Fitting of codecs in closed form, and training of codecs by gradient descent."""

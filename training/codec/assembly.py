@@ -19,10 +19,12 @@ from training.codec.run import AudioMetadata, CodecRun, TrainedCodec
 
 
 def build_codec(config: CodecConfig) -> tuple[TrainedCodec, StrictModel]:
-    """Return the modules at step 0, a function of the config's seed and initial codec, and the network's options.
+    """Return the modules at step 0 and the resolved options of the network.
+
+    Weights are a function of the seed and of the initial codec in the config.
 
     Raises:
-        UserError: the initial codec is missing or of another kind than the network continues.
+        UserError: the initial codec is missing, damaged or of a kind that the network cannot start from.
     """
     if config.begin is None:
         options = network_options(config, {})
@@ -48,13 +50,13 @@ def build_codec(config: CodecConfig) -> tuple[TrainedCodec, StrictModel]:
 
 
 def network_options(config: CodecConfig, inherited: Json) -> StrictModel:
-    """Return the options in [network] with those inherited from the initial codec."""
+    """Return the options in [network] and those `inherited` from the initial codec, as a validated model."""
     own = {key: value for key, value in config.network.items() if key != "kind"}
     return parse_model(_network(config).Options, {**own, **inherited}, f"{config.name}: [network]")
 
 
 def modules(config: CodecConfig, options: StrictModel) -> TrainedCodec:
-    """Return initialized modules, a function of the config's seed, on the CPU."""
+    """Return modules with random weights, a function of the seed in the config, on the CPU."""
     quantizer, scales = config.quantizer, config.discriminator
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
@@ -65,15 +67,15 @@ def modules(config: CodecConfig, options: StrictModel) -> TrainedCodec:
 
 
 def load_codec_run(path: Path) -> CodecRun:
-    """Load the newest codec of a run folder, or that of a snapshot file.
+    """Load the newest codec of a run folder, or the codec in a snapshot file.
 
     Raises:
-        UserError: there is none, it is damaged, or it is of a diffusion model.
+        UserError: there is no snapshot, it is damaged, or it is of a diffusion model.
     """
     snapshot = checkpoint.find_snapshot(path)
     weights, facts = checkpoint.read_snapshot(snapshot)
     if "options" not in facts:
-        raise UserError(f"{path} must be a run of `codec train`; give another RUN")
+        raise UserError(f"{path} must be a run of `codec train`, got one of a diffusion model; give another RUN=")
     try:
         config = parse_model(CodecConfig, facts["config"], f"{snapshot}: config")
         data = parse_model(AudioMetadata, facts["data"], f"{snapshot}: data")
@@ -82,7 +84,7 @@ def load_codec_run(path: Path) -> CodecRun:
         network.load_state_dict(weights)
         step, seconds = int(facts["step"]), float(facts["train_seconds"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{snapshot} cannot be read by this version ({error}); train again") from error
+        raise UserError(f"{snapshot} must be a codec of this version of the project ({error}); train again") from error
     network.eval().requires_grad_(False)
     return CodecRun(network=network, options=options, config=config, data=data, step=step, train_seconds=seconds)
 
@@ -92,7 +94,11 @@ def _network(config: CodecConfig) -> Any:
 
 
 def _beginning(config: CodecConfig) -> Path:
-    """Path of the weights file that `begin` names."""
+    """Return the path of the weights file that `begin` names.
+
+    Raises:
+        UserError: there is no such file, or its codec is of another kind.
+    """
     assert config.begin is not None
     path = FOLDER / f"{config.begin}.safetensors" if config.begin in CODECS else Path(config.begin)
     if not path.is_file():

@@ -14,8 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     fit = commands.add_parser("fit", help="fit a codec in closed form on a PVT-audio dataset")
     fit.description = (
-        "Fit the principal directions and codebooks of a codec on the train split of PVT-audio. Takes minutes on one "
-        "core; the same data give the same file. Use it with CODEC=FILE."
+        "Fit the principal directions and codebooks of a codec on the train split of PVT-audio, in minutes on a core. "
+        "The same data give the same file, which is used with CODEC=FILE."
     )
     fit.add_argument("--kind", default="phaseless", metavar="KIND", help="phaseless or pvt (phaseless)")
     fit.add_argument(
@@ -30,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def fit_command(arguments: argparse.Namespace) -> int:
-    """Fit on the dataset, write the weights, print their digest; return the exit status.
+    """Fit a codec, write its weights file, print the digest, and return the exit status.
 
     Raises:
-        UserError: no PVT-audio dataset, too little sound in it, or an `out` that is no .safetensors file.
+        UserError: no PVT-audio dataset, too little sound in it, or OUT= without the suffix .safetensors.
     """
     check_out(arguments.out)
     most = None if arguments.clips is None else integer("CLIPS", arguments.clips)

@@ -1,6 +1,5 @@
-"""Config of a codec's training: TOML tables training, machine, logging, network, quantizer, loss, discriminator."""
+"""Config of codec training: TOML tables training, machine, logging, network, quantizer, loss, discriminator."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +9,7 @@ from data_specs.codecs.networks import network_class
 from data_specs.errors import UserError
 from data_specs.io.files import Json
 from data_specs.strict import Positive, Share, StrictModel, parse_model
-from training.config import NonNegative, RunConfig, config_path
+from training.config import NonNegative, RunConfig, config_path, read_toml
 
 Weight = Annotated[float, Field(ge=0)]
 Window = Annotated[int, Field(ge=16)]  # samples
@@ -19,14 +18,14 @@ CONFIGS = Path(__file__).parent / "configs"
 
 
 class Quantizer(StrictModel):
-    """Residual codebooks and their schedule in training."""
+    """Sizes of the residual codebooks and their schedule in training."""
 
     codebooks: Positive = 16
     bins: Annotated[int, Field(ge=2)] = 1024
-    share: Share = 0.5  # of the steps that quantize, by a uniformly drawn number of codebooks
-    start_step: Positive | None = None  # k-means before this step; None for the codebooks of the initial codec
-    frames: Positive = 16_384  # latents for k-means
-    iterations: Positive = 6
+    share: Share = 0.5  # probability that a step quantizes, by a uniformly random number of codebooks
+    start_step: Positive | None = None  # k-means runs before this step; None for the codebooks of the initial codec
+    frames: Positive = 16_384  # number of latents for k-means
+    iterations: Positive = 6  # of k-means
 
 
 class Loss(StrictModel):
@@ -35,10 +34,10 @@ class Loss(StrictModel):
     stft: Weight = 0.0
     mel: Weight = 0.0
     waveform: Weight = 0.0
-    magnitude: Weight = 0.0  # of networks that decode magnitudes
+    magnitude: Weight = 0.0  # only for networks that decode magnitudes
     commitment: Weight = 0.25
     codebook: Weight = 1.0
-    adversarial: Weight = 0.0  # the discriminator is built where this or feature_matching is positive
+    adversarial: Weight = 0.0  # if this or feature_matching is positive, there is a discriminator
     feature_matching: Weight = 0.0
     stft_windows: tuple[Window, ...] = Field(default=(2048, 1024, 512, 256), min_length=1)
     mel_window: Window = 1024
@@ -54,10 +53,10 @@ class DiscriminatorConfig(StrictModel):
 
 
 class CodecConfig(RunConfig):
-    """A resolved config: everything that determines a run except the data."""
+    """Resolved config of codec training: everything that determines a run except the data."""
 
     format: Literal["audio"] = "audio"
-    begin: str | None = None  # initial codec, a name or file; None for random weights
+    begin: str | None = None  # initial codec, by name or file; None for random weights
     network: Json
     quantizer: Quantizer = Quantizer()
     loss: Loss
@@ -73,13 +72,10 @@ def load_codec_config(name: str, steps: int | None = None) -> CodecConfig:
     """Load a config by name (`frame`, `magnitudes`, `seanet`) or path; `steps` replaces training.steps.
 
     Raises:
-        UserError: no such file, not TOML, or a key that is unknown, of the wrong type or without effect.
+        UserError: no such file, not TOML, or a key that is unknown, of the wrong type or contradicts another.
     """
     path = config_path(name, CONFIGS)
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path} must be valid TOML ({error}); correct it or copy a shipped config") from error
+    values = read_toml(path)
     if steps is not None and isinstance(values.get("training"), dict):
         values["training"]["steps"] = steps
     config = parse_model(CodecConfig, {"machine": {}, "logging": {}, **values, "name": path.stem}, str(path))
@@ -94,20 +90,18 @@ def _check(config: CodecConfig, where: str) -> None:
     own = {key: value for key, value in config.network.items() if key != "kind"}
     parse_model(network.Options, own, f"{where}: [network]")
     if network.begins_as is None and (config.begin is not None or config.quantizer.start_step is None):
-        raise UserError(f"{where}: {kind} has no initial codec; leave out begin and set quantizer.start_step")
+        raise UserError(f"{where}: {kind} must start from random weights; remove begin and set quantizer.start_step")
     if network.begins_as is not None and config.begin is None:
-        raise UserError(f'{where}: {kind} continues a codec; set begin = "{network.begins_as}" or a file of that kind')
+        raise UserError(f'{where}: {kind} must start from a codec; set begin = "{network.begins_as}" or such a file')
     if network.begins_as is not None and own.keys() & INHERITED:
         keys = ", ".join(sorted(own.keys() & INHERITED))
-        raise UserError(f"{where}: [network] {keys} must be left out: the initial codec determines it")
-    if network.phase:
-        if loss.magnitude:
-            raise UserError(f"{where}: loss.magnitude must be 0 for {kind}, which decodes waveforms")
-        if not (loss.stft or loss.mel or loss.waveform):
-            raise UserError(f"{where}: [loss] must have a positive weight; set stft, mel or waveform")
-        return
-    for key in ("stft", "waveform", "adversarial", "feature_matching"):
+        raise UserError(f"{where}: [network] must not have {keys}, which the initial codec determines; remove the key")
+    waveforms, magnitudes = ("stft", "waveform", "adversarial", "feature_matching"), ("magnitude",)
+    own_terms, others, decoded = (
+        (waveforms[:2], magnitudes, "waveforms") if network.phase else (magnitudes, waveforms, "magnitudes")
+    )
+    for key in others:
         if getattr(loss, key):
-            raise UserError(f"{where}: loss.{key} must be 0 for {kind}, which decodes magnitudes")
-    if not (loss.magnitude or loss.mel):
-        raise UserError(f"{where}: [loss] must have a positive weight; set magnitude or mel")
+            raise UserError(f"{where}: loss.{key} must be 0 for {kind}, which decodes {decoded}")
+    if not any(getattr(loss, key) for key in ("mel", *own_terms)):
+        raise UserError(f"{where}: [loss] must have a positive weight; set mel or {' or '.join(own_terms)}")

@@ -1,4 +1,4 @@
-"""Multi-scale STFT discriminator (Défossez et al. 2022, section 3.4): small 2-D networks on complex spectrograms.
+"""Multi-scale STFT discriminator: 2-D convolutional networks on complex spectrograms (Défossez et al. 2022, sec. 3.4).
 
 B clips, N samples, K bins, F frames.
 """
@@ -13,14 +13,14 @@ from torch.nn import functional
 
 
 class DiscriminatorOutput(NamedTuple):
-    """Outputs of the discriminator: logits of each scale, and its hidden features."""
+    """Outputs of the discriminator: logits of each scale, and hidden features of all layers of all scales."""
 
     logits: list[Tensor]  # [B, 1, F, K'] of each scale
     features: list[Tensor]
 
 
 class AdversarialLosses(NamedTuple):
-    """Losses of each clip, [B]. The first two train the codec alone, the last the discriminator alone."""
+    """Losses of each clip, [B]. Gradients of the first two reach only the codec, of the last only the discriminator."""
 
     generator_loss: Tensor
     feature_matching: Tensor
@@ -54,7 +54,7 @@ class Scale(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """One network for each window size."""
+    """Discriminators of several window sizes."""
 
     def __init__(self, windows: Sequence[int], filters: int) -> None:
         super().__init__()
@@ -69,8 +69,8 @@ class Discriminator(nn.Module):
 def adversarial_losses(discriminator: nn.Module, audio: Tensor, target: Tensor) -> AdversarialLosses:
     """Return hinge losses and feature matching of decoded `audio` and `target` [B, 1, N] (ibid., eq. 2 and 3).
 
-    The codec's losses take the discriminator's weights as constants, and the discriminator's loss takes the audio as
-    one. So one backward pass gives each its own gradient, and one optimizer serves both.
+    The losses of the codec treat the weights of the discriminator as constants, and the loss of the discriminator
+    treats the audio as constant. So one backward pass gives the gradients of both, for one optimizer.
     """
     frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
     decoded: DiscriminatorOutput = functional_call(discriminator, frozen, (audio,))

@@ -1,7 +1,8 @@
-"""Fit codecs in closed form: principal directions of frames, then residual k-means.
+"""Fit of codecs in closed form: principal directions of frames, then residual k-means.
 
-Two passes over the audio, one clip in memory at a time: second moments of the frames, then a uniform sample of the
-latents, on which the codebooks are fitted. `methods.py` defines frames and tensors of each kind.
+There are two passes over the audio, with one clip in memory at a time. The first computes second moments of the frames;
+the second draws a random sample of the latents, to which the codebooks are fitted. `methods.py` defines frames and
+tensors of each kind of codec. B clips, N samples, C coefficients of a frame, D latent channels, T frames.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +20,7 @@ from training.codec.methods import Method
 from training.data.dataset import Dataset
 
 Clips = Callable[[], Iterable[Tensor]]  # audio float32 [1, 1, N], the same clips in the same order at each call
-SILENT = 1e-10  # squared norm of a latent: silence takes the zero entry
+SILENT = 1e-10  # largest squared norm of a latent of silence, which entry 0 represents
 
 
 def dataset_clips(dataset: Dataset, count: int) -> Iterator[Tensor]:
@@ -31,9 +32,12 @@ def dataset_clips(dataset: Dataset, count: int) -> Iterator[Tensor]:
 
 
 def fit(clips: Clips, method: Method, count: int | None = None) -> dict[str, Tensor]:
-    """Return the tensors of a codec fitted on `clips`; the same clips and options give the same bits.
+    """Fit a codec on `clips` and return its tensors by name; the same clips and options give the same bits.
 
-    `count`, the number of clips where it is known, is for the progress bar.
+    Args:
+        clips: function that returns an iterator over the clips.
+        method: kind of codec and its options.
+        count: number of clips, for the progress bar.
 
     Raises:
         UserError: too little sound.
@@ -49,24 +53,24 @@ def fit(clips: Clips, method: Method, count: int | None = None) -> dict[str, Ten
 
 
 def write(path: Path, tensors: dict[str, Tensor], method: Method, name: str) -> None:
-    """Write the tensors of `fit` as a weights file."""
+    """Write the tensors of `fit` to a weights file; `name` is that of the codec in tables."""
     write_weights(path, method.codec.kind, tensors, {"power": method.power, "name": name})
 
 
 def _moments(clips: Iterable[Tensor], method: Method) -> tuple[Tensor, int]:
-    """Second moments of frames, float64 [C, C], not centred so that silence stays zero, and the number of frames."""
+    """Return second moments of frames, float64 [C, C], and the number of frames; the mean is not subtracted."""
     total, frames = torch.zeros(()), 0
     for audio in clips:
         spectrum = method.spectrum(audio).double()
         total = total + spectrum @ spectrum.T
         frames += spectrum.shape[1]
     if not total.any():
-        raise UserError("the train clips must have sound, got none or only silence; give another DATA")
+        raise UserError("the train clips must have sound, got none or only silence; give another DATA=")
     return total / frames, frames
 
 
 def sampled_latents(clips: Iterable[Tensor], codec: Codec, share: float, generator: torch.Generator) -> Tensor:
-    """Return a random `share` of all frames above silence, float32 [M, D].
+    """Return the latents of a random `share` of all frames, without silent ones: float32 [M, D].
 
     Raises:
         UserError: no clips.
@@ -77,18 +81,18 @@ def sampled_latents(clips: Iterable[Tensor], codec: Codec, share: float, generat
         chosen = torch.rand(latents.shape[-1], generator=generator) < share
         kept.append(non_silent(latents[..., chosen]))
     if not kept:
-        raise UserError("the dataset must have train clips, got none; give another DATA")
+        raise UserError("the dataset must have train clips, got none; give another DATA=")
     return torch.cat(kept)
 
 
 def non_silent(latents: Tensor) -> Tensor:
-    """Return the frames of [B, D, T] above silence, [M, D]."""
+    """Return the frames of latents [B, D, T] that are not silent, [M, D]."""
     frames = latents.transpose(1, 2).flatten(0, 1)
     return frames[frames.square().sum(1) > SILENT]
 
 
 def fit_codebooks(residual: Tensor, codebooks: int, bins: int, iterations: int, generator: torch.Generator) -> Tensor:
-    """Return codebooks [K, M, D], each fitted to the residual of the latents [F, D] after those before it.
+    """Fit K = `codebooks` codebooks of M = `bins` entries to latents [F, D] by residual k-means: [K, M, D].
 
     Raises:
         UserError: too few distinct latents.
@@ -98,7 +102,7 @@ def fit_codebooks(residual: Tensor, codebooks: int, bins: int, iterations: int, 
         try:
             entries = codebook(residual, bins, iterations, generator)
         except ValueError as error:
-            raise UserError(f"the codebooks cannot be fitted: {error}") from error
+            raise UserError(f"codebooks cannot be fitted: {error}") from error
         residual = residual - entries[nearest(residual, entries)[0]]
         books.append(entries)
     return torch.stack(books)

@@ -1,15 +1,18 @@
-"""Deterministic k-means for residual codebooks (Lloyd 1982), with entry 0 fixed at zero and no dead entries."""
+"""Deterministic k-means (Lloyd 1982) for residual codebooks, with entry 0 fixed at zero and without dead entries.
+
+M points, E entries, D dimensions.
+"""
 
 import torch
 from torch import Tensor
 
-ROWS = 8192  # points compared at once: bounds memory at 32 MB, and a constant size keeps rounding the same
+ROWS = 8192  # points compared at a time: at most 32 MB; a constant number gives constant rounding
 
 
 def nearest(points: Tensor, entries: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the index of the nearest entry and the squared distance to it, int64 [M] and float32 [M].
+    """Return the index of the nearest of `entries` [E, D] to each of `points` [M, D], and its squared distance.
 
-    `points` float32 [M, D], `entries` float32 [E, D].
+    Both results are [M], int64 and float32.
     """
     half_norms = entries.square().sum(1) / 2
     indices, distances = [], []
@@ -21,11 +24,11 @@ def nearest(points: Tensor, entries: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def codebook(points: Tensor, entries: int, iterations: int, generator: torch.Generator) -> Tensor:
-    """Return entries float32 [E, D] for `points` float32 [M, D]; entry 0 is zero, and each other entry has a point.
+    """Fit E = `entries` entries to `points` [M, D]: float32 [E, D].
 
-    Initial entries are points drawn in proportion to their norm, since errors of loud frames weigh most. After each
-    step, an entry with less than a fiftieth of its even share of the points is replaced by a point drawn in
-    proportion to its squared distance.
+    Entry 0 is zero; each other entry is the nearest one to at least one point. Initial entries are points drawn with
+    probability proportional to their norm. After each step, an entry with less than 1/50 of the mean number of points
+    per entry is replaced by a point drawn with probability proportional to its squared distance.
 
     Raises:
         ValueError: fewer distinct non-zero points than entries.
@@ -39,7 +42,7 @@ def codebook(points: Tensor, entries: int, iterations: int, generator: torch.Gen
         sums = torch.zeros_like(centres).index_add_(0, index, points)
         centres = sums / counts.clamp(min=1)[:, None]
         centres[0] = 0
-        # No replacements in the last steps: an entry replaced just before the end would have a single point.
+        # No replacements in the last three steps, since a new entry needs steps to become a mean.
         weak = (counts <= (least if step < iterations - 3 else 0)).nonzero()[:, 0]
         weak = weak[weak > 0]
         if len(weak):
@@ -48,11 +51,11 @@ def codebook(points: Tensor, entries: int, iterations: int, generator: torch.Gen
 
 
 def _replace_dead(points: Tensor, centres: Tensor, generator: torch.Generator) -> Tensor:
-    """Move entries nearest to no point onto points with large errors, until there are none."""
+    """Replace entries that are nearest to no point by points with large errors, until there are no such entries."""
     for _ in range(100):
         index, distance = nearest(points, centres)
         dead = (torch.bincount(index, minlength=len(centres)) == 0).nonzero()[:, 0]
-        dead = dead[dead > 0]  # the zero entry is for silence, which may not occur among the points
+        dead = dead[dead > 0]  # entry 0 represents silence, of which there may be no point
         if not len(dead):
             return centres
         centres[dead] = points[_draw(distance, len(dead), generator)]
@@ -60,7 +63,7 @@ def _replace_dead(points: Tensor, centres: Tensor, generator: torch.Generator) -
 
 
 def _draw(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Draw `count` distinct indices in proportion to `weights` [M] (exponential races, Efraimidis 2006)."""
+    """Draw `count` distinct indices with probability proportional to `weights` [M] (Efraimidis and Spirakis 2006)."""
     if int((weights > 0).sum()) < count:
         raise ValueError(f"{int((weights > 0).sum())} frames are too few for {count} entries; fit on more audio")
     races = torch.empty(len(weights), dtype=torch.float64).exponential_(generator=generator)

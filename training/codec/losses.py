@@ -1,4 +1,4 @@
-"""Losses of codec training, one value for each clip. B clips, N samples, F frames, M mel bands."""
+"""Losses of codec training, for each clip [B]. B clips, N samples, K STFT bins, F frames, M mel bands."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -10,13 +10,13 @@ from data_specs.rates import SAMPLE_RATE
 from training.evaluation.logmel import LogMel
 
 QUIET = 1e-5  # added to magnitudes before the logarithm
-FAINT = 1e-3  # smallest mean level of a clip that a loss is divided by
+FAINT = 1e-3  # smallest divisor of a relative loss
 
 
 def stft_loss(audio: Tensor, target: Tensor, windows: Sequence[int]) -> Tensor:
-    """Return the mean over `windows` of spectral convergence plus log magnitude distance, [B].
+    """Return the multi-resolution STFT loss of two [B, 1, N] (Yamamoto et al. 2020, eq. 6 to 8): [B].
 
-    Yamamoto et al. 2020, eq. 6 to 8; hops are a quarter of the window. `audio` and `target` [B, 1, N].
+    It is the mean over `windows` of spectral convergence plus log magnitude distance; hops are a quarter of the window.
     """
     total = audio.new_zeros(len(audio))
     for size in windows:
@@ -29,29 +29,24 @@ def stft_loss(audio: Tensor, target: Tensor, windows: Sequence[int]) -> Tensor:
 
 
 def mel_loss(audio: Tensor, target: Tensor, window: int, bands: int) -> Tensor:
-    """Return the mean absolute difference of log-mel spectra, hop a quarter window, [B], of two [B, 1, N]."""
+    """Return the mean absolute difference of log-mel spectra of two [B, 1, N], with hops of a quarter window: [B]."""
     return (log_mel(magnitudes(audio, window), bands) - log_mel(magnitudes(target, window), bands)).abs().mean((1, 2))
 
 
-def waveform_loss(audio: Tensor, target: Tensor) -> Tensor:
-    """Return the mean absolute difference in units of the target's mean absolute value, [B]."""
-    return (audio - target).abs().mean((1, 2)) / target.abs().mean((1, 2)).clamp(min=FAINT)
-
-
-def magnitude_loss(companded: Tensor, target: Tensor) -> Tensor:
-    """Return the mean absolute difference of companded magnitudes [B, F, T] in units of the target's mean, [B]."""
-    return (companded - target).abs().mean((1, 2)) / target.abs().mean((1, 2)).clamp(min=FAINT)
+def relative_loss(decoded: Tensor, target: Tensor) -> Tensor:
+    """Return the mean absolute difference of two [B, ..., ...], divided by the mean absolute value of `target`: [B]."""
+    return (decoded - target).abs().mean((1, 2)) / target.abs().mean((1, 2)).clamp(min=FAINT)
 
 
 def magnitudes(audio: Tensor, size: int) -> Tensor:
-    """Return STFT magnitudes [B, size / 2 + 1, F] of [B, 1, N], Hann window of `size`, hop a quarter of it."""
+    """Return STFT magnitudes [B, size / 2 + 1, F] of [B, 1, N], with a Hann window of `size` and hop size / 4."""
     window = torch.hann_window(size, device=audio.device)
     spectrum = torch.stft(audio[:, 0].float(), size, size // 4, window=window, return_complex=True)
     return (spectrum.real.square() + spectrum.imag.square() + 1e-14).sqrt()  # finite gradient at silence
 
 
 def log_mel(spectrum: Tensor, bands: int) -> Tensor:
-    """Return natural logarithms of mel bands [B, M, F] of magnitudes [B, K, F]."""
+    """Return the natural logarithm of M = `bands` mel bands [B, M, F] of magnitudes [B, K, F]."""
     return ((mel_weights(2 * (spectrum.shape[1] - 1), bands).to(spectrum) @ spectrum) + QUIET).log()
 
 

@@ -1,4 +1,4 @@
-"""Reconstruction errors of codecs. B clips, N samples."""
+"""Reconstruction errors of codecs, for each clip [B]. B clips, N samples."""
 
 from functools import lru_cache
 
@@ -16,7 +16,7 @@ NOISE_BANDWIDTH = 1.5  # of a Hann window, in bins
 
 
 def si_sdr(audio: Tensor, target: Tensor) -> Tensor:
-    """Return the scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019, eq. 4), [B], of [B, 1, N]."""
+    """Return the scale-invariant signal-to-distortion ratio of [B, 1, N] in dB (Le Roux et al. 2019, eq. 4): [B]."""
     audio, target = audio.flatten(1).double(), target.flatten(1).double()
     energy = target.square().sum(1, keepdim=True).clamp(min=FLOOR)
     projected = target * (audio * target).sum(1, keepdim=True) / energy
@@ -25,16 +25,20 @@ def si_sdr(audio: Tensor, target: Tensor) -> Tensor:
 
 
 def log_mel_distance(audio: Tensor, target: Tensor) -> Tensor:
-    """Return the mean absolute difference of log-mel spectra in dB, [B], of [B, 1, N]: 80 bands, floor at -100 dB.
+    """Return the mean absolute difference in dB of log-mel spectra of two [B, 1, N], with a floor at -100 dB: [B].
 
-    0 dB is a full-scale sine, whose power is spread over the noise bandwidth of the window.
+    0 dB is a full-scale sine.
     """
     return (_mel_db(audio) - _mel_db(target)).abs().mean((1, 2))
 
 
 @torch.no_grad()
 def measure_codec(codec: Codec, clips: Dataset, count: int, with_codes: bool = True) -> dict[str, float]:
-    """Return means over the first `count` clips of PVT-audio, decoded from latents and, optionally, from codes."""
+    """Return mean SI-SDR and log-mel distance, in dB, of the first `count` clips of PVT-audio.
+
+    Keys are latents_si_sdr and latents_log_mel for clips decoded from latents, and with `with_codes` codes_si_sdr and
+    codes_log_mel for clips decoded from codes.
+    """
     sums: dict[str, float] = {}
     count = min(count, len(clips))
     for audio in dataset_clips(clips, count):

@@ -25,7 +25,7 @@ WINDOWS: dict[str, Callable[[], Tensor]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):
-    """A kind of codec with its options; the defaults are those of the shipped weights."""
+    """Kind of codec with its options, whose defaults are those of the shipped weights."""
 
     codec: ClassVar[type[FittedCodec]]
     power: float = 0.35  # exponent of the companding; 1 for none
@@ -38,16 +38,16 @@ class Method(ABC):
 
     @abstractmethod
     def spectrum(self, audio: Tensor) -> Tensor:
-        """Return the frames [C, T] of [1, 1, N] whose second moments determine the directions, float32."""
+        """Return the frames of a clip [1, 1, N] whose principal directions are used, float32 [C, T]."""
 
     @abstractmethod
     def tensors(self, moments: Tensor) -> dict[str, Tensor]:
-        """Return the codec's tensors, except codebooks, from the second moments of frames, float64 [C, C]."""
+        """Return the tensors of the codec without codebooks, given the second moments of frames, float64 [C, C]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PvtMethod(Method):
-    """MDCT, a weight for each coefficient, principal directions."""
+    """Principal directions of weighted MDCT coefficients."""
 
     codec = PvtCodec
     window: str = "sine"
@@ -64,7 +64,7 @@ class PvtMethod(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class PhaselessMethod(Method):
-    """Companded STFT magnitudes, and their principal directions scaled down by their strength."""
+    """Principal directions of companded STFT magnitudes, each scaled by a power of its RMS."""
 
     codec = PhaselessCodec
     size: int = 1024  # samples of the window
@@ -83,13 +83,16 @@ METHODS: dict[str, type[Method]] = {"pvt": PvtMethod, "phaseless": PhaselessMeth
 
 
 def _weight(variance: Tensor, exponent: float) -> Tensor:
-    """Weights [C] of geometric mean 1 that flatten the mean spectrum by `exponent`, with a floor of -80 dB."""
+    """Return weights [C], proportional to variance to the power -exponent / 2 (floor -80 dB), of geometric mean 1."""
     weight = variance.clamp(min=float(variance.max()) * 1e-8).pow(-exponent / 2)
     return weight / weight.log().mean().exp()
 
 
 def _principal(moments: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    """Orthonormal directions [C, D], strongest first, largest component positive, and their RMS [D]."""
+    """Return the D = `channels` strongest principal directions [C, D], and the RMS of each [D], strongest first.
+
+    The largest component of each direction is positive.
+    """
     values, vectors = torch.linalg.eigh(moments)
     chosen = vectors.flip(1)[:, :channels]
     peaks = chosen.gather(0, chosen.abs().argmax(0, keepdim=True))

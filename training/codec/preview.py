@@ -1,4 +1,4 @@
-"""Write validation clips of a codec in training as WAV and figures: original, from latents, from codes."""
+"""Validation clips of a codec in training as WAV files and figures: original, from latents, from codes."""
 
 from pathlib import Path
 
@@ -19,10 +19,10 @@ def log_samples(run: CodecRun, valid_data: Dataset, log: RunLog, folder: Path) -
     """Write original-<i>.wav, latents-<i>.wav, codes-<i>.wav and clip-<i>.png of the first validation clips.
 
     Args:
-        run: with averaged weights.
-        valid_data: of a PVT-audio dataset.
-        log: receives the audio for TensorBoard.
-        folder: created where missing.
+        run: codec with averaged weights.
+        valid_data: validation split of a PVT-audio dataset.
+        log: log that gets the audio for TensorBoard.
+        folder: folder of the files, created if needed.
     """
     codec, rate = run.codec(), run.data.sample_rate
     for index in range(min(len(valid_data), run.config.logging.listen_clips)):
@@ -41,7 +41,7 @@ def log_samples(run: CodecRun, valid_data: Dataset, log: RunLog, folder: Path) -
 
 
 def _picture(sounds: dict[str, Tensor], clip: Clip, data: Dataset, step: int) -> bytes:
-    """Spectrograms of one clip side by side, above its controls, as PNG."""
+    """Return a PNG with the spectrograms of the sounds of one clip side by side, above its controls."""
     controls = {name: np.asarray(clip[name]) for name in ("velocity", "chroma", "instruments")}
     panels = [Panel(name, audio.clamp(-1, 1).numpy(), controls, data.info.hop) for name, audio in sounds.items()]
     return png(panels_figure(panels, data.info.spec.instrument_names, f"step {step}"))

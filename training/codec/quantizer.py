@@ -1,7 +1,7 @@
 """Trainable residual vector quantization (van den Oord et al. 2017; Zeghidour et al. 2021, algorithm 1).
 
-B clips, D latent channels, T frames, K codebooks of M entries. Entry 0 of every codebook is fixed at zero, so that
-silence stays silent.
+Entry 0 of every codebook is fixed at zero, so that silence is decoded as silence. B clips, D latent channels, T frames,
+K codebooks of M entries.
 """
 
 from typing import NamedTuple
@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 from training.codec.kmeans import nearest
 
-SMALLEST = 1e-8  # scale of a codebook of zeros
+SMALLEST = 1e-8  # smallest scale of a codebook
 
 
 class Quantized(NamedTuple):
     """Result of quantization.
 
     Attributes:
-        latents: [B, D, T], with the gradient of the input (straight-through).
-        commitment: [B], mean squared distance to the chosen entries, with gradients of the latents.
-        codebook: [B], the same value, with gradients of the entries.
+        latents: quantized latents [B, D, T]; the gradient passes to the input unchanged (straight-through).
+        commitment: mean squared distance to the chosen entries [B], with gradients with respect to the latents.
+        codebook: the same distance [B], with gradients with respect to the entries.
     """
 
     latents: Tensor
@@ -29,7 +29,7 @@ class Quantized(NamedTuple):
 
 
 class TrainedQuantizer(nn.Module):
-    """Codebooks as parameters, each in units of its root mean square, so that one learning rate suits all."""
+    """Codebooks as parameters, each divided by its initial RMS so that all can have the same learning rate."""
 
     def __init__(self, codebooks: int, bins: int, channels: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class TrainedQuantizer(nn.Module):
 
     @torch.no_grad()
     def initialize(self, codebooks: Tensor) -> None:
-        """Set the codebooks to float32 [K, M, D], whose entries 0 are zero."""
+        """Set the codebooks to float32 [K, M, D]; entries 0 must be zero."""
         scale = codebooks[:, 1:].square().mean((1, 2), keepdim=True).sqrt().clamp(min=SMALLEST)
         self.get_buffer("scale").copy_(scale)
         self.entries.copy_(codebooks[:, 1:] / scale)
@@ -47,7 +47,7 @@ class TrainedQuantizer(nn.Module):
 
     @property
     def initialized(self) -> bool:
-        """Whether codebooks have been set."""
+        """Whether the codebooks have been set."""
         return bool(self.get_buffer("ready"))
 
     @property
@@ -56,7 +56,7 @@ class TrainedQuantizer(nn.Module):
         return nn.functional.pad(self.entries * self.get_buffer("scale"), (0, 0, 1, 0))
 
     def forward(self, latents: Tensor, count: int) -> Quantized:
-        """Quantize [B, D, T] by the first `count` codebooks; 0 returns the latents unchanged."""
+        """Quantize [B, D, T] by the first `count` codebooks; for 0 the latents are unchanged and the losses are 0."""
         none = latents.new_zeros(len(latents))
         if count == 0:  # DistributedDataParallel needs a gradient of every parameter
             return Quantized(latents, none, none + 0.0 * self.entries.sum())

@@ -1,6 +1,6 @@
-"""Modules of a codec in training, and their state after a step.
+"""Modules of a codec in training, and the codec after a number of steps.
 
-B clips, N samples, D latent channels, T frames.
+B clips, N samples, D latent channels, T frames, K codebooks of M entries.
 """
 
 import copy
@@ -22,25 +22,26 @@ from training.codec.quantizer import Quantized, TrainedQuantizer
 
 
 class AudioMetadata(StrictModel):
-    """Dataset that a codec is trained on."""
+    """Metadata of the dataset that a codec is trained on."""
 
-    digest: str  # of the content of the train split
+    digest: str  # of the shards of the train split
     label: str
     sample_rate: int
     clip_samples: int
 
 
 class TrainedCodec(nn.Module):
-    """Encoder, codebooks, decoder and, where the loss uses one, discriminator."""
+    """Encoder, codebooks, decoder, and a discriminator if the loss needs one."""
 
     def __init__(self, codec: CodecNetwork, quantizer: TrainedQuantizer, discriminator: Discriminator | None) -> None:
         super().__init__()
         self.codec, self.quantizer, self.discriminator = codec, quantizer, discriminator
 
     def forward(self, audio: Tensor, codebooks: int) -> tuple[Tensor, Quantized]:
-        """Return what is decoded from latents quantized by `codebooks` codebooks (0 for none), and the latents.
+        """Encode [B, 1, N], quantize by `codebooks` codebooks (0 for none) and decode.
 
-        Decoded are audio [B, 1, N], or companded magnitudes [B, F, T] by a `MagnitudeNetwork`.
+        Returns:
+            Audio [B, 1, N], or companded magnitudes [B, bins, T] of a `MagnitudeNetwork`; and the quantized latents.
         """
         quantized: Quantized = self.quantizer(self.codec.encode(audio), codebooks)
         if isinstance(self.codec, MagnitudeNetwork):
@@ -50,15 +51,15 @@ class TrainedCodec(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class CodecRun:
-    """A codec after a step of training.
+    """A codec after `step` steps of training.
 
     Attributes:
-        network: with averaged weights.
-        options: of the codec's network, resolved.
-        config: of its training.
-        data: that it was trained on.
-        step: number of steps.
-        train_seconds: wall-clock time of the steps.
+        network: modules with averaged weights.
+        options: resolved options of the network of the codec.
+        config: config of the training.
+        data: metadata of the training data.
+        step: number of steps done.
+        train_seconds: wall-clock seconds of these steps.
     """
 
     network: TrainedCodec
@@ -69,7 +70,7 @@ class CodecRun:
     train_seconds: float
 
     def metadata(self) -> Json:
-        """Return everything except the weights as a JSON value, for the metadata of a snapshot."""
+        """Return everything but the weights as a JSON object, the metadata of a snapshot."""
         return {
             "config": self.config.model_dump(mode="json"),
             "options": self.options.model_dump(mode="json"),
@@ -84,14 +85,21 @@ class CodecRun:
         return LearnedCodec(copy.deepcopy(self.network.codec).cpu(), codebooks, self.config.name)
 
     def write(self, path: Path, name: str, codebooks: Tensor | None = None) -> str:
-        """Write the codec as a weights file, with `codebooks` [K, M, D] if given; return the file's SHA-256.
+        """Write the codec as a weights file and return the SHA-256 of the file.
+
+        Args:
+            path: file to write.
+            name: name of the codec in tables.
+            codebooks: codebooks [K, M, D]; None for those of the run.
 
         Raises:
-            UserError: the codebooks are not fitted yet.
+            UserError: the codebooks of the run are not fitted yet.
         """
         if codebooks is None and not self.network.quantizer.initialized:
             start = self.config.quantizer.start_step
-            raise UserError(f"the codebooks are fitted before step {start}, got {self.step} steps; raise STEPS")
+            raise UserError(
+                f"the run must reach step {start} for fitted codebooks, got {self.step} steps; raise STEPS="
+            )
         own = self.network.quantizer.codebooks if codebooks is None else codebooks
         tensors = {f"{PREFIX}{key}": value.detach().cpu() for key, value in self.network.codec.state_dict().items()}
         described = {

@@ -1,4 +1,4 @@
-"""Training task of a codec. B clips, N samples, K codebooks."""
+"""Task of training a codec. B clips, N samples, K codebooks of M entries, D latent channels."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from training.codec.assembly import build_codec
 from training.codec.config import CodecConfig
 from training.codec.discriminator import adversarial_losses
 from training.codec.fit import fit_codebooks, non_silent
-from training.codec.losses import log_mel, magnitude_loss, mel_loss, stft_loss, waveform_loss
+from training.codec.losses import log_mel, mel_loss, relative_loss, stft_loss
 from training.codec.measures import measure_codec
 from training.codec.preview import log_samples
 from training.codec.run import AudioMetadata, CodecRun, TrainedCodec
@@ -27,7 +27,7 @@ from training.task import Task
 
 
 class CodecTask(Task):
-    """Task of training encoder, codebooks and decoder on PVT-audio."""
+    """Training of encoder, codebooks and decoder on PVT-audio."""
 
     def __init__(self, config: CodecConfig, data: Dataset) -> None:
         info = data.info
@@ -55,7 +55,7 @@ class CodecTask(Task):
         return objective.reconstruction(audio)
 
     def codebooks_at(self, step: int) -> int:
-        """Draw the number of codebooks of step 1, 2, ...; 0 in steps without quantization."""
+        """Return the number of codebooks of `step` (1, 2, ...), a function of the seed; 0 for no quantization."""
         quantizer, seed = self.config.quantizer, self.config.training.seed
         used, count = (float(uniform(seed, "quantized", what, step)) for what in ("used", "count"))
         if step < (quantizer.start_step or 1) or used >= quantizer.share:
@@ -63,7 +63,7 @@ class CodecTask(Task):
         return 1 + int(count * quantizer.codebooks)
 
     def before_step(self, step: int, ema: EMA, train_data: Dataset, world: World) -> None:
-        """Fit codebooks to latents of the coming clips, before the first step that quantizes."""
+        """Fit codebooks to latents of the next clips, before step `quantizer.start_step`."""
         if step != self.config.quantizer.start_step:
             return
         codebooks = world.broadcast(self._codebooks(step, train_data, world).to(world.device))
@@ -72,7 +72,7 @@ class CodecTask(Task):
             network.quantizer.initialize(codebooks)
 
     def _codebooks(self, step: int, train_data: Dataset, world: World) -> Tensor:
-        """Codebooks [K, M, D] fitted on the CPU to latents of the clips from `step` on."""
+        """Return codebooks [K, M, D], fitted on the CPU to latents of the clips from `step` on."""
         training, quantizer = self.config.training, self.config.quantizer
         clips = -(-quantizer.frames // train_data.crop_frames(training.seconds))
         maker = BatchBuilder(train_data, training, training.batch)
@@ -98,7 +98,7 @@ class CodecTask(Task):
         )
 
     def measure(self, trained: Any, valid_data: Dataset, log: RunLog) -> None:
-        """Log SI-SDR and log-mel distance of validation clips, from latents and from all codebooks."""
+        """Log SI-SDR and log-mel distance of validation clips, decoded from latents and from codes."""
         assert isinstance(trained, CodecRun)
         count, started = self.config.logging.valid_clips, trained.network.quantizer.initialized
         values = measure_codec(trained.codec(), valid_data, count, with_codes=started)
@@ -110,14 +110,14 @@ class CodecTask(Task):
 
 
 class CodecObjective(nn.Module):
-    """Network and loss as one module, so that DistributedDataParallel wraps the whole computation."""
+    """Network and loss as one module, for DistributedDataParallel."""
 
     def __init__(self, network: TrainedCodec, config: CodecConfig) -> None:
         super().__init__()
         self.network, self.config = network, config
 
     def forward(self, audio: Tensor, codebooks: int, discriminate: bool) -> Tensor:
-        """Loss of each clip of `audio` [B, 1, N], float32 [B]; `discriminate` adds the adversarial losses."""
+        """Return the loss of each clip of `audio` [B, 1, N], float32 [B]; `discriminate` adds adversarial losses."""
         loss = self.config.loss
         decoded, quantized = self.network(audio, codebooks)
         total = self.distance(decoded, audio)
@@ -132,18 +132,18 @@ class CodecObjective(nn.Module):
         return total + parts.discriminator_loss
 
     def reconstruction(self, audio: Tensor) -> Tensor:
-        """Distance of each clip, [B]: the mean of latents and, where fitted, all codebooks."""
+        """Return the `distance` [B] of audio decoded from latents, or if codebooks are fitted the mean with codes."""
         counts = [0, self.config.quantizer.codebooks] if self.network.quantizer.initialized else [0]
         return torch.stack([self.distance(self.network(audio, count)[0], audio) for count in counts]).mean(0)
 
     def distance(self, decoded: Tensor, audio: Tensor) -> Tensor:
-        """Weighted sum of the distances of `decoded` to its target, [B]."""
+        """Return the weighted sum of the distances of `decoded` to `audio` (or its magnitudes), [B]."""
         loss, codec = self.config.loss, self.network.codec
         total = audio.new_zeros(len(audio))
         if isinstance(codec, MagnitudeNetwork):
             target = codec.compress(audio)
             if loss.magnitude:
-                total = total + loss.magnitude * magnitude_loss(decoded, target)
+                total = total + loss.magnitude * relative_loss(decoded, target)
             if loss.mel:
                 made, real = (log_mel(x.clamp(min=0).pow(1 / codec.power), loss.mel_bands) for x in (decoded, target))
                 total = total + loss.mel * (made - real).abs().mean((1, 2))
@@ -153,5 +153,5 @@ class CodecObjective(nn.Module):
         if loss.mel:
             total = total + loss.mel * mel_loss(decoded, audio, loss.mel_window, loss.mel_bands)
         if loss.waveform:
-            total = total + loss.waveform * waveform_loss(decoded, audio)
+            total = total + loss.waveform * relative_loss(decoded, audio)
         return total

@@ -23,7 +23,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `codec train`."""
     parser.description = (
         "Train encoder, codebooks and decoder of a codec on the train split of PVT-audio. Rerun the same command to "
-        "resume. Use the weights file written at the end with CODEC=FILE."
+        "resume. The weights file is written at the end and used with CODEC=FILE."
     )
     add = parser.add_argument
     add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="parent folder or PVT-audio (data)")
@@ -33,7 +33,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, metavar="FILE", help=f"weights file to write at the end (RUN/{WEIGHTS})")
     add("--name", metavar="NAME", help="name of the codec in tables (the config's name)")
     add("--gpus", metavar="N", default="1", help="ranks on this machine, one device each (1)")
-    add("--device", metavar="NAME", help="cpu or cuda (cuda where there is one)")
+    add("--device", metavar="NAME", help="cpu or cuda (cuda if available)")
     add("--micro-batch", metavar="N", help="clips a rank computes at once (the config's)")
     parser.set_defaults(command=train_command)
 
@@ -41,8 +41,8 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 def add_export(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `codec export`."""
     parser.description = (
-        "Write the newest averaged weights of a run as a codec. With --data, its codebooks are fitted again to the "
-        "latents of that dataset, in minutes."
+        "Write the newest averaged weights of a run as the weights file of a codec. With --data, codebooks are fitted "
+        "again to latents of that dataset, which takes minutes."
     )
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="folder of a run of codec train")
@@ -53,10 +53,10 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 
 
 def train_command(arguments: argparse.Namespace) -> int:
-    """Train, then write the weights file unless the run was stopped; return the exit status.
+    """Train a codec, write its weights file unless the run was stopped, and return the exit status.
 
     Raises:
-        UserError: invalid data, config or run folder.
+        UserError: invalid options, data, config or run folder.
     """
     if arguments.out is not None:
         check_out(arguments.out)
@@ -64,7 +64,7 @@ def train_command(arguments: argparse.Namespace) -> int:
     from training.codec.assembly import load_codec_run
     from training.codec.config import load_codec_config
     from training.codec.task import CodecTask
-    from training.distributed import launched
+    from training.distributed import launched, ranks_from
     from training.launch import launch
     from training.runs import RUNS
     from training.trainer import train
@@ -73,7 +73,7 @@ def train_command(arguments: argparse.Namespace) -> int:
     config = load_codec_config(arguments.config, steps)
     if (config.quantizer.start_step or 0) > config.training.steps:
         raise UserError(
-            f"STEPS must be at least quantizer.start_step = {config.quantizer.start_step} of {config.name}, got "
+            f"STEPS= must be at least quantizer.start_step = {config.quantizer.start_step} of {config.name}, got "
             f"{config.training.steps}; raise it"
         )
     if arguments.micro_batch is not None:
@@ -83,16 +83,16 @@ def train_command(arguments: argparse.Namespace) -> int:
     if ranks > 1 and not launched(os.environ):
         return launch(ranks, run, sys.argv[1:])
     stopped = train(run, arguments.data, config, arguments.device, CodecTask)
-    if not stopped and _main_rank():
+    if not stopped and ranks_from(os.environ)[0] == 0:
         _write(load_codec_run(run), arguments.out or run / WEIGHTS, arguments.name)
     return 0
 
 
 def export_command(arguments: argparse.Namespace) -> int:
-    """Write the weights file of a run; return the exit status.
+    """Write the weights file of a run, and return the exit status.
 
     Raises:
-        UserError: no such run, or its codebooks are not fitted yet.
+        UserError: there is no such run, or its codebooks are not fitted yet.
     """
     check_out(arguments.out)
     from training.codec.assembly import load_codec_run
@@ -104,7 +104,7 @@ def export_command(arguments: argparse.Namespace) -> int:
 
 
 def _refit(run: "CodecRun", data: Path) -> "Tensor":
-    """Codebooks [K, M, D] fitted to the latents of a dataset by the averaged encoder."""
+    """Return codebooks [K, M, D], fitted to latents of the dataset `data`."""
     import torch
 
     from training.codec.fit import dataset_clips, fit_codebooks, sampled_latents
@@ -126,13 +126,7 @@ def _write(run: "CodecRun", out: Path, name: str | None, codebooks: "Tensor | No
 
 
 def check_out(out: Path) -> None:
-    """Raise UserError for a name that does not end in .safetensors, or a file that cannot be written."""
+    """Raise UserError if `out` does not end in .safetensors or cannot be written."""
     if out.suffix != ".safetensors":
-        raise UserError(f"OUT must end in .safetensors, got {out}")
+        raise UserError(f"OUT= must end in .safetensors, got {out}")
     check_output_file(out)
-
-
-def _main_rank() -> bool:
-    from training.distributed import ranks_from
-
-    return ranks_from(os.environ)[0] == 0

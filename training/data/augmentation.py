@@ -1,7 +1,7 @@
-"""Coarser control curves in training, as drawn ones are: the network is told how coarse. B clips, N rows, L frames.
+"""Curve augmentation: training on coarser curves, such as drawn ones, with the strength as a further control row.
 
-As for the augmentation labels of Karras et al. (2022, appendix F.2), strength 0 stands for curves as they are, and
-that is what a sampler gives.
+The strength is a label as in Karras et al. (2022, appendix F.2): 0 for unchanged curves, which samplers use.
+B clips, N control rows, L frames.
 """
 
 from collections.abc import Callable
@@ -17,28 +17,28 @@ from training.conditioning import ControlLayout
 from training.data.shuffle import uniform
 
 BRIGHTNESS = "brightness"
-RESTING = (VELOCITY, PITCH)  # 0 in rests, which stay as they are
+RESTING = (VELOCITY, PITCH)  # controls that are 0 in rests; rests are not changed
 AUGMENTED = (*RESTING, BRIGHTNESS)
-WIDEST_S = 0.5  # width of the filters at strength 1
+WIDEST_S = 0.5  # seconds, width of the filters at strength 1
 
 
 def median_filtered(curve: Tensor, width: int) -> Tensor:
-    """Return the median of `width` values around each of [L], with the ends repeated."""
+    """Return the running median [L] over `width` frames, with the end values repeated beyond the ends."""
     return _extended(curve, width).unfold(0, width, 1).median(-1).values
 
 
 def decimated(curve: Tensor, width: int) -> Tensor:
-    """Return [L] with every `width`-th value held until the next."""
+    """Return [L] in which every `width`-th value is held until the next."""
     return curve[torch.arange(len(curve), device=curve.device) // width * width]
 
 
 def blurred(curve: Tensor, width: int) -> Tensor:
-    """Return the mean of `width` values around each of [L], with the ends repeated."""
+    """Return the running mean [L] over `width` frames, with the end values repeated beyond the ends."""
     return nnf.avg_pool1d(_extended(curve, width)[None], width, 1)[0]
 
 
 def piecewise_linear(curve: Tensor, width: int) -> Tensor:
-    """Return straight lines between every `width`-th value of [L]; the last value ends the last line."""
+    """Return the linear interpolation [L] between every `width`-th value and the last value."""
     last = len(curve) - 1
     frames = torch.arange(len(curve), device=curve.device)
     start = frames // width * width
@@ -50,7 +50,7 @@ FILTERS: tuple[Callable[[Tensor, int], Tensor], ...] = (median_filtered, decimat
 
 
 def strengths(positions: Int64, seed: int, share: float) -> Float64:
-    """Return the strength of each clip [B]: uniform in (0, 1] for a `share` of them, else 0."""
+    """Return the strength of each clip [B]: with probability `share` uniform in (0, 1], else 0."""
     chosen = uniform(seed, "augment", positions) < share
     return np.where(chosen, 1 - uniform(seed, "augment strength", positions), 0.0)
 
@@ -59,12 +59,15 @@ def augment_curves(
     controls: Tensor, layout: ControlLayout, strength: Float64, positions: Int64, seed: int,
     frame_rate: float,
 ) -> None:  # fmt: skip
-    """Filter the curves of `controls` [B, N, L] in place, each by a filter of its own.
+    """Filter the curves of AUGMENTED in `controls` [B, N, L] in place, each by a random one of FILTERS.
 
     Args:
-        strength: of each clip [B]; the width of its filters is this share of half a second, and at least 2 frames.
-        positions: of each clip [B]: names of its random numbers.
-        frame_rate: frames a second.
+        controls: stacked controls.
+        layout: order of the controls.
+        strength: of each clip [B], in 0..1; the filter width is `strength` * WIDEST_S, at least 2 frames; 0 for none.
+        positions: of each clip [B]; with `seed` they determine the filters.
+        seed: seed of the run.
+        frame_rate: frames per second.
     """
     for name in (name for name in AUGMENTED if name in layout.names):
         row = layout.slice(name).start
@@ -79,7 +82,7 @@ def augment_curves(
 
 
 def without_rests(curve: Tensor) -> Tensor:
-    """Return [L] with the value before each rest held through it; the first one also before it."""
+    """Return [L] with rests (0) filled by the value before them; a rest at the start takes the first value after it."""
     sounding = curve > 0
     frames = torch.arange(len(curve), device=curve.device)
     before = torch.where(sounding, frames, -1).cummax(0).values
@@ -87,5 +90,5 @@ def without_rests(curve: Tensor) -> Tensor:
 
 
 def _extended(curve: Tensor, width: int) -> Tensor:
-    """Return [L + width - 1]: the ends of [L] repeated, so that a window of `width` fits around every value."""
+    """Return [L + width - 1]: [L] with repeated end values, so that a window of `width` fits around each of the L."""
     return nnf.pad(curve[None], ((width - 1) // 2, width // 2), mode="replicate")[0]

@@ -1,7 +1,7 @@
-"""A dataset folder as an array of clips: memory-mapped shards, read by index.
+"""Dataset reader: memory-mapped shards as an array of clips.
 
-All records of a dataset have the same length and hold their arrays at the same places (`data_specs.records`), so clip i
-is found by arithmetic: no index file, no TensorFlow, no worker processes. B clips, T frames, L frames of a crop.
+All records of a dataset have the same length, with each array at the same offset (`data_specs.records`), so the
+position of clip i is computed without an index file. B clips, T frames, L frames of a crop.
 """
 
 import mmap
@@ -25,12 +25,12 @@ Clip = dict[str, Tensor | str]
 
 
 class _Place(NamedTuple):
-    """Byte range of a feature in a record, and how it is cropped in time."""
+    """Byte range of a feature in a record, with the numbers of bytes that crop it in time."""
 
     name: str
     start: int
     stop: int
-    rows: int  # stretches of bytes that belong together in time: all axes but the last
+    rows: int  # product of all axes but the last
     frame_bytes: int  # bytes of one row in one frame
 
     @classmethod
@@ -39,33 +39,36 @@ class _Place(NamedTuple):
         return cls(feature.name, offset, offset + feature.size, rows, feature.size // rows // frames)
 
     def byte_rows(self, array: NDArray[np.generic]) -> NDArray[np.uint8]:
-        """[B, *shape[:-1], L] of the stored dtype -> a view of its bytes, uint8 [B, rows, L * itemsize].
+        """View the bytes of [B, *shape[:-1], L] of the stored dtype as uint8 [B, rows, L * itemsize].
 
-        Whole clips are one row, [B, 1, bytes]: one long copy, as fast as memory, instead of many short ones.
+        Whole clips are viewed as one row, [B, 1, bytes], since one long copy is faster than many short ones.
         """
         view = array.reshape(len(array), self.rows, -1).view(np.uint8)
         if view[0].size == self.stop - self.start:
             view = view.reshape(len(view), 1, -1)
         if not np.may_share_memory(view, array):
-            raise ValueError(f"the tensor for {self.name} has strides that bytes cannot be copied into")
+            raise ValueError(
+                f"the tensor for {self.name} must be contiguous in its last axes, got strides {array.strides}"
+            )
         return view
 
 
 class Dataset:
-    """The clips of one split, in the order of the plan.
+    """Clips of one split, in the order of the plan.
 
-    `dataset[i]` is a dict of tensors as they are stored (`data` and the control features, shapes in `features`) and the
-    clip's `id`. Each record's CRC32C is checked when it is first read.
+    `dataset[i]` is a dict of the stored tensors, `data` and the controls with the shapes in `features`, and of the `id`
+    of the clip. The CRC32C of a record is checked when it is first read.
 
     Args:
-        folder: a PVT-<format> folder, or the folder above it when `format_name` is given.
+        folder: a PVT-<format> folder, or the folder above it if `format_name` is given.
         split: train or valid.
-        format_name: the format wanted; a folder of another format is refused.
-        verify: check each record once; False reads whatever the files hold.
-        in_memory: read the shards into memory instead of mapping them.
+        format_name: required format; None for any.
+        verify: whether to check the CRC32C.
+        in_memory: whether to read the shards into memory instead of mapping them.
 
     Raises:
-        UserError: no finished dataset, another format, or a shard that is missing, truncated or (on access) altered.
+        UserError: no finished dataset, another format, or a shard that is missing, of another size or (on access)
+            altered.
     """
 
     def __init__(
@@ -82,11 +85,11 @@ class Dataset:
         self.info, self.features = load_info(self.folder)
         if format_name is not None and self.info.format != format_name:
             raise UserError(
-                f"{self.folder} holds the format {self.info.format}, not {format_name}; "
-                f"name a folder with {format_name} clips with DATA="
+                f"{self.folder} must have the format {format_name}, got {self.info.format}; "
+                f"give a folder of {format_name} clips with DATA="
             )
         if split not in self.info.splits:
-            raise UserError(f"there is no split {split!r}; choose train or valid")
+            raise UserError(f"the split must be train or valid, got {split!r}")
         _check_shapes(self.features, len(self.info.spec.instruments), f"{self.folder / SHAPES}")
         self._layout = layout(self.features)
         self._shards = self.info.splits[split].shards
@@ -101,14 +104,14 @@ class Dataset:
         self._touched = np.zeros(len(self), dtype=bool)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as arguments, so that processes which are not forked map the shards themselves."""
+        """Pickle the arguments only, so that a spawned process maps the shards itself."""
         return _reopen, (self.folder, self.split, self._verify, self._in_memory)
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
     def __getitem__(self, index: int) -> Clip:
-        """One clip; negative indices count from the end."""
+        """Return one clip; a negative index counts from the end."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.folder} has {len(self)} {self.split} clips, there is no clip {index}")
         index %= len(self)
@@ -121,30 +124,33 @@ class Dataset:
 
     @property
     def frames(self) -> int:
-        """Frames T of a whole clip's controls."""
+        """Number of frames T of the controls of a whole clip."""
         return next(feature.shape[-1] for feature in self.features if feature.name != "data")
 
     @property
     def frame_rate(self) -> float:
-        """Frames of data and controls a second."""
+        """Frames of the controls per second."""
         return self.frames * self.info.spec.clip.sample_rate / self.info.clip_samples
 
     def crop_frames(self, seconds: float | None) -> int:
-        """Frames L of a crop of `seconds`, rounded down; the whole clip for None.
+        """Return the number of frames L of a crop of `seconds`, rounded down; that of the whole clip for None.
 
         Raises:
-            UserError: longer than the clips, or shorter than a frame.
+            UserError: `seconds` is more than the length of the clips, or less than a frame.
         """
         if seconds is None:
             return self.frames
         whole = self.info.clip_samples / self.info.spec.clip.sample_rate
         frames = int(self.frames * seconds / whole)
         if not 0 < frames <= self.frames:
-            raise UserError(f"seconds = {seconds} does not fit the clips of {self.folder}, which last {whole:g} s")
+            raise UserError(
+                f"training.seconds must be between a frame and {whole:g}, the length of the clips of {self.folder}, "
+                f"got {seconds:g}"
+            )
         return frames
 
     def empty(self, clips: int, frames: int | None = None, pinned: bool = False) -> dict[str, Tensor]:
-        """Tensors of the stored dtypes for `gather`, [clips, *shape] with the last axis cut to `frames` frames."""
+        """Return uninitialized tensors for `gather`: [clips, *shape], with the last axis cut to `frames` frames."""
         frames = self.frames if frames is None else frames
         return {
             f.name: torch.empty(
@@ -158,20 +164,20 @@ class Dataset:
     def gather(
         self, indices: Int64, out: dict[str, Tensor] | None = None, starts: Int64 | None = None
     ) -> dict[str, Tensor]:
-        """Copy clips into `out`, which comes from `empty` with the same number of clips; made anew for None.
+        """Copy stored arrays of clips to tensors.
 
         Args:
-            indices: clip indices, int64 [B].
-            out: tensors [B, *shape] with the last axis as long as the crop.
-            starts: first frame of each clip's crop, int64 [B]; 0 for None. Data and controls are cut together.
+            indices: index of each clip, int64 [B].
+            out: tensors [B, *shape] with the last axis as long as the crop, as from `empty`; None for new ones.
+            starts: first frame of the crop of each clip, int64 [B], for data and controls alike; None for 0.
 
         Returns:
-            `out`.
+            `out`, by name of the feature.
         """
         out = self.empty(len(indices)) if out is None else out
         starts = np.zeros(len(indices), dtype=np.int64) if starts is None else starts
         self._announce(indices)
-        # Bytes are copied, not values: arrays in a record are not aligned, and rows of bytes go through memcpy.
+        # Bytes are copied instead of values, since arrays in a record are not aligned; memcpy copies a row of bytes.
         targets = [(place, place.byte_rows(out[place.name].numpy())) for place in self._places]
         for row, (index, start) in enumerate(zip(indices.tolist(), starts.tolist(), strict=True)):
             number, within = self._place_of(index)
@@ -182,15 +188,17 @@ class Dataset:
                 # promise: data-controls-cut-together
                 first = start * place.frame_bytes
                 target[row] = source[:, first : first + target.shape[-1]]
-            # After the copy, which has fetched the record faster than a checksum could.
+            # Checked after the copy, which reads the record from disk faster than a checksum does.
             self._check(index, number, within)
         return out
 
     def _open(self, shard: Shard, in_memory: bool) -> mmap.mmap | bytes:
         path = self.folder / shard.file
-        advice = "run the make dataset command again to build it anew"
+        advice = "run the make dataset command again to rebuild it"
         if shard.bytes != shard.clips * self._layout.size:
-            raise UserError(f"{self.folder} disagrees with itself about the size of {shard.file}; {advice}")
+            raise UserError(
+                f"{self.folder}: dataset.json and shapes.txt must give {shard.file} the same size; {advice}"
+            )
         try:
             with open(path, "rb") as file:
                 content = file.read() if in_memory else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -201,16 +209,16 @@ class Dataset:
         except ValueError:  # an empty file cannot be mapped
             content = b""
         if len(content) != shard.bytes:
-            raise UserError(f"{path} has {len(content)} bytes instead of {shard.bytes}; {advice}")
+            raise UserError(f"{path} must have {shard.bytes} bytes, got {len(content)}; {advice}")
         return content
 
     def _place_of(self, index: int) -> tuple[int, int]:
-        """The number of a clip's shard, and the number of its record there."""
+        """Return the number of the shard of a clip, and the number of its record in the shard."""
         number = bisect_right(self._ends, index)
         return number, index - (self._ends[number] - self._shards[number].clips)
 
     def _check(self, index: int, number: int, within: int) -> None:
-        """Raise RecordError for an altered record, when it is read for the first time."""
+        """Raise RecordError if a record that is read for the first time was altered."""
         # promise: found-crc-first-read
         if self._verify and not self._touched[index]:
             try:
@@ -220,7 +228,7 @@ class Dataset:
         self._touched[index] = True
 
     def _announce(self, indices: Int64) -> None:
-        """Ask the kernel to read all records that are new to us at once, instead of one page fault at a time."""
+        """Advise the kernel to read all records that were not read before, instead of page by page."""
         for index in indices[~self._touched[indices]].tolist():
             number, within = self._place_of(index)
             buffer = self._buffers[number]
@@ -235,14 +243,14 @@ def _reopen(folder: Path, split: Literal["train", "valid"], verify: bool, in_mem
 
 
 def _check_shapes(features: tuple[Feature, ...], instruments: int, where: str) -> None:
-    """Raise UserError unless all features have time as their last axis, in step with the controls."""
+    """Raise UserError unless all controls have T frames, and the last axis of `data` is a multiple of T."""
     shapes = {feature.name: feature.shape for feature in features}
     frames = next(shape[-1] for name, shape in shapes.items() if name != "data")
     fitting = all(shapes[name] == CONTROLS[name].shape(frames, instruments) for name in shapes if name != "data")
     if not fitting or shapes["data"][-1] % frames:
-        raise UserError(f"{where} gives data and controls shapes that do not fit together; build the dataset again")
+        raise UserError(f"{where}: data and controls must have the same number of frames; build the dataset again")
 
 
 def _array(feature: Feature, content: NDArray[np.uint8]) -> NDArray[np.generic]:
-    """An array of its own, in the machine's byte order, from stored bytes."""
+    """Return a new array in native byte order from stored bytes."""
     return np.frombuffer(content.tobytes(), feature.stored_dtype).reshape(feature.shape).astype(feature.dtype)

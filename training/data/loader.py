@@ -1,7 +1,7 @@
-"""Batches for training: which clips, which crop, which controls are dropped; made ahead of time by one thread.
+"""Batch loader: order of clips, crops, control dropout, and prefetching by a thread.
 
-Everything here is a function of (seed, position), so it is the same for any number of ranks and after any interruption.
-B clips, N control rows, L frames.
+All random numbers are functions of (seed, position), so batches are the same for any number of ranks and after a
+resume. A position counts the clips of a run. B clips, G clips of the global batch, N control rows, L frames.
 """
 
 import queue
@@ -25,17 +25,17 @@ from training.data.dataset import Dataset
 from training.data.resident import ResidentClips
 from training.data.shuffle import clips_at, uniform
 
-DEPTH = 2  # batches that wait ready; more would only cost memory
+DEPTH = 2  # batches that are prefetched
 
 
 class Batch(NamedTuple):
-    """Clips as they are stored, and their controls.
+    """Stored clips and their controls.
 
     Attributes:
         data: [B, *shape] with L frames, in the stored dtype.
-        controls: float32 [B, N, L], -1 where a feature is unconditioned; with curve augmentation [B, N + 1, L], the
-            last row its strength.
-        positions: int64 [B], the names of the clips' random numbers.
+        controls: float32 [B, N, L], -1 where unconditioned; with curve augmentation [B, N + 1, L], its strength in the
+            last row.
+        positions: position of each clip, int64 [B], which determines its random numbers.
     """
 
     data: Tensor
@@ -43,31 +43,31 @@ class Batch(NamedTuple):
     positions: Int64
 
     def part(self, start: int, stop: int) -> "Batch":
-        """Clips start..stop-1, without a copy."""
+        """Return clips start..stop-1 as views."""
         return Batch(self.data[start:stop], self.controls[start:stop], self.positions[start:stop])
 
 
 def control_layout(dataset: Dataset) -> ControlLayout:
-    """The control features of a dataset in the order of shapes.txt."""
+    """Return the layout of the controls of a dataset."""
     return ControlLayout.from_shapes({f.name: f.shape for f in dataset.features if f.name != "data"})
 
 
 class Fence(Protocol):
-    """A point in the work of a device."""
+    """Point in the queue of a device, for example a CUDA event."""
 
     def synchronize(self) -> None:
-        """Return once the device has reached it."""
+        """Block until the device has reached the point."""
 
 
 class BatchBuilder:
-    """Makes batches of one dataset in tensors that it uses again and again.
+    """Maker of batches. Each batch overwrites the tensors of the one before, unless `resident` is given.
 
     Args:
-        dataset: where the clips come from.
-        training: seed, crop and, of a conditioned model, drop-out.
+        dataset: dataset of the clips.
+        training: seed, crop and, if it is a `Training`, control dropout and curve augmentation.
         clips: number of clips B of a batch.
-        pinned: whether the tensors lie in page-locked memory, for copies to a GPU that do not wait.
-        resident: the clips on a device, where batches are then made anew.
+        pinned: whether to use page-locked memory, for asynchronous copies to a GPU.
+        resident: all clips on a device, from which batches are copied; None to read them from the dataset.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class BatchBuilder:
         self._controls = torch.empty((clips, self._layout.total, self._frames), pin_memory=pinned)
 
     def train(self, positions: Int64) -> Batch:
-        """The clips at `positions` [B] of the order of training, with drop-out where the model is conditioned."""
+        """Return the training batch at `positions` [B], with control dropout and curve augmentation of a `Training`."""
         indices = clips_at(positions, len(self._dataset), self._training.seed)
         batch = self._filled(indices, positions, "crop")
         if not isinstance(self._training, Training):
@@ -99,7 +99,7 @@ class BatchBuilder:
         return batch
 
     def _augmented(self, batch: Batch, share: float) -> Batch:
-        """Return a batch with coarser curves and their strength as a further row."""
+        """Return the batch with augmented curves, and their strength as a further row of controls."""
         seed, positions = self._training.seed, batch.positions
         strength = strengths(positions, seed, share)
         augment_curves(batch.controls, self._layout, strength, positions, seed, self._dataset.frame_rate)
@@ -107,7 +107,7 @@ class BatchBuilder:
         return batch._replace(controls=torch.cat([batch.controls, row], dim=1))
 
     def valid(self, positions: Int64) -> Batch:
-        """Clips by index, all controls given; up to B of them."""
+        """Return clips by index, up to B of them, without dropout; crops depend on the index alone."""
         return self._filled(positions, positions, "valid crop")
 
     def _filled(self, indices: Int64, positions: Int64, stream: str) -> Batch:
@@ -122,9 +122,10 @@ class BatchBuilder:
 
 
 def drop_controls(controls: Tensor, layout: ControlLayout, positions: Int64, training: Training) -> None:
-    """Set features of `controls` [B, N, L] to -1 in place: whole ones, and of those left some over a span of time.
+    """Set controls in `controls` [B, N, L] to unconditioned (-1) in place, for each clip and control at random.
 
-    The span of a feature lies between two uniform random times.
+    A control is dropped over the whole clip with probability `control_dropout`, else with probability `span_dropout`
+    between two uniform random times.
     """
     frames = controls.shape[-1]
     for name in layout.names:
@@ -140,24 +141,32 @@ def drop_controls(controls: Tensor, layout: ControlLayout, positions: Int64, tra
 
 
 def check_share(dataset: Dataset, training: Optimization, ranks: int) -> None:
-    """Raise UserError unless there are clips and every rank gets as many of each batch."""
+    """Raise UserError if the dataset is empty or the batch is not divisible by the number of ranks."""
     if not len(dataset):
-        raise UserError(f"{dataset.folder} has no clips to train on; build it with more, for example CLIPS=400:80")
+        raise UserError(
+            f"{dataset.folder} must have train clips, got none; build it with more, for example CLIPS=400:80"
+        )
     if training.batch % ranks:
-        raise UserError(f"training.batch = {training.batch} cannot be shared by {ranks} ranks; change one of them")
+        raise UserError(
+            f"training.batch must be a multiple of the number of ranks, {ranks}, got {training.batch}; change one"
+        )
 
 
 class PrefetchLoader:
-    """This rank's share of every global batch from step `start` on, made ahead by a thread.
+    """Iterator over the batches of one rank, prefetched by a thread.
 
-    Step s (1, 2, ...) takes positions (s - 1) * G .. s * G - 1, of which rank r of R takes the r-th of R equal parts.
-    A batch is valid until the next one is asked for. On a GPU its copies may still be queued then, so its tensors are
-    written again only when the device has passed the fence of that moment.
+    Step s (1, 2, ...) uses positions (s - 1) * G .. s * G - 1, of which rank r of R gets the r-th of R equal parts.
+    A batch is valid until the next one is requested. On a GPU copies of it may still be queued then, so its tensors are
+    overwritten only after the device has passed a fence that was recorded at that moment.
 
     Args:
-        pinned: as in `BatchBuilder`.
-        resident: as in `BatchBuilder`.
-        fence: called when a batch is given back; None where work is done when it is called, as on a CPU.
+        dataset: dataset of the clips.
+        training: options of training; `batch` is G.
+        steps: steps of the batches, in order.
+        rank: this rank.
+        ranks: number of ranks R.
+        pinned, resident: as in `BatchBuilder`.
+        fence: records and returns a fence; None if the device works synchronously, as a CPU does.
     """
 
     def __init__(
@@ -176,7 +185,7 @@ class PrefetchLoader:
         share = training.batch // ranks
         # promise: same-clips-crops-drop
         within = np.arange(rank * share, (rank + 1) * share)
-        # One batch is with the consumer, DEPTH wait, one is being made.
+        # One batch is used by the consumer, DEPTH are queued, one is being made.
         makers = [BatchBuilder(dataset, training, share, pinned, resident) for _ in range(DEPTH + 2)]
         self._given = False
         self._ready: queue.Queue[Batch | BaseException] = queue.Queue(DEPTH)
@@ -188,7 +197,7 @@ class PrefetchLoader:
                     # promise: batches-continue-position-whatever
                     positions = (step - 1) * training.batch + within
                     if fence is not None and number >= len(makers):
-                        # Of the batch whose tensors come next: as the queue is short, it was given back before.
+                        # The fence of the batch that is overwritten next, which the consumer has released.
                         self._fences.popleft().synchronize()
                     if not self._put(makers[number % len(makers)].train(positions)):
                         return
@@ -223,7 +232,7 @@ class PrefetchLoader:
         return item
 
     def pop_wait_seconds(self) -> float:
-        """Seconds the consumer has waited for batches since the last call."""
+        """Return the seconds that the consumer has waited for batches since the last call."""
         waited, self._waited = self._waited, 0.0
         return waited
 

@@ -1,4 +1,4 @@
-"""Clips of a split on a device, where batches are cropped. B clips, N control rows, T frames, L frames of a crop."""
+"""All clips of a split in the memory of a device. B clips, N control rows, T frames, L frames of a crop."""
 
 import numpy as np
 import torch
@@ -13,15 +13,15 @@ CHUNK = 256  # clips copied at once
 
 
 class ResidentClips:
-    """All clips of a dataset in the memory of a device, in their stored dtypes.
+    """All clips of a dataset on a device: data in the stored dtype, controls stacked as float32.
 
     Args:
-        dataset: the clips.
-        layout: its control features.
-        device: where they are held.
+        dataset: dataset of the clips.
+        layout: order of its controls.
+        device: device of the tensors.
 
     Raises:
-        UserError: they do not fit.
+        UserError: the clips do not fit into the memory of the device.
     """
 
     def __init__(self, dataset: Dataset, layout: ControlLayout, device: torch.device) -> None:
@@ -41,12 +41,21 @@ class ResidentClips:
             self._controls[start : start + CHUNK] = layout.stack({name: part[name] for name in layout.names})
 
     def crops(self, indices: Int64, starts: Int64, frames: int) -> tuple[Tensor, Tensor]:
-        """Data [B, *shape] with L frames and controls [B, N, L] of clips [B] from their first frames [B] on."""
+        """Return crops of L = `frames` frames.
+
+        Args:
+            indices: index of each clip, int64 [B].
+            starts: first frame of each crop, int64 [B].
+            frames: number of frames L.
+
+        Returns:
+            Data [B, *shape] with L frames in the last axis, and controls [B, N, L].
+        """
         chosen, first = torch.from_numpy(np.stack([indices, starts])).to(self._data.device, non_blocking=True)
         return self._cropped(self._data, chosen, first, frames), self._cropped(self._controls, chosen, first, frames)
 
     def _cropped(self, values: Tensor, chosen: Tensor, first: Tensor, frames: int) -> Tensor:
-        """Cut the last axis; each frame takes up equally many of its values."""
+        """Crop the last axis, in which every frame has the same number of values."""
         picked = values[chosen]
         if frames == self._frames:
             return picked

@@ -33,12 +33,12 @@ def build_paradigm(
     """Build the paradigm `name` from its table `[diffusion.<name>]`.
 
     Args:
-        table: keys of the paradigm's config; empty for the published choices.
-        layout: the control features.
+        table: keys of the config of the paradigm; empty for the published values.
+        layout: order of the controls.
         classes: number of classes of a code; None for continuous data.
 
     Raises:
-        UserError: an unknown paradigm or key, or data of the wrong kind.
+        UserError: an unknown paradigm or key, or a paradigm over codes for continuous data.
     """
     paradigm: type[Paradigm] = lookup(PARADIGMS, name, "PARADIGM=")
     return paradigm(parse_model(paradigm.Config, table, f"diffusion.{name}"), layout, classes)

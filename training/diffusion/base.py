@@ -1,4 +1,4 @@
-"""Interface of the paradigms, for training and for sampling. B batch, N control rows, T frames."""
+"""Interface of the paradigms, for training and for sampling. B clips, N control rows, T frames."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -22,19 +22,19 @@ SamplerSteps = Annotated[int, Field(gt=0, le=MOST_STEPS)]
 
 
 class Paradigm(ABC):
-    """A loss and a way to sample. It holds a schedule and its config, never a network.
+    """Loss and sampling of a diffusion model. The network is an argument of the methods.
 
     Args:
-        config: the validated table `[diffusion.<name>]`.
-        layout: the control features.
-        classes: number of classes of a code, for paradigms over codes.
+        config: validated table `[diffusion.<name>]`.
+        layout: order of the controls.
+        classes: number of classes of a code; None for continuous data.
     """
 
     name: ClassVar[str]
-    formats: ClassVar[tuple[str, ...]]  # it can be trained on
+    formats: ClassVar[tuple[str, ...]]  # formats it can be trained on
     Config: ClassVar[type[StrictModel]]
-    Options: ClassVar[type[StrictModel]]  # of sampling
-    published: ClassVar[Mapping[str, Any]] = {}  # options of sampling as published, where they are not the defaults
+    Options: ClassVar[type[StrictModel]]  # options of sampling
+    published: ClassVar[Mapping[str, Any]] = {}  # published options of sampling that differ from the defaults
     distilled: ClassVar[bool] = False  # whether training needs a teacher, the model of INIT=
     adaptive: bool = False  # whether `observe` has an effect
 
@@ -43,7 +43,7 @@ class Paradigm(ABC):
 
     @property
     def sigma_data(self) -> float:
-        """Standard deviation that continuous data must be scaled to."""
+        """Standard deviation to which continuous data must be scaled."""
         return 1.0
 
     @property
@@ -56,10 +56,10 @@ class Paradigm(ABC):
         """Return the training loss of each clip, float32 [B].
 
         Args:
-            network: a backbone, not wrapped (see `LossModule`).
-            x0: scaled data or codes: float [B, C, (F,) T] or int64 [B, K, T].
-            controls: [B, N, T], dropped features set to -1.
-            noise: draws for these clips; the same draws give the same loss.
+            network: backbone.
+            x0: clean clips: scaled data, float [B, C, (F,) T], or codes, int64 [B, K, T].
+            controls: [B, N, T], -1 where unconditioned; None for a network without controls.
+            noise: random numbers of these clips.
         """
 
     @abstractmethod
@@ -73,38 +73,38 @@ class Paradigm(ABC):
         guidance: Weights = 1.0,
         callback: Callback | None = None,
     ) -> Tensor:
-        """Sample clips [B, *shape], B = noise.batch, without gradients.
+        """Sample B = `noise.batch` clips [B, *shape] without gradients.
 
         Args:
-            network: a backbone in the mode (train, eval) that the caller set.
-            shape: of one clip, (C, T), (C, F, T) or (K, T).
-            controls: [B, N, T], -1 where a feature is unconditioned.
-            noise: draws, of which each clip uses its own.
-            options: an instance of `Options`; None for the published defaults.
-            guidance: one weight, or one by feature.
+            network: backbone, in eval mode.
+            shape: shape of one clip, (C, T), (C, F, T) or (K, T).
+            controls: [B, N, T], -1 where unconditioned; None for a network without controls.
+            noise: random numbers of these clips.
+            options: an instance of `Options`; None for the defaults.
+            guidance: one weight, or one for each control by its name.
             callback: called after each step.
         """
 
     @abstractmethod
     def evaluations(self, options: StrictModel | None = None) -> int:
-        """Return the number of network evaluations of `sample`, without guidance."""
+        """Return the number of network evaluations of `sample` without guidance."""
 
     def observe(self, noise: Noise, losses: Tensor) -> None:  # noqa: B027 (only adaptive paradigms need it)
-        """Update an adaptive paradigm with the losses [B] of `loss`, in the order of the clips in the run.
+        """Update the state of an adaptive paradigm by the losses [B] that `loss` returned.
 
-        Called once per step with a new source of the same draws, for the clips of all ranks, so that every rank has the
-        same state.
+        It is called once per step, on every rank, for the clips of all ranks in the order of their positions. `noise`
+        must be new, so that it repeats the random numbers of `loss`.
         """
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the state that `observe` changes; empty for most paradigms."""
+        """Return the state that `observe` updates; empty unless the paradigm is adaptive."""
         return {}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:  # noqa: B027
-        """Restore the state of `state_dict`."""
+        """Restore a state that `state_dict` returned."""
 
     def options(self, values: Json) -> StrictModel:
-        """Validate sampling options.
+        """Return `values` as validated options of sampling.
 
         Raises:
             UserError: an option that is unknown or out of range.
@@ -113,7 +113,7 @@ class Paradigm(ABC):
 
 
 class LossModule(nn.Module):
-    """Network and loss as one module, since DistributedDataParallel wraps one forward pass."""
+    """Network and loss as one module, for DistributedDataParallel."""
 
     def __init__(self, network: nn.Module, paradigm: Paradigm) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class LossModule(nn.Module):
         self.paradigm = paradigm
 
     def forward(self, x0: Tensor, controls: Tensor | None, noise: Noise) -> Tensor:
-        """Return the loss of each clip, [B]."""
+        """Return the loss of each clip, float32 [B]."""
         return self.paradigm.loss(self.network, x0, controls, noise)
 
 
@@ -129,7 +129,7 @@ def options_or_default(options: StrictModel | None, kind: type[S]) -> S:
     """Return `options`, or the defaults of `kind` for None.
 
     Raises:
-        TypeError: options of another kind.
+        TypeError: options of another class.
     """
     if options is None:
         return kind()

@@ -1,7 +1,8 @@
-"""Last layer and loss of DiscDPM as one function that computes its gradients together with its value.
+"""Last layer and loss of DiscDPM as one function, computed in chunks to save memory.
 
-B batch, K codebooks, T frames, C classes, H features. Logits [R, G, C] exist for a chunk of R = B * T rows and G
-codebooks at a time. Their gradient is taken at once, so that they are never computed again.
+A chunk has the logits [R, G, C] of R = B * T rows (some frames of all clips) and G codebooks. Their gradient is
+computed with the loss, so that logits are neither stored nor computed again. B clips, K codebooks, T frames, C classes,
+H features.
 """
 
 from collections.abc import Callable
@@ -18,8 +19,8 @@ class ClassTerms(NamedTuple):
     """Terms of a divergence from pi = softmax(logits), each [B, K, T].
 
     Attributes:
-        x0: log pi at the clean code.
-        x_t: log pi at the corrupted code; at class 0 for a mask.
+        x0: log pi of the clean code.
+        x_t: log pi of the corrupted code; of class 0 for a mask.
         excess: sum over classes of log(1 + ratio * pi).
     """
 
@@ -44,13 +45,13 @@ def class_loss(
     """Return the scaled sum of the divergence over the codes of each clip, float32 [B].
 
     Args:
-        layer: the last layer.
-        features: [B, H, T].
-        x0, x_t: int64 [B, K, T], clean and corrupted codes.
-        divergence: see `Transition.divergence`.
-        ratio: [B], of the terms `excess`; 0 if they are not needed.
-        scale: [B].
-        chunk_values: number of logits in memory at once.
+        layer: last layer of the network.
+        features: its inputs [B, H, T].
+        x0, x_t: clean and corrupted codes, int64 [B, K, T].
+        divergence: function of the terms and both codes, as `Transition.divergence`.
+        ratio: of `ClassTerms.excess`, [B]; 0 if `divergence` does not use it.
+        scale: factor of each clip [B].
+        chunk_values: largest number of logits in memory.
     """
 
     def compute(inputs: tuple[Tensor, ...], scale: Tensor, gradients: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -64,10 +65,9 @@ def class_loss(
 
 
 class _WithGradients(torch.autograd.Function):
-    """Losses [B] with the gradients of their sum.
+    """Losses [B], with the gradients of their sum computed in the forward pass.
 
-    These are the gradients wanted if all losses have the same one, as in the mean over a batch; else they are computed
-    again.
+    The backward pass scales them if all losses have the same gradient, as in a mean; else it computes them again.
     """
 
     @staticmethod
@@ -84,7 +84,7 @@ class _WithGradients(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         scale, *saved = ctx.saved_tensors
         inputs, gradients = saved[: len(saved) // 2], saved[len(saved) // 2 :]
-        # A sum has an expanded gradient. Values are compared on a CPU only, since a GPU would wait.
+        # The gradient of a sum has stride 0. Values are compared on a CPU only, since on a GPU it would synchronize.
         if grad.stride(0) == 0 or (grad.device.type == "cpu" and bool((grad == grad[0]).all())):
             return None, None, *(gradient * grad[0].to(gradient.dtype) for gradient in gradients)
         return None, None, *ctx.compute(inputs, scale * grad, True)[1]
@@ -99,7 +99,7 @@ def _losses(
     chunk_values: int,
     gradients: bool,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Compute the scaled losses [B] and the gradients of their sum with respect to `inputs`."""
+    """Return the scaled losses [B], and the gradients of their sum with respect to `inputs` (0 without `gradients`)."""
     features, weight, bias = inputs
     batch, codebooks, frames = codes[0].shape
     rows = features.transpose(1, 2)  # [B, T, H]
@@ -141,7 +141,7 @@ def _losses(
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """Add a @ b to a float32 `total`; in bfloat16 if a or b is."""
+    """Add a @ b to a float32 `total` in place; the product is computed in bfloat16 if a or b is bfloat16."""
     if a.dtype == b.dtype == total.dtype:
         total.addmm_(a, b)
     else:
@@ -157,16 +157,16 @@ def _chunk(
     scale: Tensor,
     gradients: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Return the scaled losses [B] of codes [B, G, T] and their gradient with respect to the logits, [B * T, G, C].
+    """Return the scaled losses [B] of codes [B, G, T], and their gradient with respect to the logits [B * T, G, C].
 
-    The logits are the first of three buffers of their shape, all of which are overwritten.
+    The logits are the first of three `buffers` of their shape, which are all overwritten.
     """
     logits, odds, pi = buffers
     batch, codebooks, frames = x0.shape
     classes = logits.shape[2]
 
     def to_rows(values: Tensor) -> Tensor:
-        """[B, G, T] -> [B * T, G, 1]"""
+        """Reshape [B, G, T] to [B * T, G, 1]."""
         return values.transpose(1, 2).reshape(-1, codebooks, 1)
 
     at_x0, at_x_t = to_rows(x0), to_rows(x_t % classes)

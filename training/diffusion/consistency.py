@@ -1,8 +1,8 @@
-"""Consistency models tuned from an EDM: f(x, sigma) maps a point of the probability flow to its end (Song et al. 2023).
+"""Consistency models tuned from an EDM: f(x, sigma) is the end of the probability flow through x (Song et al. 2023).
 
-The network starts as the EDM's, and the levels that are compared move together in stages, from half the noise to a
-sixteenth less (easy consistency tuning, Geng et al. 2024, section 3.3). The step between them follows the EDM with
-classifier-free guidance, so guidance is part of the student and costs nothing when it samples. B clips.
+The student starts with the weights of the EDM. Its outputs at two noise levels are compared, whose relative difference
+is halved in stages (easy consistency tuning, Geng et al. 2024, section 3.3). The step between the levels follows the
+EDM with classifier-free guidance, so the student learns guided samples and needs no guidance itself. B clips.
 """
 
 from typing import Annotated
@@ -25,11 +25,11 @@ from training.diffusion.samplers import Callback, sample_consistency
 from training.diffusion.schedules import karras_sigmas
 from training.sampling.defaults import DEFAULT_GUIDANCE
 
-HUBER = 0.03  # below it, in units of the network's output, the loss is quadratic
+HUBER = 0.03  # scale below which the loss is quadratic, in units of the output of the network
 
 
 class ConsistencyConfig(StrictModel):
-    """Training: sigma^(1 / rho) is uniform, as in the levels of Karras et al. 2022, eq. 5."""
+    """Config of training; sigma^(1 / rho) is uniform, as for the levels of Karras et al. 2022, eq. 5."""
 
     sigma_data: Level = 0.5  # of the teacher
     sigma_min: Level = 0.002
@@ -42,7 +42,7 @@ class ConsistencyConfig(StrictModel):
 
 
 class ConsistencyOptions(StrictModel):
-    """Sampling: one evaluation a step, at levels from sigma_max to sigma_min; a single step is at sigma_max."""
+    """Options of sampling, with one evaluation per step, at levels from sigma_max to sigma_min."""
 
     steps: SamplerSteps = 2
     sigma_min: Level = 0.8
@@ -51,11 +51,11 @@ class ConsistencyOptions(StrictModel):
 
 
 class Consistency(ContinuousParadigm):
-    """f(x, sigma) in EDM's preconditioning, which makes f(x, 0) = x, and its distillation from a guided EDM.
+    """f(x, sigma) with the preconditioning of EDM, so that f(x, 0) = x, distilled from a guided EDM.
 
     Attributes:
-        teacher: the EDM's network, in eval mode; `loss` needs it, sampling does not.
-        step: training step, which selects the stage; None for the last stage.
+        teacher: network of the EDM in eval mode, for `loss`; None when sampling.
+        step: training step, which determines the stage; None for the last stage.
     """
 
     name = "consistency"
@@ -78,26 +78,27 @@ class Consistency(ContinuousParadigm):
 
     @property
     def stage(self) -> int:
-        """Stage 1, 2, ... of `step`."""
+        """Stage (1, 2, ...) of `step`."""
         stages, length = self.config.stages, self.config.stage_steps
         return stages if self.step is None else min(stages, 1 + (max(1, self.step) - 1) // length)
 
     def next_level(self, sigma: Tensor) -> Tensor:
-        """Return the lower of two compared levels, [B] -> [B]: sigma (1 - n(sigma) / 2^stage), at least sigma_min.
+        """Return the lower noise level [B] that is compared with `sigma` [B].
 
-        n(sigma) = 1 + 8 / (1 + exp(sigma)) lengthens steps at low noise (Geng et al. 2024, section 3.3 and table 5).
+        It is sigma (1 - n(sigma) / 2^stage), at least sigma_min, where n(sigma) = 1 + 8 / (1 + exp(sigma)) lengthens
+        the steps at low noise (Geng et al. 2024, section 3.3 and table 5).
         """
         ratio = 1 - (1 + 8 * torch.sigmoid(-sigma)) / 2**self.stage
         return (sigma * ratio).clamp(min=self.config.sigma_min)
 
     def loss(self, network: nn.Module, x0: Tensor, controls: Tensor | None, noise: Noise) -> Tensor:
-        """Return the pseudo-Huber distance of f at two levels, over c_out, so that all levels count alike.
+        """Return the pseudo-Huber distance of f at both levels, divided by c_out so that all levels have equal weight.
 
         Raises:
             ValueError: there is no teacher.
         """
         if self.teacher is None:
-            raise ValueError("a consistency model is tuned with a teacher; set `teacher` first")
+            raise ValueError("a consistency model must have a teacher for its loss; set `teacher` first")
         config = self.config
         low, high = (level ** (1 / config.rho) for level in (config.sigma_min, config.sigma_max))
         sigma = (low + noise.uniform() * (high - low)) ** config.rho
@@ -121,10 +122,10 @@ class Consistency(ContinuousParadigm):
         callback: Callback | None = None,
         known: Known | None = None,
     ) -> Tensor:
-        """Sample clips; the guidance is that of training.
+        """Sample clips; `guidance` must be None or the weight of the training.
 
         Raises:
-            UserError: another guidance.
+            UserError: `guidance` has another value.
         """
         if guidance not in (None, self.config.guidance):
             raise UserError(
@@ -135,7 +136,7 @@ class Consistency(ContinuousParadigm):
         sigmas = karras_sigmas(chosen.steps, chosen.sigma_min, chosen.sigma_max, chosen.rho)
         with torch.no_grad():
             x, denoiser = chosen.sigma_max * noise.normal(shape), self.denoiser(network, controls)
-            if known is not None:  # new noise is added to them in each step (Song et al. 2023, algorithm 4)
+            if known is not None:  # each step adds new noise to the given frames (Song et al. 2023, algorithm 4)
                 x = torch.where(known.mask.to(x.device), known.x0.to(x) + x, x)
                 denoiser = keeping(denoiser, known)
             return sample_consistency(denoiser, x, sigmas, noise=noise, callback=callback)

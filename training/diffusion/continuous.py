@@ -1,4 +1,4 @@
-"""Base of the paradigms over continuous data: sampling through a denoiser, with guidance, by any sampler."""
+"""Bases of the paradigms over continuous data: denoiser, guidance and choice of sampler. B clips."""
 
 import math
 from abc import abstractmethod
@@ -20,9 +20,9 @@ Level = Annotated[float, Field(gt=0)]
 
 
 class SigmaOptions(StrictModel):
-    """Options common to all samplers; each paradigm has its own defaults.
+    """Options of sampling that are common to the paradigms; each paradigm has its own defaults.
 
-    `rms_threshold` bounds the root mean square of denoised clips, in units of the data's standard deviation.
+    `rms_threshold` is the largest root mean square of denoised clips, in units of the standard deviation of the data.
     """
 
     s_churn: Annotated[float, Field(ge=0)] = 0.0
@@ -34,18 +34,18 @@ class SigmaOptions(StrictModel):
 
     @property
     def churn(self) -> Churn:
-        """The options of stochastic samplers."""
+        """Options of stochastic sampling."""
         return Churn(self.s_churn, self.s_min, self.s_max, self.s_noise)
 
 
 class ContinuousParadigm(Paradigm):
-    """A paradigm whose networks map noisy data and its level to clean data, D(x, sigma), after preconditioning."""
+    """Paradigm with a denoiser D(x, sigma) that maps noisy data and its noise level to clean data."""
 
     formats = ("cqt", "encodec")
 
     @abstractmethod
     def denoise(self, network: nn.Module, x: Tensor, sigma: Tensor, controls: Tensor | None) -> Tensor:
-        """Estimate clean data from x = clean + sigma * noise: x [B, ...], sigma [B] -> float32 [B, ...]."""
+        """Estimate clean data, float32 [B, ...], from x [B, ...] = clean data + sigma * noise, for sigma [B]."""
 
     def denoiser(self, network: nn.Module, controls: Tensor | None, guidance: Weights = 1.0) -> Denoiser:
         """Return the network as a function of (x, sigma), with guidance."""
@@ -58,11 +58,11 @@ class ContinuousParadigm(Paradigm):
 
 
 class DenoisingParadigm(ContinuousParadigm):
-    """A paradigm whose networks estimate the expected clean data, for any sampler of `SAMPLERS`."""
+    """Paradigm whose denoiser is the expected clean data, so that all of `SAMPLERS` can be used."""
 
     @abstractmethod
     def levels(self, options: StrictModel | None) -> tuple[str, SigmaOptions, list[float], float]:
-        """Return the sampler's name, its options, the decreasing noise levels and the initial standard deviation."""
+        """Return name of the sampler, options, decreasing noise levels, and standard deviation of the initial noise."""
 
     def sample(
         self,
@@ -75,7 +75,7 @@ class DenoisingParadigm(ContinuousParadigm):
         callback: Callback | None = None,
         known: Known | None = None,
     ) -> Tensor:
-        """Sample clips; with `known`, generate only the frames that it does not give."""
+        """Sample clips; with `known`, only the frames that it does not give are generated."""
         sampler, shared, sigmas, std = self.levels(options)
         with torch.no_grad():
             x = std * noise.normal(shape)
@@ -92,11 +92,11 @@ class DenoisingParadigm(ContinuousParadigm):
 
 
 def thresholded(denoiser: Denoiser, largest: float) -> Denoiser:
-    """Scale denoised clips down where their root mean square exceeds `largest`.
+    """Return a denoiser that scales denoised clips down to a root mean square of at most `largest`.
 
-    An error of the predicted noise is multiplied by sigma in the denoised clip, up to a hundred times the data in the
-    first steps, and later steps cannot remove it. Images are clipped to their known range there (Ho et al. 2020), or
-    thresholded dynamically (Saharia et al. 2022, section 2.3); latents have a standard deviation but no range.
+    An error of the predicted noise is multiplied by sigma in the denoised clip. In the first steps it can exceed the
+    data by a factor of 100, and later steps do not remove it. Images are clipped to their range (Ho et al. 2020) or
+    thresholded dynamically (Saharia et al. 2022, section 2.3); latents have no range but a standard deviation.
     """
 
     def bounded(x: Tensor, sigma: Tensor) -> Tensor:

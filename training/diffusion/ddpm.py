@@ -1,4 +1,4 @@
-"""DDPM: discrete time, noise prediction (Ho et al. 2020)."""
+"""DDPM: noise prediction in discrete time (Ho et al. 2020)."""
 
 from typing import Literal
 
@@ -22,22 +22,22 @@ from training.diffusion.schedules import SCHEDULES, karras_sigmas, sigmas_of, st
 
 
 class DDPMConfig(StrictModel):
-    """Number of time steps T and the schedule of alphabar."""
+    """Number of time steps T, and schedule of alphabar."""
 
     steps: TrainedSteps = 1000
     schedule: Literal["linear", "cosine"] = "linear"
 
 
 class DDPMOptions(SigmaOptions):
-    """Sampling; `ancestral` and `ddim` take trained times in strides, other samplers levels of their own."""
+    """Options of sampling; `ancestral` and `ddim` use a subset of the trained times, others the levels of EDM."""
 
     sampler: Literal["ancestral", "ddim", "euler", "heun", "dpmpp_2m", "ipndm"] = "ancestral"
-    steps: SamplerSteps | None = None  # every time step
+    steps: SamplerSteps | None = None  # None for all trained times
     rms_threshold: Level | None = Field(default=3.0, validation_alias=AliasChoices("rms_threshold", "limit"))
 
 
 class DDPM(DenoisingParadigm):
-    """Noise prediction, trained on its mean squared error (eq. 14) at x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps.
+    """Noise prediction with the mean squared error (eq. 14) at x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps.
 
     The network is conditioned on the noise level instead of t, so that it can be evaluated between trained times.
     """

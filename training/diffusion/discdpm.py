@@ -1,7 +1,7 @@
-"""DiscDPM: diffusion over categorical codes (Hoogeboom et al. 2021; Austin et al. 2021), in discrete time.
+"""DiscDPM: diffusion over categorical codes in discrete time (Hoogeboom et al. 2021; Austin et al. 2021).
 
-B batch, K codebooks, T frames, C classes, H features. The last layer and the loss are computed together in chunks, so
-that all logits [B, K, T, C] are never in memory at once.
+Last layer and loss are computed in chunks, so that the logits [B, K, T, C] are never all in memory. B clips, K
+codebooks, T frames, C classes, H features.
 """
 
 from itertools import pairwise
@@ -25,26 +25,26 @@ from training.diffusion.transitions import TRANSITIONS, indices
 
 
 class DiscDPMConfig(StrictModel):
-    """Time steps, schedule, corruption, and the estimate of the loss."""
+    """Number of time steps, schedule, corruption process, and distribution of time steps in training."""
 
     steps: TrainedSteps = 1000
     schedule: Literal["cosine", "linear"] = "cosine"
     transition: Literal["uniform", "absorbing"] = "uniform"
     times: Literal["uniform", "importance"] = "uniform"
     # promise: discdpm-loss-hot-tensors-2
-    chunk_values: Annotated[int, Field(gt=0)] = 2**21  # logits in memory at once
+    chunk_values: Annotated[int, Field(gt=0)] = 2**21  # largest number of logits in memory
 
 
 class DiscDPMOptions(StrictModel):
-    """Sampling: number of strides over the trained times; None for all of them."""
+    """Options of sampling: number of steps over the trained times; None for all of them."""
 
     steps: SamplerSteps | None = None
 
 
 class DiscDPM(Paradigm):
-    """Variational bound in nats per code as the loss: T KL_t at a random t, plus that of the prior.
+    """Diffusion over codes. The loss estimates the variational bound in nats per code: T KL_t at a random t + KL_prior.
 
-    Networks are conditioned on t / T - 1/2. They need `features` and `out`, a `ClassLogits`.
+    Networks are conditioned on t / T - 1/2. They must have `features` and `out`, a `ClassLogits`.
     """
 
     name = "discdpm"
@@ -55,7 +55,9 @@ class DiscDPM(Paradigm):
     def __init__(self, config: DiscDPMConfig, layout: ControlLayout, classes: int | None = None) -> None:
         super().__init__(config, layout, classes)
         if classes is None:
-            raise UserError("discdpm needs codes; use FORMAT=disc, or another PARADIGM for continuous data")
+            raise UserError(
+                "FORMAT= must be disc for PARADIGM=discdpm; use that, or another paradigm for continuous data"
+            )
         self.config = config
         self.classes = classes
         self.alphabars = SCHEDULES[config.schedule](config.steps)
@@ -78,7 +80,7 @@ class DiscDPM(Paradigm):
     def terms(
         self, network: nn.Module, x0: Tensor, controls: Tensor | None, times: Tensor, weights: Tensor, noise: Noise
     ) -> Tensor:
-        """Return T KL_t of each clip at the given times [B], mean over its codes, times `weights` [B]: float32 [B]."""
+        """Return `weights` [B] * T KL_t of each clip at `times` [B], in nats, mean over its codes: float32 [B]."""
         if times.device not in self._on:
             self._on[times.device] = self.alphabars.to(times.device)
         alphabars = self._on[times.device]
@@ -118,7 +120,7 @@ class DiscDPM(Paradigm):
         guidance: Weights = 1.0,
         callback: Callback | None = None,
     ) -> Tensor:
-        """Sample from p(x_s | x_t) in strides over trained times; guidance mixes log-probabilities, renormalized."""
+        """Sample from p(x_s | x_t) at a subset of trained times; guidance mixes log-probabilities, then normalizes."""
         times = strided_times(self.config.steps, options_or_default(options, DiscDPMOptions).steps)
         guided = Guidance(controls, self.layout, guidance)
         with torch.no_grad():
@@ -130,12 +132,15 @@ class DiscDPM(Paradigm):
         return x
 
     def _step(self, network: nn.Module, guided: Guidance, x: Tensor, time: int, before: int, uniform: Tensor) -> Tensor:
-        """Return codes at time `before`. Logits are computed of the codes that can change, some at a time."""
+        """Return codes at time `before`, drawn given codes `x` at `time`.
+
+        Logits are computed only for codes that may change, in chunks.
+        """
         repeated = guided.repeat(x)
         c_noise = self._conditioning(torch.full((repeated.shape[0],), time)).to(x.device)
         features = network.features(repeated, c_noise, guided.controls)  # type: ignore[operator]
-        # Logits are affine in the features and the coefficients sum to 1, so this mixes log-probabilities up to a
-        # constant.
+        # Logits are affine in the features and the coefficients sum to 1. Mixing features therefore mixes
+        # log-probabilities up to a constant.
         # promise: both-formulas-stated-log-3
         hidden = guided.mix(features.float()).to(features.dtype).transpose(1, 2)  # [B, T, H]
         past, now = float(self.alphabars[before]), float(self.alphabars[time])

@@ -1,4 +1,4 @@
-"""EDM: continuous time, preconditioned denoising (Karras et al. 2022), s(t) = 1, sigma(t) = t."""
+"""EDM: preconditioned denoising in continuous time (Karras et al. 2022), with s(t) = 1 and sigma(t) = t."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
@@ -24,7 +24,7 @@ from training.sampling.defaults import DEFAULT_EDM_SAMPLER, DEFAULT_EDM_STEPS
 
 
 class EDMConfig(StrictModel):
-    """Noise levels in training: ln(sigma) is normal (table 1)."""
+    """Config of training; ln(sigma) is normal with mean `p_mean` and standard deviation `p_std` (table 1)."""
 
     p_mean: float = -1.2
     p_std: Level = 1.2
@@ -32,7 +32,7 @@ class EDMConfig(StrictModel):
 
 
 class EDMOptions(SigmaOptions):
-    """Sampling; levels and number of steps are the published ones (table 1), `published` has the sampler too."""
+    """Options of sampling; the default noise levels and number of steps are those of table 1, the sampler is not."""
 
     sampler: Literal["heun", "euler", "ancestral", "ddim", "dpmpp_2m", "ipndm"] = DEFAULT_EDM_SAMPLER
     steps: SamplerSteps = DEFAULT_EDM_STEPS
@@ -42,7 +42,7 @@ class EDMOptions(SigmaOptions):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _stochastic(cls, values: Any) -> Any:
-        """Take Heun's method where churn is given without a sampler: noise between steps ends a multistep history."""
+        """Use Heun's method if churn is given without a sampler, since churn removes the history of multistep ones."""
         if isinstance(values, dict) and values.get("s_churn") and "sampler" not in values:
             return {**values, "sampler": "heun"}
         return values
@@ -50,12 +50,12 @@ class EDMOptions(SigmaOptions):
     @pydantic.model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.sigma_min >= self.sigma_max:
-            raise ValueError("sigma_min must be below sigma_max")
+            raise ValueError(f"sigma_min must be below sigma_max = {self.sigma_max:g}")
         return self
 
 
 def preconditioning(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return c_skip, c_out, c_in and c_noise of table 1, each of the shape of `sigma`."""
+    """Return c_skip, c_out, c_in and c_noise of table 1, each with the shape of `sigma`."""
     total = (sigma**2 + sigma_data**2).sqrt()
     return (sigma_data / total) ** 2, sigma * sigma_data / total, 1 / total, conditioning_of(sigma)
 
@@ -66,14 +66,14 @@ def loss_weight(sigma: Tensor, sigma_data: float) -> Tensor:
 
 
 def denoised_by(network: nn.Module, x: Tensor, sigma: Tensor, controls: Tensor | None, sigma_data: float) -> Tensor:
-    """Return D(x, sigma) = c_skip x + c_out F(c_in x, c_noise) (eq. 7), float32 of the shape of x."""
+    """Return D(x, sigma) = c_skip x + c_out F(c_in x, c_noise) (eq. 7): float32 with the shape of x."""
     c_skip, c_out, c_in, c_noise = preconditioning(sigma, sigma_data)
     raw = network(per_clip(c_in, x) * x, c_noise, controls)
     return per_clip(c_skip, x) * x + per_clip(c_out, x) * raw.float()
 
 
 class EDM(DenoisingParadigm):
-    """A preconditioned denoiser (eq. 7), trained on the weighted squared error (eq. 2, 8)."""
+    """Preconditioned denoiser (eq. 7), trained with the weighted squared error (eq. 2 and 8)."""
 
     name = "edm"
     Config = EDMConfig

@@ -1,7 +1,9 @@
-"""Classifier-free guidance per control feature (Ho and Salimans 2022, eq. 6), with all terms in one batch.
+"""Classifier-free guidance (Ho and Salimans 2022, eq. 6), for all controls or per control, in one batch.
 
-A common weight w mixes D(none) + w (D(all) - D(none)). Weights per feature mix
-D(all) + sum_f (w_f - 1) (D(all) - D(all without f)). Weight 1 is no guidance. Coefficients always sum to 1.
+With one weight w the output is D(none) + w (D(all) - D(none)). With weights w_f per control f it is
+D(all) + sum_f (w_f - 1) (D(all) - D(all without f)). Weight 1 is no guidance.
+
+B clips, N control rows, T frames, n terms.
 """
 
 from collections.abc import Mapping
@@ -15,15 +17,15 @@ Weights = float | Mapping[str, float]
 
 
 class Guidance:
-    """Controls of every term, concatenated along the batch, and the coefficients that mix their outputs.
+    """Controls of all terms, concatenated along the batch, and the coefficients of their outputs (with sum 1).
 
     Args:
-        controls: [B, N, T], or None for a network without controls.
-        layout: the control features.
-        weights: one for all features, or by feature name (1 for others).
+        controls: [B, N, T]; None for a network without controls.
+        layout: order of the controls.
+        weights: one weight for all controls, or weights by control (1 for others).
 
     Raises:
-        UserError: a weight for a feature that does not exist.
+        UserError: a weight for an unknown control.
     """
 
     def __init__(self, controls: Tensor | None, layout: ControlLayout, weights: Weights = 1.0) -> None:
@@ -47,11 +49,11 @@ class Guidance:
         self.controls = torch.cat(terms)
 
     def repeat(self, x: Tensor) -> Tensor:
-        """Repeat [B, ...] for every term: [n B, ...]."""
+        """Repeat [B, ...] for each term: [n B, ...]."""
         return torch.cat([x] * len(self.coefficients)) if len(self.coefficients) > 1 else x
 
     def mix(self, outputs: Tensor) -> Tensor:
-        """Sum the terms of [n B, ...], weighted by their coefficients: [B, ...]."""
+        """Return the sum of the terms in [n B, ...], weighted by their coefficients: [B, ...]."""
         if len(self.coefficients) == 1:
             return outputs
         parts = outputs.chunk(len(self.coefficients))

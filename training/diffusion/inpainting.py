@@ -1,4 +1,4 @@
-"""Inpainting: sampling a part of a clip while the rest is given, for any sampler of continuous data."""
+"""Inpainting: sampling some frames of clips of continuous data while the others are given. B clips, T frames."""
 
 import math
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class Known:
     """The given part of clips.
 
     Attributes:
-        x0: clean data as the paradigm takes it, [B, ..., T] or [1, ..., T].
-        mask: bool [T], true at the given frames.
+        x0: scaled clean data, [B, ..., T] or [1, ..., T].
+        mask: bool [T], true for the given frames.
     """
 
     x0: Tensor
@@ -25,7 +25,7 @@ class Known:
 
 
 def keeping(denoiser: Denoiser, known: Known) -> Denoiser:
-    """Return a denoiser whose estimates equal `known.x0` in the given frames."""
+    """Return a denoiser whose output in the given frames is `known.x0`."""
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         return torch.where(known.mask.to(x.device), known.x0.to(x), denoiser(x, sigma))
@@ -43,19 +43,19 @@ def sample_inpaint(
     resamples: int = 2,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Sample the frames that are not given, by Heun steps with resampling.
+    """Sample the frames that are not given, by Heun steps with resampling: [B, ..., T].
 
-    At every noise level the given frames are clean data plus noise of that level, so the denoiser sees them beside the
-    frames it generates. Each step is repeated `resamples` times with new noise in between, which harmonizes both parts
-    (Lugmayr et al. 2022, algorithm 1). The given frames of the result equal `known.x0`.
+    At every noise level the given frames are set to clean data plus noise of that level. Each step is repeated with new
+    noise, so that the generated frames fit the given ones (Lugmayr et al. 2022, algorithm 1). In the result the given
+    frames equal `known.x0`.
 
     Args:
         denoiser: maps (x, sigma [B]) to the expected clean data.
         x: noise of standard deviation `sigmas[0]`, [B, ..., T].
         sigmas: decreasing noise levels that end in 0.
         known: the given part.
-        noise: draws for the given frames and for resampling.
-        resamples: passes over each step; 1 disables resampling.
+        noise: random numbers of these clips.
+        resamples: number of times each step is done; 1 for no resampling.
         callback: called after each step.
     """
     clean = known.x0.to(x).expand_as(x)

@@ -1,4 +1,4 @@
-"""Sources of random numbers. A draw is a function of (seed, index), independent of the batch."""
+"""Random numbers of a batch of clips. B clips."""
 
 import hashlib
 import math
@@ -14,7 +14,7 @@ Device = torch.device | str
 
 
 class Noise(ABC):
-    """Draws for a batch of clips. Every method returns the next [B, *shape] on `device`."""
+    """Random numbers of a batch of clips. Every method returns the next numbers [B, *shape] on `device`."""
 
     batch: int
     device: Device
@@ -36,15 +36,15 @@ class Noise(ABC):
 
 
 class PerClipNoise(Noise):
-    """One generator for each clip, seeded by (seed, stream, index): draws depend on neither batch nor rank.
+    """One generator per clip, seeded by (seed, stream, index), so that its numbers do not depend on the batch.
 
-    Numbers are drawn on the CPU, so that they do not depend on the device either.
+    Numbers are drawn on the CPU, so that they do not depend on the device.
 
     Args:
-        seed: of the run.
-        indices: one number per clip: its position in a training run, or the number of a sample.
-        stream: name of the use (`train`, `valid`, `sample`), so that equal indices do not share draws.
-        device: of the results.
+        seed: seed of the run.
+        indices: index of each clip: its position in a training run, or the number of a sample.
+        stream: name of the use (`train`, `valid`, `sample`), so that each use has other numbers for the same index.
+        device: device of the results.
     """
 
     def __init__(self, seed: int, indices: Sequence[int], stream: str, device: Device = "cpu") -> None:
@@ -60,14 +60,14 @@ class PerClipNoise(Noise):
 
 
 class CounterNoise(Noise):
-    """Draws as a hash of (key of the clip, number of the draw), in a few kernels for the whole batch on any device.
+    """Random numbers as hashes of (key of the clip, number of the draw), computed on the device for all clips at once.
 
-    SplitMix64 (Steele, Lea and Flood 2014); normal numbers by Box and Muller 1958. Draws depend on neither batch nor
-    rank, and differ from those of `PerClipNoise`.
+    The hash is SplitMix64 (Steele, Lea and Flood 2014), with the method of Box and Muller (1958) for normal numbers.
+    Numbers do not depend on the batch. They differ from those of `PerClipNoise`.
 
     Args:
         seed, indices, stream: as in `PerClipNoise`.
-        device: where the numbers are computed.
+        device: device of the computation and the results.
     """
 
     def __init__(self, seed: int, indices: Sequence[int], stream: str, device: Device) -> None:
@@ -100,7 +100,7 @@ class CounterNoise(Noise):
 
 
 class BatchNoise(Noise):
-    """One generator for the whole batch: fast for thousands of small items; draws depend on the batch size."""
+    """One generator for the whole batch, fast for thousands of small items; numbers depend on the batch size."""
 
     def __init__(self, seed: int, batch: int, device: Device = "cpu") -> None:
         self.batch, self.device = batch, device
@@ -113,17 +113,17 @@ class BatchNoise(Noise):
 
 
 def _signed(constant: int) -> int:
-    """Return the int64 of the same 64 bits."""
+    """Return the int64 with the same 64 bits as an unsigned constant."""
     return constant - 2**64 if constant >= 2**63 else constant
 
 
 def _shifted(bits: Tensor, by: int) -> Tensor:
-    """Shift int64 to the right and fill with zeros."""
+    """Shift int64 to the right by `by` bits, filling with zeros."""
     return (bits >> by) & ((1 << (64 - by)) - 1)
 
 
 def _key(seed: int, stream: str, index: int) -> int:
-    """Hash all three to 63 bits, so that neighboring seeds and indices give unrelated generators."""
+    """Hash all three to 63 bits, so that neighbouring seeds and indices give independent generators."""
     # promise: itself-noise-function-seed-2
     digest = hashlib.blake2b(f"{seed}/{stream}/{index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

@@ -1,8 +1,8 @@
 """Samplers as functions of (denoiser, x, sigmas), independent of networks and devices.
 
-x [B, ...] is clean data plus noise of standard deviation sigma (s(t) = 1, sigma(t) = t of Karras et al. 2022). A
-denoiser maps (x, sigma [B]) to the expected clean data. Sigmas decrease and end in 0. Models of a variance-preserving
-process use the same space after division by sqrt(alphabar), so every sampler serves every continuous paradigm.
+x [B, ...] is clean data plus noise of standard deviation sigma (s(t) = 1, sigma(t) = t in Karras et al. 2022). A
+denoiser maps (x, sigma [B]) to the expected clean data. `sigmas` decrease and end in 0. Variance-preserving models use
+the same variables after division by sqrt(alphabar), so every sampler can be used with every continuous paradigm.
 """
 
 import math
@@ -24,7 +24,7 @@ class SamplerState(NamedTuple):
         step: number of steps done.
         steps: number of steps in all.
         x: state of the clips.
-        denoised: the estimate of the clean clips that the step used; None for codes.
+        denoised: estimate of the clean clips at the step; None for codes.
     """
 
     step: int
@@ -38,7 +38,7 @@ Callback = Callable[[SamplerState], None]
 
 @dataclass(frozen=True)
 class Churn:
-    """Noise that a stochastic sampler adds between steps (Karras et al. 2022, algorithm 2)."""
+    """Options of stochastic sampling, which adds noise before each step (Karras et al. 2022, algorithm 2)."""
 
     s_churn: float = 0.0
     s_min: float = 0.0
@@ -46,13 +46,13 @@ class Churn:
     s_noise: float = 1.0
 
     def gamma(self, sigma: float, steps: int) -> float:
-        """Return the relative increase of the noise level before the step from `sigma`."""
+        """Return the relative increase of the noise level before the step from `sigma`, of `steps` steps."""
         inside = self.s_min <= sigma <= self.s_max
         return min(self.s_churn / steps, math.sqrt(2) - 1) if inside else 0.0
 
 
 class _Step(NamedTuple):
-    """One step of a sampler: what has been computed at its start, and the steps before it, the latest last."""
+    """Values at the start of a step, and the steps before it, the latest last."""
 
     x: Tensor
     sigma: float
@@ -62,14 +62,14 @@ class _Step(NamedTuple):
 
     @property
     def d(self) -> Tensor:
-        """dx / dsigma of the probability flow (Karras et al. 2022, eq. 3): the estimated unit noise."""
+        """Derivative dx / dsigma of the probability flow (Karras et al. 2022, eq. 3)."""
         return to_d(self.x, self.sigma, self.denoised)
 
 
 class Sampler(Protocol):
-    """Common signature of the samplers."""
+    """Signature of the samplers."""
 
-    evaluations: Callable[[int], int]  # of the denoiser in a number of steps
+    evaluations: Callable[[int], int]  # evaluations of the denoiser for a number of steps
 
     def __call__(
         self,
@@ -81,7 +81,7 @@ class Sampler(Protocol):
         churn: Churn = Churn(),
         callback: Callback | None = None,
     ) -> Tensor:
-        """Return samples at the last of `sigmas`, from x at the first.
+        """Return clips at the last of `sigmas`, given x at the first.
 
         Raises:
             ValueError: a stochastic sampler without `noise`.
@@ -99,12 +99,17 @@ def _evaluate(denoiser: Denoiser, x: Tensor, sigma: float) -> Tensor:
 
 def _normal(noise: Noise | None, x: Tensor) -> Tensor:
     if noise is None:
-        raise ValueError("a stochastic sampler needs a source of noise")
+        raise ValueError("noise must be given for a stochastic sampler, got None")
     return noise.normal(tuple(x.shape[1:])).to(x)
 
 
 def _sampler(history: int = 0, evaluations: Callable[[int], int] = lambda steps: steps) -> Callable[..., Sampler]:
-    """Turn a function of one step, (step, denoiser, noise) -> x at sigma_next, into a sampler."""
+    """Return a decorator that makes a sampler of a function of one step, (step, denoiser, noise) -> x at sigma_next.
+
+    Args:
+        history: number of previous steps in `step.past`.
+        evaluations: evaluations of the denoiser for a number of steps.
+    """
 
     def decorate(advance: Callable[[_Step, Denoiser, Noise | None], Tensor]) -> Sampler:
         def sample(
@@ -141,13 +146,13 @@ def _sampler(history: int = 0, evaluations: Callable[[int], int] = lambda steps:
 
 @_sampler()
 def sample_euler(step: _Step, denoiser: Denoiser, noise: Noise | None) -> Tensor:
-    """First order along the probability flow; without churn DDIM at eta 0 (Song et al. 2021, eq. 13)."""
+    """Euler's method, first order; without churn it equals DDIM at eta 0 (Song et al. 2021, eq. 13)."""
     return step.x + (step.sigma_next - step.sigma) * step.d
 
 
 @_sampler(evaluations=lambda steps: 2 * steps - 1)
 def sample_heun(step: _Step, denoiser: Denoiser, noise: Noise | None) -> Tensor:
-    """Second order, with two evaluations a step but the last (Karras et al. 2022, algorithm 2)."""
+    """Heun's method, second order, with two evaluations per step but the last (Karras et al. 2022, algorithm 2)."""
     d, h = step.d, step.sigma_next - step.sigma
     x_next = step.x + h * d
     if step.sigma_next == 0:
@@ -157,7 +162,10 @@ def sample_heun(step: _Step, denoiser: Denoiser, noise: Noise | None) -> Tensor:
 
 
 def _ancestral(step: _Step, noise: Noise | None, eta: float) -> Tensor:
-    """Song et al. 2021, eq. 12 and 16, in x_t / sqrt(alphabar_t): the posterior of DDPM at `eta` 1, DDIM at 0."""
+    """Return x at sigma_next by Song et al. 2021, eq. 12 and 16, for x = x_t / sqrt(alphabar_t).
+
+    `eta` 1 is the posterior of DDPM, 0 is DDIM.
+    """
     sigma_up = eta * step.sigma_next * math.sqrt(max(0.0, 1 - (step.sigma_next / step.sigma) ** 2))
     sigma_down = math.sqrt(step.sigma_next**2 - sigma_up**2)
     d = step.d
@@ -167,7 +175,7 @@ def _ancestral(step: _Step, noise: Noise | None, eta: float) -> Tensor:
 
 @_sampler()
 def sample_ancestral(step: _Step, denoiser: Denoiser, noise: Noise | None) -> Tensor:
-    """Ancestral sampling with the posterior variance (Ho et al. 2020, eq. 7), over any subset of the noise levels."""
+    """Ancestral sampling with the posterior variance (Ho et al. 2020, eq. 7), for any noise levels."""
     return _ancestral(step, noise, 1.0)
 
 
@@ -179,7 +187,7 @@ def sample_ddim(step: _Step, denoiser: Denoiser, noise: Noise | None) -> Tensor:
 
 @_sampler()
 def sample_consistency(step: _Step, denoiser: Denoiser, noise: Noise | None) -> Tensor:
-    """Multistep consistency sampling (Song et al. 2023, algorithm 1): each step ends in clean data plus new noise."""
+    """Multistep consistency sampling (Song et al. 2023, algorithm 1): each step returns clean data plus new noise."""
     return step.denoised + step.sigma_next * _normal(noise, step.x) if step.sigma_next > 0 else step.denoised
 
 
@@ -203,7 +211,7 @@ ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 2
 def sample_ipndm(step: _Step, denoiser: Denoiser, noise: Noise | None) -> Tensor:
     """Improved pseudo linear multistep of up to order four (Zhang and Chen 2023, eq. 15 and appendix D).
 
-    The coefficients are those of Adams and Bashforth for even steps, applied to d at the levels as they are.
+    The coefficients are those of Adams and Bashforth for equal steps.
     """
     slopes = [step.d, *(before.d for before in reversed(step.past))]
     weights = ADAMS_BASHFORTH[len(slopes) - 1]

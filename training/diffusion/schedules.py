@@ -1,7 +1,7 @@
-"""Noise schedules over discrete time, noise levels of samplers, and the time steps of training.
+"""Noise schedules over discrete time, noise levels of samplers, and distributions of time steps in training.
 
-T steps, t from 1 to T; alphabar_t is the product of the alphas up to t, alphabar_0 = 1. sigma is noise over signal
-amplitude. B batch.
+There are T time steps, 1 to T. alphabar_t is the product of the alphas up to t, with alphabar_0 = 1; sigma is the ratio
+of noise to signal amplitude. B clips.
 """
 
 import math
@@ -15,14 +15,14 @@ from data_specs.errors import UserError
 
 
 def linear_alphabars(steps: int) -> Tensor:
-    """Return float64 [T + 1], betas linear from 1e-4 to 0.02 (Ho et al. 2020, section 4), scaled by 1000 / T."""
+    """Return alphabar_0..T, float64 [T + 1], betas linear from 1e-4 to 0.02 times 1000 / T (Ho et al. 2020, sec. 4)."""
     scale = 1000 / steps
     betas = torch.linspace(1e-4 * scale, 0.02 * scale, steps, dtype=torch.float64).clamp(max=0.999)
     return torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1 - betas, 0)])
 
 
 def cosine_alphabars(steps: int, offset: float = 0.008) -> Tensor:
-    """Return float64 [T + 1]: squared cosine that ends in exactly 0 (Nichol and Dhariwal 2021, eq. 17)."""
+    """Return alphabar_0..T, float64 [T + 1]: a squared cosine, exactly 0 at T (Nichol and Dhariwal 2021, eq. 17)."""
     times = torch.arange(steps + 1, dtype=torch.float64) / steps
     shape = torch.cos((times + offset) / (1 + offset) * math.pi / 2) ** 2
     alphabars = shape / shape[0]
@@ -34,10 +34,10 @@ SCHEDULES: dict[str, Callable[[int], Tensor]] = {"linear": linear_alphabars, "co
 
 
 def with_signal_left(alphabars: Tensor, least: float = 4e-5) -> Tensor:
-    """Clamp alphabar at `least`, the end of the linear schedule: sigma stays below 160.
+    """Clamp alphabar to at least `least`, the value at the end of the linear schedule, so that sigma is below 160.
 
-    An error e of the predicted noise is an error sigma * e of the clean data. At the end of the cosine schedule, with
-    betas clipped at 0.999 as published, sigma is 2e4 and sampling in strides diverges.
+    An error e of the predicted noise is an error sigma * e of the clean data. At the end of the published cosine
+    schedule, with betas clipped at 0.999, sigma is 2e4, and sampling at a subset of the times diverges.
     """
     return alphabars.clamp(min=least)
 
@@ -48,14 +48,14 @@ def sigmas_of(alphabars: Tensor) -> Tensor:
 
 
 def strided_times(total: int, steps: int | None) -> list[int]:
-    """Return decreasing times from `total` to 0 in `steps` strides of nearly equal length; None takes every step.
+    """Return `steps` + 1 decreasing times from `total` to 0 at nearly equal distances; None for all times.
 
     Raises:
-        UserError: fewer than one step, or more than `total`.
+        UserError: `steps` is not in 1..total.
     """
     steps = total if steps is None else steps
     if not 1 <= steps <= total:
-        raise UserError(f"SAMPLER_STEPS must be from 1 to {total}, got {steps}")
+        raise UserError(f"SAMPLER_STEPS= must be from 1 to {total}, got {steps}")
     return [round(total * (steps - step) / steps) for step in range(steps + 1)]
 
 
@@ -86,21 +86,21 @@ class Times(ABC):
         """Return p(t), float64 [T]."""
 
     def draw(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        """Map uniform draws [B] to times, int64 [B], and importance weights 1 / (T p(t)), float32 [B]."""
+        """Map uniform numbers [B] to times, int64 [B], and their weights 1 / (T p(t)), float32 [B]."""
         p = self.probabilities().to(uniform.device, non_blocking=True)
         edges = p.cumsum(0)
         index = torch.searchsorted(edges, uniform.double() * edges[-1], right=True).clamp(max=self.total - 1)
         return index + 1, (1 / (self.total * p[index])).float()
 
     def observe(self, times: Tensor, terms: Tensor) -> None:  # noqa: B027 (only adaptive ones need it)
-        """Update with unweighted loss terms [B] at `times` [B], in order."""
+        """Update p(t) by the unweighted losses `terms` [B] at `times` [B]; the default does nothing."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the state that `observe` changes."""
+        """Return the state that `observe` updates."""
         return {}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:  # noqa: B027
-        """Restore the state of `state_dict`."""
+        """Restore a state that `state_dict` returned."""
 
 
 class UniformTimes(Times):
@@ -113,8 +113,8 @@ class UniformTimes(Times):
 class ImportanceTimes(Times):
     """p(t) proportional to the root mean square of the loss at t (Nichol and Dhariwal 2021, eq. 18).
 
-    The mean square is exponentially weighted. p is uniform until every time has been seen ten times; a tenth of it
-    stays uniform, which bounds the weights by 10.
+    The mean square is an exponential average. p is uniform until every time has been drawn ten times. Then a share of
+    0.1 of it remains uniform, so that weights are at most 10.
     """
 
     adaptive = True
@@ -135,7 +135,7 @@ class ImportanceTimes(Times):
         return self.uniform_share * even + (1 - self.uniform_share) * sizes / sizes.sum()
 
     def observe(self, times: Tensor, terms: Tensor) -> None:
-        # In a loop, since a time may occur twice in a batch and a running mean depends on the order.
+        # In a loop, since a time may occur twice in a batch and the average depends on the order.
         for index, term in zip((times - 1).tolist(), terms.double().tolist(), strict=True):
             keep = self.decay if self.seen[index] else 0.0
             self.squares[index] = keep * self.squares[index] + (1 - keep) * term**2

@@ -1,12 +1,11 @@
-"""Corruption of codes: multinomial diffusion with a uniform prior, and absorbing state.
+"""Corruption processes of codes: multinomial diffusion with a uniform prior, and an absorbing state.
 
-C classes. x_0 is a code, x_t its corrupted form; `past` and `now` are alphabar at times s < t. Scalars per clip
-are float64, since 1 - alphabar loses its digits in float32.
+x_0 is a code and x_t its corrupted form; `past` and `now` are alphabar at times s < t. Values per clip are float64,
+since 1 - alphabar loses precision in float32.
 
 The model's p(x_s | x_t) is q(x_t | x_s) sum_j q(x_s | x_0 = j) pi_j, normalized (Hoogeboom et al. 2021, eq. 15): the
-true posterior with pi in place of x_0. So pi is the prediction of x_0 from all *other* codes; x_t itself is combined
-with it here.
-Hoogeboom et al. 2021 (multinomial diffusion), Austin et al. 2021 (D3PM).
+true posterior with pi in place of x_0. Thus pi is the prediction of x_0 from all *other* codes, combined with x_t here.
+B clips, K codebooks, T frames, C classes, V values of x_t.
 """
 
 import math
@@ -21,15 +20,15 @@ from data_specs.errors import UserError
 from training.diffusion.class_loss import ClassTerms
 from training.diffusion.noise import Noise
 
-LINEAR_ABOVE = 40.0  # softplus(x) is x to the last digit of float64
+LINEAR_ABOVE = 40.0  # above it, softplus(x) is x within the precision of float64
 
 
 class Transition(ABC):
-    """A corruption process over codes.
+    """Corruption process of codes.
 
     Args:
         classes: number of classes C.
-        last: alphabar_T, for the divergence of the prior.
+        last: alphabar_T, for `prior_divergence`.
     """
 
     def __init__(self, classes: int, last: float) -> None:
@@ -38,26 +37,24 @@ class Transition(ABC):
     @property
     @abstractmethod
     def vocabulary(self) -> int:
-        """Number of values of x_t."""
+        """Number of values V of x_t."""
 
     @abstractmethod
     def replacement(self, shape: Shape, noise: Noise) -> Tensor:
-        """Draw replacements of corrupted codes, which are also the initial state of sampling: int64 [B, *shape]."""
+        """Draw values of corrupted codes, int64 [B, *shape]; sampling starts with them."""
 
     def ratio(self, past: Tensor, now: Tensor) -> Tensor:
-        """Return the ratio in the terms `excess`, like `past`; 0 where `divergence` does not need them."""
+        """Return the ratio in `ClassTerms.excess` [B]; the default 0 is for a `divergence` that does not use it."""
         return torch.zeros_like(past)
 
     @abstractmethod
     def divergence(self, terms: ClassTerms, x0: Tensor, x_t: Tensor, past: Tensor, now: Tensor) -> Tensor:
-        """Return KL(q(x_s | x_t, x_0) || p(x_s | x_t)) in nats.
-
-        At s = 0, where `past` is 1, it equals -log p(x_0 | x_1).
+        """Return KL(q(x_s | x_t, x_0) || p(x_s | x_t)) in nats; at s = 0 (`past` = 1) it is -log p(x_0 | x_1).
 
         Args:
-            terms: of pi, [B, K, T] each.
-            x0, x_t: int64 [B, K, T].
-            past, now: float64 [B].
+            terms: terms of pi, [B, K, T] each.
+            x0, x_t: clean and corrupted codes, int64 [B, K, T].
+            past, now: alphabar at s and t, float64 [B].
 
         Returns:
             [B, K, T] in the dtype of `terms`.
@@ -65,24 +62,32 @@ class Transition(ABC):
 
     @abstractmethod
     def prior_divergence(self) -> float:
-        """Return KL(q(x_T | x_0) || prior) of one code, in nats."""
+        """Return KL(q(x_T | x_0) || prior) per code, in nats."""
 
     @abstractmethod
     def changing(self, x_t: Tensor, uniform: Tensor, past: float, now: float) -> Tensor:
-        """Return which codes may differ at time s, given the numbers that `draw` will take: bool, like `x_t`."""
+        """Return which codes may change from t to s, given the random numbers of `draw`: bool, shape of `x_t`."""
 
     @abstractmethod
     def mixture(self, pi_x_t: Tensor, x_t: Tensor, past: float, now: float) -> tuple[Tensor, Tensor]:
-        """Return w and v of p(x_s | x_t) = w pi[x_s] + v / C + (1 - w - v) [x_s = x_t], like `pi_x_t`.
+        """Return w and v of p(x_s | x_t) = w pi[x_s] + v / C + (1 - w - v) [x_s = x_t], with the shape of `pi_x_t`.
 
         Args:
-            pi_x_t: pi at x_t; not used for a mask.
+            pi_x_t: pi[x_t]; not used for a mask.
+            x_t: corrupted codes.
+            past, now: alphabar at s and t.
         """
 
     def draw(self, logits: Tensor, x_t: Tensor, uniform: Tensor, past: float, now: float) -> Tensor:
-        """Draw x_s from p(x_s | x_t) at numbers in [0, 1): logits [R, C], the others [R].
+        """Draw x_s from p(x_s | x_t) by uniform numbers in [0, 1): int64 [R].
 
-        The first w of the unit interval draws from pi, the next v any class, the rest keeps x_t.
+        A number below w draws from pi, one below w + v draws any class, another one keeps x_t (see `mixture`).
+
+        Args:
+            logits: of pi, [R, C].
+            x_t: corrupted codes [R].
+            uniform: random numbers [R].
+            past, now: alphabar at s and t.
         """
         at_x_t = logits.gather(-1, (x_t % self.classes).unsqueeze(-1)).squeeze(-1)
         w, v = self.mixture((at_x_t - logits.logsumexp(-1)).exp(), x_t, past, now)
@@ -95,7 +100,7 @@ class Transition(ABC):
         return x_s
 
     def corrupt(self, x0: Tensor, now: Tensor, noise: Noise) -> Tensor:
-        """Draw from q(x_t | x_0), where each code is kept with probability alphabar_t: int64 [B, K, T]."""
+        """Draw from q(x_t | x_0), which keeps each code with probability `now` = alphabar_t: int64 [B, K, T]."""
         shape = tuple(x0.shape[1:])
         kept = noise.uniform(shape) < _scalar(now, x0, torch.float32)
         return torch.where(kept, x0, self.replacement(shape, noise))
@@ -121,7 +126,7 @@ class Uniform(Transition):
         return a, (1 - a) / self.classes, c, (1 - c) / self.classes
 
     def ratio(self, past: Tensor, now: Tensor) -> Tensor:
-        """Return c / d, or 1 at s = 0, where d is 0."""
+        """Return c / d (see `_coefficients`), or 1 at s = 0, where d is 0."""
         return torch.where(past < 1, self.classes * past / (1 - past), 1.0)
 
     def divergence(self, terms: ClassTerms, x0: Tensor, x_t: Tensor, past: Tensor, now: Tensor) -> Tensor:
@@ -187,7 +192,7 @@ class Absorbing(Transition):
     def __init__(self, classes: int, last: float) -> None:
         super().__init__(classes, last)
         if last != 0:
-            raise UserError("transition = 'absorbing' needs a schedule that ends in 0; use schedule = 'cosine'")
+            raise UserError("schedule must end in 0 for transition = 'absorbing'; use schedule = 'cosine'")
 
     @property
     def vocabulary(self) -> int:
@@ -197,7 +202,7 @@ class Absorbing(Transition):
         return torch.full((noise.batch, *shape), self.classes, dtype=torch.int64, device=noise.device)
 
     def _revealed(self, past: Tensor, now: Tensor, like: Tensor) -> Tensor:
-        """Return the probability that a masked code is not masked at time s, float64 [B, 1, 1]."""
+        """Return the probability that a code masked at t is not masked at s, float64 [B, 1, 1]."""
         return _scalar((past - now) / (1 - now), like)
 
     def divergence(self, terms: ClassTerms, x0: Tensor, x_t: Tensor, past: Tensor, now: Tensor) -> Tensor:
@@ -220,16 +225,16 @@ TRANSITIONS: dict[str, type[Transition]] = {"uniform": Uniform, "absorbing": Abs
 
 
 def indices(wanted: Tensor) -> tuple[Tensor, ...]:
-    """Return the indices where `wanted` is true, on a CPU; elsewhere all, since their number would be waited for."""
+    """Return the indices at which `wanted` is true; on a GPU all indices, since counting them would synchronize."""
     if wanted.device.type == "cpu":
         return wanted.nonzero(as_tuple=True)
     return torch.unravel_index(torch.arange(wanted.numel(), device=wanted.device), wanted.shape)
 
 
 def categorical(log_prob: Tensor, uniform: Tensor) -> Tensor:
-    """Draw from each distribution [..., V] by inverting its cumulative sum at `uniform` [...]; int64 [...].
+    """Draw from log-probabilities [..., V] by inverting their cumulative sums at uniform numbers [...]: int64 [...].
 
-    This takes one uniform number per code, where Gumbel noise takes one per class.
+    This needs one random number per code, while Gumbel noise needs one per class.
     """
     cumulative = log_prob.softmax(-1).cumsum(-1)
     target = uniform.to(cumulative.dtype).unsqueeze(-1) * cumulative[..., -1:]

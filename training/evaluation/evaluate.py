@@ -1,7 +1,7 @@
-"""Evaluate trained models: one row of FAD, adherence, time and size for each, and the tables of all rows.
+"""Evaluation of trained models: a row of FAD, adherence, time and size for each, and tables of all rows.
 
-Generated clips follow the controls of the valid clips of PVT-audio in order; where more are asked for, the controls
-repeat with other noise. B clips, N samples, T frames.
+Generated clips follow the controls of the valid clips of PVT-audio in order. If more clips are requested, the controls
+are repeated with other noise. B clips, N audio samples, R control rows, T frames.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +38,7 @@ class Preset:
 
     clips: int
     seconds: int
-    reference: int  # training clips, where there are so many
+    reference: int  # largest number of training clips in the reference
 
 
 PRESETS = {"table41": Preset(2000, 4, 50_000), "table42": Preset(20_000, 8, 50_000)}
@@ -51,17 +51,17 @@ class Options:
 
     Attributes:
         data: PVT-audio or the folder above it.
-        clips: generated clips of each model.
-        seconds: of each clip.
-        reference: largest number of training clips to compare with.
-        sampler_steps: None for the published number, on a CPU a smaller one where that is large.
-        guidance: one weight, or one by control.
-        published: whether samplers are the published ones, not the defaults.
-        unconditioned: controls that samples are generated without; their adherence is measured all the same.
-        seed: of noise, subsets and pairings.
-        device: of the networks.
+        clips: number of generated clips of each model.
+        seconds: length of each clip.
+        reference: largest number of training clips in the reference.
+        sampler_steps: steps of the sampler; None for the default (see `default_steps`).
+        guidance: one weight, or one for each control by its name.
+        published: whether to use the samplers of the publications instead of the defaults.
+        unconditioned: controls that are unconditioned when sampling; adherence to them is still measured.
+        seed: seed of noise, subsets and pairings.
+        device: device of the networks.
         classifier: weights file of the classifier.
-        vggish: file or address of VGGish's weights.
+        vggish: file or address of the weights of VGGish; None for `$PVT_VGGISH` or the cache folder.
         judges: names of external judges.
     """
 
@@ -81,25 +81,25 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.clips < 2:
-            raise UserError(f"CLIPS must be 2 or more, got {self.clips}; 200 give a usable score")
+            raise UserError(f"CLIPS= must be an integer >= 2, got {self.clips}; use 200 or more for a reliable score")
         if unknown := [name for name in self.unconditioned if name not in CONTROLS]:
-            raise UserError(f"FREE must name controls among {', '.join(CONTROLS)}, got {', '.join(unknown)}")
+            raise UserError(f"FREE= must name controls among {', '.join(CONTROLS)}, got {', '.join(unknown)}")
 
 
 @dataclass
 class Evaluation:
-    """Rows of an evaluation and their reference."""
+    """Results of an evaluation."""
 
     rows: list[Json]
-    clips: dict[str, list[Json]]  # by model, measures of every generated clip
+    clips: dict[str, list[Json]]  # measures of every generated clip, by model
     reference: Json
 
 
 def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
-    """Evaluate models (run folders or snapshots) on the same controls and references.
+    """Evaluate models (run folders or snapshots) with the same controls and the same reference.
 
     Raises:
-        UserError: a model that cannot be loaded, no PVT-audio, or lengths that do not fit.
+        UserError: a model cannot be loaded or does not fit PVT-audio, or there is no PVT-audio.
     """
     names = run_names(paths)
     models = [load_model(path, options.device) for path in paths]
@@ -150,16 +150,16 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
 
 
 def check_reference(model: TrainedModel, reference: ReferenceSet, path: Path) -> None:
-    """Raise UserError where the reference has instruments that a model does not know, or lacks its controls."""
+    """Raise UserError if the model lacks an instrument of the reference, or the reference a control of the model."""
     folder, instruments = reference.clips.folder, model.data.instruments
     if unknown := [label for label in reference.labels if label not in instruments]:
         raise UserError(
-            f"{path} must know all instruments of {folder}, but lacks {', '.join(unknown)} among "
-            f"{', '.join(instruments)}; give the DATA of that model"
+            f"{path} must have all instruments of {folder}, got {', '.join(instruments)} without "
+            f"{', '.join(unknown)}; give the DATA= of that model"
         )
     if missing := [name for name in model.data.layout.names if name not in reference.controls]:
         raise UserError(
-            f"{folder} must have the controls of {path}, but lacks {', '.join(missing)}; give the DATA of that model"
+            f"{folder} must have the controls of {path}, but lacks {', '.join(missing)}; give the DATA= of that model"
         )
 
 
@@ -171,12 +171,18 @@ def generate(
     unconditioned: Sequence[str] = (),
     start: int = 0,
 ) -> Iterator[tuple[Tensor, list[ControlTargets]]]:
-    """Yield batches of generated clips [B, 1, N] and their targets; those of `unconditioned` controls included.
+    """Yield batches of generated clips [B, 1, N] and their targets.
 
-    Controls are those of the valid clips from number `start` on, repeated where more are asked for.
+    Args:
+        model: the model.
+        evaluator: has the valid clips whose controls are used, repeated if `clips` is larger than their number.
+        settings: how to sample.
+        clips: number of clips.
+        unconditioned: controls that are unconditioned when sampling; targets include them.
+        start: number of the first valid clip.
 
     Raises:
-        UserError: samples that are not finite.
+        UserError: a sample is not finite.
     """
     done = 0
     while done < clips:
@@ -189,7 +195,9 @@ def generate(
                 controls, evaluator.samples, settings, indices=range(done, done + count), progress=True
             )
             if not bool(audio.isfinite().all()):
-                raise UserError("the model's samples are not finite; train longer or with a lower learning rate")
+                raise UserError(
+                    "samples must be finite, got inf or NaN; train longer or with a lower training.learning_rate"
+                )
             yield audio, evaluator.valid.targets(batch)
             done += count
 
@@ -197,10 +205,16 @@ def generate(
 def model_controls(
     model: TrainedModel, batch: dict[str, Tensor], samples: int, hop: int, labels: Sequence[str]
 ) -> Tensor:
-    """Return a batch's controls, one every `hop` samples, on the frames of the model's format: float32 [B, R, T].
+    """Convert the controls of a batch to the frames and instruments of a model: float32 [B, R, T].
 
-    Frame i of the model is at sample i times its hop; it takes the last control at or before that sample. Rows of
-    instruments are in the order of `labels` and are matched to the model's by name.
+    Frame i of the model, at sample i times its hop, gets the last value at or before that sample.
+
+    Args:
+        model: the model.
+        batch: controls by name, with a value every `hop` samples.
+        samples: length of the clips in audio samples.
+        hop: samples from one value to the next.
+        labels: names of the rows of instruments, which are matched to those of the model.
     """
     if INSTRUMENTS in model.data.layout.names:
         batch = {**batch, INSTRUMENTS: _instrument_rows(batch[INSTRUMENTS], labels, model.data.instruments)}
@@ -211,36 +225,41 @@ def model_controls(
 
 
 def _instrument_rows(rows: Tensor, labels: Sequence[str], instruments: Sequence[str]) -> Tensor:
-    """Return rows [B, I, T] of `labels` in the order of `instruments`; those that are no label do not play."""
+    """Reorder rows [B, I, T] of `labels` to those of `instruments`; instruments that are no label are 0."""
     absent = rows.amax(1).clamp(max=0)  # 0, or unconditioned where all labels are
     # promise: labels-model-by-name
     return torch.stack([rows[:, labels.index(name)] if name in labels else absent for name in instruments], 1)
 
 
 def ceiling(model: TrainedModel, evaluator: Evaluator, clips: int) -> Json:
-    """Return the scores of real valid clips encoded and decoded by the model's representation."""
+    """Return the scores of real valid clips that were encoded and decoded by the representation of the model."""
 
     def decoded() -> Iterator[tuple[Tensor, list[ControlTargets]]]:
         for batch in evaluator.valid.batches(clips, task="decoded clips"):
             audio = model.representation.decode(model.representation.encode(batch["data"]))
             yield audio.float().cpu()[..., : evaluator.samples], evaluator.valid.targets(batch)
 
-    metrics = evaluator.measure(decoded())
+    return audio_scores(evaluator.measure(decoded()), evaluator)
+
+
+def audio_scores(metrics: ClipMetrics, evaluator: Evaluator) -> Json:
+    """Return FAD, adherence, and the mean harmonic-to-between ratio of each instrument in dB (None without notes)."""
+    sums = zip(evaluator.classifier.instruments, metrics.harmonic_to_between.tolist(), strict=True)
     return {
         "fad": evaluator.fad(metrics.embeddings),
         "adherence": adherence.average(metrics.ratios),
-        "harmonic_to_between": by_instrument(metrics, evaluator),
+        "harmonic_to_between": {name: total / count if count else None for name, (total, count) in sums},
     }
 
 
 def by_instrument(metrics: ClipMetrics, evaluator: Evaluator) -> dict[str, float | None]:
-    """Return the mean harmonic-to-between ratio of each instrument in dB; None for one without held notes."""
+    """Return the mean harmonic-to-between ratio of each instrument in dB; None for an instrument without held notes."""
     sums = zip(evaluator.classifier.instruments, metrics.harmonic_to_between.tolist(), strict=True)
     return {name: total / count if count else None for name, (total, count) in sums}
 
 
 class LatentSteps:
-    """Frame-to-frame steps of the latents of generated clips beside those of the real clips with their controls."""
+    """Mean frame-to-frame step of the latents of generated clips, relative to real clips with the same controls."""
 
     def __init__(self, model: TrainedModel, evaluator: Evaluator) -> None:
         self.model = model
@@ -250,7 +269,7 @@ class LatentSteps:
     def watch(
         self, clips: Iterator[tuple[Tensor, list[ControlTargets]]]
     ) -> Iterator[tuple[Tensor, list[ControlTargets]]]:
-        """Yield the clips and measure those of models on latents."""
+        """Yield the clips unchanged, and measure them if the format of the model is encodec."""
         done = 0
         for audio, targets in clips:
             if self.model.config.format == "encodec":
@@ -264,26 +283,24 @@ class LatentSteps:
 
     @property
     def ratio(self) -> float | None:
-        """Mean step of the generated clips over that of the real ones; None for other formats."""
+        """Mean step of generated clips divided by that of real clips; None for other formats."""
         (made, made_count), (real, real_count) = self.sums.tolist()
         return (made / made_count) / (real / real_count) if made_count and real else None
 
 
 def scores(metrics: ClipMetrics, evaluator: Evaluator) -> Json:
-    """Return FAD, memorization check and adherence of generated clips."""
+    """Return FAD, memorization check, adherence and texture of generated clips."""
     return {
-        "fad": evaluator.fad(metrics.embeddings),
+        **audio_scores(metrics, evaluator),
         "copies": evaluator.copies(metrics.embeddings),
-        "adherence": adherence.average(metrics.ratios),
         "judged": adherence.average(metrics.judged, JUDGE_MEASURES),
         "judged_real": evaluator.judged,
-        "harmonic_to_between": by_instrument(metrics, evaluator),
         "notes": evaluator.classifier.notes,
     }
 
 
 def describe_model(name: str, path: Path, model: TrainedModel) -> Json:
-    """Return what a model is and the cost of its training."""
+    """Return properties of a model, and time and memory of its training."""
     batch = model.config.training.batch
     memory = [line["peak_memory_mb"] for line in training_log(path) if "peak_memory_mb" in line]
     return {
@@ -304,7 +321,7 @@ def describe_model(name: str, path: Path, model: TrainedModel) -> Json:
 
 
 def training_log(path: Path) -> list[Json]:
-    """Return the log of a run folder, or of the run that a snapshot belongs to; empty where there is none."""
+    """Return the lines of the log of a run folder, or of the run of a snapshot; empty if there is no log."""
     for folder in (path, *path.parents[:3]):
         if lines := read_log(folder):
             return lines
@@ -312,7 +329,7 @@ def training_log(path: Path) -> list[Json]:
 
 
 def write(evaluation: Evaluation, out: Path) -> str:
-    """Write evaluation.json, .md, .csv and clips.json into `out`; returns the Markdown."""
+    """Write evaluation.json, .md, .csv and clips.json to the folder `out`; return the Markdown."""
     text = table.report(evaluation.rows)
     write_json(out / "evaluation.json", {"reference": evaluation.reference, "rows": evaluation.rows})
     write_json(out / "clips.json", evaluation.clips)

@@ -1,4 +1,4 @@
-"""Score audio against the real clips of a PVT-audio dataset: FAD, adherence, memorization.
+"""Scores of audio against the real clips of a PVT-audio dataset: FAD, adherence, memorization.
 
 B clips, N samples, F frames of an embedding, D dimensions.
 """
@@ -31,8 +31,8 @@ from training.evaluation.memorization import find_copies
 from training.evaluation.targets import ControlTargets, control_targets
 from training.evaluation.texture import harmonic_to_between
 
-BATCH = 16  # clips read and measured at once
-SCALE_CLIPS = 96  # real training clips of the calibration
+BATCH = 16  # clips read and measured at a time
+SCALE_CLIPS = 96  # training clips used for the calibration
 Embeddings = dict[str, Float32]  # by embedder, [B, F, D]
 
 
@@ -48,7 +48,7 @@ class ClipMetrics:
 
 @dataclass(frozen=True)
 class ReferenceSet:
-    """Real clips of one split, cut to `samples`."""
+    """The first `count` real clips of one split, cropped to N = `samples` audio samples."""
 
     clips: Dataset
     count: int
@@ -56,7 +56,7 @@ class ReferenceSet:
 
     @classmethod
     def open(cls, data: Path, split: Literal["train", "valid"], samples: int, most: int | None) -> "ReferenceSet":
-        """Open at most `most` clips of PVT-audio.
+        """Open PVT-audio, at most `most` clips of a split (None: all).
 
         Raises:
             UserError: no PVT-audio, clips shorter than `samples`, or fewer than two of them.
@@ -86,9 +86,9 @@ class ReferenceSet:
         return self.clips.info.spec.instrument_names
 
     def batches(self, count: int | None = None, start: int = 0, task: str = "") -> Iterator[dict[str, Tensor]]:
-        """Audio [B, 1, N] as `data` and the controls of `count` clips in order, from clip number `start` on.
+        """Yield batches of clips number `start` to start + count - 1: `data` [B, 1, N] and the controls by name.
 
-        With a `task`, a bar of that name shows the progress on a terminal.
+        `task` is the name of a progress bar on a terminal; empty for none.
         """
         stop = self.count if count is None else min(start + count, self.count)
         frames = self.samples // self.clips.info.hop
@@ -100,14 +100,14 @@ class ReferenceSet:
                 bar.update(len(batch["data"]))
 
     def targets(self, batch: Mapping[str, Tensor]) -> list[ControlTargets]:
-        """Targets of the controls of a batch."""
+        """Return the targets of each clip of a batch."""
         rate = Fraction(SAMPLE_RATE, self.clips.info.hop)
         rows = zip(*(batch[name].numpy() for name in self.controls), strict=True)
         frames = self.samples // HOP
         return [control_targets(dict(zip(self.controls, row, strict=True)), rate, frames) for row in rows]
 
     def analyze(self, classifier: MatchedClassifier, count: int | None) -> tuple[ClipAnalysis, list[ControlTargets]]:
-        """Analysis and targets of the first `count` clips."""
+        """Return analysis and targets of the first `count` clips (None: all)."""
         parts: list[ClipAnalysis] = []
         targets: list[ControlTargets] = []
         for batch in self.batches(count, task=f"real {self.clips.split} clips"):
@@ -118,21 +118,21 @@ class ReferenceSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluator:
-    """Reference statistics, classifier and calibration of one PVT-audio, for clips of one length.
+    """Reference statistics, classifier and calibration from one PVT-audio dataset, for clips of one length.
 
     Attributes:
-        train: real clips that FAD is measured against.
-        valid: held-out clips, whose controls generated clips follow.
-        classifier: of the dataset's labels.
-        embedders: of FAD.
-        missing: embedders without weights, and the reason.
-        embeddings: of the real clips, by split.
+        train: real clips, the reference of FAD.
+        valid: real clips, whose controls generated clips follow.
+        classifier: classifier of the instruments of the dataset.
+        embedders: embedders for FAD.
+        missing: reason why an embedder cannot be used, by its name.
+        embeddings: embeddings of the real clips by split and embedder.
         references: statistics of `embeddings`.
-        calibration: of level and centroid, on real clips.
-        anchors: adherence of real clips: ceiling and floor.
-        judges: external judges of adherence, librosa for measured controls among them; None without any.
+        calibration: models of level and centroid, fitted on real clips.
+        anchors: adherence of real clips to their own controls (`ceiling`) and to those of others (`floor`).
+        judges: external judges of adherence, and librosa for measured controls; None without any.
         judged: measures of the judges on real valid clips.
-        seed: of subsets and pairings.
+        seed: seed of subsets and pairings.
     """
 
     train: ReferenceSet
@@ -162,18 +162,18 @@ class Evaluator:
         seed: int = 0,
         device: str | torch.device = "cpu",
     ) -> "Evaluator":
-        """Load the networks, embed the real clips and calibrate the measures.
+        """Load the networks, embed the real clips and fit the calibration.
 
         Args:
             data: PVT-audio or the folder above it.
-            samples: length N of the clips to be scored; real ones are cut to it.
+            samples: length N of the clips to be scored, to which real clips are cropped.
             classifier: weights file of the classifier.
-            vggish: file or address of VGGish's weights; None for `$PVT_VGGISH` or its release.
-            reference: largest number of training clips to use.
-            anchor_clips: largest number of valid clips for ceiling and floor.
+            vggish: file or address of the weights of VGGish; None for `$PVT_VGGISH` or the cache folder.
+            reference: largest number of training clips to use; None for all.
+            anchor_clips: largest number of valid clips for ceiling and floor; None for all.
             judges: names of external judges.
-            seed: of subsets and of the floor's pairing.
-            device: of the networks.
+            seed: seed of subsets and of the pairing of the floor.
+            device: device of the networks.
 
         Raises:
             UserError: no PVT-audio, clips shorter than `samples`, or unreadable weights.
@@ -220,7 +220,7 @@ class Evaluator:
         return self.train.samples
 
     def measure(self, batches: Iterable[tuple[Tensor, list[ControlTargets]]]) -> ClipMetrics:
-        """Embed and measure clips [B, 1, N] batch by batch; their audio is not kept."""
+        """Embed and measure batches of (audio [B, 1, N], targets of each clip); the audio is not kept."""
         parts: list[Embeddings] = []
         ratios: list[Ratios] = []
         judged: list[Ratios] = []
@@ -234,9 +234,9 @@ class Evaluator:
         return ClipMetrics(_join(parts), ratios, judged, harmonics)
 
     def real_fad(self, name: str, clips: int) -> float | None:
-        """Return the FAD of `clips` real training clips against the others: the score of a perfect model of that size.
+        """Return the FAD by embedder `name` of `clips` real training clips against the other training clips.
 
-        None where fewer than two clips are left.
+        It is the score of a perfect model with that number of clips; None if fewer than two others are left.
         """
         frames = self.embeddings["train"][name]
         if len(frames) - clips < 2:
@@ -245,7 +245,11 @@ class Evaluator:
         return frechet_distance(Gaussian.of(frames[order[:clips]]), Gaussian.of(frames[order[clips:]]))
 
     def fad(self, embeddings: Embeddings) -> dict[str, Json]:
-        """FAD of clips against train and valid by each embedder, as plain values; the reason for a missing one."""
+        """Return FAD scores of clips as a JSON object.
+
+        For each embedder: a `FadScore` against `train` and against `valid`, and `real`, the score of `real_fad`. For an
+        embedder that cannot be used, the reason is in `missing`.
+        """
         counts = {"train": self.train.count, "valid": self.valid.count}
         scores: dict[str, Json] = {
             name: {
@@ -259,13 +263,13 @@ class Evaluator:
         return {**scores, **{name: {"train": {"missing": why}, "missing": why} for name, why in self.missing.items()}}
 
     def copies(self, embeddings: Embeddings) -> Json | None:
-        """The memorization check, by the embedder that was trained without a codec."""
+        """Return the result of `find_copies` with the embeddings of pvt-net; None for too few real clips."""
         name = PvtNet.name
         found = find_copies(embeddings[name], self.embeddings["train"][name], self.embeddings["valid"][name], self.seed)
         return None if found is None else asdict(found)
 
     def reference_facts(self) -> Json:
-        """Sizes of the reference, and scores of real clips: halves of train, and valid against train."""
+        """Return sizes and plan digest of the reference, FAD of halves of train, and FAD of valid against train."""
         halves = {name: split_half(frames, self.seed) for name, frames in self.embeddings["train"].items()}
         return {
             "plan_digest": self.train.clips.info.plan_digest,
@@ -280,7 +284,7 @@ class Evaluator:
 def _judged(
     valid: ReferenceSet, classifier: MatchedClassifier, judges: Judges | None, count: int | None
 ) -> dict[str, float | None]:
-    """Measures of the judges on real clips against their own controls."""
+    """Return the measures of the judges on the first `count` real clips against their own controls."""
     ratios: list[Ratios] = []
     if judges is not None:
         for batch in valid.batches(count, task="judges on real clips"):

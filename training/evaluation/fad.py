@@ -1,8 +1,8 @@
 """Frechet audio distance (Kilgour, Zuluaga, Roblek and Sharifi, Interspeech 2019).
 
-An embedder maps audio to frames of embeddings, mergeable statistics reduce them to a Gaussian, and the distance
-compares two Gaussians. Scores of different embedders, numbers of clips or references cannot be compared, so
-`FadScore` holds them all. B clips, N samples, F frames a clip, D dimensions; all statistics are float64.
+An embedder maps audio to frames of embeddings, whose statistics are those of a Gaussian; the score is the distance of
+two Gaussians. Scores with different embedders, numbers of clips or references cannot be compared, so `FadScore` states
+them. B clips, N samples, F frames per clip, D dimensions; all statistics are float64.
 """
 
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ from torch import Tensor
 from data_specs.arrays import Float64
 from data_specs.errors import UserError
 
-FRAMES_PER_DIMENSION = 10  # with fewer frames for each dimension the covariance is mostly noise
+FRAMES_PER_DIMENSION = 10  # below it, the covariance is mostly noise
 POINTS = 12  # subset sizes of the extrapolation
 DRAWS = 4  # subsets of each size
 SMALLEST_SUBSET = 0.2  # of the clips
 
 
 class Embedder(Protocol):
-    """Map audio to frames of embeddings."""
+    """Network that maps audio to frames of embeddings."""
 
     name: str
     sample_rate: int  # Hz, of its input
     dimension: int  # D
 
     def embed(self, audio: Tensor) -> Tensor:
-        """float32 [B, 1, N] at `sample_rate` -> float32 [B, F, D], no gradient.
+        """Map float32 [B, 1, N] at `sample_rate` to float32 [B, F, D], without gradient.
 
         Raises:
             UserError: the clips are too short for one frame.
@@ -39,10 +39,10 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Count, mean and scatter matrix of embeddings, mergeable in any grouping.
+    """Count, mean and scatter matrix of embeddings; `+` merges those of two sets.
 
-    The scatter is the sum of (x - mean)(x - mean)^T. Sums of squares around zero would lose precision where the mean
-    is large against the standard deviation.
+    The scatter is the sum of (x - mean)(x - mean)^T. Sums of squares around zero would lose precision if the mean is
+    much larger than the standard deviation.
     """
 
     count: int
@@ -58,7 +58,7 @@ class Gaussian:
         """
         frames = np.asarray(frames, np.float64).reshape(-1, np.shape(frames)[-1])
         if not np.isfinite(frames).all():
-            raise UserError("an embedding is not finite; the model may have diverged: check its samples")
+            raise UserError("embeddings must be finite, got inf or NaN; the model may have diverged: check its samples")
         if not len(frames):
             return cls(0, np.zeros(frames.shape[1]), np.zeros((frames.shape[1],) * 2))
         mean = frames.mean(0)
@@ -66,7 +66,7 @@ class Gaussian:
         return cls(len(frames), mean, centred.T @ centred)
 
     def __add__(self, other: "Gaussian") -> "Gaussian":
-        """Statistics of the union of both sets (Chan, Golub and LeVeque 1979, eq. 2.1)."""
+        """Return the statistics of the union of both sets (Chan, Golub and LeVeque 1979, eq. 2.1)."""
         count = self.count + other.count
         if not count:
             return self
@@ -83,12 +83,12 @@ class Gaussian:
             UserError: fewer than two frames.
         """
         if self.count < 2:
-            raise UserError(f"a covariance needs 2 or more frames of embeddings, got {self.count}; raise CLIPS")
+            raise UserError(f"embeddings must have 2 or more frames for a covariance, got {self.count}; raise CLIPS=")
         return self.scatter / (self.count - 1)
 
 
 def _root(covariance: Float64) -> Float64:
-    """Symmetric square root; negative eigenvalues are rounding errors and count as zero."""
+    """Return the symmetric square root; negative eigenvalues, which are rounding errors, are set to 0."""
     values, vectors = np.linalg.eigh(covariance)
     return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
 
@@ -109,7 +109,7 @@ def frechet_distance(one: Gaussian, other: Gaussian) -> float:
 
 
 def split_half(embeddings: NDArray[Any], seed: int) -> float:
-    """Return the distance between two random halves of clips [B, F, D]: the score of a perfect model of that size."""
+    """Return the distance between two random halves of clips [B, F, D], the score of a perfect model of that size."""
     order = np.random.default_rng(seed).permutation(len(embeddings))
     half = len(order) // 2
     return frechet_distance(Gaussian.of(embeddings[order[:half]]), Gaussian.of(embeddings[order[half : 2 * half]]))
@@ -117,27 +117,27 @@ def split_half(embeddings: NDArray[Any], seed: int) -> float:
 
 @dataclass(frozen=True)
 class Extrapolation:
-    """Line through the scores of subsets over 1/N."""
+    """Line fitted to the scores of subsets of N clips as a function of 1/N."""
 
     value: float  # at 1/N = 0
-    slope: float  # multiplied by the number of clips
-    r2: float
+    slope: float  # per unit of 1/N
+    r2: float  # coefficient of determination
     smallest: int  # clips of the smallest subset
 
 
 def fad_infinity(embeddings: NDArray[Any], reference: Gaussian, seed: int) -> Extrapolation | None:
     """Return FAD extrapolated to infinitely many clips (Chong and Forsyth, CVPR 2020; Gui et al., ICASSP 2024).
 
-    The bias of the score is linear in 1/N to first order. Subsets are of clips, since frames of one clip are
-    correlated; their sizes are evenly spaced in 1/N; a line is fitted by least squares.
+    The bias of the score is linear in 1/N to first order. A line is fitted by least squares to the scores of random
+    subsets of clips, with sizes evenly spaced in 1/N.
 
     Args:
-        embeddings: of the generated clips, [B, F, D].
+        embeddings: embeddings of the generated clips, [B, F, D].
         reference: statistics of the real clips.
-        seed: of the subsets.
+        seed: seed of the subsets.
 
     Returns:
-        None where the smallest subset has too few frames for its dimensions: the bias is not linear there.
+        None if there are too few clips: with fewer frames than 2 D in a subset the bias is not linear.
     """
     clips, frames, dimension = embeddings.shape
     smallest = max(round(clips * SMALLEST_SUBSET), -(-2 * dimension // frames))
@@ -159,11 +159,11 @@ def fad_infinity(embeddings: NDArray[Any], reference: Gaussian, seed: int) -> Ex
 
 @dataclass(frozen=True)
 class FadScore:
-    """FAD with its embedder, sizes and reference."""
+    """FAD with its embedder, numbers of clips and reference."""
 
     value: float
     embedder: str
-    reference: str  # which real clips
+    reference: str  # name of the set of real clips
     clips: int
     reference_clips: int
     frames_per_clip: int
@@ -175,7 +175,16 @@ class FadScore:
 def score(
     embedder: str, generated: NDArray[Any], real: Gaussian, reference: str, reference_clips: int, seed: int
 ) -> FadScore:
-    """Return the FAD of generated clips, embeddings [B, F, D], against statistics of `reference_clips` real clips."""
+    """Return the FAD of generated clips against real clips.
+
+    Args:
+        embedder: name of the embedder.
+        generated: embeddings of the generated clips, [B, F, D].
+        real: statistics of the real clips.
+        reference: name of the set of real clips.
+        reference_clips: number of real clips.
+        seed: seed of the extrapolation.
+    """
     clips, frames, dimension = generated.shape
     fewest = min(clips * frames, real.count)
     wanted = FRAMES_PER_DIMENSION * dimension
@@ -183,7 +192,7 @@ def score(
     if fewest < wanted:
         warning = (
             f"{fewest} frames for {dimension} dimensions; below {wanted} frames the score is mostly bias: "
-            "compare only scores with equal numbers of clips, or raise CLIPS"
+            "compare only scores with equal numbers of clips, or raise CLIPS="
         )
     value = frechet_distance(Gaussian.of(generated), real)
     infinity = fad_infinity(generated, real, seed)

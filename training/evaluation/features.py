@@ -1,4 +1,4 @@
-"""Frame features for adherence: pitch, level, silence, onsets and centroid of monophonic audio, every 10 ms.
+"""Frame features for adherence: pitch, level, silence, onsets and descriptors of monophonic audio, every 10 ms.
 
 B clips, N samples at 24 kHz, F frames; frame i is centred on sample i * HOP.
 """
@@ -19,20 +19,20 @@ from training.evaluation.logmel import LogMel
 FRAME_S = HOP / SAMPLE_RATE
 LEVEL_WINDOW = 480  # samples: 20 ms, more than two periods of the lowest pitch
 LEVEL_FLOOR = 1e-6  # -120 dBFS
-SILENT_DB = -70.0  # dBFS: below quiet notes late in their decay
-RELEASE_DB_PER_S = 100.0  # faster than a held note decays, slower than a released one
-SLOPE_FRAMES = 4  # over which the decay is measured
+SILENT_DB = -70.0  # dBFS; quiet notes are louder, also late in their decay
+RELEASE_DB_PER_S = 100.0  # held notes decay more slowly, released notes faster
+SLOPE_FRAMES = 4  # frames over which the decay is measured
 FLUX = LogMel(SAMPLE_RATE, 2048, HOP, 2048, 120, 100.0, 8000.0, 0.1)
 FLUX_LAG = 3  # frames
 FLUX_PEAK = 0.07  # above the local mean, in nepers a band
-PEAK_FRAMES, MEAN_FRAMES = 7, 31  # a peak is the maximum of 70 ms and exceeds the mean of 310 ms
+PEAK_FRAMES, MEAN_FRAMES = 7, 31  # a peak is the maximum over 70 ms, and above the mean over 310 ms
 FLUX_DELAY = 1  # frames: the flux peaks one frame before the onset
-CHUNK = 8  # clips at once: bounds memory
+CHUNK = 8  # clips at a time, to bound memory
 
 
 @dataclass(frozen=True)
 class FrameFeatures:
-    """Features of each clip and frame."""
+    """Features of each clip and frame, [B, F] each."""
 
     midi: Float32  # [B, F], fractional MIDI note number; undefined where unvoiced
     voiced: Bool
@@ -54,7 +54,7 @@ class FrameFeatures:
 
 
 def extract_features(audio: Tensor, noisiness: bool = False) -> FrameFeatures:
-    """Return the features of float32 [B, 1, N] at 24 kHz; F = N // 240. `noisiness` takes another third of the time."""
+    """Return the features of float32 [B, 1, N] at 24 kHz, F = N // 240; noisiness (slow) is NaN unless requested."""
     parts = [_extract(part.float().cpu(), noisiness) for part in audio.split(CHUNK)]
     return FrameFeatures(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
@@ -78,25 +78,25 @@ def _extract(audio: Tensor, noisiness: bool) -> tuple[NDArray[np.generic], ...]:
 
 
 def _levels(audio: Tensor) -> Tensor:
-    """Root mean square over windows of 20 ms, every 10 ms, in dBFS, [B, F]."""
+    """Return the root mean square over windows of 20 ms, every 10 ms, in dBFS: [B, F]."""
     framed = _centred(audio, LEVEL_WINDOW)[:, 0].unfold(-1, LEVEL_WINDOW, HOP)[:, : audio.shape[-1] // HOP]
     return 20 * torch.log10(framed.square().mean(-1).sqrt().clamp(min=LEVEL_FLOOR))
 
 
 def _silent(level: Tensor) -> Tensor:
-    """Frames below the threshold or in a release: releases outlast short rests."""
+    """Return the frames below SILENT_DB or in a release, since releases can be longer than a rest: bool [B, F]."""
     padded = torch.nn.functional.pad(level, (SLOPE_FRAMES // 2, SLOPE_FRAMES // 2), mode="replicate")
     slope = (padded[:, SLOPE_FRAMES:] - padded[:, :-SLOPE_FRAMES]) / (SLOPE_FRAMES * FRAME_S)
     return (level < SILENT_DB) | (slope < -RELEASE_DB_PER_S)
 
 
 def _onsets(audio: Tensor) -> Tensor:
-    """Peaks of the spectral flux, bool [B, F].
+    """Return the peaks of the spectral flux, bool [B, F].
 
     The flux is the mean rise of the log-mel bands over 30 ms. Each band is compared with the loudest of its
-    earlier neighbours, so that vibrato gives no onset (SuperFlux; Boeck and Widmer, DAFx 2013).
+    neighbours 30 ms before, so that vibrato gives no onset (SuperFlux; Boeck and Widmer, DAFx 2013).
     """
-    # Silence before the clip gives a note at its very start a rise.
+    # Silence is prepended, so that a note at the start of the clip has a rise.
     lead = torch.nn.functional.pad(_centred(audio, FLUX.window), (FLUX_LAG * HOP, 0))
     bands = FLUX(lead)[:, : FLUX_LAG + audio.shape[-1] // HOP]
     earlier = torch.nn.functional.max_pool1d(bands.flatten(0, 1)[:, None], 3, 1, 1)[:, 0].view_as(bands)

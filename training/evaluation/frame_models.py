@@ -1,12 +1,12 @@
-"""Level and centroid of frames as functions of the controls, fitted on real clips.
+"""Models of level and centroid of frames as functions of the controls, fitted on real clips.
 
 Both are ridge regressions per instrument, over frames of notes whose controls are known:
 
 level     a + b * 20 log10(velocity) + decay(time since the onset) + c * key, in dB
 centroid  a + b * brightness + c * 20 log10(velocity) + d * key + decay(time since the onset), in semitones
 
-n frames, I instruments. A clip is compared with what the controls predict, so that the decay of a piano or the
-brightness of a loud note are no errors.
+Clips are compared with these predictions, so that the decay of a piano or the brightness of a loud note is no error.
+n frames, I instruments.
 """
 
 from collections.abc import Sequence
@@ -19,15 +19,15 @@ from training.evaluation.features import FrameFeatures
 from training.evaluation.targets import UNSPECIFIED, ControlTargets
 
 KNOTS_S = np.array([0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2])  # of the piecewise linear decay
-ATTACK_S = 0.06  # frames before it belong to the attack
+ATTACK_S = 0.06  # length of the attack, whose frames are left out
 RIDGE = 1.0
-MIN_FRAMES = 200  # of an instrument, to fit it
-MIN_RANGE = 0.3  # of brightness in the clips it is fitted on
+MIN_FRAMES = 200  # smallest number of frames of an instrument to fit its models
+MIN_RANGE = 0.3  # smallest range of brightness to fit the model of the centroid
 
 
 @dataclass(frozen=True)
 class NoteFrames:
-    """Frames of a clip within stable parts of notes with known velocity and instrument."""
+    """Frames of a clip in stable parts of notes with known velocity and instrument."""
 
     level_db: Float64  # [n]
     centroid: Float64  # [n], semitones above 20 Hz
@@ -40,13 +40,13 @@ class NoteFrames:
 
 
 def kept_frames(features: FrameFeatures, clip: int, targets: ControlTargets) -> Bool:
-    """Return the frames [F] of stable parts of notes with known velocity and instrument."""
+    """Return a mask [F] of the frames in stable parts of notes with known velocity and instrument."""
     kept = targets.note & targets.stable & (targets.note_time >= ATTACK_S) & (targets.velocity > 0)
     return np.asarray(kept & (targets.instrument != UNSPECIFIED) & np.isfinite(features.centroid[clip]))
 
 
 def note_frames(features: FrameFeatures, clip: int, targets: ControlTargets) -> NoteFrames:
-    """Return the frames of clip number `clip` that can be compared with the models, those of `kept_frames`."""
+    """Return the frames of clip number `clip` that `kept_frames` selects."""
     kept = kept_frames(features, clip, targets)
     voiced, midi = features.voiced[clip][kept], features.midi[clip][kept].astype(float)
     usual = midi[voiced].mean() if voiced.any() else 60.0
@@ -64,36 +64,30 @@ def note_frames(features: FrameFeatures, clip: int, targets: ControlTargets) -> 
 
 @dataclass(frozen=True)
 class FrameModels:
-    """Coefficients per instrument; NaN where an instrument, or a range of brightness, does not occur."""
+    """Coefficients per instrument; NaN where an instrument or a range of brightness did not occur."""
 
     level: Float64  # [I, 3 + knots]: 1, key, velocity, decay
     centroid: Float64  # [I, 4 + knots]: 1, key, velocity, brightness, decay
 
     @classmethod
-    def unfitted(cls, instruments: int) -> "FrameModels":
-        """Return models of no instrument: measures that need one are undefined."""
-        knots = len(KNOTS_S)
-        return cls(np.full((instruments, 3 + knots), np.nan), np.full((instruments, 4 + knots), np.nan))
-
-    @classmethod
     def fit(cls, features: FrameFeatures, targets: Sequence[ControlTargets], instruments: int) -> "FrameModels":
-        """Return the models of real clips with known controls."""
+        """Fit the models on real clips with their targets."""
         clips = [note_frames(features, clip, one) for clip, one in enumerate(targets)]
         joined = NoteFrames(*(np.concatenate([getattr(clip, name) for clip in clips]) for name in vars(clips[0])))
-        models = cls.unfitted(instruments)
+        level, centroid = (np.full((instruments, terms + len(KNOTS_S)), np.nan) for terms in (3, 4))
         for number in range(instruments):
             of = joined.instrument == number
             if of.sum() < MIN_FRAMES:
                 continue
-            models.level[number] = _ridge(_level_columns(joined)[of], joined.level_db[of])
+            level[number] = _ridge(_columns(joined)[of], joined.level_db[of])
             if np.ptp(joined.brightness[of]) >= MIN_RANGE:
-                models.centroid[number] = _ridge(_centroid_columns(joined)[of], joined.centroid[of])
-        return models
+                centroid[number] = _ridge(_columns(joined, joined.brightness)[of], joined.centroid[of])
+        return cls(level, centroid)
 
     def dynamics(self, frames: NoteFrames) -> tuple[Float64, Float64]:
         """Return the target level curve and the measured one without decay and key, in dB, each [n]."""
         coefficients = self.level[frames.instrument]
-        predicted = (_level_columns(frames) * coefficients).sum(-1)
+        predicted = (_columns(frames) * coefficients).sum(-1)
         target = coefficients[:, 2] * frames.velocity_db
         return target, frames.level_db - predicted + target
 
@@ -101,29 +95,22 @@ class FrameModels:
         """Return the brightness [n] that explains the centroids, unclipped; NaN without a model."""
         coefficients = self.centroid[frames.instrument]
         slope = coefficients[:, 3]
-        rest = (_centroid_columns(frames) * coefficients).sum(-1) - slope * frames.brightness
+        rest = (_columns(frames, frames.brightness) * coefficients).sum(-1) - slope * frames.brightness
         estimate = (frames.centroid - rest) / np.where(np.abs(slope) > 1e-6, slope, np.nan)
         return np.asarray(estimate, np.float64)
 
 
-def _decay_columns(time: Float64) -> Float64:
-    """Hat functions [n, knots] of time; constant after the last knot."""
-    position = np.interp(time, KNOTS_S, np.arange(len(KNOTS_S)))
-    hats = np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(len(KNOTS_S))))
-    return np.asarray(hats, np.float64)
+def _columns(frames: NoteFrames, *more: Float64) -> Float64:
+    """Return the inputs of a regression, [n, 3 + len(more) + knots]: 1, key, velocity, `more`, decay.
 
-
-def _level_columns(frames: NoteFrames) -> Float64:
-    shared = [np.ones_like(frames.key), frames.key - 60.0, frames.velocity_db]
-    return np.concatenate([np.stack(shared, 1), _decay_columns(frames.time)], axis=1)
-
-
-def _centroid_columns(frames: NoteFrames) -> Float64:
-    shared = [np.ones_like(frames.key), frames.key - 60.0, frames.velocity_db, frames.brightness]
-    return np.concatenate([np.stack(shared, 1), _decay_columns(frames.time)], axis=1)
+    The decay is piecewise linear, as triangular functions of the time, and constant after the last knot.
+    """
+    position = np.interp(frames.time, KNOTS_S, np.arange(len(KNOTS_S)))
+    decay = np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(len(KNOTS_S))))
+    return np.column_stack([np.ones_like(frames.key), frames.key - 60.0, frames.velocity_db, *more, decay])
 
 
 def _ridge(columns: Float64, values: Float64) -> Float64:
-    """Least squares with a small penalty, since the decay columns sum to the constant one."""
+    """Return the ridge regression of values [n] on columns [n, k]; the decay columns sum to the constant one."""
     penalty = RIDGE * np.eye(columns.shape[1])
     return np.asarray(np.linalg.solve(columns.T @ columns + penalty, columns.T @ values), np.float64)

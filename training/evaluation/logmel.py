@@ -1,4 +1,4 @@
-"""Log-mel spectrograms: input of VGGish and of the classifier, and of codec losses.
+"""Log-mel spectrograms, for VGGish, the classifier, onset detection and codec losses.
 
 B clips, N samples, F frames, M mel bands, L frames of a patch, P patches.
 """
@@ -15,13 +15,13 @@ from data_specs.errors import UserError
 
 
 def hz_to_mel(frequency_hz: np.ndarray | float) -> np.ndarray:
-    """Mel scale of HTK (O'Shaughnessy, 1987): 1127 ln(1 + f / 700)."""
+    """Return the HTK mel scale (O'Shaughnessy 1987), 1127 ln(1 + f / 700)."""
     return 1127.0 * np.log1p(np.asarray(frequency_hz, np.float64) / 700.0)
 
 
 @dataclass(frozen=True)
 class LogMel:
-    """log(mel bands of the magnitude spectrum + offset). Frame i covers samples i * hop to i * hop + window."""
+    """Log-mel spectrogram: ln(mel bands of magnitudes + offset). Frame i starts at sample i * hop, without padding."""
 
     sample_rate: int  # Hz
     window: int  # samples, periodic Hann
@@ -34,7 +34,7 @@ class LogMel:
 
     @cached_property
     def weights(self) -> Tensor:
-        """Triangular filters [fft / 2 + 1, M], linear in mel, with peak 1; the weight of bin 0 is 0."""
+        """Triangular filters [fft / 2 + 1, M], evenly spaced in mel, with peak 1; bin 0 has weight 0."""
         edges = np.linspace(hz_to_mel(self.lowest_hz), hz_to_mel(self.highest_hz), self.bands + 2)
         bins = hz_to_mel(np.arange(self.fft // 2 + 1) * self.sample_rate / self.fft)[:, None]
         rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
@@ -43,35 +43,32 @@ class LogMel:
         triangles[0] = 0.0
         return torch.from_numpy(triangles).float()
 
-    @cached_property
-    def _hann(self) -> Tensor:
-        return torch.hann_window(self.window, periodic=True, dtype=torch.float64).float()
-
     def frames(self, samples: int) -> int:
-        """Number of complete frames F in `samples`, without padding."""
+        """Return the number of complete frames F in `samples` audio samples."""
         return max(0, 1 + (samples - self.window) // self.hop)
 
     def __call__(self, audio: Tensor) -> Tensor:
-        """float32 [B, 1, N] -> [B, F, M]."""
-        framed = audio[:, 0].unfold(-1, self.window, self.hop) * self._hann.to(audio.device)
+        """Map float32 [B, 1, N] to [B, F, M]."""
+        window = torch.hann_window(self.window, dtype=torch.float64).to(audio.device, torch.float32)
+        framed = audio[:, 0].unfold(-1, self.window, self.hop) * window
         magnitude = torch.fft.rfft(framed, n=self.fft).abs()
         return torch.log(magnitude @ self.weights.to(audio.device) + self.offset)
 
 
 @dataclass(frozen=True)
 class Patches:
-    """Segments of a log-mel spectrogram, the inputs of a network."""
+    """Patches of a log-mel spectrogram, the inputs of a network."""
 
     spectrum: LogMel
-    length: int  # frames L
-    hop: int  # frames
+    length: int  # frames L of a patch
+    hop: int  # frames from one patch to the next
 
     def count(self, samples: int) -> int:
-        """Number of patches P in clips of `samples`."""
+        """Return the number of patches P in `samples` audio samples."""
         return max(0, 1 + (self.spectrum.frames(samples) - self.length) // self.hop)
 
     def __call__(self, audio: Tensor) -> Tensor:
-        """float32 [B, 1, N] -> [B, P, L, M].
+        """Map float32 [B, 1, N] to [B, P, L, M].
 
         Raises:
             UserError: the clips are shorter than a patch.
@@ -80,11 +77,11 @@ class Patches:
             needed = ((self.length - 1) * self.spectrum.hop + self.spectrum.window) / self.spectrum.sample_rate
             held = audio.shape[-1] / self.spectrum.sample_rate
             raise UserError(
-                f"clips must last {math.ceil(needed * 100) / 100} s or more, got {held:.3g} s; raise SECONDS"
+                f"clips must last {math.ceil(needed * 100) / 100} s or more, got {held:.3g} s; raise SECONDS="
             )
         return self.spectrum(audio).unfold(1, self.length, self.hop).transpose(-1, -2)
 
     def centres(self, samples: int) -> np.ndarray:
-        """Centre of each patch in samples, int64 [P]."""
+        """Return the centre of each patch in audio samples, int64 [P]."""
         span = (self.length - 1) * self.spectrum.hop + self.spectrum.window
         return np.arange(self.count(samples), dtype=np.int64) * (self.hop * self.spectrum.hop) + span // 2

@@ -1,7 +1,7 @@
-"""Detect copies of training clips by nearest neighbours among embeddings.
+"""Detection of copies of training clips by nearest neighbours among embeddings.
 
-A clip is one vector: its frames concatenated, each dimension divided by its standard deviation over the training clips.
-n, m clips, D numbers of each.
+The vector of a clip is its concatenated frames, each dimension divided by its standard deviation over training clips.
+n, m clips, F frames, D dimensions of a vector.
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from data_specs.arrays import Int64
 from data_specs.io.files import Json
 
-BLOCK = 256  # clips compared at once: bounds memory
-LISTED = 10
+BLOCK = 256  # clips compared at a time, to bound memory
+LISTED = 10  # nearest pairs in the result
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Copies:
     """Result of the nearest-neighbour search.
 
     Attributes:
-        nearer_to_train: share of generated clips nearer to train than to valid, both subsampled to one size.
-        nearer_to_train_real: the same share of the valid clips, each compared with the others: the chance level.
-        suspects: number of generated clips nearer to a training clip than any valid clip is.
-        nearest: the nearest pairs: index of the generated clip, index of the training clip, distance.
+        nearer_to_train: share of generated clips that are nearer to train than to valid clips, in equal numbers.
+        nearer_to_train_real: the same share for valid clips instead of generated ones: the chance level.
+        suspects: number of generated clips whose distance to train is below `limit`.
+        nearest: the nearest pairs: `clip` (generated), `train` (its neighbour) and `distance`.
         limit: smallest distance of a valid clip to a training clip.
     """
 
@@ -37,7 +37,10 @@ class Copies:
 
 
 def nearest(one: NDArray[Any], other: NDArray[Any], same: bool = False) -> tuple[NDArray[Any], Int64]:
-    """Return distance and index [n] of the nearest of [m, D] to each of [n, D]; `same` excludes a vector itself."""
+    """Return distance and index, [n] each, of the vector of `other` [m, D] nearest to each of `one` [n, D].
+
+    `same` excludes the vector itself, if both are the same array.
+    """
     best, which = np.empty(len(one)), np.empty(len(one), dtype=np.int64)
     norms = np.square(other).sum(1)
     for start in range(0, len(one), BLOCK):
@@ -52,7 +55,7 @@ def nearest(one: NDArray[Any], other: NDArray[Any], same: bool = False) -> tuple
 
 
 def find_copies(generated: NDArray[Any], train: NDArray[Any], valid: NDArray[Any], seed: int) -> Copies | None:
-    """Compare embeddings of clips, [n, F, D] each; None with fewer than two real clips of either split."""
+    """Compare the embeddings [n, F, D] of generated and real clips; return None for fewer than two clips of a split."""
     if len(train) < 2 or len(valid) < 2 or not len(generated):
         return None
     flat = [np.asarray(x, np.float64).reshape(len(x), -1) for x in (generated, train, valid)]

@@ -1,4 +1,4 @@
-"""Published results (section 4.3 of the report)."""
+"""Results in tables 4.1 and 4.2 of the report (section 4.3)."""
 
 from data_specs.io.files import Json
 

@@ -1,7 +1,4 @@
-"""How sampling options move quality: every value of one option, the rest at their defaults, judged on the same clips.
-
-The report leaves stochastic sampling (S_churn) and the number of steps to future work; this is the table it asks for.
-"""
+"""Effect of sampling options on quality: one option is varied, the others keep their defaults, on the same clips."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,26 +11,26 @@ from training.diffusion import Paradigm
 from training.evaluation.adherence import lower_is_better
 from training.evaluation.evaluate import generate, scores
 from training.evaluation.evaluator import Evaluator
-from training.evaluation.tables import notes
+from training.evaluation.tables import EMPTY, markdown_table, notes
 from training.model import TrainedModel
 from training.sampling.sampling import SamplingConfig
 
-STEPS, GUIDANCE = "steps", "guidance"  # options that SamplingConfig has fields for
+STEPS, GUIDANCE = "steps", "guidance"  # options that are fields of SamplingConfig
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """One option and the values it takes."""
+    """An option of sampling and its values."""
 
     option: str
     values: tuple[float, ...]
 
     @classmethod
     def parse(cls, text: str) -> "Sweep":
-        """`s_churn=0,10,40` -> that option with those values.
+        """Parse VARY=, for example `s_churn=0,10,40`.
 
         Raises:
-            UserError: not of this form.
+            UserError: not an option with two or more different numbers.
         """
         option, equals, written = text.partition("=")
         try:
@@ -41,11 +38,13 @@ class Sweep:
         except ValueError:
             values = ()
         if not option or not equals or len(set(values)) < 2 or len(set(values)) < len(values):
-            raise UserError(f"{text!r} is no sweep; write an option and two or more values, such as s_churn=0,10,40")
+            raise UserError(
+                f"VARY= must be an option with two or more values such as s_churn=0,10,40, got {text!r:.60}"
+            )
         return cls(option.strip().lower(), values)
 
     def settings(self, value: float, base: SamplingConfig) -> SamplingConfig:
-        """`base` with the option at `value`.
+        """Return `base` with the option set to `value`.
 
         Raises:
             UserError: steps that are not an integer, or a negative guidance.
@@ -62,10 +61,10 @@ class Sweep:
 
 
 def plan_sweep(paradigm: Paradigm, sweeps: Sequence[Sweep], base: SamplingConfig) -> list[tuple[Json, SamplingConfig]]:
-    """Option, value and evaluations of the network of each row, with its sampling configuration.
+    """Return for each value of each option its row (option, value, network evaluations) and its sampling config.
 
     Raises:
-        UserError: an option or value that the paradigm does not take.
+        UserError: the paradigm lacks an option, or a value is out of range.
     """
     settings = [(one.option, value, one.settings(value, base)) for one in sweeps for value in one.values]
     return [
@@ -81,9 +80,9 @@ def sweep(
     clips: int,
     save: Callable[[list[Json]], object] = lambda rows: None,
 ) -> list[Json]:
-    """Return the rows of `plan_sweep` with FADs and adherence of `clips` clips.
+    """Return the rows of `plan_sweep` with FAD and adherence of `clips` samples, from the same controls and noise.
 
-    Every row follows the same controls from the same noise. `save` gets the rows so far after each of them.
+    `save` is called with all rows so far after each of them.
     """
     rows: list[Json] = []
     for row, config in planned:
@@ -94,26 +93,23 @@ def sweep(
 
 
 def flat(row: Json) -> dict[str, float]:
-    """The numbers of a row that are shown: FAD against train by each embedder that is there, and adherence."""
+    """Return the numbers of a row in the table: FAD against train by each embedder, and the measures of adherence."""
     fads = {f"FAD {name}": split["train"].get("value") for name, split in row["fad"].items()}
     found = {**fads, **row["adherence"]}
     return {name: float(value) for name, value in found.items() if isinstance(value, (int, float))}
 
 
 def markdown(rows: Sequence[Json], clips: int) -> str:
-    """The rows as Markdown, a table for each option."""
-    parts = [f"# Sampling options\n\nEach value judged on the same {clips} clips, from the same noise.\n"]
+    """Return the rows as Markdown, with a table for each option."""
+    parts = [f"# Sampling options\n\nEach value is measured on the same {clips} clips, from the same noise.\n"]
     for option in dict.fromkeys(row["option"] for row in rows):
         mine = [row for row in rows if row["option"] == option]
         names = list(flat(mine[0]))
-        parts.append(f"## {option}\n")
-        parts.append("| " + " | ".join([option, "evaluations", *names]) + " |")
-        parts.append("|" + "---:|" * (len(names) + 2))
-        for row in mine:
-            shown = flat(row)
-            cells = [f"{row['value']:g}", str(row["evaluations"]), *(_cell(shown.get(name)) for name in names)]
-            parts.append("| " + " | ".join(cells) + " |")
-        parts.append("")
+        cells = (
+            [f"{row['value']:g}", str(row["evaluations"]), *(_cell(flat(row).get(name)) for name in names)]
+            for row in mine
+        )
+        parts += [f"## {option}\n", markdown_table([option, "evaluations", *names], cells)]
     return "\n".join([*parts, *notes(rows)]) + "\n"
 
 
@@ -127,11 +123,11 @@ def write_sweep(rows: Sequence[Json], out: Path, clips: int) -> str:
         shown = [flat(row) for row in mine]
         measures = {name: [one.get(name, float("nan")) for one in shown] for name in shown[0]}
         lower = [name for name in measures if name.startswith("FAD") or name in lower_is_better()]
-        better = {name: "lower is better" if name in lower else "higher is better" for name in measures}
+        better = {name: f"{'lower' if name in lower else 'higher'} is better" for name in measures}
         figure = sweep_figure([row["value"] for row in mine], measures, option, better)
         write_bytes(out / f"sweep-{option}.png", png(figure))
     return text
 
 
 def _cell(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return EMPTY if value is None else f"{value:.3f}"

@@ -1,8 +1,8 @@
-"""Format the rows of `evaluate.py` as Markdown and CSV. A missing value is an empty cell."""
+"""Markdown and CSV tables of the rows of `evaluate.py`. A row is nested dictionaries; a missing value is a dash."""
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,22 +12,18 @@ from training.evaluation.judges.measures import BESIDE, JUDGE_MEASURES
 from training.evaluation.paper_results import SETTING_41, SETTING_42, TABLE_41, TABLE_42
 
 Row = Mapping[str, Any]
-EQUAL = 0.1  # relative difference of budgets that count as equal
+EQUAL = 0.1  # largest relative difference of budgets that count as equal
 EMPTY = "–"
 
 
 def value(row: Row, path: str) -> Any:
-    """Return a nested value, as `value(row, "fad.vggish.train.value")`; None where any key is missing."""
+    """Return a nested value by its dotted path, as `value(row, "fad.vggish.train.value")`; None if a key is missing."""
     here: Any = row
     for key in path.split("."):
         if not isinstance(here, Mapping) or key not in here:
             return None
         here = here[key]
     return here
-
-
-def _number(digits: int) -> Callable[[Any], str]:
-    return lambda x: f"{x:.{digits}f}"
 
 
 def _millions(x: Any) -> str:
@@ -44,8 +40,7 @@ def duration(seconds: float) -> str:
 
 
 def _time(x: Any) -> str:
-    mark = " (extrapolated)" if x.get("extrapolated") else ""
-    return duration(x["seconds"]) + mark
+    return duration(x["seconds"]) + (" (extrapolated)" if x.get("extrapolated") else "")
 
 
 def _real(x: Any) -> str:
@@ -58,17 +53,13 @@ def _score(x: Any) -> str:
     return f"{x['value']:.2f}" + (" (!)" if x.get("warning") else "")
 
 
-def _infinity(x: Any) -> str:
-    return f"{x['value']:.2f} (R² {x['r2']:.2f})"
-
-
 @dataclass(frozen=True)
 class Column:
-    """One column: heading, path of its value in a row, and format."""
+    """Column of a table: heading, path of the value in a row, and its format, a string for str.format or a function."""
 
     heading: str
     path: str
-    show: Callable[[Any], str] = str
+    show: str | Callable[[Any], str] = "{}"
 
 
 IDENTITY = (Column("run", "run"), Column("framework", "paradigm"), Column("data", "format"))
@@ -86,7 +77,7 @@ DETAILS = (
     Column("steps", "steps", _count),
     Column("clips seen", "clips", _count),
     Column("device", "device"),
-    Column("peak memory in training", "peak_memory_mb", lambda x: f"{x:,.0f} MB"),
+    Column("peak memory in training", "peak_memory_mb", "{:,.0f} MB"),
     Column("network evaluations", "samples.evaluations", _count),
     Column("clips generated", "samples.clips", _count),
     Column("guidance", "samples.guidance"),
@@ -95,38 +86,49 @@ DETAILS = (
 
 
 def fad_columns(embedders: Sequence[str], splits: Sequence[str] = ("train", "valid")) -> tuple[Column, ...]:
-    """Return columns of FAD against each split, extrapolated, and of the representation alone."""
+    """Return the FAD columns of each embedder.
+
+    They are FAD against each split, real clips against real clips, the extrapolated FAD, and the FAD of real clips
+    decoded from the format.
+    """
     columns: list[Column] = []
     for name in embedders:
         columns += [Column(f"FAD {name} / {split}", f"fad.{name}.{split}", _score) for split in splits]
         columns.append(Column(f"real against real {name}", f"fad.{name}.real", _real))
-        columns.append(Column(f"FAD∞ {name}", f"fad.{name}.{splits[0]}.infinity", _infinity))
+        columns.append(Column(f"FAD∞ {name}", f"fad.{name}.{splits[0]}.infinity", "{0[value]:.2f} (R² {0[r2]:.2f})"))
         columns.append(Column(f"codec alone {name}", f"ceiling.fad.{name}.{splits[0]}", _score))
     return tuple(columns)
 
 
 def adherence_columns(of: str = "adherence") -> tuple[Column, ...]:
-    """Return one column for each measure; an arrow marks the better direction."""
+    """Return a column for each measure in the table `of` of a row; an arrow marks the better direction."""
     lower = lower_is_better()
     arrow = {name: "↓" if name in lower else "↑" for name in measure_names()}
-    return tuple(Column(f"{name.replace('_', ' ')} {arrow[name]}", f"{of}.{name}", _number(3)) for name in arrow)
+    return tuple(Column(f"{name.replace('_', ' ')} {arrow[name]}", f"{of}.{name}", "{:.3f}") for name in arrow)
 
 
 def markdown(rows: Sequence[Row], columns: Sequence[Column]) -> str:
     """Return a Markdown table without the columns that are empty in every row."""
     used = [column for column in columns if any(value(row, column.path) is not None for row in rows)]
-    lines = [[column.heading for column in used], ["---"] * len(used)]
-    lines += [[_cell(row, column) for column in used] for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    return markdown_table([column.heading for column in used], ([_cell(row, one) for one in used] for row in rows))
+
+
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table with a line for each row of cells."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def _cell(row: Row, column: Column) -> str:
     found = value(row, column.path)
-    return EMPTY if found is None else column.show(found).replace("|", "\\|").replace("\n", " ")
+    if found is None:
+        return EMPTY
+    shown = column.show.format(found) if isinstance(column.show, str) else column.show(found)
+    return shown.replace("|", "\\|").replace("\n", " ")
 
 
 def flat(row: Row, prefix: str = "") -> Json:
-    """Flatten nested dictionaries, keys joined by dots, without lists."""
+    """Return nested dictionaries as one dictionary with keys joined by dots, without lists."""
     out: Json = {}
     for key, held in row.items():
         if isinstance(held, Mapping):
@@ -137,7 +139,7 @@ def flat(row: Row, prefix: str = "") -> Json:
 
 
 def csv_text(rows: Sequence[Row]) -> str:
-    """Return all plain values of all rows, one column for each key in order of first appearance."""
+    """Return the rows as CSV, with a column for each key of `flat` in order of first appearance."""
     flattened = [flat(row) for row in rows]
     keys = list(dict.fromkeys(key for row in flattened for key in row))
     text = io.StringIO()
@@ -148,7 +150,7 @@ def csv_text(rows: Sequence[Row]) -> str:
 
 
 def beside_published(rows: Sequence[Row], published: Sequence[Row]) -> list[Row]:
-    """Return each published row, followed by the models of the same framework and data."""
+    """Return each published row followed by the rows of the same paradigm and format."""
     out: list[Row] = []
     for theirs in published:
         out.append(theirs)
@@ -157,7 +159,7 @@ def beside_published(rows: Sequence[Row], published: Sequence[Row]) -> list[Row]
 
 
 def equal_group(rows: Sequence[Row], path: str, tolerance: float = EQUAL) -> list[Row]:
-    """Return the largest set of rows whose values at `path` differ by at most `tolerance`, in the given order."""
+    """Return the largest group of rows whose values at `path` differ by at most the share `tolerance`, in order."""
     known = sorted((float(value(row, path)), number) for number, row in enumerate(rows) if value(row, path))
     best: list[int] = []
     for start, (least, _) in enumerate(known):
@@ -167,7 +169,7 @@ def equal_group(rows: Sequence[Row], path: str, tolerance: float = EQUAL) -> lis
 
 
 def equal_budgets(rows: Sequence[Row], embedders: Sequence[str]) -> str:
-    """Return the tables of models of equal size, equal number of clips and equal time of training."""
+    """Return three tables: of models of equal size, of equal number of training clips, of equal time of training."""
     columns = (
         *IDENTITY,
         *BUDGET,
@@ -188,19 +190,18 @@ def equal_budgets(rows: Sequence[Row], embedders: Sequence[str]) -> str:
 
 
 def embedders_of(rows: Sequence[Row]) -> list[str]:
-    """Return the names of all embedders in the rows, in order of first appearance."""
+    """Return the names of the embedders in all rows, in order of first appearance."""
     return list(dict.fromkeys(name for row in rows for name in row.get("fad", {})))
 
 
 def report(rows: Sequence[Row]) -> str:
-    """Return all tables as one Markdown text."""
+    """Return all tables of an evaluation as one Markdown text."""
     names = embedders_of(rows)
     scored = fad_columns(names)
-    names_of_anchors = {"ceiling": "real clips", "floor": "real clips, other controls"}
     anchors = [
-        {"run": name, "adherence": value(rows[0], f"anchors.{key}")}
-        for key, name in names_of_anchors.items()
-        if rows and value(rows[0], f"anchors.{key}")
+        {"run": name, "adherence": measures}
+        for key, name in (("ceiling", "real clips"), ("floor", "real clips, other controls"))
+        if rows and (measures := value(rows[0], f"anchors.{key}"))
     ]
     ceilings = [
         {"run": f"real clips through {row['label']}", "adherence": row["ceiling"]["adherence"]}
@@ -234,15 +235,12 @@ def report(rows: Sequence[Row]) -> str:
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-    """Return what was not measured and why, a paragraph for each reason."""
+    """Return the notes of all rows on what was not measured, each once, as paragraphs."""
     return [f"{note}\n" for note in dict.fromkeys(note for row in rows for note in row.get("notes", ()))]
 
 
 def _judged_parts(rows: Sequence[Row]) -> list[str]:
-    """Return the section of the external judges: their measures, ours beside them, and the largest disagreement.
-
-    A disagreement is the difference of what two judges of one measure say a model lacks beside real clips.
-    """
+    """Return the section of the external judges: their measures, ours, and `disagreement`; empty without judges."""
     if not any(found is not None for row in rows for found in row.get("judged", {}).values()):
         return []
     real = {
@@ -252,20 +250,20 @@ def _judged_parts(rows: Sequence[Row]) -> list[str]:
     }
     columns = [Column("run", "run")]
     for name in JUDGE_MEASURES:
-        columns.append(Column(name.replace("_", " "), f"judged.{name}", _number(3)))
+        columns.append(Column(name.replace("_", " "), f"judged.{name}", "{:.3f}"))
         if name in BESIDE:
-            columns.append(Column(f"our {BESIDE[name].replace('_', ' ')}", f"adherence.{BESIDE[name]}", _number(3)))
-            columns.append(Column(f"{name.replace('_', ' ')}: disagreement", f"disagreement.{name}", _number(3)))
+            columns.append(Column(f"our {BESIDE[name].replace('_', ' ')}", f"adherence.{BESIDE[name]}", "{:.3f}"))
+            columns.append(Column(f"{name.replace('_', ' ')}: disagreement", f"disagreement.{name}", "{:.3f}"))
     shown = [{**row, "disagreement": disagreement(row)} for row in rows]
     return ["## External judges\n", markdown([real, *shown], columns)]
 
 
 def _texture(rows: Sequence[Row]) -> str:
-    """Return the table of harmonic-to-between ratios and latent steps, real clips through the codec beside them."""
+    """Return the table of harmonic-to-between ratios and latent steps, also of real clips decoded from the format."""
     instruments = list(dict.fromkeys(name for row in rows for name in row.get("harmonic_to_between", {})))
     columns = [Column("run", "run")]
-    columns += [Column(f"{name}, dB", f"harmonic_to_between.{name}", _number(1)) for name in instruments]
-    columns.append(Column("latent steps, beside real", "latent_steps", _number(2)))
+    columns += [Column(f"{name}, dB", f"harmonic_to_between.{name}", "{:.1f}") for name in instruments]
+    columns.append(Column("latent steps, beside real", "latent_steps", "{:.2f}"))
     decoded = [
         {"run": f"real clips through {row['label']}", **row["ceiling"]}
         for row in _first_of_each(rows, "label")
@@ -275,7 +273,10 @@ def _texture(rows: Sequence[Row]) -> str:
 
 
 def disagreement(row: Row) -> dict[str, float]:
-    """Return, for each measure of an external judge, its loss against real clips minus the loss by our measure."""
+    """Return the disagreement with our measure for each measure of an external judge.
+
+    It is (real - generated) by the judge minus (real - generated) by our measure, positive if the judge is stricter.
+    """
     found, lower = {}, lower_is_better()
     for theirs, ours in BESIDE.items():
         paths = f"judged_real.{theirs}", f"judged.{theirs}", f"anchors.ceiling.{ours}", f"adherence.{ours}"
@@ -287,8 +288,8 @@ def disagreement(row: Row) -> dict[str, float]:
 
 
 COPIES = (
-    Column("nearer to train than to valid", "copies.nearer_to_train", _number(3)),
-    Column("the same of real clips", "copies.nearer_to_train_real", _number(3)),
+    Column("nearer to train than to valid", "copies.nearer_to_train", "{:.3f}"),
+    Column("the same of real clips", "copies.nearer_to_train_real", "{:.3f}"),
     Column("suspected copies", "copies.suspects", _count),
 )
 
@@ -298,7 +299,7 @@ def _first_of_each(rows: Sequence[Row], key: str) -> list[Row]:
 
 
 def _notes(rows: Sequence[Row]) -> str:
-    """Return warnings and reasons for empty cells, each once."""
+    """Return warnings and reasons for missing scores, each once, as paragraphs."""
     notes = []
     for row in rows:
         for name, scores in row.get("fad", {}).items():

@@ -15,15 +15,15 @@ from data_specs.controls import CHROMA_STEPS
 from data_specs.controls.pitch import PITCH_ORIGIN, PITCH_SPAN
 from training.evaluation.features import FRAME_S
 
-SAME = 1e-3  # controls closer than this are equal; MIDI velocities are 1/127 apart
+SAME = 1e-3  # largest difference of equal control values; MIDI velocities are 1/127 apart
 UNSPECIFIED = -1  # index of a pitch class or an instrument where the control is unconditioned
-JUMP = 0.7  # semitones between frames: more than any glide or vibrato of a note
-STABLE_S = 0.025  # a pitch tracker's window covers both sides of a change, and the last note is still decaying
+JUMP = 0.7  # semitones between frames, above which a change of pitch starts a note
+STABLE_S = 0.025  # seconds around a change of note in which pitch is not measured
 
 
 @dataclass(frozen=True)
 class ControlTargets:
-    """Targets of one clip. A frame is a note, a rest, or neither where the controls are unconditioned."""
+    """Targets of one clip. A frame belongs to a note, to a rest, or to neither where controls are unconditioned."""
 
     note: Bool  # [F]
     rest: Bool  # [F]
@@ -48,9 +48,9 @@ def control_targets(controls: Mapping[str, NDArray[np.generic]], frame_rate: Fra
     """Return the targets of one clip.
 
     Args:
-        controls: curves [T] or [R, T] by name. One may be -1 everywhere or in places; a missing one is unconditioned.
-            With `pitch` among them, velocity moves within notes, so that its steps start no note.
-        frame_rate: of the controls, in Hz.
+        controls: control values [T] or [R, T] by name, -1 where unconditioned; a missing control is unconditioned.
+            If `pitch` is among them, velocity varies within notes, so that its steps start no note.
+        frame_rate: frame rate of the controls in Hz.
         frames: number of feature frames F.
     """
     total = next(iter(controls.values())).shape[-1]
@@ -97,11 +97,11 @@ def control_targets(controls: Mapping[str, NDArray[np.generic]], frame_rate: Fra
 
 
 def _note_starts(velocity: Float64, chroma: Float64, midi: Float64, sounding: Bool, expressive: bool) -> Bool:
-    """Frames [T] at which a note starts: after a rest, at a step in velocity, or at a change of chroma or pitch.
+    """Return the frames [T] at which notes start: after a rest, at a step of velocity, at a change of chroma or pitch.
 
-    A step is a change between two constant stretches: a drawn ramp, which changes at every frame, starts no note,
-    and a note lasts two frames or more. A change from or to an unconditioned frame starts no note. Where velocity
-    moves within notes (`expressive`) its steps do not count, and pitch counts where chroma is unconditioned.
+    A step is a change between two constant segments, so that a drawn ramp starts no note. A change from or to an
+    unconditioned frame starts no note. If velocity varies within notes (`expressive`), its steps start no note, and
+    changes of pitch do where chroma is unconditioned.
     """
     velocity_known, chroma_known = velocity >= 0, chroma >= 0
     was_sounding = _previous(sounding)
@@ -118,22 +118,22 @@ def _note_starts(velocity: Float64, chroma: Float64, midi: Float64, sounding: Bo
 
 
 def _changes(values: NDArray[np.generic], tolerance: float = SAME) -> Bool:
-    """Frames [T] that differ from the frame before; the first does not."""
+    """Return the frames [T] that differ from the frame before; false for the first frame."""
     return np.abs(np.diff(values.astype(float), prepend=values[:1])) > tolerance
 
 
 def _previous(flags: Bool, first: bool = False) -> Bool:
-    """Value of the frame before, [T]; `first` at the first frame."""
+    """Return the value of the frame before for each frame [T], `first` for the first frame."""
     return np.concatenate([[first], flags[:-1]])
 
 
 def _seconds(frames: Int64, rate: float) -> Float64:
-    """Times of changes that are seen first at `frames`: half-way from the frame before."""
+    """Return the times of changes that are first visible at `frames`: half a frame before them."""
     return np.maximum(0, frames - 0.5) / rate
 
 
 def _distance(change: Bool) -> Float64:
-    """Frames from each frame [T] to the nearest change, which is half a frame before the frame it marks."""
+    """Return the distance in frames from each frame [T] to the nearest change, half a frame before its first frame."""
     edges = np.flatnonzero(change) - 0.5
     frames = np.arange(len(change))
     return np.abs(frames[:, None] - edges).min(1, initial=np.inf)

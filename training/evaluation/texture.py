@@ -1,4 +1,4 @@
-"""Noise within held notes, of generated and of real clips; docs/metrics.md has the definitions.
+"""Measures of noise within held notes; docs/metrics.md has the definitions.
 
 B clips, N samples, C channels, T latent frames, F feature frames, I instruments.
 """
@@ -18,13 +18,13 @@ from training.evaluation.targets import UNSPECIFIED, ControlTargets
 WINDOW = 4096  # samples, Hann: 171 ms, main lobe of +-12 Hz
 HARMONICS = 10
 HIGHEST_HZ = 8000.0
-HELD_S = 0.1  # from a change of note: half the window, and the attack
+HELD_S = 0.1  # seconds from a change of note: half the window, and the attack
 EVERY = 5  # frames between measurements: 50 ms
 FLOOR = 1e-12  # of power
 
 
 def held_frames(targets: ControlTargets) -> Bool:
-    """Return the frames [F] of notes that are `HELD_S` or more from the note's start and end."""
+    """Return a mask [F] of frames of notes that are `HELD_S` or more from the start and end of the note."""
     reach = 2 * round(HELD_S / FRAME_S) + 1
     same = targets.note.copy()
     same[1:] &= targets.note_number[1:] == targets.note_number[:-1]
@@ -34,7 +34,14 @@ def held_frames(targets: ControlTargets) -> Bool:
 def harmonic_to_between(
     audio: Tensor, features: FrameFeatures, targets: Sequence[ControlTargets], instruments: int
 ) -> Float64:
-    """Return sums of dB and counts of frames by instrument, [I, 2], of clips [B, 1, N]; they add up over batches."""
+    """Return the summed harmonic-to-between ratio in dB and the number of frames of each instrument, [I, 2].
+
+    Args:
+        audio: clips [B, 1, N].
+        features: features of the clips.
+        targets: targets of each clip.
+        instruments: number of instruments I.
+    """
     sums = np.zeros((instruments, 2))
     window = torch.hann_window(WINDOW, dtype=torch.float64)
     for clip, one in enumerate(targets):
@@ -53,7 +60,7 @@ def harmonic_to_between(
 
 
 def _ratio_db(spectrum: Float64, hertz: float) -> float:
-    """Mean power at the harmonics over that midway between neighbours, in dB."""
+    """Return the mean power at the harmonics over the mean power midway between them, in dB."""
     count = max(2, min(HARMONICS, int(HIGHEST_HZ / hertz)))
     bins = hertz * WINDOW / SAMPLE_RATE
     at = np.round(np.arange(1, count + 1) * bins).astype(int)
@@ -65,7 +72,7 @@ def _ratio_db(spectrum: Float64, hertz: float) -> float:
 
 
 def latent_steps(latents: Tensor, targets: Sequence[ControlTargets]) -> Ratio:
-    """Return the summed root mean square of frame-to-frame differences in held notes of [B, C, T], and their count."""
+    """Return the summed RMS difference of consecutive frames of latents [B, C, T] in held notes, and its count."""
     steps = (latents[..., 1:] - latents[..., :-1]).float().square().mean(1).sqrt().cpu().numpy()
     total = count = 0.0
     for clip, one in enumerate(targets):

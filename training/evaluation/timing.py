@@ -1,11 +1,11 @@
-"""Time of sampling: measured on a GPU, extrapolated from a few network evaluations on a CPU."""
+"""Time of sampling and decoding: measured on a GPU, extrapolated from a few network evaluations on a CPU."""
 
 import time
-from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 
+from data_specs.controls import UNCONDITIONED
 from data_specs.io.files import Json
 from training.diffusion import PerClipNoise
 from training.model import TrainedModel
@@ -15,47 +15,38 @@ CASES = {"8x4": (8, 4), "64x8": (64, 8)}  # clips and seconds of tables 4.1 and 
 PROBE_STEPS = 2
 
 
-@dataclass(frozen=True)
-class Inference:
-    """Time to sample and decode a batch of clips; on a CPU extrapolated from few steps and clips."""
-
-    seconds: float
-    evaluations: int  # of the network, for one clip
-    extrapolated: bool
-    device: str
-
-
 def inference_times(model: TrainedModel) -> dict[str, Json]:
-    """Return the times for 8 clips of 4 s and 64 clips of 8 s, as plain values."""
-    return {name: asdict(inference_time(model, clips, seconds)) for name, (clips, seconds) in CASES.items()}
+    """Return `inference_time` for 8 clips of 4 s and 64 clips of 8 s."""
+    return {name: inference_time(model, clips, seconds) for name, (clips, seconds) in CASES.items()}
 
 
 @torch.inference_mode()
-def inference_time(model: TrainedModel, clips: int, seconds: int) -> Inference:
-    """Return the time to sample and decode `clips` clips of `seconds`."""
-    device = model.device
-    samples = model.sample_count(seconds)
-    batch = clips if device.type == "cuda" else min(clips, LARGEST_BATCH["cpu"])
-    controls = unconditioned_controls(model, clips if device.type == "cuda" else batch, samples)
-    evaluations = model.paradigm.evaluations()
-    if device.type == "cuda":
-        _probe(model, controls, samples)
+def inference_time(model: TrainedModel, clips: int, seconds: int) -> Json:
+    """Measure the time to sample and decode `clips` clips of `seconds`.
+
+    Returns:
+        `seconds`; `evaluations` of the network for one clip; whether the time is `extrapolated` from few steps and
+        clips, as on a CPU; `device`.
+    """
+    device, samples = model.device, model.sample_count(seconds)
+    on_gpu, evaluations = device.type == "cuda", model.paradigm.evaluations()
+    batch = clips if on_gpu else min(clips, LARGEST_BATCH["cpu"])
+    # The values of the controls do not change the time.
+    controls = torch.full((batch, model.data.layout.total, model.representation.frames(samples)), UNCONDITIONED)
+    sampling, decoding, probed = _probe(model, controls, samples)
+    if on_gpu:
         torch.cuda.synchronize(device)
         start = time.perf_counter()
         model.sample_controls(controls, samples)
-        return Inference(time.perf_counter() - start, evaluations, False, torch.cuda.get_device_name(device))
-    sampling, decoding, probed = _probe(model, controls, samples)
-    seconds_each = (sampling / probed * evaluations + decoding) / batch
-    return Inference(seconds_each * clips, evaluations, True, f"CPU, {torch.get_num_threads()} threads")
-
-
-def unconditioned_controls(model: TrainedModel, clips: int, samples: int) -> Tensor:
-    """Unconditioned controls [B, R, T]; their values do not change the time."""
-    return torch.full((clips, model.data.layout.total, model.representation.frames(samples)), -1.0)
+        taken, name = time.perf_counter() - start, torch.cuda.get_device_name(device)
+    else:
+        taken = (sampling / probed * evaluations + decoding) / batch * clips
+        name = f"CPU, {torch.get_num_threads()} threads"
+    return {"seconds": taken, "evaluations": evaluations, "extrapolated": not on_gpu, "device": name}
 
 
 def _probe(model: TrainedModel, controls: Tensor, samples: int) -> tuple[float, float, int]:
-    """Seconds of a short trajectory and of decoding it, and its network evaluations, after a warm-up."""
+    """Return seconds of sampling PROBE_STEPS steps, seconds of decoding, and network evaluations, after a warm-up."""
     shape, device = model.representation.shape(samples), model.device
     controls = controls.to(device)
     for steps in (1, PROBE_STEPS):

@@ -1,6 +1,6 @@
-"""Estimate note velocities from levels, by a scale that is fitted on real clips.
+"""Estimation of note velocities from peak levels, by a scale that is fitted on real clips.
 
-The level of a velocity depends on instrument, key and SoundFont. The scale is a ridge regression per instrument,
+The level of a note depends on velocity, instrument, key and SoundFont. The scale is a ridge regression per instrument,
 ln(velocity) = a + b * level + c[key] + d * (1 - brightness), on clips whose controls are known.
 
 n notes, I instruments, K keys.
@@ -15,15 +15,15 @@ from data_specs.arrays import Float32, Float64, Int64
 from training.evaluation.features import FRAME_S, FrameFeatures
 from training.evaluation.targets import UNSPECIFIED, ControlTargets
 
-PEAK_S = 0.2  # the peak of a note is within this of its onset
+PEAK_S = 0.2  # seconds after the onset in which the peak of a note is searched
 LOWEST_KEY, KEYS = 48, 25
-RIDGE = 1.0  # of keys: a rare key stays near the mean of its instrument
-MIN_NOTES = 20  # of an instrument, to fit its scale
+RIDGE = 1.0  # penalty of the coefficients of keys, so that rare keys stay near the mean of their instrument
+MIN_NOTES = 20  # smallest number of notes of an instrument to fit its scale
 
 
 @dataclass(frozen=True)
 class NoteLevels:
-    """Peak levels after the velocity onsets of a clip."""
+    """Peak levels of the notes of a clip, with their targets."""
 
     level_db: Float64  # [n]
     key: Int64  # [n], tracked pitch above `LOWEST_KEY`, UNSPECIFIED where unvoiced or out of range
@@ -33,7 +33,7 @@ class NoteLevels:
 
 
 def note_levels(features: FrameFeatures, clip: int, targets: ControlTargets) -> NoteLevels:
-    """Return peak level and key after each velocity onset of clip number `clip`."""
+    """Return peak level, tracked key and targets of each velocity onset of clip number `clip`."""
     first = np.clip(np.round(targets.velocity_onsets / FRAME_S).astype(int), 0, features.frames - 1)
     end = np.minimum(targets.onset_end, targets.velocity_onsets + PEAK_S)
     last = np.clip(np.round(end / FRAME_S).astype(int), first + 1, features.frames)
@@ -62,7 +62,7 @@ class VelocityScale:
 
     @classmethod
     def fit(cls, features: FrameFeatures, targets: Sequence[ControlTargets], instruments: int) -> "VelocityScale":
-        """Return the scale of real clips with known controls."""
+        """Fit the scale on real clips with their targets."""
         notes = [note_levels(features, clip, one) for clip, one in enumerate(targets)]
         level, key, velocity, instrument, brightness = (
             np.concatenate([getattr(one, name) for one in notes])

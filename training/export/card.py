@@ -1,4 +1,4 @@
-"""Model cards: Markdown with the metadata that Hugging Face reads."""
+"""Model cards: Markdown with the front matter of Hugging Face."""
 
 import json
 from collections.abc import Sequence
@@ -11,15 +11,32 @@ from training.model import TrainedModel
 from training.networks import parameter_count
 
 EVALUATION = "evaluation.json"  # written by `make evaluate`
+LIMITS = """## Limits
+
+The model generates one note at a time, of {instruments}, as rendered in its dataset. Curves
+unlike those of its training data are followed less closely. Controls it does not list have no effect.
+
+## Use
+
+```python
+import pvt
+
+model = pvt.load_model("FILE.safetensors")
+audio = model.sample("swell", seconds=8, n=1)  # float32 [1, 1, samples]
+```
+
+`pvt sample --run FILE.safetensors --controls swell` writes WAV files; `pvt studio --run FILE.safetensors`
+opens the page on which curves are drawn.
+"""
 
 
 def model_card(model: TrainedModel, snapshot: Path, evaluation: Path | None) -> str:
-    """Return the card of a model: data, digests, controls, figures, limits and use.
+    """Return the card of a model as Markdown: data, digests, controls, results, limits and use.
 
     Args:
         model: the loaded model.
-        snapshot: its file, whose digest is printed.
-        evaluation: an evaluation.json, or None for a card without figures.
+        snapshot: its file, whose digest is in the card.
+        evaluation: path of an evaluation.json; None for a card without results.
 
     Raises:
         UserError: `evaluation` cannot be read.
@@ -51,11 +68,12 @@ def model_card(model: TrainedModel, snapshot: Path, evaluation: Path | None) -> 
         ("licence", "MIT" if free else f"weights of the codec: {licence}"),
     ]
     table = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
-    return "\n".join([*front, "", f"# {title}", "", *table, "", *_figures(evaluation), *_limits(model), *_use(), ""])
+    limits = LIMITS.format(instruments=", ".join(data.instruments))
+    return "\n".join([*front, "", f"# {title}", "", *table, "", *_figures(evaluation), limits])
 
 
 def find_evaluation(run: Path, given: Path | None) -> Path | None:
-    """Return `given`, or the evaluation.json of a run folder; None where there is none.
+    """Return the path of an evaluation.json: `given` (file or folder), else that of the run folder, else None.
 
     Raises:
         UserError: `given` does not exist.
@@ -84,30 +102,3 @@ def _figures(evaluation: Path | None) -> list[str]:
         return ["## Figures", "", tables.report(rows).strip(), ""]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{evaluation} must be written by make evaluate ({error}); run it again") from None
-
-
-def _limits(model: TrainedModel) -> list[str]:
-    data = model.data
-    return [
-        "## Limits",
-        "",
-        f"The model generates one note at a time, of {', '.join(data.instruments)}, as rendered in its dataset. Curves",
-        "unlike those of its training data are followed less closely. Controls it does not list have no effect.",
-        "",
-    ]
-
-
-def _use() -> list[str]:
-    return [
-        "## Use",
-        "",
-        "```python",
-        "import pvt",
-        "",
-        'model = pvt.load_model("FILE.safetensors")',
-        'audio = model.sample("swell", seconds=8, n=1)  # float32 [1, 1, samples]',
-        "```",
-        "",
-        "`pvt sample --run FILE.safetensors --controls swell` writes WAV files; `pvt studio --run FILE.safetensors`",
-        "opens the page on which curves are drawn.",
-    ]

@@ -11,7 +11,7 @@ KINDS = {"safetensors": ".safetensors", "onnx": ".onnx", "resumable": ".pt"}
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
-    """Define `export`."""
+    """Add the options of `python -m training export`."""
     parser.description = (
         "Write a model for other machines and programs: the newest averaged weights as float16 in one file for RUN=, "
         "ONNX graphs of the denoiser and of the codec's decoder, or a checkpoint that `train --resume` continues."
@@ -21,7 +21,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     add("file", type=Path, nargs="?", help=argparse.SUPPRESS)  # `export RUN OUT` of earlier releases
     add("--to", choices=KINDS, default="safetensors", help="kind of file (safetensors)")
     add("--out", type=Path, metavar="FILE", help="file to write (model.safetensors, model.onnx or model.pt)")
-    add("--ema-std", metavar="W", help="relative width of the average, reconstructed (that of the run)")
+    add("--ema-std", metavar="W", help="relative width of the average of weights to reconstruct (the EMA of the run)")
     parser.set_defaults(command=_export)
 
 
@@ -37,7 +37,7 @@ def _export(arguments: argparse.Namespace) -> int:
     if out.exists() and out.samefile(snapshot):
         raise UserError(f"OUT= must be another file than the snapshot {snapshot}; choose another name")
     if arguments.ema_std is not None and arguments.to != "safetensors":
-        raise UserError("EMA_STD= must be given with TO=safetensors; export that file to ONNX afterwards")
+        raise UserError("EMA_STD= must be given with TO=safetensors; export the file that it writes to ONNX")
     if arguments.to == "resumable":
         from training.resumable import export_resumable
 
@@ -62,7 +62,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def add_card(parser: argparse.ArgumentParser) -> None:
-    """Define `card`."""
+    """Add the options of `python -m training card`."""
     parser.description = "Write a model card: data, digests, controls, figures of evaluation.json, limits and use."
     add = parser.add_argument
     add("run", type=Path, nargs="?", help="folder of a run, or a snapshot (the shipped model)")

@@ -16,7 +16,6 @@ from data_specs.codecs.phaseless import PhaselessCodec
 from data_specs.errors import UserError
 from data_specs.io.files import Json, atomic_write
 from data_specs.representations.latents import Latents
-from training.diffusion.base import Paradigm
 from training.diffusion.continuous import ContinuousParadigm
 from training.model import TrainedModel
 
@@ -27,7 +26,7 @@ METADATA = "pvt"  # key of the graph's metadata
 
 
 class Denoiser(nn.Module):
-    """D(x, sigma, controls) of a continuous paradigm with its preconditioning."""
+    """Denoiser D(x, sigma, controls) of a continuous paradigm, with preconditioning."""
 
     def __init__(self, network: nn.Module, paradigm: ContinuousParadigm) -> None:
         super().__init__()
@@ -40,7 +39,7 @@ class Denoiser(nn.Module):
 
 
 class MagnitudeDecoder(nn.Module):
-    """Scaled latents to the magnitudes of the `phaseless` codec."""
+    """Decoder from scaled latents to the STFT magnitudes of the `phaseless` codec."""
 
     def __init__(self, model: TrainedModel, codec: PhaselessCodec) -> None:
         super().__init__()
@@ -53,14 +52,14 @@ class MagnitudeDecoder(nn.Module):
 
 
 def export_onnx(model: TrainedModel, out: Path) -> list[Path]:
-    """Write the denoiser to `out`, and the decoder of magnitudes to `<stem>.decoder.onnx` beside it.
+    """Write the denoiser to `out`, and the decoder of the `phaseless` codec to `<stem>.decoder.onnx` beside it.
 
-    The graph has dynamic B and T; T must be a multiple of `frame_multiple` of the metadata. Its metadata entry `pvt` is
-    a JSON object with what a sampler needs. Models over codes give the network itself: codes, c_noise and controls to
-    logits [B, K, T, classes].
+    B and T are dynamic; T must be a multiple of `frame_multiple`. The metadata entry `pvt` of the graph is JSON with
+    `frame_multiple` and what a sampler needs. For a model over codes, the graph is the network, which maps codes,
+    c_noise and controls to logits [B, K, T, classes].
 
     Returns:
-        The files written. There is no decoder file for codecs other than `phaseless`.
+        Paths of the files; there is no decoder for other codecs.
 
     Raises:
         UserError: the packages onnx and onnxscript are not installed.
@@ -104,7 +103,7 @@ def _write(
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise UserError(f"TO=onnx needs the package {error.name}; pip install 'pvt-audio[onnx]'") from error
+        raise UserError(f"TO=onnx needs the package {error.name}; run pip install 'pvt-audio[onnx]'") from error
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations within the exporter
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # operators of packages that are not installed
@@ -139,9 +138,5 @@ def _metadata(model: TrainedModel, multiple: int) -> Json:
         "codec": data.codec,
         "codec_digest": data.codec_digest,
         "step": model.step,
-        "sampling": _sampling(paradigm),
+        "sampling": paradigm.Options().model_dump(mode="json"),
     }
-
-
-def _sampling(paradigm: Paradigm) -> Json:
-    return paradigm.Options().model_dump(mode="json")

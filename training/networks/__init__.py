@@ -1,4 +1,4 @@
-"""Backbones by name. A backbone is one file and one line here."""
+"""Backbones by name. A backbone is one file and one line in `NETWORKS`."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,7 +25,7 @@ NETWORKS: dict[str, tuple[type[StrictModel], Callable[..., nn.Module]]] = {
 
 
 def network_config(table: Mapping[str, Any], where: str = "network") -> tuple[str, StrictModel]:
-    """Return the kind and the validated config of a table `[network.<format>]`; `where` names it in messages.
+    """Return kind and validated config of a table `[network.<format>]`; `where` is its name in messages.
 
     Raises:
         UserError: an unknown kind or key, or a value of the wrong type.
@@ -47,10 +47,10 @@ def build_network(
 
     Args:
         table: `kind`, one of NETWORKS, and the keys of its config.
-        shape: of one clip, without the batch: (C, T), (C, F, T) or, for codes, (K, T).
-        layout: the control features of the data.
+        shape: shape of one clip: (C, T), (C, F, T) or, for codes, (K, T).
+        layout: order of the controls.
         classes: number of classes of a code; None for continuous data.
-        vocabulary: number of input values of a code, `classes` if None (a paradigm with a mask has one more).
+        vocabulary: number of input values of a code; None for `classes`. A paradigm with a mask has one more.
 
     Raises:
         UserError: an unknown kind or key, or a value of the wrong type.
@@ -60,16 +60,16 @@ def build_network(
 
 
 def check_width(table: Mapping[str, Any], shape: Shape) -> None:
-    """Refuse a U-Net for continuous data that maps more channels through fewer.
+    """Check that a U-Net for continuous data has enough channels at full length to represent all channels of the data.
 
-    Directions that the last layer cannot reach are sampled as white noise.
+    Else the data would have directions that the last layer cannot produce, in which samples remain noise.
 
     Args:
-        table: of the network.
-        shape: of one clip, (C, T) or (C, F, T).
+        table: table `[network.<format>]`.
+        shape: shape of one clip, (C, T) or (C, F, T).
 
     Raises:
-        UserError: fewer channels at full length than the data has per position, without a linear skip.
+        UserError: the network has too few channels and no linear skip.
     """
     _, config = network_config(table)
     if not isinstance(config, UNetConfig) or config.skip:
@@ -84,5 +84,5 @@ def check_width(table: Mapping[str, Any], shape: Shape) -> None:
 
 
 def parameter_count(network: nn.Module) -> int:
-    """Return the number of parameters, trained or frozen."""
+    """Return the number of all parameters of a network."""
     return sum(parameter.numel() for parameter in network.parameters())

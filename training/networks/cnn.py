@@ -1,4 +1,4 @@
-"""Convolutional network of constant resolution, for the images of the first experiments."""
+"""Convolutional network of constant resolution, for the images of `training.toys`."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from training.networks.layers import Block, NoiseEmbedding, Norm, as_map, convol
 
 
 class CNNConfig(StrictModel):
-    """Number of blocks (two convolutions each), channels, and the size of the noise embedding."""
+    """Number of blocks (of two convolutions), number of channels, and size of the noise embedding."""
 
     blocks: Annotated[int, Field(gt=0)] = 4
     channels: Annotated[int, Field(gt=0)] = 64
@@ -21,7 +21,7 @@ class CNNConfig(StrictModel):
 
 
 class CNN(nn.Module):
-    """Residual blocks modulated by the noise scalar, for maps of one or two dimensions. Controls are ignored."""
+    """Residual blocks with noise modulation, for data of one or two dimensions. Controls are ignored."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class CNN(nn.Module):
     ) -> None:
         super().__init__()
         if classes is not None:
-            raise ValueError("a CNN takes continuous data; use a U-Net for codes")
+            raise ValueError("a CNN must have continuous data, got codes; use a U-Net")
         dims = len(shape) - 1
         self.noise = NoiseEmbedding(config.embedding)
         self.conv_in = convolution(dims, shape[0], config.channels)
@@ -44,7 +44,7 @@ class CNN(nn.Module):
         self.out = zeroed(convolution(dims, config.channels, shape[0], kernel=1))
 
     def forward(self, x: Tensor, c_noise: Tensor, controls: Tensor | None = None) -> Tensor:
-        """Map [B, C, (F,) T] and [B] to [B, C, (F,) T]."""
+        """Map data [B, C, (F,) T] and noise scalars [B] to [B, C, (F,) T]."""
         embedded = self.noise(c_noise)
         h = self.conv_in(as_map(x, torch.float32))
         for block in self.blocks:

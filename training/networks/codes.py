@@ -1,4 +1,7 @@
-"""Input and output layers for codes. K codebooks, V vocabulary (classes, and a mask where there is one), H features."""
+"""Input and output layers for codes.
+
+B clips, K codebooks, T frames, V input values (classes, and perhaps a mask), D embedding size, H features.
+"""
 
 import torch
 import torch.nn.functional as nnf
@@ -8,7 +11,7 @@ from training.networks.layers import zeroed
 
 
 class CodeEmbedding(nn.Module):
-    """Embedding of int64 [B, K, T] in 0..V-1 as [B, K * D, T], with a table for each codebook."""
+    """Embedding of codes, int64 [B, K, T] in 0..V-1, as [B, K * D, T], with a table for each codebook."""
 
     offsets: Tensor
 
@@ -24,10 +27,10 @@ class CodeEmbedding(nn.Module):
 
 
 class ClassLogits(nn.Module):
-    """Last layer of a network over codes: features [B, H, T] -> logits [B, K, T, classes].
+    """Last layer of a network over codes, a map of features [B, H, T] to logits [B, K, T, classes].
 
-    Each frame is mapped alone, so that a loss can compute the logits of a few frames at a time. Classes are the last
-    axis, where reductions over them are fastest.
+    Frames are independent, so that a loss can compute the logits of a few frames at a time. Classes are the last axis,
+    where reductions over them are fastest.
     """
 
     def __init__(self, features: int, codebooks: int, classes: int) -> None:

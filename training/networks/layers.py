@@ -1,4 +1,4 @@
-"""Layers shared by the networks. B batch, C channels, F bins, T frames, N = F * T positions, E embedding.
+"""Layers of the networks. B clips, C channels, F bins, T frames, N = F * T positions, E embedding size.
 
 A map is [B, C, F, T] in channels-last memory, with F = 1 for one-dimensional data. Layers compute in the dtype of the
 map: float32, or bfloat16 with weights cast at each call. Norm statistics and noise embeddings stay float32.
@@ -16,7 +16,7 @@ from data_specs.arrays import Shape
 
 
 class Renamed(nn.Module):
-    """A module that loads state dicts in which its submodules have their former names."""
+    """Module that also loads state dicts in which submodules have their names of earlier versions."""
 
     former_names: ClassVar[dict[str, str]] = {}
 
@@ -50,7 +50,7 @@ def convolution(dims: int, c_in: int, c_out: int, kernel: int = 3, stride: int =
 
 
 def zeroed(module: nn.Module) -> nn.Module:
-    """Set all parameters to 0, so that a residual path starts as the identity and an output as 0."""
+    """Set all parameters of a module to 0, and return it."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module
@@ -73,9 +73,9 @@ def channels_first(flat: Tensor, like: Tensor) -> Tensor:
 
 
 class _NormSiLU(torch.autograd.Function):
-    """SiLU(alpha * normalize(x) + beta) of [B, N, C] with alpha and beta [B, C], normalized over N and C together.
+    """SiLU(alpha * normalize(x) + beta) of x [B, N, C] with alpha and beta [B, C], normalized over N and C together.
 
-    The affine map, the activation and the norm share their passes over memory, in both directions.
+    Norm, affine map and activation are fused, which saves passes over memory, forward and backward.
     """
 
     @staticmethod
@@ -101,7 +101,7 @@ class _NormSiLU(torch.autograd.Function):
 
 
 class Norm(nn.Module):
-    """Group normalization with one group: over all channels and positions, then an affine map per channel."""
+    """Group normalization with one group (all channels and positions), with an affine map per channel."""
 
     eps = 1e-5
 
@@ -117,7 +117,8 @@ class Norm(nn.Module):
         """Normalize a map, modulate its channels and apply SiLU, in fused passes.
 
         Args:
-            scale_shift: [B, 2C], the scale less 1 and the shift of FiLM (Perez et al. 2017, eq. 2); None for neither.
+            x: map [B, C, F, T].
+            scale_shift: (scale - 1) and shift of FiLM (Perez et al. 2017, eq. 2), [B, 2C]; None for no modulation.
         """
         alpha, beta = self.weight.expand(x.shape[0], -1), self.bias.expand(x.shape[0], -1)
         if scale_shift is not None:
@@ -128,9 +129,9 @@ class Norm(nn.Module):
 
 
 class NoiseEmbedding(nn.Module):
-    """Noise conditioning scalar [B] -> [B, E]: sines and cosines of geometric frequencies, then a two-layer MLP.
+    """Embedding [B, E] of the noise scalar [B]: Fourier features, then a two-layer MLP.
 
-    Frequencies from 1/8 to 32 suit a scalar of order one, such as ln(sigma) / 4 of Karras et al. 2022 (table 1).
+    The scalar must be of order one, such as ln(sigma) / 4 in Karras et al. 2022 (table 1).
     """
 
     frequencies: Tensor
@@ -150,13 +151,13 @@ def fourier_frequencies(count: int) -> Tensor:
 
 
 def fourier_features(c_noise: Tensor, frequencies: Tensor) -> Tensor:
-    """Map [B] to float32 [B, 2 * len(frequencies)] of unit variance."""
+    """Return sines and cosines of the noise scalar [B], float32 [B, 2 * len(frequencies)], of unit variance."""
     phase = 2 * math.pi * c_noise.float()[:, None] * frequencies
     return math.sqrt(2) * torch.cat([phase.cos(), phase.sin()], dim=1)
 
 
 def modulate(x: Tensor, scale_shift: Tensor) -> Tensor:
-    """Apply FiLM (Perez et al. 2017, eq. 2) to a map; scale_shift [B, 2C, F or 1, T or 1], the scale less 1."""
+    """Apply FiLM (Perez et al. 2017, eq. 2) to a map; `scale_shift` is scale - 1 and shift, [B, 2C, F or 1, T or 1]."""
     scale, shift = scale_shift.to(x.dtype).chunk(2, dim=1)
     return torch.addcmul(x + shift, x, scale)
 
@@ -164,7 +165,7 @@ def modulate(x: Tensor, scale_shift: Tensor) -> Tensor:
 class Block(nn.Module):
     """Two convolutions with FiLM by the noise embedding between them, and a residual path.
 
-    With `embedding` None there is no modulation, as control branches need it.
+    There is no FiLM if `embedding` is None, as in control branches.
     """
 
     def __init__(self, dims: int, c_in: int, c_out: int, embedding: int | None) -> None:
@@ -176,7 +177,7 @@ class Block(nn.Module):
         self.residual = convolution(dims, c_in, c_out, kernel=1) if c_in != c_out else nn.Identity()
 
     def forward(self, x: Tensor, embedded: Tensor | None = None) -> Tensor:
-        """Map [B, C_in, F, T] and [B, E] to [B, C_out, F, T]."""
+        """Map a map [B, C_in, F, T] and the noise embedding [B, E] to [B, C_out, F, T]."""
         h = self.conv1(self.norm1.silu(x))
         h = self.norm2.silu(h, None if self.modulation is None else self.modulation(embedded))
         return self.residual(x) + self.conv2(h)
@@ -185,7 +186,7 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Self-attention over all positions of a map (Vaswani et al. 2017, eq. 1), added to its input.
 
-    Heads have 64 channels where the channels divide by 64, else there is one.
+    Heads have 64 channels if the number of channels is a multiple of 64; else there is one head.
     """
 
     def __init__(self, channels: int) -> None:
@@ -203,7 +204,7 @@ class Attention(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Repetition of each position, twice along every axis, then a convolution."""
+    """Repetition of each position twice along every axis, then a convolution."""
 
     def __init__(self, dims: int, channels: int) -> None:
         super().__init__()
@@ -218,7 +219,7 @@ class Upsample(nn.Module):
 
 
 def padded(x: Tensor, multiples: Shape, mode: str = "constant") -> Tensor:
-    """Append zeros, or with `mode` "replicate" the last value, up to the next multiple along each of the last axes."""
+    """Pad the ends of the last axes to multiples of `multiples`, by zeros or (`mode` "replicate") the last values."""
     pads: list[int] = []
     for axis in range(1, len(multiples) + 1):
         pads += [0, -x.shape[-axis] % multiples[-axis]]
@@ -226,12 +227,12 @@ def padded(x: Tensor, multiples: Shape, mode: str = "constant") -> Tensor:
 
 
 def cropped(x: Tensor, lengths: Shape) -> Tensor:
-    """Cut the positions of a map back to `lengths` (F, T): the inverse of `padded`."""
+    """Crop the positions of a map to `lengths` (F, T), the inverse of `padded`."""
     return x[:, :, : lengths[0], : lengths[1]]
 
 
 def patchify(x: Tensor, sizes: tuple[int, int]) -> Tensor:
-    """Fold neighboring positions into channels: [B, C, F, T] -> [B, C * f * t, F / f, T / t] for sizes (f, t)."""
+    """Move blocks of f x t positions to channels: [B, C, F, T] -> [B, C * f * t, F / f, T / t], `sizes` = (f, t)."""
     for axis, size in enumerate(sizes, start=2):
         if size > 1:
             x = x.unflatten(axis, (-1, size)).movedim(axis + 1, 2).flatten(1, 2)
@@ -239,7 +240,7 @@ def patchify(x: Tensor, sizes: tuple[int, int]) -> Tensor:
 
 
 def unpatchify(x: Tensor, sizes: tuple[int, int]) -> Tensor:
-    """Unfold channels into positions: the inverse of `patchify`."""
+    """Move channels to positions, the inverse of `patchify`."""
     for axis, size in reversed(list(enumerate(sizes, start=2))):
         if size > 1:
             x = x.unflatten(1, (-1, size)).movedim(2, axis + 1).flatten(axis, axis + 1)

@@ -1,4 +1,4 @@
-"""Multi-layer perceptron for points: the swiss roll of the first experiments."""
+"""Multi-layer perceptron for the swiss roll of `training.toys`."""
 
 from itertools import pairwise
 from typing import Annotated
@@ -14,7 +14,7 @@ from training.networks.layers import fourier_features, fourier_frequencies, zero
 
 
 class MLPConfig(StrictModel):
-    """Number of hidden layers, their width, and the number of Fourier features of the noise scalar."""
+    """Number and width of hidden layers, and number of Fourier features of the noise scalar."""
 
     layers: Annotated[int, Field(gt=0)] = 4
     channels: Annotated[int, Field(gt=0)] = 128
@@ -22,7 +22,7 @@ class MLPConfig(StrictModel):
 
 
 class MLP(nn.Module):
-    """Linear layers with SiLU over a flattened clip and Fourier features of the noise scalar. Controls are ignored."""
+    """Linear layers with SiLU on a flattened item and Fourier features of the noise scalar. Controls are ignored."""
 
     frequencies: Tensor
 
@@ -36,7 +36,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         if classes is not None:
-            raise ValueError("an MLP takes continuous data; use a U-Net for codes")
+            raise ValueError("an MLP must have continuous data, got codes; use a U-Net")
         self.register_buffer("frequencies", fourier_frequencies(config.noise_features // 2), persistent=False)
         values = torch.Size(shape).numel()
         widths = [values + 2 * len(self.frequencies)] + [config.channels] * config.layers
@@ -44,7 +44,7 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(*hidden, zeroed(nn.Linear(widths[-1], values)))
 
     def forward(self, x: Tensor, c_noise: Tensor, controls: Tensor | None = None) -> Tensor:
-        """Map [B, *shape] and [B] to [B, *shape]."""
+        """Map data [B, *shape] and noise scalars [B] to [B, *shape]."""
         features = fourier_features(c_noise, self.frequencies)
         mapped: Tensor = self.layers(torch.cat([x.flatten(1), features.to(x.dtype)], dim=1))
         return mapped.view_as(x)

@@ -11,17 +11,17 @@ from training.networks.unet import UNet
 
 Precision = Literal["float32", "bf16"]
 PrecisionChoice = Literal["float32", "bf16", "auto"]
-LEAST_GAIN = 1.1  # of bf16 over float32 on a CPU, below which float32 is kept
+LEAST_GAIN = 1.1  # smallest speed-up by bf16 on a CPU for which it is chosen
 
 
 def set_precision(network: nn.Module, precision: Precision) -> None:
-    """Set the dtype in which a network computes; backbones without a choice stay in float32."""
+    """Set the dtype of the maps of a U-Net; other networks always compute in float32."""
     if isinstance(network, UNet):
         network.compute_dtype = torch.bfloat16 if precision == "bf16" else torch.float32
 
 
 def freeze(network: nn.Module, precision: Precision) -> nn.Module:
-    """Prepare a network for sampling: eval mode, no gradients, weights of a U-Net's convolutions kept in bf16."""
+    """Prepare a network for sampling and return it: eval mode, no gradients, in bf16 with bf16 convolution weights."""
     set_precision(network, precision)
     if isinstance(network, UNet) and precision == "bf16":
         for module in network.modules():
@@ -38,7 +38,10 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def choose_precision(network: nn.Module, trial: Callable[[], object], device: torch.device) -> Precision:
-    """Return bf16 where it is faster: on GPUs that have it, on CPUs if `trial`, one training step, gains by it."""
+    """Return the faster precision.
+
+    On a GPU it is bf16 if available. On a CPU with native bf16, both are timed with `trial`, one training step.
+    """
     if device.type != "cpu" or not has_fast_bf16(device):
         return "bf16" if has_fast_bf16(device) else "float32"
     seconds = {}

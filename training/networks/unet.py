@@ -1,6 +1,6 @@
 """U-Net in one or two dimensions (Ronneberger et al. 2015) with noise modulation and control branches.
 
-B batch, C channels, F bins, T frames, K codebooks, R control rows, H features before the last layer, E embedding.
+B clips, C channels, F bins, T frames, K codebooks, R control rows, H inputs of the last layer, E embedding size.
 """
 
 from collections.abc import Callable, Iterator
@@ -42,19 +42,19 @@ Factors = tuple[Annotated[float, Field(gt=0)], ...]
 
 
 class UNetConfig(StrictModel):
-    """Shape of a U-Net: `channels` at full length, times one factor at each halving."""
+    """Config of a U-Net: `channels` at full length, multiplied by one of `factors` at each halving of the length."""
 
     channels: Positive
     factors: Factors
-    blocks: Positive = 1  # per level
-    embedding: Positive = 512  # of the noise scalar
-    attention: Annotated[int, Field(ge=0)] = 0  # levels with self-attention, counted from the bottom
-    code_embedding: Positive = 32  # channels per codebook, for codes only
-    controls: dict[str, Json] = Field(default_factory=dict)  # control branches by name; none: unconditional
-    patch: Positive = 1  # positions along each axis folded into channels at the input; continuous data only
+    blocks: Positive = 1  # number per level
+    embedding: Positive = 512  # size of the noise embedding
+    attention: Annotated[int, Field(ge=0)] = 0  # number of lowest levels with self-attention
+    code_embedding: Positive = 32  # channels per codebook; codes only
+    controls: dict[str, Json] = Field(default_factory=dict)  # control branches by name; empty: unconditional
+    patch: Positive = 1  # positions per axis moved to channels; continuous data only
     skip: Annotated[int, Field(ge=0)] = 0  # kernel of the noise-gated linear skip; 0 for none; continuous data only
-    augmented: bool = False  # takes the strength of curve augmentation
-    checkpoint: bool = False  # keep only the input of each block and recompute the rest in the backward pass
+    augmented: bool = False  # whether the strength of curve augmentation is an input
+    checkpoint: bool = False  # activation checkpointing of each block
 
     @pydantic.model_validator(mode="after")
     def _odd_kernel(self) -> Self:
@@ -64,29 +64,29 @@ class UNetConfig(StrictModel):
 
     @property
     def down_widths(self) -> Shape:
-        """Channels at each level, the bottom last."""
+        """Channels at each level of the downward path, the bottom last."""
         return _widths(self.channels, self.factors)
 
     @property
     def up_widths(self) -> Shape:
-        """Channels at each level of the upward path, from the one above the bottom to full length."""
+        """Channels at each level of the upward path, full length last."""
         return self.down_widths[-2::-1]
 
 
 class UNetExpandConfig(UNetConfig):
-    """A U-Net whose upward path has factors of its own, so that the last layer has more features."""
+    """Config of a U-Net with other factors on the upward path, for a last layer with more inputs."""
 
-    up_factors: Factors  # one per doubling, from the bottom
+    up_factors: Factors  # one per doubling of the length, from the bottom
 
     @property
     def up_widths(self) -> Shape:
-        """Channels at each level of the upward path."""
+        """Channels at each level of the upward path, full length last."""
         return _widths(self.down_widths[-1], self.up_factors)[1:]
 
     @pydantic.model_validator(mode="after")
     def _same_depth(self) -> Self:
         if len(self.up_factors) != len(self.factors):
-            raise ValueError(f"up_factors must be as many as factors, {len(self.factors)}")
+            raise ValueError(f"up_factors must have {len(self.factors)} values, as factors")
         return self
 
 
@@ -98,7 +98,7 @@ def _widths(channels: int, factors: Factors) -> Shape:
 
 
 class Level(nn.Module):
-    """Blocks of one level, each followed by self-attention if `attention`."""
+    """Blocks of one level of the U-Net, each followed by self-attention if `attention`."""
 
     def __init__(self, dims: int, c_in: int, c_out: int, config: UNetConfig, attention: bool) -> None:
         super().__init__()
@@ -116,10 +116,10 @@ class Level(nn.Module):
 
 
 class LinearSkip(nn.Module):
-    """Convolution from input to output whose output channels are scaled by functions of the noise level.
+    """Convolution from the input to the output of the U-Net, with channels scaled by a function of the noise level.
 
-    At low noise a denoiser is close to a linear filter of all channels, of a rank that narrow blocks cannot reach. At
-    high noise a filter passes noise, so the scales decay as 1 / (1 + sigma^2) with c_noise = ln(sigma) / 4.
+    At low noise a denoiser is close to a linear filter of all channels, whose rank narrow blocks cannot reach. At high
+    noise such a filter would pass noise, so the scales decay as 1 / (1 + sigma^2), where c_noise = ln(sigma) / 4.
     """
 
     def __init__(self, dims: int, channels: int, kernel: int, embedding: int) -> None:
@@ -137,18 +137,18 @@ class LinearSkip(nn.Module):
 class UNet(Renamed):
     """U-Net over [B, C, T] or [B, C, F, T], or over codes [B, K, T] with `classes`.
 
-    Positions are padded to a multiple of the stride and cropped again. In two dimensions a learned bias per channel
-    and bin identifies the bins, since a pitch belongs to a bin and convolutions have no position.
+    Positions are padded to a multiple of the total stride, and the output is cropped. In two dimensions there is a
+    learned bias per channel and bin, since convolutions do not know the pitch of a bin.
 
     Args:
-        config: a `UNetExpandConfig` has its own widths on the upward path.
-        shape: of one clip, (C, T), (C, F, T) or (K, T); T may differ between calls.
-        layout: the control features.
-        classes: number of classes of each code, or None for continuous data.
+        config: config; a `UNetExpandConfig` has other widths on the upward path.
+        shape: shape of one clip, (C, T), (C, F, T) or (K, T); T may differ between calls.
+        layout: order of the controls.
+        classes: number of classes of a code; None for continuous data.
         vocabulary: number of input values of a code: `classes`, plus 1 with a mask.
 
     Attributes:
-        compute_dtype: dtype of the maps, see `training.networks.precision`; parameters stay float32.
+        compute_dtype: dtype of the maps, see `training.networks.precision`; parameters are float32.
     """
 
     former_names: ClassVar = {"enter": "conv_in", "shrink": "downsample", "grow": "upsample"}
@@ -168,7 +168,7 @@ class UNet(Renamed):
         down, up = config.down_widths, config.up_widths
         depth = len(config.factors)
         if classes and (config.patch > 1 or config.skip):
-            raise UserError("network.patch and network.skip are for continuous data; remove them for FORMAT=disc")
+            raise UserError("network.patch must be 1 and network.skip 0 for codes; remove them for FORMAT=disc")
         self.patch = (config.patch if dims == 2 else 1, config.patch)
         self.multiples = tuple(config.patch * 2**depth for _ in range(dims))
         self.checkpointing = config.checkpoint
@@ -211,16 +211,16 @@ class UNet(Renamed):
         return module(*inputs)
 
     def features(self, x: Tensor, c_noise: Tensor, controls: Tensor | None = None) -> Tensor:
-        """Compute everything but the last layer and the linear skip.
+        """Return the inputs of the last layer.
 
         Args:
             x: float [B, C, (F,) T] or int64 [B, K, T].
-            c_noise: noise conditioning [B], of order one.
-            controls: [B, R, T], -1 where a feature is unconditioned; None: all are. A further row is the strength of
-                curve augmentation, 0 without it.
+            c_noise: noise scalar [B], of order one.
+            controls: [B, R, T], -1 where unconditioned; None if all are unconditioned. With a further row, that is the
+                strength of curve augmentation, which is 0 otherwise.
 
         Returns:
-            [B, H, T] for codes; else a map [B, H, F, T] with F and T divided by the patch and rounded up.
+            [B, H, T] for codes; else a map [B, H, F, T], with F and T divided by the patch size and rounded up.
         """
         lengths = (1, *x.shape[2:])[-2:]
         h = padded(self.codes(x) if self.codes is not None else x, self.multiples)
@@ -268,7 +268,7 @@ class UNet(Renamed):
         return encodings
 
     def forward(self, x: Tensor, c_noise: Tensor, controls: Tensor | None = None) -> Tensor:
-        """Map x as in `features` to [B, C, (F,) T], or codes to logits [B, K, T, classes]."""
+        """Map the arguments of `features` to [B, C, (F,) T], or for codes to logits [B, K, T, classes]."""
         mapped: Tensor = self.out(self.features(x, c_noise, controls))
         if self.codes is not None:
             return mapped
@@ -281,7 +281,7 @@ class UNet(Renamed):
 
 @contextmanager
 def encoding_once(network: nn.Module) -> Iterator[None]:
-    """Encode each tensor of controls once within the block, as long as weights and controls stay the same."""
+    """Encode each tensor of controls only once in the block, in which weights and controls must not change."""
     if not isinstance(network, UNet):
         yield
         return

@@ -1,1 +1,1 @@
-"""From drawn curves to audio."""
+"""Sampling of audio that follows control curves."""

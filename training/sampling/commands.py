@@ -18,7 +18,7 @@ DEMO_CLIPS = 2  # real clips on the page of `demo`
 
 
 def add_sample(parser: argparse.ArgumentParser) -> None:
-    """Options of `python -m training sample`."""
+    """Add the options of `python -m training sample`."""
     parser.description = (
         "Write new clips that follow curves: WAV, the controls, and a figure of each. Several models follow the same "
         "curves from the same noise."
@@ -27,23 +27,28 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
     _add_controls(parser)
     add_sampling(parser)
     add = parser.add_argument
-    add("--audio", type=Path, metavar="FILE", help="a recording whose loudness, pitch and brightness give the curves")
-    add("--sharpness", default="0.8", metavar="S", help="with --audio: 1 follows every frame, 0 only the gesture (0.8)")
-    add("--tracker", default="yin", metavar="NAME", help="with --audio: of the pitch: yin or swift-f0 (yin)")
+    add("--audio", type=Path, metavar="FILE", help="recording whose loudness, pitch and brightness are the curves")
+    add(
+        "--sharpness",
+        default="0.8",
+        metavar="S",
+        help="with --audio: 0 for smooth curves to 1 for every frame (0.8)",
+    )
+    add("--tracker", default="yin", metavar="NAME", help="with --audio: pitch tracker, yin or swift-f0 (yin)")
     add("--start", default="0", metavar="SECONDS", help="with --audio: start in the recording (0)")
     add("--instrument", metavar="NAME", help="with --audio: name of the instrument (unconditioned)")
-    add("--keep", type=Path, metavar="FILE", help="a sample of which only the span is generated anew")
+    add("--keep", type=Path, metavar="FILE", help="WAV file of which only the span is generated again")
     add("--span", metavar="START:STOP", help="with --keep: the span in seconds")
-    add("--clips", metavar="N", default="4", help="samples of each set of controls (4)")
-    add("--level", metavar="NAME", help="raw: the level of the model (one of -20 LUFS for the set)")
-    add("--grid", action="store_true", help="also one figure of a sample with one feature at a time unconditioned")
-    add("--out", type=Path, metavar="FOLDER", help="(samples/step-<n> in the run; ./samples for a snapshot)")
+    add("--clips", metavar="N", default="4", help="samples for each set of controls (4)")
+    add("--level", metavar="NAME", help="raw for the level of the model (normalized to -20 LUFS)")
+    add("--grid", action="store_true", help="also write a figure of samples with one control at a time unconditioned")
+    add("--out", type=Path, metavar="FOLDER", help="output folder (RUN/samples/step-<n>; ./samples for a snapshot)")
     parser.set_defaults(command=_sample)
 
 
 def add_demo(parser: argparse.ArgumentParser) -> None:
-    """Options of `python -m training demo`."""
-    parser.description = "Write one self-contained HTML page: samples of each model side by side, beside real clips."
+    """Add the options of `python -m training demo`."""
+    parser.description = "Write one self-contained HTML page with samples of each model and real clips side by side."
     add_models(parser)
     _add_controls(parser)
     add_sampling(parser)
@@ -55,7 +60,7 @@ def add_demo(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="PVT-audio of the real clips, or above it (data)",
     )
-    add("--out", type=Path, metavar="FILE", help="the page (demo.html in the run, else here)")
+    add("--out", type=Path, metavar="FILE", help="page to write (RUN/demo.html, else ./demo.html)")
     parser.set_defaults(command=_demo)
 
 
@@ -76,9 +81,9 @@ def _sample(arguments: argparse.Namespace) -> int:
 
     clips, seconds, raw = integer("CLIPS", arguments.clips), parse_seconds(arguments.seconds), _raw(arguments.level)
     if arguments.audio is not None and arguments.controls:
-        raise UserError("AUDIO= and CONTROLS= exclude each other; give one of them")
+        raise UserError("AUDIO= and CONTROLS= must not be given together; give one of them")
     if arguments.span is not None and arguments.keep is None:
-        raise UserError("SPAN= must be given with KEEP=, the sample of which the span is generated anew")
+        raise UserError("SPAN= must be given with KEEP=, the file of which the span is generated again")
     if arguments.out is not None:
         check_output_folder(arguments.out)
     models = load_models(arguments)
@@ -87,7 +92,7 @@ def _sample(arguments: argparse.Namespace) -> int:
         take = arguments.keep and read_take(arguments.keep, arguments.span, model.data.sample_rate)
         if take:
             if seconds is not None or arguments.audio is not None:
-                raise UserError("KEEP= must be given without SECONDS= and AUDIO=; its length is used")
+                raise UserError("KEEP= must be given without SECONDS= and AUDIO=; remove them")
             samples = -(-len(take.stored) // model.data.hop) * model.data.hop
             sets = control_sets(arguments.controls, model.data.format, model.data.layout.names)
         elif arguments.audio is None:
@@ -126,7 +131,7 @@ def _raw(level: str | None) -> bool:
 
 
 def _samples(model: "TrainedModel", seconds: float | None) -> int:
-    """Audio samples of a clip of `seconds`, with a notice where they are rounded."""
+    """Return the number of audio samples of a clip of `seconds`; print a notice if it is rounded."""
     samples, rate = model.sample_count(seconds), model.data.sample_rate
     if seconds is not None and abs(samples - seconds * rate) > 1:
         print(f"note: SECONDS={seconds:g} is rounded up to {samples / rate:g}, a multiple of a frame")
@@ -134,7 +139,7 @@ def _samples(model: "TrainedModel", seconds: float | None) -> int:
 
 
 def _real_clips(data: Path, names: Sequence[str]) -> "list[ControlSet]":
-    """The first validation clips of PVT-audio, with a notice where there are none that suit the controls `names`."""
+    """Return the first validation clips of PVT-audio; print a notice and return none if they lack controls `names`."""
     from training.data.dataset import Dataset
     from training.sampling.curve_sources import dataset_clips
 

@@ -1,4 +1,4 @@
-"""Sources of control curves that `CONTROLS=` can name: shipped curve files, a user's own, and clips of a dataset."""
+"""Sources of control curves for CONTROLS= and AUDIO=: shipped and other curve files, dataset clips, recordings."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -22,18 +22,18 @@ from training.metadata import matching_representation
 
 DATASET_CLIPS = re.compile(r"(?P<folder>.+):(?P<split>\w+):(?P<first>\d+)(?:-(?P<last>\d+))?")
 MAX_CLIPS = 100_000
-ALIASES = {"unsaid": "partial"}  # names that shipped files had before
+ALIASES = {"unsaid": "partial"}  # former names of shipped files
 
 
 @dataclass(frozen=True)
 class ControlSet:
-    """Curves with a name, and the audio of the clip they were taken from.
+    """Curves with a name, and for curves of a dataset clip its audio.
 
     Attributes:
-        name: for files and headings, without folders.
-        curves: what samples follow.
+        name: name for files and headings, without folders.
+        curves: curves that samples follow.
         real: audio of the clip, float32 [1, N]; None for drawn curves.
-        real_label: what `real` was decoded from.
+        real_label: format or codec that `real` was decoded from, or "rendered".
     """
 
     name: str
@@ -43,48 +43,49 @@ class ControlSet:
 
 
 def shipped_curves() -> dict[str, Path]:
-    """Curve files shipped with the project, by name."""
+    """Return the paths of the shipped curve files by name."""
     return {path.stem: path for path in sorted((Path(__file__).parent / "curves").glob("*.json"))}
 
 
 def load_curves(value: Curves | Mapping[str, Any] | str | Path) -> Curves:
-    """Curves from a shipped file's name, the path of a curve file, or the content of one; Curves are returned as is."""
+    """Return curves, given as the name of a shipped file, path or content of a curve file, or Curves."""
     path = None if isinstance(value, (Curves, Mapping)) else shipped_curves().get(ALIASES.get(str(value), str(value)))
     return as_curves(value if path is None else path)
 
 
 def control_sets(text: str, format_name: str | None = None, names: Sequence[str] | None = None) -> list[ControlSet]:
-    """Everything a comma list names, in its order; without text all shipped curves.
+    """Return the sets of controls that CONTROLS= names, in its order; for an empty text all shipped curves.
 
     Args:
-        text: names of shipped files, paths of .json or .csv files, `folder:split:first-last` for clips of a dataset.
-        format_name: the format to read where `folder` holds several datasets.
-        names: controls of the model, to which the shipped curves that are meant without text are restricted.
+        text: comma list of names of shipped files, paths of .json or .csv files, and `folder:split:first-last` for
+            clips of a dataset.
+        format_name: format to read if `folder` has datasets of several formats.
+        names: controls of the model. For an empty text, shipped curves of other controls are left out.
 
     Raises:
-        UserError: a part is none of these, is named twice, or cannot be read.
+        UserError: a part is none of these, occurs twice, or cannot be read.
     """
     parts = [text] if Path(text).is_file() else [part.strip() for part in text.split(",") if part.strip()]
     if text.strip() and not parts:
-        raise UserError(f"CONTROLS={text} names nothing; {_advice()}")
+        raise UserError(f"CONTROLS= must name one or more curves, got {text!r:.40}; {_advice()}")
     parts = parts or [name for name, path in shipped_curves().items() if _fits(path, names)]
     if repeated := {part for part in parts if parts.count(part) > 1}:
-        raise UserError(f"CONTROLS= names {min(repeated)} twice; remove one")
+        raise UserError(f"CONTROLS= must name each source once, got {min(repeated)} twice; remove one")
     named = _file_names(parts)
     return [found for part in parts for found in _parse(part, named.get(part, part), format_name)]
 
 
 def dataset_clips(folder: Path, split: str, indices: Sequence[int], format_name: str | None = None) -> list[ControlSet]:
-    """Curves and audio of clips of a dataset.
+    """Return curves and audio of clips of a dataset, by index.
 
-    The audio is the original rendering where PVT-audio is in the same folder and holds the clip, else decoded from the
+    The audio is the original rendering if PVT-audio is beside the dataset and has the clip, else decoded from the
     format.
 
     Raises:
         UserError: no such dataset, split or clip.
     """
     if split not in SPLITS:
-        raise UserError(f"there is no split {split!r}; choose train or valid")
+        raise UserError(f"the split must be train or valid, got {split!r}")
     data = Dataset(folder, "train" if split == "train" else "valid", format_name=format_name)
     if indices and max(indices) >= len(data):
         raise UserError(f"{data.folder} has {len(data)} {split} clips, numbered from 0; there is no {max(indices)}")
@@ -118,17 +119,18 @@ def recording_set(
     instrument: str | None,
     tracker: str,
 ) -> tuple[ControlSet, int]:
-    """Curves of a recording for the controls of a model, and the number of audio samples that they cover.
+    """Return the curves of a recording for the controls of a model, and their length in audio samples.
 
     Args:
-        path: an audio file.
+        path: audio file.
         names: controls of the model.
-        length: audio samples of a clip of so many seconds, rounded up to a frame.
-        seconds: length, longer than the recording for a rest after it; None for the recording's, at most 30 s.
-        start_s: start in the recording.
-        sharpness: 1 follows every frame, 0 only the gesture.
-        instrument: name of one of the model's instruments; None leaves the instrument unconditioned.
-        tracker: of the pitch, as in `curves_from_audio`.
+        length: function that returns the number of audio samples for a number of seconds, rounded up to a frame.
+        seconds: length, with a rest at the end if it is longer than the recording; None for that of the recording, at
+            most 30 s.
+        start_s: start in the recording, in seconds.
+        sharpness: from 0 (smoothest curves) to 1 (every frame).
+        instrument: name of an instrument of the model; None for unconditioned.
+        tracker: pitch tracker, as in `curves_from_audio`.
 
     Raises:
         UserError: not an audio file, nothing audible in it, or a value out of range.
@@ -141,7 +143,7 @@ def recording_set(
 
 
 def _file_names(parts: Sequence[str]) -> dict[str, str]:
-    """A name for each curve file: its stem, with suffix or folder where several files share a stem."""
+    """Return a name for each curve file: its stem, or if several have the same stem its path with dashes."""
     files = [Path(part) for part in parts if Path(part).suffix.lower() in READERS]
     taken = [path.stem for path in files] + [part for part in parts if part in shipped_curves()]
     names = {}
@@ -162,12 +164,12 @@ def _parse(part: str, name: str, format_name: str | None) -> list[ControlSet]:
         first = int(match["first"])
         last = first if match["last"] is None else int(match["last"])
         if not first <= last < first + MAX_CLIPS:
-            raise UserError(f"CONTROLS={part}: clips {first}-{last} are not a range; write for example valid:0-3")
+            raise UserError(f"CONTROLS={part} must have a range of clips such as valid:0-3, got {first}-{last}")
         folder = Path(match["folder"])
         wanted = None if (folder / MANIFEST).is_file() else format_name  # curves suit a model of any format
         return dataset_clips(folder, match["split"], range(first, last + 1), wanted)
     if Path(part).exists():
-        raise UserError(f"CONTROLS={part} is not a curve file; {_advice()}")
+        raise UserError(f"CONTROLS={part} must be a curve file; {_advice()}")
     raise UserError(f"CONTROLS={part} is neither a known name nor a file; {_advice()}")
 
 
@@ -177,7 +179,7 @@ def _advice() -> str:
 
 
 def _rendered(data: Dataset) -> Dataset | None:
-    """The original renderings of the same plan, where PVT-audio is in the same folder as `data`."""
+    """Return PVT-audio of the same plan beside `data`; None if there is none."""
     folder = data.folder.parent / folder_name("audio")
     if data.info.format == "audio" or not (folder / MANIFEST).is_file():
         return None
@@ -199,7 +201,7 @@ def _read(data: Dataset, index: int) -> tuple[dict[str, Tensor], str]:
 
 
 def _audio(data: Dataset, stored: Tensor, original: Tensor | None) -> tuple[Tensor, str]:
-    """Audio float32 [1, N] and what it was decoded from."""
+    """Return audio, float32 [1, N], and the label of what it was decoded from."""
     if original is not None:
         return original.float(), "rendered"
     codec = data.info.spec.codec

@@ -1,4 +1,4 @@
-"""Defaults of sampling, apart so that command lines show them without importing torch."""
+"""Defaults of sampling, in a module that does not import torch, for command lines."""
 
 from typing import Final
 

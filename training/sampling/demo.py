@@ -1,4 +1,4 @@
-"""`make demo`: one page with the samples of several models on the same controls, beside the real clip."""
+"""Page of `make demo`: samples of several models with the same controls, beside the real clip."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,23 +13,24 @@ from training.sampling.curve_sources import ControlSet
 from training.sampling.outputs import describe, fit_curves, real_audio
 from training.sampling.sampling import SamplingConfig
 
-Models = dict[str, tuple[TrainedModel, SamplingConfig]]  # by the name on the page, each with how to sample
+Models = dict[str, tuple[TrainedModel, SamplingConfig]]  # by the name on the page
 
 
 def write_demo(models: Models, sets: Sequence[ControlSet], out: Path, *, seconds: float | None) -> Path:
-    """Write the page; returns its path.
+    """Write the page to `out`, and return `out`.
 
     Args:
+        models: models with their sampling configs.
         sets: controls that all models follow.
-        out: the HTML file.
-        seconds: length of each sample; None for that of the clips in training.
+        out: HTML file.
+        seconds: length of each sample; None for that of the training clips.
 
     Raises:
         UserError: controls that do not fit a model, or models whose clips differ in length.
     """
     lengths = {model.sample_count(seconds) for model, _ in models.values()}
     if len(lengths) > 1:
-        raise UserError("RUN= names models of clips that differ in length; give SECONDS= that suits all of them")
+        raise UserError("RUN= must name models with clips of the same length; else give SECONDS=")
     (samples,) = lengths
     curves = [fit_curves(one, samples) for one in sets]
     sounds = {

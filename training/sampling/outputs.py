@@ -1,7 +1,4 @@
-"""Files of samples: WAV, the controls they follow, a figure of each, and grids with one feature unconditioned.
-
-R control rows, T frames, N samples.
-"""
+"""Files of samples: WAV files, their controls, figures, and grids with one control unconditioned. N audio samples."""
 
 import hashlib
 import json
@@ -24,7 +21,7 @@ from training.sampling.curve_sources import ControlSet
 from training.sampling.redraw import KeptAudio, known_part, write_take
 from training.sampling.sampling import SamplingConfig
 
-RECORD = "sampling.json"  # settings of the samples in a folder
+RECORD = "sampling.json"  # options with which the samples in a folder were made
 
 
 def write_samples(
@@ -38,12 +35,21 @@ def write_samples(
     raw: bool = False,
     take: KeptAudio | None = None,
 ) -> list[Path]:
-    """Write `n` clips of `samples` samples that follow one set of controls; returns the WAV files.
+    """Sample `n` clips that follow one set of controls, write them, and return the paths of the WAV files.
 
-    In `folder`/<name of the set>: <seed>-<number>.wav with a figure .png of each, controls.json with the curves, and
-    real.wav, the clip that the controls were taken from, if there is one. Files have listening level, with one gain for
-    the set that RECORD and the comment of each WAV file state, or with `raw` the level of the model. With `take`, only
-    its span is generated, and files have its level and format.
+    The folder <folder>/<name of the set> gets <seed>-<number>.wav with a figure .png for each clip, controls.json, and
+    real.wav if the set has real audio. Levels are normalized by one gain for all clips, which RECORD and the comment of
+    each WAV file state.
+
+    Args:
+        model: the model.
+        chosen: set of controls.
+        folder: parent folder of the output.
+        samples: length of a clip in audio samples.
+        n: number of clips.
+        config: how to sample.
+        raw: whether to keep the level of the model.
+        take: recording of which only the span is generated, at its level and in its format; None to generate all.
     """
     curves = fit_curves(chosen, samples)
     controls = model.stack_curves([curves], samples).expand(n, -1, -1)
@@ -61,11 +67,11 @@ def write_samples(
     record = {**record, **config.options, "controls": curves_value(curves)}
     if take is not None:
         record["keep"] = {"sha256": hashlib.sha256(take.stored.tobytes()).hexdigest(), "span": [take.start, take.stop]}
-    if place.exists() and _recorded(place) != record:  # files of other settings would mix with the new ones
+    if place.exists() and _recorded(place) != record:  # not to mix files of other options with the new ones
         print(f"note: {place} holds other samples; moved to {move_aside(place)}")
     names = [f"{config.seed}-{number:02d}" for number in range(n)]
     files = [place / f"{name}.wav" for name in names]
-    # Sounds first: a figure that fails costs no sample.
+    # WAV files are written first, so that they are kept if a figure fails.
     if take is not None:
         gain = take.gain
         mixed = [write_take(file, take, clip[0].numpy(), rate) for file, clip in zip(files, clips, strict=True)]
@@ -88,7 +94,7 @@ def write_samples(
 
 
 def _recorded(place: Path) -> Any:
-    """The settings that the samples in a folder were made with; None where they are not recorded."""
+    """Return the options with which the samples in a folder were made; None if they are not recorded."""
     try:
         record = json.loads((place / RECORD).read_bytes())
         return {key: value for key, value in record.items() if key != "gain_db"}
@@ -97,9 +103,9 @@ def _recorded(place: Path) -> Any:
 
 
 def write_grid(model: TrainedModel, chosen: ControlSet, folder: Path, *, samples: int, config: SamplingConfig) -> Path:
-    """Write a clip with all features and one with each feature unconditioned, from the same noise (report, fig. 4.3).
+    """Sample a clip with all controls and one with each control unconditioned, from the same noise (report, fig. 4.3).
 
-    Returns the figure; the WAV files are beside it.
+    Write WAV files and a figure of all; return the path of the figure.
     """
     curves = fit_curves(chosen, samples)
     columns = {"all": curves} | {f"without {name}": curves.without(name) for name in curves.curves}
@@ -116,12 +122,12 @@ def write_grid(model: TrainedModel, chosen: ControlSet, folder: Path, *, samples
 
 
 def fit_curves(chosen: ControlSet, samples: int) -> Curves:
-    """The set's curves for a clip of `samples`: those of a real clip are cropped, drawn ones stay as they are."""
+    """Return the curves of a set, those of a real clip cropped to `samples` audio samples, drawn ones unchanged."""
     return chosen.curves if chosen.real is None else chosen.curves.cropped(samples)
 
 
 def real_audio(chosen: ControlSet, samples: int) -> Tensor | None:
-    """The clip of a set of controls, [N]: cropped to `samples` or padded with silence; None for drawn curves."""
+    """Return the real audio of a set [N], cropped or padded with silence to `samples`; None for drawn curves."""
     if chosen.real is None:
         return None
     real = chosen.real[0, :samples]
@@ -129,7 +135,7 @@ def real_audio(chosen: ControlSet, samples: int) -> Tensor | None:
 
 
 def write_wav(path: Path, audio: Tensor, sample_rate: int, gain: float = 1.0) -> Path:
-    """Write float [N] times `gain` as a 16-bit WAV file, clipped to full scale; returns the path."""
+    """Write float [N] times `gain`, clipped to full scale, as a 16-bit WAV file; return the path."""
     import soundfile
 
     with atomic_write(path) as file:
@@ -141,7 +147,7 @@ def write_wav(path: Path, audio: Tensor, sample_rate: int, gain: float = 1.0) ->
 
 
 def describe(model: TrainedModel, config: SamplingConfig) -> str:
-    """One line about how samples are made."""
+    """Return one line of text with network evaluations, guidance and seed of the samples."""
     guidance = config.guidance
     weights = ", ".join(f"{k}={v:g}" for k, v in guidance.items()) if isinstance(guidance, Mapping) else f"{guidance:g}"
     evaluations = model.paradigm.evaluations(config.resolve(model.paradigm))

@@ -1,4 +1,4 @@
-"""Generate a span of a recording anew and keep the rest: inpainting in the latents, and a crossfade in the audio.
+"""Generation of a span of a recording (KEEP=, SPAN=): inpainting of latents, then crossfades with the recording.
 
 N audio samples, T frames.
 """
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from training.model import TrainedModel
 
 CROSSFADE_SECONDS = 0.05
-SUBTYPES = {"PCM_16": 16, "PCM_24": 24}  # bits of the files that keep every sample
+SUBTYPES = {"PCM_16": 16, "PCM_24": 24}  # bits of the formats that are supported
 _GAIN = re.compile(r"gain ([+-][0-9.]+) dB")
 
 
 @dataclass(frozen=True)
 class KeptAudio:
-    """A WAV file of which a span is generated anew.
+    """A WAV file of which a span is generated again.
 
     Attributes:
-        stored: samples of the file as left-justified int32 [N].
-        gain: factor that was applied to the level of the model.
-        subtype: of the file.
-        comment: of the file.
-        start, stop: the span, in samples.
+        stored: samples of the file, left-justified int32 [N].
+        gain: factor by which the output of the model was multiplied.
+        subtype: sample format of the file, a key of SUBTYPES.
+        comment: comment of the file.
+        start, stop: span in samples.
     """
 
     stored: NDArray[np.int32]
@@ -46,15 +46,15 @@ class KeptAudio:
 
     @property
     def audio(self) -> Float32:
-        """The samples at the level of the model, float32 [N]."""
+        """Audio at the level of the model, float32 [N]."""
         return (self.stored / (2.0**31 * self.gain)).astype(np.float32)
 
 
 def read_take(path: Path, span: str | None, rate: int) -> KeptAudio:
-    """Read KEEP= and SPAN=.
+    """Read the file of KEEP= and the text of SPAN=.
 
     Raises:
-        UserError: not a mono WAV file of 16 or 24 bits at `rate` Hz, or no span `start:stop` within it.
+        UserError: not a mono WAV file of 16 or 24 bits at `rate` Hz, or a span that is not `start:stop` within it.
     """
     import soundfile
 
@@ -85,13 +85,13 @@ def _span(text: str | None, seconds: float) -> tuple[float, float]:
 
 
 def known_part(model: "TrainedModel", audio: Float32, start: int, stop: int, samples: int) -> Known:
-    """Return the latents of `audio` [N] outside the samples [start, stop), for a clip of `samples` samples.
+    """Encode `audio` [N], padded to `samples`, and return its data with the frames of the span [start, stop) not given.
 
     Raises:
-        UserError: the model generates codes, which cannot be inpainted.
+        UserError: the model is one of codes, which cannot be inpainted.
     """
     if model.scaling is None:
-        raise UserError("KEEP= needs a model of continuous data, got one of codes; choose another with RUN=")
+        raise UserError("RUN= must be a model of continuous data for KEEP=, got one of codes; choose another")
     padded = torch.zeros(1, 1, samples)
     kept = torch.from_numpy(audio[:samples])
     padded[0, 0, : len(kept)] = kept
@@ -104,7 +104,7 @@ def known_part(model: "TrainedModel", audio: Float32, start: int, stop: int, sam
 def splice(original: NDArray[Any], generated: NDArray[Any], start: int, stop: int, fade: int) -> Float32:
     """Return `original` [N] with samples [start, stop) from `generated` [N].
 
-    Linear crossfades of `fade` samples are before `start` and after `stop`; beyond them samples are unchanged.
+    There are linear crossfades of `fade` samples before `start` and after `stop`; other samples are unchanged.
     """
     position = np.arange(len(original))
     rise = np.clip((position - (start - fade)) / fade, 0, 1) if start > 0 else np.ones(len(original))
@@ -115,7 +115,7 @@ def splice(original: NDArray[Any], generated: NDArray[Any], start: int, stop: in
 
 
 def write_take(path: Path, take: KeptAudio, generated: Float32, rate: int) -> Float32:
-    """Write the take with the span from `generated` [N]; samples beyond the crossfades are those of the file.
+    """Write the file with the span from `generated` [N]; samples outside span and crossfades are bit-identical.
 
     Returns:
         The audio at the level of the model, float32 [N].

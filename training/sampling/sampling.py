@@ -1,7 +1,4 @@
-"""The sampling loop: control curves in the network's form to audio, in batches.
-
-B clips, R control rows, T frames, N audio samples.
-"""
+"""Sampling loop: from stacked controls to audio, in batches. B clips, R control rows, T frames, N audio samples."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,21 +18,21 @@ from training.diffusion.samplers import Callback, SamplerState
 from training.networks.unet import encoding_once
 from training.sampling.defaults import DEFAULT_GUIDANCE
 
-STREAM = "sample"  # of the random numbers: sampling and training draw different ones
-LARGEST_BATCH = {"cpu": 8, "cuda": 256}  # larger batches take more memory and no less time per clip
-FEW_STEPS = 50  # on a CPU, for samplers published with a thousand steps
+STREAM = "sample"  # of the random numbers, which differ from those of training
+LARGEST_BATCH = {"cpu": 8, "cuda": 256}  # larger batches are not faster
+FEW_STEPS = 50  # default on a CPU for samplers with more than twice as many
 BAR = "{desc} {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
 
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How to sample.
+    """Options of sampling.
 
     Attributes:
-        steps: of the sampler; None takes the paradigm's published number.
-        guidance: one weight, or one by feature; 1 disables guidance.
-        seed: of the noise; sample i of a seed is the same in any batch.
-        options: further options of the paradigm's sampler: s_churn, s_min, s_max, s_noise, sampler, ...
+        steps: steps of the sampler; None for the default of the paradigm.
+        guidance: one weight, or one for each control by its name; 1 for no guidance.
+        seed: seed of the noise; sample i of a seed is the same in any batch.
+        options: other options of the sampler of the paradigm, for example sampler or s_churn.
     """
 
     steps: int | None = None
@@ -44,7 +41,7 @@ class SamplingConfig:
     options: Json = field(default_factory=dict)
 
     def resolve(self, paradigm: Paradigm) -> Any:
-        """Validated options of the paradigm's sampler.
+        """Return `steps` and `options` as validated options of `paradigm`.
 
         Raises:
             UserError: the paradigm lacks an option, or a value is out of range.
@@ -54,7 +51,7 @@ class SamplingConfig:
 
 
 def default_steps(paradigm: Paradigm, device: torch.device) -> int | None:
-    """Sampler steps where the user gives none: None for the published number, FEW_STEPS where that is slow on a CPU."""
+    """Return the default steps: on a CPU FEW_STEPS if the paradigm has over twice as many, else None for its own."""
     return FEW_STEPS if device.type == "cpu" and paradigm.evaluations() > 2 * FEW_STEPS else None
 
 
@@ -72,24 +69,26 @@ def sample_batches(
     known: Known | None = None,
     callback: Callback | None = None,
 ) -> list[Tensor]:
-    """Sample and decode one clip for each row of `controls`; a batch that does not fit into memory is halved.
+    """Sample and decode one clip for each clip of `controls`, in batches that are halved if memory is exceeded.
 
     Args:
-        network: a backbone in eval mode.
-        decode: data as the network takes it, [B, *shape] -> audio [B, 1, N] on the CPU.
-        shape: of one clip, without the batch axis.
+        network: backbone in eval mode.
+        paradigm: its paradigm.
+        decode: function from data of the paradigm [B, *shape] to audio [B, 1, N] on the CPU.
+        shape: shape of one clip.
         controls: float32 [B, R, T], -1 where unconditioned.
-        indices: number of each sample, which with the seed determines its noise; 0..B-1 for None.
-        batch: clips at once; None for the default of the device.
-        progress: show a bar if standard error is a terminal.
-        known: given part of every clip; the paradigm must be one of continuous data.
+        config: options of sampling.
+        indices: index of each sample, which together with the seed determines its noise; None for 0..B-1.
+        batch: clips per batch; None for the default of the device.
+        progress: whether to show a bar if standard error is a terminal.
+        known: given part of every clip, for a paradigm of continuous data; None to generate all.
         callback: called after each step of each batch.
 
     Returns:
-        Audio of the batches in order.
+        Audio [b, 1, N] of each batch, in order.
 
     Raises:
-        UserError: options that the paradigm lacks, or a clip that does not fit into memory.
+        UserError: an option that the paradigm lacks, or a clip that does not fit into memory.
     """
     options = config.resolve(paradigm)
     device = next(network.parameters()).device

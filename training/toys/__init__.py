@@ -1,4 +1,4 @@
-"""First experiments: each paradigm on data of low dimension (figures 3.1, 3.2, 3.3 and 3.6 of the report)."""
+"""Experiments of each paradigm on data of low dimension (figures 3.1, 3.2, 3.3 and 3.6 of the report)."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,16 +10,16 @@ NAMES = ("swiss-ddpm", "swiss-edm", "digits-ddpm", "digits-edm", "codes-discdpm"
 
 
 def run(out: Path, names: Iterable[str] = NAMES, mnist: Path | None = None, seed: int = 0) -> dict[str, Json]:
-    """Run experiments, write `<name>.png` for each and `toys.json` with all numbers, and print one line each.
+    """Run experiments; write `<name>.png` for each and `toys.json` with all results, and print a line for each.
 
     Args:
-        out: folder to write to.
-        names: which experiments.
-        mnist: local file of MNIST images for the experiments on digits; None for the digits of scikit-learn.
-        seed: of weights and draws.
+        out: folder to write to, created if needed.
+        names: names of the experiments.
+        mnist: file of MNIST images for the experiments on digits; None for the digits of scikit-learn.
+        seed: seed of initial weights and random numbers.
 
     Returns:
-        Numbers by experiment.
+        Results of each experiment by its name.
 
     Raises:
         UserError: an unknown experiment, or a file that is not an IDX file of images.

@@ -1,4 +1,4 @@
-"""Data of the first experiments. N items; each set has a map to the points that distances are measured on."""
+"""Data of the experiments. N items, n of them, D dimensions of a point."""
 
 import gzip
 from collections.abc import Callable
@@ -17,16 +17,16 @@ CODE_CLASSES = 40
 
 @dataclass(frozen=True)
 class ToyData:
-    """Items (float of unit variance, or codes), and their map to points."""
+    """Items, float of unit variance or codes, and the map from items to points, for distances."""
 
     items: Tensor  # [N, *shape]
-    count: int  # items on each side of a comparison
+    count: int  # number of points in each set of a comparison
     points: Callable[[Tensor], Tensor]  # [n, *shape] -> [n, D]
-    classes: int | None = None
+    classes: int | None = None  # number of classes of a code; None for continuous data
 
 
 def _roll(count: int, seed: int) -> Tensor:
-    """Return float32 [count, 2]: the swiss roll projected along its axis, standardized."""
+    """Return the swiss roll projected along its axis and standardized, float32 [count, 2]."""
     from sklearn.datasets import make_swiss_roll
 
     points, _ = make_swiss_roll(count, noise=0.4, random_state=seed)
@@ -35,7 +35,7 @@ def _roll(count: int, seed: int) -> Tensor:
 
 
 def swiss_roll(shape: Shape) -> Callable[[Path | None], ToyData]:
-    """Return a function that makes 20 000 points of the roll, each an array of `shape` with two values."""
+    """Return a function that makes 20 000 points of the roll, each reshaped to `shape`."""
 
     def make(path: Path | None) -> ToyData:
         return ToyData(_roll(20_000, 0).view(-1, *shape), 1000, lambda items: items.flatten(1))
@@ -44,7 +44,7 @@ def swiss_roll(shape: Shape) -> Callable[[Path | None], ToyData]:
 
 
 def code_roll(path: Path | None) -> ToyData:
-    """Return the roll on a grid of 40 x 40: two codes, int64 [N, 2, 1]; distances in units of the grid's side."""
+    """Return the roll on a grid of 40 x 40 as two codes, int64 [N, 2, 1]; points are divided by 40."""
     roll = _roll(20_000, 0)
     low, high = roll.min(0).values, roll.max(0).values
     codes = ((roll - low) / (high - low) * CODE_CLASSES).long().clamp(max=CODE_CLASSES - 1)
@@ -74,7 +74,7 @@ def read_idx_images(path: Path) -> np.ndarray:
         UserError: no such file, or another format.
     """
     if not path.is_file():
-        raise UserError(f"{path} is not a file; give MNIST's train-images-idx3-ubyte, gzipped or not")
+        raise UserError(f"MNIST= must be the file train-images-idx3-ubyte, gzipped or not, got {path}")
     content = path.read_bytes()
     try:
         content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
@@ -83,6 +83,4 @@ def read_idx_images(path: Path) -> np.ndarray:
             raise ValueError(f"magic number {magic}, expected 2051")
         return np.frombuffer(content, np.uint8, count * height * width, 16).reshape(count, height, width)
     except (OSError, EOFError, ValueError) as error:
-        raise UserError(
-            f"{path} is not an IDX file of images ({error}); give MNIST's train-images-idx3-ubyte"
-        ) from error
+        raise UserError(f"MNIST= must be the file train-images-idx3-ubyte, got {path} ({error})") from error

@@ -5,10 +5,9 @@ from torch import Tensor
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 256, seed: int = 0) -> float:
-    """Return the sliced 2-Wasserstein distance (Bonneel et al. 2015) of two clouds [N, D] of equal size.
+    """Return the sliced 2-Wasserstein distance (Bonneel et al. 2015) of two point clouds [N, D] of equal size.
 
-    This is the root of the mean, over random unit directions, of the squared one-dimensional distance: the mean squared
-    difference of the sorted projections.
+    It is the root mean square, over random unit directions, of the 2-Wasserstein distance of the projections.
     """
     generator = torch.Generator().manual_seed(seed)
     lines = torch.randn(a.shape[1], directions, generator=generator, dtype=torch.float64)
@@ -18,14 +17,14 @@ def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 256, seed: int = 
 
 
 def compared(samples: Tensor, data: Tensor, count: int, draws: int = 5, seed: int = 0) -> tuple[float, float]:
-    """Return the distance of samples to data, and of two disjoint parts of the data, with `count` points each.
+    """Return the distance of samples to data, and that of two disjoint parts of the data, with `count` points each.
 
     Args:
         samples: [S, D] with S >= count.
         data: [M, D] with M >= 2 count.
-
-    Returns:
-        Both as means over `draws` of points and directions.
+        count: number of points in each set.
+        draws: number of random choices of points and directions, over which both distances are averaged.
+        seed: seed of these choices.
     """
     against, halves = 0.0, 0.0
     for draw in range(draws):

@@ -1,4 +1,4 @@
-"""First experiments: small networks trained with each paradigm on data of low dimension."""
+"""Experiments: small networks trained with each paradigm on data of low dimension. S samples, n of them."""
 
 import time
 from collections.abc import Callable
@@ -23,17 +23,17 @@ SMALL_UNET = {"kind": "unet", "channels": 48, "factors": [2], "embedding": 128, 
 
 @dataclass(frozen=True)
 class Toy:
-    """One experiment; `figure` is its number in the report, or empty."""
+    """An experiment; `figure` is its number in the report, or empty."""
 
     title: str
     figure: str
-    kind: str  # of figure: points, images or codes
+    kind: str  # kind of figure: points, images or codes
     paradigm: str
     network: Json
     data: Callable[[Path | None], ToyData]
     steps: int
     samples: int
-    options: Json = field(default_factory=dict)  # of sampling
+    options: Json = field(default_factory=dict)  # options of sampling
     diffusion: Json = field(default_factory=dict)
     batch: int = 512
     learning_rate: float = 2e-3
@@ -41,11 +41,11 @@ class Toy:
 
 @dataclass(frozen=True)
 class Result:
-    """Numbers of an experiment, and the sampling states in its figure."""
+    """Results of an experiment, and the states during sampling in its figure."""
 
     numbers: Json
     data: ToyData
-    frames: list[tuple[float, Tensor]]  # share of the steps, state [n, *shape]
+    frames: list[tuple[float, Tensor]]  # share of the steps done, and state [n, *shape]
 
 
 MLP = {"kind": "mlp", "layers": 4, "channels": 128}
@@ -83,10 +83,12 @@ TOYS: dict[str, Toy] = {
 
 
 def run_toy(toy: Toy, path: Path | None = None, seed: int = 0) -> Result:
-    """Train, sample and measure one experiment, reproducibly on one machine.
+    """Run one experiment: train, sample and measure; results are a function of the seed on one machine.
 
     Args:
-        path: a local MNIST file for the experiments on digits; None takes scikit-learn's.
+        toy: the experiment.
+        path: file of MNIST images for an experiment on digits; None for the digits of scikit-learn.
+        seed: seed of initial weights and random numbers.
     """
     started = time.perf_counter()
     data = toy.data(path)
@@ -145,7 +147,7 @@ def _train(toy: Toy, network: nn.Module, paradigm: Paradigm, items: Tensor, seed
 def _sample(
     toy: Toy, network: nn.Module, paradigm: Paradigm, shape: Shape, seed: int
 ) -> tuple[Tensor, list[tuple[float, Tensor]]]:
-    """Return samples [S, *shape] and the states of the figure."""
+    """Return samples [S, *shape] and the states for the figure."""
     frames: list[tuple[float, Tensor]] = []
 
     def keep(state: SamplerState) -> None:

@@ -1,4 +1,4 @@
-"""Figures of the first experiments: states of sampling from noise to samples, beside the data."""
+"""Figures of the experiments: states from noise to samples, beside the data."""
 
 from pathlib import Path
 
@@ -47,13 +47,13 @@ def _caption(numbers: Json) -> str:
 
 
 def _unit(x: Tensor) -> np.ndarray:
-    """Standardize a state to points [n, 2]."""
+    """Return a state as standardized points [n, 2]."""
     flat = x.flatten(1)
     return np.asarray(((flat - flat.mean(0)) / flat.std(0)).tolist())
 
 
 def _draw_points(axes: np.ndarray, result: Result) -> None:
-    """Scatter points, each in the color of its final position."""
+    """Draw points, each in the color of its final position."""
     shown = 1500
     data = _unit(result.data.items)[:shown]
     ends = _unit(result.frames[-1][1])[:shown]
@@ -68,7 +68,7 @@ def _draw_points(axes: np.ndarray, result: Result) -> None:
 
 
 def _draw_codes(axes: np.ndarray, result: Result) -> None:
-    """Draw counts on the grid as brightness."""
+    """Draw the number of items at each point of the grid as brightness."""
     classes = result.data.classes or 1
     for axis, state in zip(axes, [*(state for _, state in result.frames), result.data.items], strict=True):
         codes = state.flatten(1)
@@ -78,7 +78,7 @@ def _draw_codes(axes: np.ndarray, result: Result) -> None:
 
 
 def _draw_images(axes: np.ndarray, result: Result) -> None:
-    """Draw a grid of 5 x 5 images in every panel, at the same places."""
+    """Draw 25 images in a grid in every panel."""
     rows, columns = 5, 5
     for axis, state in zip(axes, [*(state for _, state in result.frames), result.data.items], strict=True):
         images = state[: rows * columns, 0]

@@ -251,7 +251,7 @@ def test_kmeans_gives_the_first_codebooks(data, configs, tmp_path, monkeypatch):
     """Before step 5 the latents of clips to come are fitted, for the trained and the averaged network alike."""
     config = load_codec_config(str(configs["seanet"]), steps=4)
     train(tmp_path, data, config, "cpu", CodecTask)
-    with pytest.raises(UserError, match="fitted before step 5, got 4 steps"):
+    with pytest.raises(UserError, match="must reach step 5 for fitted codebooks, got 4 steps"):
         load_codec_run(tmp_path).write(tmp_path / "early.safetensors", "early")
     seen = []
     initialize = type(load_codec_run(tmp_path).network.quantizer).initialize
@@ -271,7 +271,7 @@ def test_kmeans_gives_the_first_codebooks(data, configs, tmp_path, monkeypatch):
     [
         ("lapped", ("kind = ", "sort = "), "one of lapped, magnitudes, seanet"),
         ("lapped", ("width = 8", "width = 0"), r"\[network\]: width"),
-        ("lapped", ("width = 8", "power = 0.3"), "the initial codec determines it"),
+        ("lapped", ("width = 8", "power = 0.3"), "which the initial codec determines"),
         ("lapped", ("begin", "#"), 'set begin = "pvt"'),
         ("lapped", ("pvt.safe", "phaseless.safe"), "must name a codec of kind pvt, got .* of kind phaseless"),
         ("lapped", ("pvt.safe", "nowhere.safe"), "there is no file"),
@@ -283,7 +283,7 @@ def test_kmeans_gives_the_first_codebooks(data, configs, tmp_path, monkeypatch):
         ("seanet", ("start_step = 5", ""), "set quantizer.start_step"),
         ("seanet", ("frames = 200", "frames = 8"), "fit on more audio"),
         ("seanet", ("[training]", "[training]\ncontrol_dropout = 0.1"), "control_dropout"),
-        ("seanet", ("seconds = 0.3", "seconds = 9"), "does not fit the clips"),
+        ("seanet", ("seconds = 0.3", "seconds = 9"), "training.seconds must be between a frame and"),
         ("seanet", ("[loss]", "[los"), "must be valid TOML"),
     ],
 )
@@ -309,7 +309,7 @@ def test_other_configs_data_and_arguments_are_refused(whole, data, configs, tmp_
     assert "must end in .safetensors" in refused("train", "--data", data, "--out", "codec.pt")
     assert "--steps must be" in refused("train", "--data", data, "--config", configs["seanet"], "--steps", "0")
     early = refused("train", "--data", data, "--config", configs["seanet"], "--steps", "4", "--run", tmp_path / "run")
-    assert "STEPS must be at least quantizer.start_step = 5" in early
+    assert "--steps must be at least quantizer.start_step = 5" in early
     assert not (tmp_path / "run").exists()
     assert "neither one of frame, magnitudes, seanet" in refused("train", "--data", data, "--config", "framed")
     assert "must end in .safetensors" in refused("export", run, "codec.pt")

@@ -111,5 +111,5 @@ def test_augmentation_needs_a_network_that_takes_its_strength(encodec_data):
     data = Dataset(encodec_data[0])
     both = "training.curve_augmentation=0.3 network.augmented=true"
     DiffusionTask(load_config("tiny", "edm", "encodec", overrides=both), data)
-    with pytest.raises(UserError, match=r"needs network.augmented = true"):
+    with pytest.raises(UserError, match=r"must be 0 unless network.augmented = true"):
         DiffusionTask(load_config("tiny", "edm", "encodec", overrides="training.curve_augmentation=0.3"), data)

@@ -173,5 +173,5 @@ def test_observing_recovers_the_terms_whatever_the_batches() -> None:
 
 
 def test_continuous_data_is_refused() -> None:
-    with pytest.raises(UserError, match="discdpm needs codes; use FORMAT=disc"):
+    with pytest.raises(UserError, match="FORMAT= must be disc for PARADIGM=discdpm"):
         build_paradigm("discdpm", {}, LAYOUT)

@@ -72,7 +72,7 @@ def test_strides_go_from_the_end_to_zero(total: int, data: st.DataObject) -> Non
 
 
 def test_impossible_schedules_are_refused() -> None:
-    with pytest.raises(UserError, match="SAMPLER_STEPS must be from 1 to 1000, got 1001"):
+    with pytest.raises(UserError, match="SAMPLER_STEPS= must be from 1 to 1000, got 1001"):
         strided_times(1000, 1001)
     with pytest.raises(UserError, match="must satisfy 0 < sigma_min < sigma_max"):
         karras_sigmas(5, 2.0, 1.0)

@@ -79,7 +79,7 @@ def test_a_folder_of_wav_files_is_an_entry(tmp_path):
 def test_a_wav_file_of_another_rate_is_refused(tmp_path):
     curves = {path.stem: read_curves(path) for path in curve_paths()[:1]}
     soundfile.write(tmp_path / f"{next(iter(curves))}.wav", np.zeros(100), 44_100)
-    with pytest.raises(UserError, match="24000 samples a second, got 44100"):
+    with pytest.raises(UserError, match="sample rate of 24000 Hz, got 44100"):
         read_entry(tmp_path, curves, "cpu")
 
 

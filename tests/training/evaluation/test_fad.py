@@ -72,7 +72,7 @@ def test_statistics_merge_in_any_grouping(cuts, seed):
 
 
 def test_values_that_are_not_finite_and_single_frames_are_refused():
-    with pytest.raises(UserError, match="not finite"):
+    with pytest.raises(UserError, match="must be finite"):
         Gaussian.of(np.array([[1.0, np.nan]]))
     with pytest.raises(UserError, match="2 or more frames"):
         _ = Gaussian.of(np.ones((1, 2))).covariance

@@ -101,7 +101,7 @@ def test_sweeps_are_parsed():
     assert churn.settings(10, SamplingConfig(steps=3)).options == {"s_churn": 10}
     assert Sweep.parse("steps=9,18").settings(9, SamplingConfig()).steps == 9
     for text in ("steps", "steps=9", "steps=9,9", "=1,2", "steps=a,b"):
-        with pytest.raises(UserError, match="is no sweep"):
+        with pytest.raises(UserError, match="must be an option with two or more values"):
             Sweep.parse(text)
 
 

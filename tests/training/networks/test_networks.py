@@ -257,7 +257,7 @@ def test_linear_skip_reaches_all_channels() -> None:
         (SMALL | {"controls": {"locl": {}}}, "keys of network.controls must be one of local, .*; got 'locl'"),
         (SMALL | {"controls": {"local": {"width": 3}}}, "network.controls.local: width"),
         (SMALL | {"controls": {"global": {"features": ["loudness"]}}}, "no control feature 'loudness'"),
-        (SMALL | {"kind": "unet_expand", "up_factors": [1]}, "up_factors must be as many as factors"),
+        (SMALL | {"kind": "unet_expand", "up_factors": [1]}, "up_factors must have 2 values, as factors"),
         (SMALL | {"skip": 4}, "skip must be odd or 0, got 4"),
         (SMALL | {"controls": {"cross_attention": {"reach": 3}}}, "reach must be at least stride = 4, got 3"),
         (SMALL | {"controls": {"cross_attention": {"channels": 6}}}, r"multiple of 2 \* heads = 4, got 6"),
@@ -270,7 +270,7 @@ def test_errors_in_a_table_name_the_key(table: dict, message: str) -> None:
 
 @pytest.mark.parametrize("table", [{"patch": 2}, {"skip": 3}])
 def test_patches_and_linear_skip_are_refused_for_codes(table: dict) -> None:
-    with pytest.raises(UserError, match=r"network.patch and network.skip are for continuous data"):
+    with pytest.raises(UserError, match=r"network.patch must be 1 and network.skip 0 for codes"):
         build_network(SMALL | table, (4, 30), LAYOUT, classes=7)
 
 

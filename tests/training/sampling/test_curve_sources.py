@@ -42,11 +42,11 @@ def test_a_former_name_is_an_alias():
     [
         ("nothing", "is neither a known name nor a file"),
         ("swell,swell", "names swell twice"),
-        (",", "names nothing"),
+        (",", "must name one or more curves"),
         ("DATA:valid:2", "there is no 2"),
-        ("DATA:valid:1-0", "are not a range"),
-        ("DATA:test:0", "there is no split 'test'"),
-        ("DATA", "is not a curve file"),
+        ("DATA:valid:1-0", "must have a range of clips"),
+        ("DATA:test:0", "the split must be train or valid, got 'test'"),
+        ("DATA", "must be a curve file"),
         ("gone:valid:0", "there is no dataset"),
     ],
 )

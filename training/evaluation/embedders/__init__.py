@@ -1,1 +1,1 @@
-"""Embedders of the Frechet audio distance."""
+"""Embedders for the Frechet audio distance (FAD)."""

@@ -1,8 +1,10 @@
 """Classifier of instrument, pitch class, velocity and degradation of log-mel patches, and embedder `pvt-net`.
 
-`pvt-net`, its penultimate layer, is the embedder of the Frechet audio distance that needs no download. It was trained
-on rendered audio without a codec, half of it degraded (`degradations.py`): to estimate the amount of degradation, the
-embedding must grade it. B clips, N samples, P patches, L frames, M mel bands, I instruments.
+Its penultimate layer is the embedder `pvt-net` of the Frechet audio distance, which needs no download. It was trained
+on rendered audio that no codec had processed. Half of the clips were degraded (`degradations.py`) and the amount of
+degradation was a target, so that the embedding depends on it.
+
+B clips, N samples, P patches, L frames, M mel bands, I instruments.
 """
 
 import json
@@ -18,6 +20,7 @@ from data_specs.controls import CHROMA_STEPS
 from data_specs.errors import UserError
 from data_specs.io.files import write_bytes
 from data_specs.rates import SAMPLE_RATE
+from training.evaluation.embedders.pretrained import Pretrained
 from training.evaluation.logmel import LogMel, Patches
 
 # 85 ms windows resolve neighbouring semitones by their overtones; patches of one second hold attack and decay.
@@ -28,7 +31,7 @@ VELOCITY_BANDS = 4  # of equal width in velocity / 127; band 0 is a rest, so the
 DEGRADATION_DB = (60.0, 40.0, 25.0, 15.0, 8.0)  # signal to degradation between the classes; class 0 is clean
 WEIGHTS = Path(__file__).parent / "weights" / "pvt-net.safetensors"
 KEY = "pvt-audio classifier"  # the only metadata key, since safetensors writes several in no fixed order
-BATCH = 64  # patches at once: bounds memory
+BATCH = 64  # patches at a time, to bound memory
 # Width, kernel, stride and pooling in time and frequency; the first level does not pool frequency, for pitch.
 LEVELS = ((16, 5, 2, (2, 1)), (32, 3, 1, (2, 2)), (64, 3, 1, (2, 2)), (64, 3, 1, (1, 2)))
 # Metadata that weights must match. The key of the file is older than the name of the constant.
@@ -38,7 +41,7 @@ FACTS = json.loads(
 
 
 class PatchNetwork(nn.Module):
-    """Convolutions, an embedding and four heads."""
+    """Convolutions and a linear embedding (`forward`), and four linear heads on the embedding (`heads`)."""
 
     def __init__(self, instruments: int) -> None:
         super().__init__()
@@ -61,7 +64,7 @@ class PatchNetwork(nn.Module):
         self.velocity_band = nn.Linear(DIMENSION, VELOCITY_BANDS + 1)
         self.damage = nn.Linear(DIMENSION, len(DEGRADATION_DB) + 1)
 
-    def embed(self, patches: Tensor) -> Tensor:
+    def forward(self, patches: Tensor) -> Tensor:
         """Map [B, L, M] to [B, 64], without activation, so that the embeddings are closer to a Gaussian."""
         return self.embedding(self.maps(patches[:, None]).flatten(1))
 
@@ -72,30 +75,28 @@ class PatchNetwork(nn.Module):
 
 
 class InstrumentClassifier(Protocol):
-    """Classifier as the adherence measures use it."""
+    """Interface of the classifier that adherence measures use."""
 
     instruments: tuple[str, ...]
 
     def instrument_probabilities(self, audio: Tensor) -> Tensor:
-        """Map float32 [B, 1, N] at 24 kHz to [B, P, I]; the largest of a patch is its instrument."""
+        """Return the probability of each instrument in each patch of float32 [B, 1, N] at 24 kHz: [B, P, I]."""
         ...
 
 
-class PvtNet:
+class PvtNet(Pretrained):
     """The trained network as embedder and instrument classifier of 24 kHz audio."""
 
     name = "pvt-net"
-    sample_rate = SAMPLE_RATE
     dimension = DIMENSION
 
     def __init__(self, network: PatchNetwork, instruments: tuple[str, ...], device: str | torch.device = "cpu") -> None:
-        self.device = torch.device(device)
-        self.network = network.to(self.device).eval().requires_grad_(False)
+        super().__init__(network, device)
         self.instruments = instruments
 
     @classmethod
     def load(cls, path: Path = WEIGHTS, device: str | torch.device = "cpu") -> "PvtNet":
-        """Load the shipped network, or one that `python -m training classifier train` wrote.
+        """Load the shipped weights, or a file that `python -m training classifier train` wrote.
 
         Raises:
             UserError: the file is missing or of another kind.
@@ -108,17 +109,17 @@ class PvtNet:
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         except (OSError, SafetensorError) as error:
             raise UserError(
-                f"the classifier's weights at {path} cannot be read ({error}); check --classifier"
+                f"the weights of the classifier at {path} cannot be read ({error}); check --classifier"
             ) from error
         facts = json.loads(held)
         instruments = tuple(facts.pop("instruments", ()))
         if facts != FACTS or not instruments:
-            raise UserError(f"{path} must hold a classifier of this version; train it again")
+            raise UserError(f"{path} must be a classifier of this version; train it again")
         network = PatchNetwork(len(instruments))
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
-            raise UserError(f"{path} holds an incomplete classifier; train it again") from error
+            raise UserError(f"{path} must have all weights of the classifier; train it again") from error
         return cls(network, instruments, device)
 
     def save(self, path: Path) -> None:
@@ -131,32 +132,26 @@ class PvtNet:
 
     @torch.inference_mode()
     def embed(self, audio: Tensor) -> Tensor:
-        """Map float32 [B, 1, N] to [B, P, 64], one frame for each 0.96 s.
+        """Map float32 [B, 1, N] to embeddings [B, P, 64], one for each 0.96 s.
 
         Raises:
             UserError: clips shorter than 1.04 s.
         """
-        return torch.cat([self._embed(clip) for clip in audio.split(1)])
+        return torch.cat([self.embed_patches(PATCHES(clip.to(self.device)), BATCH) for clip in audio.split(1)])
 
     @torch.inference_mode()
     def instrument_probabilities(self, audio: Tensor) -> Tensor:
-        """Map float32 [B, 1, N] to probabilities [B, P, I]."""
+        """Map float32 [B, 1, N] to the probability of each instrument in each patch, [B, P, I]."""
         embedded = self.embed(audio)
         return self.network.heads(embedded.to(self.device))[0].softmax(-1).cpu()
 
-    def _embed(self, audio: Tensor) -> Tensor:
-        patches = PATCHES(audio.to(self.device))
-        flat = patches.reshape(-1, *patches.shape[2:])
-        embedded = torch.cat([self.network.embed(part) for part in flat.split(BATCH)])
-        return embedded.reshape(*patches.shape[:2], -1).cpu()
-
 
 class MatchedClassifier:
-    """The network as a classifier of a dataset's labels, matched by name, in the dataset's order.
+    """The network as a classifier of the instruments of a dataset, matched by name, in the order of the dataset.
 
     Attributes:
-        instruments: labels of the dataset, I.
-        unknown: labels that the network was not trained on; with any, it classifies nothing.
+        instruments: names of the instruments of the dataset.
+        unknown: those that the network was not trained on; if there are any, instruments are not classified.
     """
 
     def __init__(self, net: PvtNet, labels: tuple[str, ...]) -> None:
@@ -168,7 +163,7 @@ class MatchedClassifier:
 
     @property
     def notes(self) -> list[str]:
-        """Sentences for the output of a measurement: the reason why instruments are not classified."""
+        """The reason why instruments are not classified, as a list of one sentence; empty if they are."""
         if not self.unknown:
             return []
         return [
@@ -177,5 +172,5 @@ class MatchedClassifier:
         ]
 
     def instrument_probabilities(self, audio: Tensor) -> Tensor:
-        """Map float32 [B, 1, N] to probabilities [B, P, I]; [B, P, 0] with unknown labels."""
+        """Map float32 [B, 1, N] to probabilities [B, P, I], or to [B, P, 0] if any instrument is unknown."""
         return self._net.instrument_probabilities(audio)[..., self._rows]

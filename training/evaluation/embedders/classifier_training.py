@@ -1,4 +1,4 @@
-"""Train and test the classifier of `classifier.py` on PVT-audio, as a function of the seed.
+"""Training and test of the classifier of `classifier.py` on PVT-audio; results are a function of the seed.
 
 B clips, N samples, T control frames, I instruments, P patches.
 """
@@ -24,16 +24,16 @@ PATCHES_PER_CLIP = 4
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 1e-2
 STEPS = 900
-TEST_CLIPS = 64  # at once: bounds memory
+TEST_CLIPS = 64  # at a time, to bound memory
 
 
 class ClipSource(Protocol):
-    """Clips with the arrays of PVT-audio; `training.Dataset` is one."""
+    """Interface of the clips: those of a `training.Dataset` of PVT-audio."""
 
     def __len__(self) -> int: ...
 
     def gather(self, indices: Int64) -> dict[str, Tensor]:
-        """`data` [B, 1, N] at 24 kHz, `velocity` [B, T], `chroma` [B, T], `instruments` [B, I, T]."""
+        """Return `data` [B, 1, N] at 24 kHz, `velocity` [B, T], `chroma` [B, T] and `instruments` [B, I, T]."""
         ...
 
 
@@ -47,7 +47,7 @@ class Labels:
 
 
 def labels(clips: dict[str, Tensor], centres: Tensor) -> Labels:
-    """Return the labels of patches centred on samples `centres`, int64 [B, P]."""
+    """Return the labels of patches, given the clips and the centre of each patch in samples, int64 [B, P]."""
     frames, samples = clips["velocity"].shape[-1], clips["data"].shape[-1]
     at = (centres * frames // samples).clamp(max=frames - 1)
     velocity = clips["velocity"].gather(1, at)
@@ -64,19 +64,26 @@ def train(
     seed: int = 0,
     progress: Callable[[int, float], None] = lambda step, loss: None,
 ) -> PvtNet:
-    """Return a classifier trained on `clips`; `progress` is called after each step with its number and loss.
+    """Train a classifier.
+
+    Args:
+        clips: training clips.
+        instruments: names of their rows of `instruments`.
+        steps: number of steps.
+        seed: seed of initial weights, clips and degradations.
+        progress: called after each step with its number and its loss.
 
     Raises:
         UserError: no clips.
     """
     if not len(clips):
-        raise UserError("PVT-audio has no clips to train the classifier on; build it with make dataset FORMAT=audio")
+        raise UserError("PVT-audio must have train clips, got none; build it with make dataset FORMAT=audio")
     torch.manual_seed(seed)
     network = PatchNetwork(len(instruments)).train()
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     for step, (patches, target) in enumerate(_batches(clips, steps, seed)):
-        heads = zip(network.heads(network.embed(patches)), target, strict=True)
+        heads = zip(network.heads(network(patches)), target, strict=True)
         loss = torch.stack([nn.functional.cross_entropy(logits, target) for logits, target in heads]).sum()
         optimizer.zero_grad()
         loss.backward()
@@ -87,13 +94,13 @@ def train(
 
 
 def _rate(step: int, steps: int) -> float:
-    """Factor of the learning rate: warm-up over 5 % of the steps, then half a cosine."""
+    """Return the factor of the learning rate: linear warm-up over 5 % of the steps, times half a cosine."""
     warm = min(1.0, (step + 1) / max(1, 0.05 * steps))
     return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
 
 
 def _batches(clips: ClipSource, steps: int, seed: int) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
-    """Patches [B, L, M] from random positions of random clips, half of them degraded, and the label of each head."""
+    """Yield patches [B, L, M] at random positions of random clips, half of them degraded, and a label for each head."""
     spectrum = PATCHES.spectrum
     span = (PATCHES.length - 1) * spectrum.hop + spectrum.window
     for step in range(steps):
@@ -112,7 +119,7 @@ def _batches(clips: ClipSource, steps: int, seed: int) -> Iterator[tuple[Tensor,
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Accuracy of each head."""
+    """Accuracy of the heads of a classifier, as shares."""
 
     instrument: float  # of clips, by the mean probability of their patches
     instrument_patches: float
@@ -132,7 +139,7 @@ class Accuracy:
 
 @torch.inference_mode()
 def evaluate_classifier(net: PvtNet, clips: ClipSource) -> Accuracy:
-    """Return the accuracy on adjacent patches of all of `clips`."""
+    """Return the accuracy on all adjacent patches of all clips."""
     right, count, patches = np.zeros(5), 0, 0
     for first in range(0, len(clips), TEST_CLIPS):
         batch = clips.gather(np.arange(first, min(first + TEST_CLIPS, len(clips))))

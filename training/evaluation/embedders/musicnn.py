@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from data_specs.errors import UserError
 from data_specs.rates import SAMPLE_RATE
+from training.evaluation.embedders.pretrained import Pretrained, judge_weights
 from training.evaluation.embedders.vggish import resample
 
 RATE, FFT, HOP, BANDS = 16_000, 512, 256, 96
@@ -27,7 +28,7 @@ POOLS = {
     "musicnn-msd": (((4, 1), (4, 1)), ((1, 4), (1, 4)), *LAST_POOLS),
     "musicnn-mtt": (((4, 1), (2, 2)), ((2, 2), (2, 2)), *LAST_POOLS),
 }
-BATCH = 16  # patches at once: bounds memory
+BATCH = 16  # patches at a time, to bound memory
 FILES = {"musicnn-msd": "musicnn-MSD_vgg.safetensors", "musicnn-mtt": "musicnn-MTT_vgg.safetensors"}
 
 
@@ -49,7 +50,7 @@ class VggTagger(nn.Module):
         return maps.permute(0, 2, 3, 1).flatten(1)  # channels last, as TensorFlow flattens
 
     def load_tensorflow(self, tensors: dict[str, Tensor]) -> None:
-        """Take the weights by their names in the checkpoint; kernels are stored [height, width, in, out]."""
+        """Load weights by their names in the TensorFlow checkpoint, whose kernels are [height, width, in, out]."""
         names = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
         state = {}
         for number in range(len(self.convolutions)):
@@ -62,39 +63,30 @@ class VggTagger(nn.Module):
         self.load_state_dict(state)
 
 
-class Musicnn:
+class Musicnn(Pretrained):
     """One of both networks as an embedder of 24 kHz audio."""
 
-    sample_rate = SAMPLE_RATE
     dimension = DIMENSION
 
     def __init__(self, name: str, network: VggTagger, device: str | torch.device = "cpu") -> None:
+        super().__init__(network, device)
         self.name = name
-        self.device = torch.device(device)
-        self.network = network.to(self.device).eval().requires_grad_(False)
 
     @classmethod
     def load(cls, name: str, path: Path, device: str | torch.device = "cpu") -> "Musicnn":
-        """Load a file that `make judges` wrote.
+        """Load the network `name` (a key of FILES) from a file that `make judges` wrote.
 
         Raises:
             UserError: the file is of another kind.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         network = VggTagger(name)
-        try:
-            network.load_tensorflow(load_file(path))
-        except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-            raise UserError(
-                f"{path} must hold a VGG tagger of musicnn ({error}); delete it, then make judges"
-            ) from error
+        with judge_weights(path, "a VGG tagger of musicnn") as tensors:
+            network.load_tensorflow(tensors)
         return cls(name, network, device)
 
     @torch.inference_mode()
     def embed(self, audio: Tensor) -> Tensor:
-        """Map float32 [B, 1, N] to [B, P, 256], one frame for each second from the third on.
+        """Map float32 [B, 1, N] to embeddings [B, P, 256], one for each second from the third on.
 
         Raises:
             UserError: clips shorter than 3 s.
@@ -102,10 +94,7 @@ class Musicnn:
         bands = self.log_mel(resample(audio.to(self.device))[:, 0])
         if bands.shape[1] < LENGTH:
             raise UserError(f"{self.name} needs clips of 3 s or more, got {audio.shape[-1] / SAMPLE_RATE:.3g} s")
-        patches = bands.unfold(1, LENGTH, STRIDE).transpose(2, 3)
-        flat = patches.reshape(-1, LENGTH, BANDS)
-        embedded = torch.cat([self.network(part) for part in flat.split(BATCH)])
-        return embedded.reshape(*patches.shape[:2], -1).cpu()
+        return self.embed_patches(bands.unfold(1, LENGTH, STRIDE).transpose(2, 3), BATCH)
 
     def log_mel(self, audio: Tensor) -> Tensor:
         """Map audio [B, N] at 16 kHz to log10(10^4 power + 1) on the mel scale of Slaney, [B, L, M]."""

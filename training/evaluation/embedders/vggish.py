@@ -1,8 +1,9 @@
 """VGGish (Hershey et al., ICASSP 2017): the embedder of the published Frechet audio distances.
 
-Variants of VGGish give different scores. This one resamples to 16 kHz, takes examples of 0.96 s without overlap, and
-returns the 128 outputs of the last layer without activation (the common PyTorch port adds a ReLU), PCA or
-quantization. It reads the weights of that port from `$PVT_VGGISH`, a file or an address, or from the cache folder.
+Variants of VGGish give different scores. This one resamples to 16 kHz and uses examples of 0.96 s without overlap. The
+embedding is the 128 outputs of the last layer, without PCA, quantization or the ReLU that the common PyTorch port adds.
+The weights are those of that port, read from `$PVT_VGGISH` (a file or an address) or from the cache folder.
+B clips, N samples, F examples.
 """
 
 import os
@@ -17,6 +18,7 @@ from data_specs.errors import UserError
 from data_specs.io.download import cache_folder, download
 from data_specs.io.files import file_sha256
 from data_specs.rates import SAMPLE_RATE
+from training.evaluation.embedders.pretrained import Pretrained
 from training.evaluation.logmel import LogMel, Patches
 
 VARIABLE = "PVT_VGGISH"
@@ -26,7 +28,7 @@ SHA256 = "10086976"  # first digits, from the name of the file; the complete dig
 RATE = 16_000
 PATCHES = Patches(LogMel(RATE, 400, 160, 512, 64, 125.0, 7500.0, 0.01), length=96, hop=96)
 TAPS, CUTOFF_HZ, KAISER_BETA = 241, 8000.0, 7.86  # at 48 kHz: flat to 7.5 kHz, -80 dB from 8.5 kHz
-BATCH = 32  # examples at once: bounds memory
+BATCH = 32  # examples at a time, to bound memory
 
 
 def resample(audio: Tensor) -> Tensor:
@@ -72,16 +74,11 @@ class VggishNetwork(nn.Module):
         return self.embeddings(maps.permute(0, 2, 3, 1).flatten(1))  # channels last, as TensorFlow flattens
 
 
-class Vggish:
+class Vggish(Pretrained):
     """VGGish as an embedder of 24 kHz audio."""
 
     name = "vggish"
-    sample_rate = SAMPLE_RATE
     dimension = 128
-
-    def __init__(self, network: VggishNetwork, device: str | torch.device = "cpu") -> None:
-        self.device = torch.device(device)
-        self.network = network.to(self.device).eval().requires_grad_(False)
 
     @classmethod
     def load(cls, source: str | None = None, device: str | torch.device = "cpu") -> "Vggish":
@@ -94,22 +91,22 @@ class Vggish:
 
     @torch.inference_mode()
     def embed(self, audio: Tensor) -> Tensor:
-        """Map float32 [B, 1, N] at 24 kHz to [B, F, 128], one frame for each 0.96 s.
+        """Map float32 [B, 1, N] at 24 kHz to embeddings [B, F, 128], one for each 0.96 s.
 
         Raises:
             UserError: clips shorter than 0.975 s.
         """
-        examples = PATCHES(resample(audio.to(self.device)))
-        flat = examples.reshape(-1, *examples.shape[2:])
-        embedded = torch.cat([self.network(part) for part in flat.split(BATCH)])
-        return embedded.reshape(*examples.shape[:2], -1).cpu()
+        return self.embed_patches(PATCHES(resample(audio.to(self.device))), BATCH)
 
 
 def weights_file(source: str | None = None) -> Path:
-    """Return the file with the weights (288 MB); only an address given by the user is downloaded.
+    """Return the path of the file of weights (288 MB).
+
+    Args:
+        source: a file, or an http(s) address to download it from; None for `$PVT_VGGISH`, else the cache folder.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file, or the download failed.
     """
     path = cache_folder() / FILE
     source = source or os.environ.get(VARIABLE) or str(path)
@@ -117,11 +114,11 @@ def weights_file(source: str | None = None) -> Path:
         path = Path(source).expanduser()
         if path.is_file():
             return path
-        raise UserError(f"VGGish's weights are not at {path}; set {VARIABLE} to the path of {FILE}, or to {URL}")
+        raise UserError(f"the weights of VGGish are not at {path}; set {VARIABLE} to the path of {FILE}, or to {URL}")
     try:
         return download(source, path, SHA256)
     except UserError as error:
-        raise UserError(f"VGGish's weights cannot be fetched: {error}; set {VARIABLE} to their path") from error
+        raise UserError(f"the weights of VGGish cannot be downloaded: {error}; set {VARIABLE} to their path") from error
 
 
 def _network(path: Path) -> VggishNetwork:
@@ -133,7 +130,7 @@ def _network(path: Path) -> VggishNetwork:
     except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, TypeError, ValueError) as error:
         digest = file_sha256(path)
         raise UserError(
-            f"{path} must hold VGGish's weights as {FILE} does, got a file of SHA-256 {digest[:8]}...; "
-            "fetch that file again"
+            f"{path} must be {FILE} with the weights of VGGish, got a file of SHA-256 {digest[:8]}...; "
+            "download it again"
         ) from error
     return network.float()

@@ -30,7 +30,7 @@ class BasicPitch:
 
     @classmethod
     def load(cls, path: Path) -> "BasicPitch":
-        """Load a file that `make judges` wrote.
+        """Load the network from a file that `make judges` wrote.
 
         Raises:
             UserError: onnxruntime is missing, or the file is of another kind.
@@ -44,17 +44,17 @@ class BasicPitch:
         try:
             return cls(onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]))
         except Exception as error:  # onnxruntime's errors share no class of their own
-            raise UserError(f"{path} must hold Basic Pitch's network ({error}); delete it, then make judges") from error
+            raise UserError(f"{path} must contain Basic Pitch ({error}); delete it, then make judges") from error
 
     def onsets(self, audio: Float32) -> Float64:
-        """Map audio [N] at 24 kHz to the times of onsets in seconds, sorted."""
+        """Return the times of onsets in audio [N] at 24 kHz, in seconds, sorted."""
         times, values = self.onset_curve(audio)
         inner = (values[1:-1] > values[:-2]) & (values[1:-1] >= values[2:]) & (values[1:-1] >= ONSET)
         peaks = times[1:-1][inner]
         return peaks[np.diff(peaks, prepend=-np.inf) > MERGE_S]
 
     def onset_curve(self, audio: Float32) -> tuple[Float64, Float32]:
-        """Map audio [N] at 24 kHz to times in seconds and the largest probability of an onset over all keys."""
+        """Return frame times in seconds and, for each frame of audio [N] at 24 kHz, the largest onset probability."""
         from scipy.signal import resample_poly
 
         wave = resample_poly(audio.astype(np.float64), UP, DOWN).astype(np.float32)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from data_specs.errors import UserError
+from training.evaluation.embedders.pretrained import Pretrained, judge_weights
 from training.evaluation.embedders.vggish import resample
 
 RATE, WINDOW, STEP = 16_000, 1024, 160  # Hz, samples, samples: 10 ms, as the frames of `features.py`
@@ -16,7 +16,7 @@ BINS, CENTS_PER_BIN, CENTS_ORIGIN = 360, 20.0, 1997.3794084376191  # bin 0 in ce
 MIDI_OF_10_HZ = 69 + 12 * torch.log2(torch.tensor(10 / 440, dtype=torch.float64)).item()
 REACH = 4  # bins on either side of the largest that are averaged
 VOICED = 0.21  # smallest probability of a voiced frame, the threshold torchcrepe documents
-BATCH = 512  # frames at once: bounds memory
+BATCH = 512  # frames at a time, to bound memory
 WIDTHS = (128, 16, 16, 16, 32, 64)
 EPSILON = 0.0010000000474974513
 
@@ -45,12 +45,8 @@ class CrepeNetwork(nn.Module):
         return torch.sigmoid(self.classifier(maps.permute(0, 2, 1, 3).flatten(1)))
 
 
-class Crepe:
+class Crepe(Pretrained):
     """The network as a pitch tracker of 24 kHz audio."""
-
-    def __init__(self, network: CrepeNetwork, device: str | torch.device = "cpu") -> None:
-        self.device = torch.device(device)
-        self.network = network.to(self.device).eval().requires_grad_(False)
 
     @classmethod
     def load(cls, path: Path, device: str | torch.device = "cpu") -> "Crepe":
@@ -59,21 +55,17 @@ class Crepe:
         Raises:
             UserError: the file is of another kind.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         network = CrepeNetwork()
-        try:
-            network.load_state_dict(load_file(path))
-        except (OSError, SafetensorError, RuntimeError) as error:
-            raise UserError(f"{path} must hold CREPE's tiny network ({error}); delete it, then make judges") from error
+        with judge_weights(path, "CREPE's tiny network") as tensors:
+            network.load_state_dict(tensors)
         return cls(network, device)
 
     @torch.inference_mode()
     def track(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Map float32 [B, 1, N] to fractional MIDI note numbers and voicing, float32 and bool [B, N // 240].
+        """Return the pitch of float32 [B, 1, N] in fractional MIDI note numbers, and whether frames are voiced.
 
-        The pitch is the mean of the bins around the most probable one, weighted by their probabilities.
+        The pitch is the mean of the bins around the most probable one, weighted by their probabilities. Both are
+        [B, N // 240], float32 and bool.
         """
         wave = nn.functional.pad(resample(audio.to(self.device))[:, 0], (WINDOW // 2, WINDOW // 2))
         frames = wave.unfold(-1, WINDOW, STEP)[:, : audio.shape[-1] // 240]

@@ -1,6 +1,6 @@
-"""Loudness, centroid and noisiness by librosa, independent of the analyser that measured the controls.
+"""Loudness, centroid and noisiness by librosa, independent of the code that measured the controls of the dataset.
 
-The windows are librosa's: 2048 samples, 85 ms. B clips, N samples, F frames.
+Windows have the default length of librosa, 2048 samples (85 ms). B clips, N samples, F frames.
 """
 
 import math
@@ -21,10 +21,10 @@ HANN_RMS = math.sqrt(3 / 8)  # root mean square of the window
 
 
 def librosa_features(audio: Tensor, features: FrameFeatures) -> FrameFeatures:
-    """Return the features with librosa's loudness, centroid and noisiness of clips [B, 1, N].
+    """Return a copy of `features` with loudness, centroid and noisiness of [B, 1, N] by librosa.
 
     Loudness is the A-weighted root mean square in dB; the centroid is in semitones above 20 Hz. Noisiness is the
-    spectral flatness, whose scale differs: compare its ranks only.
+    spectral flatness, which has another scale, so that only its ranks can be compared.
     """
     found = zip(*(_describe(clip, features.frames) for clip in audio[:, 0].float().cpu().numpy()), strict=True)
     loudness, centroid, noisiness = (np.stack(arrays).astype(np.float32) for arrays in found)

@@ -19,11 +19,12 @@ from data_specs.errors import UserError
 from training.evaluation.adherence import (
     ADHERENCE,
     MEASURED,
-    ONSET_TOLERANCE_S,
+    UNDEFINED,
     ClipAnalysis,
     Ratios,
     descriptor_adherence,
-    matches,
+    f_measure,
+    share,
 )
 from training.evaluation.embedders.musicnn import FILES, Musicnn
 from training.evaluation.features import FRAME_S
@@ -46,22 +47,22 @@ NAMES = ("musicnn", "crepe", "basic-pitch")
 
 
 def judge_names(text: str) -> tuple[str, ...]:
-    """Parse `JUDGES=`: `all`, or a comma list.
+    """Return the names in JUDGES=: all of them for `all`, else those of a comma list.
 
     Raises:
         UserError: an unknown name.
     """
     names = NAMES if text == "all" else tuple(name.strip() for name in text.split(",") if name.strip())
     if unknown := [name for name in names if name not in NAMES]:
-        raise UserError(f"JUDGES must be all or names among {', '.join(NAMES)}, got {', '.join(unknown)}")
+        raise UserError(f"JUDGES= must be all or names among {', '.join(NAMES)}, got {', '.join(unknown)}")
     return names
 
 
 def embedders(names: Sequence[str], device: str | torch.device) -> tuple[Musicnn, ...]:
-    """Return the embedders of FAD among the judges.
+    """Load the embedders for FAD among the judges `names`; none without `musicnn`.
 
     Raises:
-        UserError: their weights have not been fetched.
+        UserError: the weights are not in the cache folder.
     """
     if "musicnn" not in names:
         return ()
@@ -70,7 +71,7 @@ def embedders(names: Sequence[str], device: str | torch.device) -> tuple[Musicnn
 
 @dataclass(frozen=True)
 class Judges:
-    """The judges of adherence; None for one that was not asked for."""
+    """External judges of adherence; None for those that are not used."""
 
     crepe: Crepe | None = None
     basic_pitch: BasicPitch | None = None
@@ -78,10 +79,10 @@ class Judges:
 
     @classmethod
     def load(cls, names: Sequence[str], device: str | torch.device, controls: Sequence[str] = ()) -> "Judges | None":
-        """Load judges by name, and librosa for the measured ones among `controls`; None for no judge.
+        """Load judges by name, and librosa for the measured controls among `controls`; return None for no judge.
 
         Raises:
-            UserError: weights that have not been fetched, or a missing package.
+            UserError: the weights are not in the cache folder, or a package is missing.
         """
         found = cls(
             Crepe.load(judge_file("crepe-tiny.safetensors"), device) if "crepe" in names else None,
@@ -91,8 +92,8 @@ class Judges:
         return None if found == cls() else found
 
     def measure(self, audio: Tensor, analysis: ClipAnalysis, targets: Sequence[ControlTargets]) -> list[Ratios]:
-        """Return the judges' measures of clips [B, 1, N] at 24 kHz."""
-        found: list[Ratios] = [dict.fromkeys(JUDGE_MEASURES, (0.0, 0.0)) for _ in targets]
+        """Return the measures of the judges for each clip of [B, 1, N] at 24 kHz; UNDEFINED for judges not used."""
+        found: list[Ratios] = [dict.fromkeys(JUDGE_MEASURES, UNDEFINED) for _ in targets]
         features = analysis.features
         if self.crepe is not None:
             midi, voiced = (tensor.numpy() for tensor in self.crepe.track(audio))
@@ -103,17 +104,17 @@ class Judges:
                 both = one.stable & voiced[number] & features.voiced[number]
                 near = np.abs(midi[number] - features.midi[number]) <= 0.5
                 close = np.abs(midi[number] - np.nan_to_num(one.pitch, nan=np.inf)) <= 0.5
-                found[number]["crepe_chroma"] = _counts(pitched & voiced[number] & (distance < 0.5), pitched)
-                found[number]["crepe_pitch"] = _counts(with_pitch & voiced[number] & close, with_pitch)
-                found[number]["pitch_agreement"] = _counts(both & near, both)
+                found[number]["crepe_chroma"] = share(pitched & voiced[number] & (distance < 0.5), pitched)
+                found[number]["crepe_pitch"] = share(with_pitch & voiced[number] & close, with_pitch)
+                found[number]["pitch_agreement"] = share(both & near, both)
         if self.basic_pitch is not None:
             for number, one in enumerate(targets):
                 theirs = self.basic_pitch.onsets(audio[number, 0].numpy())
                 at = np.clip(np.round(theirs / FRAME_S).astype(int), 0, len(one.onsets_known) - 1)
                 theirs = theirs[one.onsets_known[at]]
                 ours = features.times()[features.onset[number] & one.onsets_known]
-                found[number]["basic_onsets"] = _f_counts(one.onsets, theirs)
-                found[number]["onset_agreement"] = _f_counts(ours, theirs)
+                found[number]["basic_onsets"] = f_measure(one.onsets, theirs)
+                found[number]["onset_agreement"] = f_measure(ours, theirs)
         if self.measured:
             described = librosa_features(audio, features)
             for number, one in enumerate(targets):
@@ -121,11 +122,3 @@ class Judges:
                     rank, error = descriptor_adherence(name, described, number, one)
                     found[number] |= {f"librosa_{name}_rank": rank, f"librosa_{name}_error": error}
         return found
-
-
-def _counts(right: np.ndarray, of: np.ndarray) -> tuple[float, float]:
-    return float(right.sum()), float(of.sum())
-
-
-def _f_counts(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
-    return 2.0 * matches(one, other, ONSET_TOLERANCE_S), float(len(one) + len(other))

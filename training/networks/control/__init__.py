@@ -1,4 +1,7 @@
-"""Control branches of a U-Net by name. A branch is one file and one line here; a config may combine several."""
+"""Control branches of a U-Net by name, of which a config may combine several.
+
+A branch is one file and one line in `CONTROL_BRANCHES`.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -33,14 +36,16 @@ def build_branches(
     widths: Shape,
     up_widths: Shape,
 ) -> nn.ModuleDict:
-    """Build one branch per table `{"local": {...}}`; they are applied in this order.
+    """Build a branch for each table, by name (`{"local": {...}}`); they are applied in this order.
 
     Args:
+        tables: keys of the config of each branch.
+        layout: order of the controls.
         widths: channels of the map at each level of the downward path.
         up_widths: channels of the map at each level of the upward path, full length first.
 
     Raises:
-        UserError: an unknown branch, or a key it does not have.
+        UserError: an unknown branch or key.
     """
     branches: dict[str, ControlBranch] = {}
     for name, table in tables.items():

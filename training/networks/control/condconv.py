@@ -1,4 +1,4 @@
-"""Conditionally parameterized convolutions (Yang et al. 2019, CondConv) whose kernels follow the controls."""
+"""Conditionally parameterized convolutions (CondConv, Yang et al. 2019) with kernels that depend on the controls."""
 
 import torch.nn.functional as nnf
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from training.networks.layers import convolution, zeroed
 
 
 class CondConvConfig(LocalConfig):
-    """Number of experts of each convolution."""
+    """Config of `LocalBranch`, and number of experts of each convolution."""
 
     experts: Positive = 4
 
@@ -19,9 +19,9 @@ class CondConvConfig(LocalConfig):
 class CondConvBranch(LocalBranch):
     """The encoder of `LocalBranch` and, on the downward path, a residual convolution with a kernel for each frame.
 
-    A kernel is the sum of the experts' kernels with weights in (0, 1), the routing weights of eq. 2 of the paper. They
-    are computed from the encoded controls of a frame, where the paper averages the layer's input over all positions:
-    one kernel for a whole clip could not follow a curve. Experts are zero-initialized.
+    A kernel is the sum of the kernels of the experts with routing weights in (0, 1) (eq. 2). The weights are computed
+    from the encoded controls of a frame; the paper computes them from the mean input over all positions, which would
+    give one kernel per clip. Experts are zero-initialized.
     """
 
     Config = CondConvConfig

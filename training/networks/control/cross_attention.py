@@ -18,10 +18,10 @@ LONGEST = 10_000.0  # ratio of the longest to the shortest period of the rotary 
 
 
 class CrossAttentionConfig(LocalConfig):
-    """Rate, reach and width of the attention; times in frames at full length."""
+    """Rate, reach and number of heads of the attention; times in frames at full length."""
 
-    stride: Positive = 4  # frames for each key: 18.75 Hz for 75 frames a second
-    reach: Positive = 38  # largest distance between a frame and the middle of a key that it attends to
+    stride: Positive = 4  # frames per key: 18.75 Hz for 75 frames per second
+    reach: Positive = 38  # largest distance between a frame and the centre of a key to which it attends
     heads: Positive = 2
 
     @pydantic.model_validator(mode="after")
@@ -34,13 +34,12 @@ class CrossAttentionConfig(LocalConfig):
 
 
 class CrossAttentionBranch(ControlBranch):
-    """Frames of every level attend to the controls around them; zero-initialized outputs are added to the map.
+    """Frames of every level attend to the controls near them; zero-initialized outputs are added to the map.
 
-    A key encodes `stride` frames of all controls, so that their order within the key is kept. Biases of queries and
-    keys start at 1: with rotary positions the weights are then highest at the frame's own time. The encoder has no
-    normalization over time, so that a control acts on frames within `reach` and half a stride only. Each frequency
-    bin of a two-dimensional map attends alone. MuseControlLite (arXiv 2506.18729) conditions on curves likewise,
-    at their full rate.
+    A key encodes `stride` frames of all controls. Biases of queries and keys are initialized to 1, so that with rotary
+    positions the initial weights are highest at the time of the frame. The encoder has no normalization over time, so
+    that a control affects only frames within `reach` and half a stride. Bins of a two-dimensional map attend
+    independently. MuseControlLite (arXiv 2506.18729) conditions on curves in the same way, at their full rate.
     """
 
     Config = CrossAttentionConfig
@@ -57,7 +56,7 @@ class CrossAttentionBranch(ControlBranch):
         )
 
     def encode(self, controls: Tensor, dtype: torch.dtype) -> list[Tensor]:
-        """Return the same [B, C, 1, K] for every level, one key for each `stride` frames."""
+        """Return K keys [B, C, 1, K], one for each `stride` frames, the same for every level."""
         whole = padded(controls, (self.config.stride,), mode="replicate")
         h = self.conv_in(with_basis(whole, self.resolutions))
         return [self.project(as_map(nnf.silu(h), dtype))] * len(self.attentions)
@@ -70,7 +69,7 @@ class CrossAttentionBranch(ControlBranch):
 
 
 class CrossAttention(nn.Module):
-    """Attention of a map's frames, `step` apart at full length, to keys at most `reach` away, added to the map."""
+    """Attention of the frames of a map, `step` apart at full length, to keys within `reach`, added to the map."""
 
     def __init__(self, config: CrossAttentionConfig, width: int, step: int) -> None:
         super().__init__()
@@ -102,12 +101,12 @@ class CrossAttention(nn.Module):
 
 
 def middles(count: int, step: int, device: torch.device) -> Tensor:
-    """Return the middles [count] of consecutive stretches of `step` frames, in frames."""
+    """Return the centres [count] of consecutive segments of `step` frames, in frames."""
     return torch.arange(count, device=device) * step + (step - 1) / 2
 
 
 def rotated(x: Tensor, times: Tensor) -> Tensor:
-    """Rotate pairs of channels of [..., T, D] by angles proportional to `times` [T], of geometric frequencies."""
+    """Rotate pairs of channels of [..., T, D] by angles `times` [T] * frequency, with geometric frequencies."""
     half = x.shape[-1] // 2
     frequencies = LONGEST ** (-torch.arange(half, device=x.device) / half)
     angles = times[:, None] * frequencies

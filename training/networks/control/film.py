@@ -1,4 +1,4 @@
-"""Global control: one vector per clip that scales and shifts channels (FiLM, Perez et al. 2017, eq. 2)."""
+"""Global control: a vector per clip scales and shifts channels (FiLM, Perez et al. 2017, eq. 2)."""
 
 from typing import Annotated
 
@@ -14,17 +14,17 @@ from training.networks.layers import modulate, zeroed
 
 
 class GlobalConfig(StrictModel):
-    """Features of the vector and hidden width of the MLPs."""
+    """Names of the controls in the vector, and hidden width of the MLPs."""
 
     features: Annotated[tuple[str, ...], Field(min_length=1)] = ("instruments",)
     hidden: Annotated[int, Field(gt=0)] = 128
 
 
 class GlobalBranch(ControlBranch):
-    """A chain of MLPs, one per level, each ending in a sigmoid and feeding the next.
+    """A chain of MLPs, one per level, each ending in a sigmoid, whose output is the input of the next.
 
-    The output of an MLP in (0, 1) becomes a scale in (0, 2) and a shift in (-1, 1) per channel. Last layers are
-    zero-initialized, so that both are neutral at first.
+    The output in (0, 1) is mapped to a scale in (0, 2) and a shift in (-1, 1) per channel. Last layers are
+    zero-initialized, so that the initial scale is 1 and the initial shift is 0.
     """
 
     Config = GlobalConfig
@@ -40,7 +40,7 @@ class GlobalBranch(ControlBranch):
             size = 2 * width
 
     def encode(self, controls: Tensor, dtype: torch.dtype) -> list[Tensor]:
-        """Return [B, 2C, 1, 1] per level from the mean over time of the chosen features."""
+        """Return [B, 2C, 1, 1] per level, computed from the mean over time of the chosen controls."""
         h = torch.cat([controls[:, rows] for rows in self.rows], dim=1).mean(dim=2)
         encoded = []
         for mlp in self.mlps:

@@ -1,4 +1,4 @@
-"""Local FiLM: encoded curves scale and shift the channels of each frame, on both paths of the U-Net."""
+"""Local FiLM: encoded controls scale and shift the channels of each frame, on both paths of the U-Net."""
 
 from torch import Tensor, nn
 

@@ -1,4 +1,4 @@
-"""Local control: curves encoded at every time scale of the U-Net and concatenated to its maps."""
+"""Local control: controls encoded at every level of the U-Net and concatenated to its maps."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -15,9 +15,9 @@ from training.networks.layers import Block, as_map, convolution
 
 
 class LocalConfig(StrictModel):
-    """Control channels, the same at every level, and triangular functions for each row.
+    """Channels of the encoded controls at each level, and number of triangular functions for each control row.
 
-    `resolution` 1 takes values as they are; "control" takes the number that the registry states for each control.
+    `resolution` 1 is for the value alone; "control" uses the number in the registry entry of each control.
     """
 
     channels: Annotated[int, Field(gt=0)] = 128
@@ -25,9 +25,9 @@ class LocalConfig(StrictModel):
 
 
 class LocalBranch(ControlBranch):
-    """Encoder shaped as the downward path of the U-Net, one-dimensional and of constant width.
+    """Encoder like the downward path of the U-Net, but one-dimensional and with a constant number of channels.
 
-    In a two-dimensional U-Net the encoded curves are the same for all frequencies.
+    In a two-dimensional U-Net the encoded controls are the same for all bins.
     """
 
     Config = LocalConfig
@@ -53,31 +53,26 @@ class LocalBranch(ControlBranch):
         return torch.cat([x, encoded.expand(-1, -1, x.shape[2], -1)], dim=1)
 
 
-def resolutions(layout: ControlLayout, resolution: int | Literal["control"]) -> Shape:
-    """Return the number of triangular functions of each row."""
-    return tuple(
+def control_rows(layout: ControlLayout, resolution: int | Literal["control"]) -> tuple[int, Shape]:
+    """Return the number of rows of `with_basis`, and the number of triangular functions of each control row."""
+    functions = tuple(
         CONTROLS[name].encoding if resolution == "control" else resolution
         for name, rows in layout.rows
         for _ in range(rows)
     )
-
-
-def control_rows(layout: ControlLayout, resolution: int | Literal["control"]) -> tuple[int, Shape]:
-    """Return the number of rows of `with_basis` and the triangular functions of each control row."""
-    functions = resolutions(layout, resolution)
     return layout.total + sum(size for size in functions if size > 1), functions
 
 
 def with_basis(controls: Tensor, resolutions: Shape) -> Tensor:
-    """Append the triangular functions of controls [B, R, T] to them."""
+    """Append the triangular functions of controls [B, R, T] to their rows."""
     return torch.cat([controls, triangular_basis(controls, resolutions)], dim=1)
 
 
 def triangular_basis(controls: Tensor, resolutions: Shape) -> Tensor:
-    """Evaluate triangular functions centred on even steps from 0 to 1: [B, R, T] -> [B, sum of resolutions > 1, T].
+    """Return triangular functions of controls [B, R, T]: [B, sum of resolutions > 1, T].
 
-    A value between two steps is shared between them in proportion (linear interpolation transposed). With 12 steps
-    each pitch class is an input of its own. Unconditioned values, -1, activate no step.
+    Their centres are evenly spaced from 0 to 1, so that a value activates the two nearest ones (linear interpolation).
+    With 12 functions each pitch class activates one. Unconditioned values (-1) activate none.
     """
     parts = [controls[:, :0]]
     for row, resolution in enumerate(resolutions):

@@ -161,7 +161,7 @@ def test_other_files_are_refused_and_no_code_in_them_runs(tmp_path):
     torch.save(torch.zeros(3), tmp_path / "tensor.pth")
     torch.save({"evil": Evil()}, tmp_path / "evil.pth")
     for path in sorted(tmp_path.glob("*.pth")):
-        with pytest.raises(UserError, match="must hold VGGish's weights"):
+        with pytest.raises(UserError, match=r"must be vggish-10086976\.pth with the weights"):
             Vggish.load(str(path))
     assert not marker.exists()
 

@@ -1,0 +1,43 @@
+"""Networks with fixed weights, as embedders and judges of 24 kHz audio. B clips, P patches, D dimensions."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from data_specs.errors import UserError
+from data_specs.rates import SAMPLE_RATE
+
+
+class Pretrained:
+    """A network in eval mode without gradients, on a device."""
+
+    sample_rate = SAMPLE_RATE
+
+    def __init__(self, network: nn.Module, device: str | torch.device = "cpu") -> None:
+        self.device = torch.device(device)
+        self.network: Any = network.to(self.device).eval().requires_grad_(False)
+
+    def embed_patches(self, patches: Tensor, batch: int) -> Tensor:
+        """Map patches [B, P, ...] to embeddings [B, P, D] on the CPU, `batch` patches at a time to bound memory."""
+        embedded = torch.cat([self.network(part) for part in patches.flatten(0, 1).split(batch)])
+        return embedded.unflatten(0, patches.shape[:2]).cpu()
+
+
+@contextmanager
+def judge_weights(path: Path, network: str) -> Iterator[dict[str, Tensor]]:
+    """Yield the tensors of a file that `make judges` wrote, by name; the block loads them.
+
+    Raises:
+        UserError: the file cannot be read, or the block finds that it is not the file of `network`.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        yield load_file(path)
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        raise UserError(f"{path} must contain {network} ({error}); delete it, then make judges") from error
