@@ -23,8 +23,8 @@ from torch import Tensor
 
 from data_specs.errors import UserError
 from data_specs.io.files import Json, atomic_write, file_sha256, write_json
-from training.runs import CHECKPOINTS
 
+CHECKPOINTS = "checkpoints"  # folder in that of the run
 MANIFEST, SNAPSHOT, STATE = "checkpoint.json", "snapshot.safetensors", "state.pt"
 SNAPSHOT_VERSION = 1
 AVERAGES = "ema"
