@@ -8,7 +8,7 @@ from tests.training.small_networks import LAYOUT, SMALL, perturbed
 from training.networks import build_network
 from training.networks.control.condconv import CondConv, CondConvConfig
 from training.networks.control.cross_attention import rotated
-from training.networks.control.local import LocalBranch, LocalConfig, resolutions, triangular_basis
+from training.networks.control.local import LocalBranch, LocalConfig, control_rows, triangular_basis
 
 
 @pytest.mark.parametrize("kind", ["local", "global", "film_local", "cross_attention", "condconv"])
@@ -50,8 +50,8 @@ def test_triangular_basis_separates_pitch_classes() -> None:
 
 
 def test_resolution_by_control_is_that_of_the_registry() -> None:
-    assert resolutions(LAYOUT, 3) == (3,) * 5
-    assert resolutions(LAYOUT, "control") == tuple(
+    assert control_rows(LAYOUT, 3)[1] == (3,) * 5
+    assert control_rows(LAYOUT, "control")[1] == tuple(
         CONTROLS[name].encoding for name in ("velocity", "chroma", "instruments", "instruments", "instruments")
     )
 
