@@ -165,7 +165,7 @@ def machine() -> str:
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the installed PACKAGES."""
     found = {"Python": platform.python_version()}
-    for name in PACKAGES.split():
+    for name in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):  # not every part needs every package
             found[name] = version(name)
     return found

@@ -101,7 +101,7 @@ def test_failed_part_becomes_a_row_with_the_reason(tmp_path, capsys):
     assert measure(["midi"], arguments) == 1
     (row,) = json.loads((tmp_path / "results.json").read_text())["rows"]
     assert "could not be measured: ValueError: " in row["note"]
-    assert "holds no MIDI file" in row["note"]
+    assert "must be a folder of MIDI files" in row["note"]
     assert row["ours"] is None
     assert "could not be measured" in capsys.readouterr().out
 
