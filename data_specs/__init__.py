@@ -1,3 +1,3 @@
-"""The vocabulary that dataset pipeline and trainer share: specs, records, representations, controls."""
+"""Definition of a dataset, shared by pipeline and training: specs, records, representations, controls, codecs."""
 
 __version__ = "0.2.0"

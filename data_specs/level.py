@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from data_specs.arrays import Float64
+
 TARGET_LUFS = -20.0
 PEAK = 10 ** (-1 / 20)  # -1 dBFS
 BLOCK_SECONDS, OVERLAP = 0.4, 4  # blocks start every quarter of their length
@@ -14,7 +16,7 @@ OFFSET = -0.691  # dB: a sine of 997 Hz at full scale has -3.01 LUFS
 
 
 def loudness(sounds: Sequence[NDArray[np.floating]], sample_rate: int) -> float:
-    """Gated loudness of mono sounds [N] together, in LUFS; -inf for silence (BS.1770-4, annex 1)."""
+    """Return the gated loudness of mono sounds [N] together, in LUFS; -inf for silence (BS.1770-4, annex 1)."""
     energies = np.concatenate([_block_energies(np.asarray(one, np.float64), sample_rate) for one in sounds])
     energies = energies[energies > _energy(ABSOLUTE_GATE)]
     if len(energies):
@@ -23,7 +25,7 @@ def loudness(sounds: Sequence[NDArray[np.floating]], sample_rate: int) -> float:
 
 
 def listening_gain(sounds: Sequence[NDArray[np.floating]], sample_rate: int) -> float:
-    """Factor that brings the set to TARGET_LUFS, less where a peak would exceed -1 dBFS; 1 for silence."""
+    """Return the factor that brings the set to TARGET_LUFS, less where a peak would exceed -1 dBFS; 1 for silence."""
     level = loudness(sounds, sample_rate)
     peak = max((float(np.abs(one).max(initial=0.0)) for one in sounds), default=0.0)
     return 1.0 if math.isinf(level) or not peak else min(10 ** ((TARGET_LUFS - level) / 20), PEAK / peak)
@@ -33,8 +35,8 @@ def _energy(lufs: float) -> float:
     return float(10 ** ((lufs - OFFSET) / 10))
 
 
-def _block_energies(sound: NDArray[np.float64], sample_rate: int) -> NDArray[np.float64]:
-    """Mean square of each block of the K-weighted sound; sounds shorter than a block are one block."""
+def _block_energies(sound: Float64, sample_rate: int) -> Float64:
+    """Return the mean square of each block of the K-weighted sound; sounds shorter than a block are one block."""
     from scipy.signal import lfilter
 
     for numerator, denominator in _k_weighting(sample_rate):
@@ -49,7 +51,7 @@ def _block_energies(sound: NDArray[np.float64], sample_rate: int) -> NDArray[np.
 
 
 def _k_weighting(sample_rate: int) -> list[tuple[list[float], list[float]]]:
-    """Coefficients of the high shelf and the high pass, from their analogue prototypes, for any rate."""
+    """Return the coefficients of the high shelf and the high pass, from their analogue prototypes, for any rate."""
     k, q = math.tan(math.pi * 1681.974450955533 / sample_rate), 0.7071752369554196
     gain = 10 ** (3.999843853973347 / 20)
     middle, scale = gain**0.4996667741545416, 1 + k / q + k * k

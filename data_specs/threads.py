@@ -13,7 +13,7 @@ LEAST_GAIN = 1.15  # of more threads over fewer, below which the smaller number 
 
 
 def wait_passively() -> None:
-    """Make waiting threads sleep, unless OMP_WAIT_POLICY is set; has an effect only before torch is imported."""
+    """Let waiting threads sleep, unless OMP_WAIT_POLICY is set; has an effect only before torch is imported."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
@@ -29,7 +29,7 @@ def set_threads(threads: int | None) -> int:
 
 
 def fastest_threads(work: Callable[[], object], available: int | None = None) -> int:
-    """Number of threads for `work`: 1, 2, 4, ... up to the available cores, as long as more are faster."""
+    """Return the number of threads for `work`: 1, 2, 4, ... up to the available cores, as long as more are faster."""
     import torch
 
     available = available or len(os.sched_getaffinity(0))
@@ -51,7 +51,7 @@ def fastest_threads(work: Callable[[], object], available: int | None = None) ->
 
 
 def _convolution() -> Callable[[], object]:
-    """A convolution of the size that networks of `tiny` compute."""
+    """Compute a convolution of the size of those in networks of `tiny`."""
     import torch
 
     x, weight = torch.randn(2, 128, 600), torch.randn(128, 128, 3)

@@ -31,7 +31,7 @@ EXTRAS = {"pipeline": "pipeline", "training": "training", "pvt.studio": "trainin
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run `pvt VERB ...`; returns the exit status."""
+    """Run `pvt VERB ...` and return the exit status."""
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
@@ -57,6 +57,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def usage() -> str:
-    """Text of `pvt --help`."""
+    """Return the text of `pvt --help`."""
     lines = [f"  {verb:15}{summary}" for verb, (_, summary) in VERBS.items()]
     return "\n".join(["usage: pvt VERB [OPTIONS]", "", *lines, "", "`pvt VERB --help` lists the options of a verb."])

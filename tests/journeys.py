@@ -24,7 +24,7 @@ from pathlib import Path
 from pipeline.tunes import midi_files
 
 ROOT = Path(__file__).parents[1]
-LONGEST_S = 540
+LONGEST_S = 1800
 TUNES = 30  # in each of the two folders of MIDI files
 
 # Installed in each Python process of a journey. Appends a line "PATH FUNCTION DIGEST" for data that a function

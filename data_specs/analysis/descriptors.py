@@ -153,7 +153,7 @@ class AudioAnalysis:
 
     @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
-        """Centroid and spread in Hz."""
+        """Return centroid and spread in Hz."""
         magnitude = self._short.sqrt()
         weights = magnitude / magnitude.sum(-1, keepdim=True).clamp(min=1e-20)
         hertz = torch.arange(SHORT // 2 + 1) * (SAMPLE_RATE / SHORT)
@@ -162,12 +162,12 @@ class AudioAnalysis:
 
     @cached_property
     def _hertz(self) -> Tensor:
-        """Fundamental frequency in Hz; 440 without a pitch."""
+        """Return the fundamental frequency in Hz; 440 without a pitch."""
         return 440 * 2 ** ((self.pitch.nan_to_num(69.0) - 69) / 12)
 
     @cached_property
     def _harmonics(self) -> Tensor:
-        """Amplitudes of harmonics [B, T, H]: the largest of the three bins around each; 0 above half the rate."""
+        """Return the amplitudes of harmonics [B, T, H], the largest of three bins each; 0 above half the rate."""
         at = self._hertz[..., None] * torch.arange(1, HARMONICS + 1) * (LONG / SAMPLE_RATE)
         index = at.round().long()[..., None] + torch.tensor([-1, 0, 1])
         largest = self._long.shape[-1] - 1
@@ -182,7 +182,7 @@ class AudioAnalysis:
 
 
 def _log_attack_time(audio: Tensor, start: int, stop: int) -> float:
-    """log10 of the attack time in s of a sound from sample `start` to `stop`."""
+    """Return log10 of the attack time in s of a sound from sample `start` to `stop`."""
     padded = torch.nn.functional.pad(audio, (ENVELOPE, ENVELOPE))[start : stop + 2 * ENVELOPE]
     level = padded.unfold(-1, ENVELOPE, ENVELOPE_HOP).square().mean(-1)
     begin, end = (int((level >= share**2 * level.max()).int().argmax()) for share in ATTACK)
@@ -190,7 +190,7 @@ def _log_attack_time(audio: Tensor, start: int, stop: int) -> float:
 
 
 def _power(audio: Tensor, hop: int, frames: int, size: int) -> Tensor:
-    """One-sided power spectra [B, T, K] under a Hann window; they sum to the mean square of a frame without offset."""
+    """Return one-sided power spectra [B, T, K] (Hann); their sum is the mean square of a frame without offset."""
     window = torch.hann_window(size)
     needed = (frames - 1) * hop + size
     # promise: descriptor-centred
@@ -200,13 +200,13 @@ def _power(audio: Tensor, hop: int, frames: int, size: int) -> Tensor:
 
 
 def _banded(values: Tensor) -> Tensor:
-    """Sums over bands of `BAND_BINS` bins, without the last bin."""
+    """Return sums over bands of `BAND_BINS` bins, without the last bin."""
     return values[..., :-1].unflatten(-1, (-1, BAND_BINS)).sum(-1)
 
 
 @lru_cache(maxsize=2)
 def _a_weights(size: int) -> Tensor:
-    """Power gains [K] of A-weighting (IEC 61672-1:2013, annex E, eq. E.1), 1 at 1 kHz."""
+    """Return the power gains [K] of A-weighting (IEC 61672-1:2013, annex E, eq. E.1), 1 at 1 kHz."""
     square = (torch.arange(size // 2 + 1, dtype=torch.float64) * (SAMPLE_RATE / size)).square()
 
     def response(f2: Tensor) -> Tensor:

@@ -4,15 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from data_specs.analysis.descriptors import AudioAnalysis
+from data_specs.arrays import Float32
 from data_specs.controls import CONTROLS
 
 
-def measured_controls(
-    audio: NDArray[np.float32], names: Sequence[str], frames: int, hop: int
-) -> dict[str, NDArray[np.float32]]:
+def measured_controls(audio: Float32, names: Sequence[str], frames: int, hop: int) -> dict[str, Float32]:
     """Return features of one clip, float32 [N], by name, each [T]; frame i is centred on sample i * hop."""
     analysis = AudioAnalysis(torch.from_numpy(np.ascontiguousarray(audio, np.float32)), hop, frames)
     found = {}

@@ -21,7 +21,7 @@ CHUNK = 8  # clips at once: bounds memory
 
 @dataclass(frozen=True)
 class PitchRange:
-    """Frequencies that are searched, in Hz."""
+    """Range of the search in Hz."""
 
     lowest_hz: float
     highest_hz: float
@@ -65,7 +65,7 @@ def _track(audio: Tensor, hop: int, frames: int, searched: PitchRange) -> PitchT
 
 
 def _normalized_difference(x: Tensor, energies: Tensor) -> Tensor:
-    """Cumulative mean normalized difference (eq. 8), [B, F, L], of frames `x` with the energies at each lag."""
+    """Return the cumulative mean normalized difference (eq. 8) of frames `x`, [B, F, L], from energies by lag."""
     size = 1 << (x.shape[-1] - 1).bit_length()
     spectrum = torch.fft.rfft(x, n=size)
     correlation = torch.fft.irfft(spectrum * torch.fft.rfft(x[..., :WINDOW], n=size).conj(), n=size)
@@ -77,7 +77,7 @@ def _normalized_difference(x: Tensor, energies: Tensor) -> Tensor:
 
 
 def _first_dip(normalized: Tensor, shortest: int) -> Tensor:
-    """Lag of the first local minimum below `DIP`, int64 [B, F].
+    """Return the lag of the first local minimum below `DIP`, int64 [B, F].
 
     In noise there may be none; then of the first within `DIP` of the global minimum, since a dip at a multiple of the
     period is often deeper than the one at the period.
@@ -92,7 +92,7 @@ def _first_dip(normalized: Tensor, shortest: int) -> Tensor:
 
 
 def _period(normalized: Tensor, lag: Tensor) -> Tensor:
-    """Period in samples, [B, F]: a parabola's vertex (step 5) at the largest multiple of the lag that is searched.
+    """Return the period in samples, [B, F]: a parabola's vertex (step 5) at the largest searched multiple of the lag.
 
     One sample of a short period is many cents; over k periods it is a k-th of that. A multiple is taken only where
     its dip is within a sample of where the lag predicts it.
@@ -110,7 +110,7 @@ def _period(normalized: Tensor, lag: Tensor) -> Tensor:
 
 
 def _vertex(normalized: Tensor, lag: Tensor) -> Tensor:
-    """Offset of the parabola's vertex through a minimum and its neighbours, in -1..1 lags."""
+    """Return the offset of the parabola's vertex through a minimum and its neighbours, in -1..1 lags."""
     left, middle, right = (normalized.gather(-1, (lag + step)[..., None])[..., 0] for step in (-1, 0, 1))
     curvature = left - 2 * middle + right
     return torch.where(curvature > 0, (left - right) / (2 * curvature.clamp(min=1e-12)), 0.0).clamp(-1, 1)

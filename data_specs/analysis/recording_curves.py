@@ -1,4 +1,4 @@
-"""Curves from a recording: a voice or an instrument as the gesture that a model follows. T frames, N samples."""
+"""Curves from a recording of a voice or an instrument, for a model to follow. T frames, N samples."""
 
 import math
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from scipy.stats import rankdata
 
 from data_specs.analysis import swift_f0
 from data_specs.analysis.descriptors import SILENT_DB, AudioAnalysis
+from data_specs.arrays import Bool, Float32, Float64
 from data_specs.controls import CHROMA, CHROMA_STEPS, INSTRUMENTS, MAX_VELOCITY, UNCONDITIONED, VELOCITY
 from data_specs.controls.brightness import Brightness
 from data_specs.controls.curves import MAX_SECONDS, Curve, Curves
@@ -43,17 +44,17 @@ ABOVE_NOISE_DB = 6.0  # level above the quietest frames at which an unvoiced fra
 class _Gesture:
     """Descriptors of a recording, arrays [T]; NaN where undefined."""
 
-    loudness: NDArray[np.float32]  # dB
-    pitch: NDArray[np.float32]  # MIDI note number, octave errors of a few frames removed
-    centroid: NDArray[np.float32]  # semitones above 20 Hz
+    loudness: Float32  # dB
+    pitch: Float32  # MIDI note number, octave errors of a few frames removed
+    centroid: Float32  # semitones above 20 Hz
     window: int  # frames of the median filter
 
     @cached_property
-    def voiced(self) -> NDArray[np.bool_]:
+    def voiced(self) -> Bool:
         return ~np.isnan(self.pitch)
 
     @cached_property
-    def resting(self) -> NDArray[np.bool_]:
+    def resting(self) -> Bool:
         """Frames without sound: silent, far below the loud ones, or unvoiced and hardly above the quietest."""
         low, loud = (float(value) for value in np.percentile(self.loudness, RANGE_PERCENTILES))
         lowest = max(loud - DEEPEST_DB, SILENT_DB)
@@ -61,18 +62,18 @@ class _Gesture:
         threshold = quietest + min(ABOVE_NOISE_DB, (loud - quietest) / 2)
         return np.asarray((self.loudness < lowest) | (~self.voiced & (self.loudness < threshold)))
 
-    def smoothed(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Median over the window among defined frames; frames without a value stay so."""
+    def smoothed(self, values: Float32) -> Float32:
+        """Median over the window among defined frames; undefined frames stay undefined."""
         return _median(values, self.window)
 
-    def velocity(self) -> NDArray[np.float64]:
+    def velocity(self) -> Float64:
         """Loudness between its percentiles as velocity; 0 in rests."""
         sounding = self.loudness[~self.resting]
         low, high = np.percentile(sounding, RANGE_PERCENTILES)
         level = 1 - (high - self.smoothed(self.loudness)) / max(high - low, NARROWEST_DB)
         return np.where(self.resting, 0.0, np.clip(SOFTEST + (1 - SOFTEST) * level, 0.01, 1.0))
 
-    def notes(self) -> NDArray[np.float64]:
+    def notes(self) -> Float64:
         """Nearest semitone of stable pitch; NaN elsewhere, also in runs shorter than a note."""
         semitones = np.round(self.smoothed(self.pitch)).astype(np.float64)
         edges = np.flatnonzero(np.diff(np.nan_to_num(semitones, nan=-1.0))) + 1
@@ -81,7 +82,7 @@ class _Gesture:
                 semitones[start:stop] = np.nan
         return semitones
 
-    def brightness(self) -> NDArray[np.float64]:
+    def brightness(self) -> Float64:
         """Rank of the centroid among the sounding frames, 0..1."""
         centroid = self.smoothed(self.centroid)
         known = ~np.isnan(centroid) & ~self.resting
@@ -91,7 +92,7 @@ class _Gesture:
         return found
 
 
-def read_recording(path: Path | BinaryIO, seconds: float | None = None, start_s: float = 0.0) -> NDArray[np.float32]:
+def read_recording(path: Path | BinaryIO, seconds: float | None = None, start_s: float = 0.0) -> Float32:
     """Return a stretch of an audio file at 24 kHz, float32 [N], padded with silence to `seconds`.
 
     Args:
@@ -118,7 +119,7 @@ def read_recording(path: Path | BinaryIO, seconds: float | None = None, start_s:
 
 
 def curves_from_audio(
-    audio: NDArray[np.float32],
+    audio: Float32,
     names: Sequence[str],
     sharpness: float = SHARPNESS,
     notes: bool = False,
@@ -156,7 +157,7 @@ def curves_from_audio(
     return Curves(curves)
 
 
-def _analyze(audio: NDArray[np.float32], sharpness: float, tracker: str) -> _Gesture:
+def _analyze(audio: Float32, sharpness: float, tracker: str) -> _Gesture:
     found = AudioAnalysis(torch.from_numpy(np.ascontiguousarray(audio, np.float32)), HOP, max(1, -(-len(audio) // HOP)))
     loudness, centroid = found.loudness[0].numpy(), found.centroid[0].numpy()
     if tracker == YIN:
@@ -167,8 +168,8 @@ def _analyze(audio: NDArray[np.float32], sharpness: float, tracker: str) -> _Ges
     return _Gesture(loudness, _median(pitch, TRACKER_FRAMES), centroid, window)
 
 
-def _median(values: NDArray[np.float32], window: int) -> NDArray[np.float32]:
-    """Running median [T] that ignores NaN and keeps it where it is."""
+def _median(values: Float32, window: int) -> Float32:
+    """Return the running median [T], which ignores NaN; NaN values stay NaN."""
     if window < 2:
         return values
     half = window // 2
@@ -182,8 +183,8 @@ def _median(values: NDArray[np.float32], window: int) -> NDArray[np.float32]:
     return found
 
 
-def _frames(gesture: _Gesture, name: str, notes: bool) -> NDArray[np.float32] | None:
-    """Frames [T] of a control as stored, UNCONDITIONED where it is not known; None if a recording does not tell it."""
+def _frames(gesture: _Gesture, name: str, notes: bool) -> Float32 | None:
+    """Return the frames [T] of a control, UNCONDITIONED where not known; None if a recording cannot give it."""
     if name == VELOCITY:
         return _rounded(gesture.velocity(), MAX_VELOCITY)
     if name == Brightness.name:
@@ -199,6 +200,6 @@ def _frames(gesture: _Gesture, name: str, notes: bool) -> NDArray[np.float32] | 
     return None
 
 
-def _rounded(values: NDArray[Any], steps: int) -> NDArray[np.float32]:
-    """Values to a multiple of 1 / `steps`, so that small changes make no points; as they are with 0 steps."""
+def _rounded(values: NDArray[Any], steps: int) -> Float32:
+    """Round values to multiples of 1 / `steps`, so that small changes add no points; 0 leaves them unchanged."""
     return np.asarray(values if not steps else np.round(values * steps) / steps, np.float32)

@@ -4,8 +4,8 @@ N samples at 24 kHz, T frames; frame i is centred on sample i * hop.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from data_specs.arrays import Float32
 from data_specs.errors import UserError
 from data_specs.rates import SAMPLE_RATE
 
@@ -14,7 +14,7 @@ VOICED = 0.5  # confidence of a voiced frame
 GLIDE = 1.0  # semitones between frames of the network: pitch is interpolated up to this
 
 
-def swift_pitch(audio: NDArray[np.float32], hop: int, frames: int) -> NDArray[np.float32]:
+def swift_pitch(audio: Float32, hop: int, frames: int) -> Float32:
     """Return MIDI note numbers with fractions of float32 [N], float32 [T]; NaN where unvoiced.
 
     The network has a frame every 16 ms; pitch is interpolated within notes, and its nearest frame tells a voiced one.

@@ -1,4 +1,4 @@
-"""The interface of codecs. B batch, K codebooks, D latent channels, T frames, N samples."""
+"""Interface of codecs. B batch, K codebooks, D latent channels, T frames, N samples."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path

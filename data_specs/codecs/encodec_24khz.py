@@ -66,7 +66,7 @@ class Encodec24kHz(Codec):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """The codec with the weights of a state dict saved by torch."""
+        """Return the codec with the weights of a state dict saved by torch."""
         try:
             # promise: nothing-runs-2
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -85,7 +85,7 @@ class Encodec24kHz(Codec):
         return self._digest
 
     def encode(self, audio: Tensor) -> Tensor:
-        """As the base class says. A clip's last bits on a CPU depend on how many clips there are, not on which."""
+        """Encode as the base class does; last bits on a CPU depend on the number of clips, not on the other clips."""
         self.frames(audio.shape[-1])
         if audio.device.type != "cpu" or audio.shape[-1] < SHORTEST:
             return _clip_by_clip(self._encoder.to(audio.device), audio.float())
@@ -104,7 +104,7 @@ class Encodec24kHz(Codec):
 
 
 def untrained() -> Any:
-    """The package's 24 kHz `EncodecModel` with the weights it is born with.
+    """Return the package's 24 kHz `EncodecModel` with its initial weights.
 
     Raises:
         UserError: the encodec package is not installed.
@@ -117,7 +117,7 @@ def untrained() -> Any:
 
 
 def _clip_by_clip(network: nn.Module, batch: Tensor) -> Tensor:
-    """On a CPU one clip at a time: the same bits in any batch, and faster, since 200 MB tensors leave the caches."""
+    """Compute clips one by one on a CPU: the same bits in any batch, and faster, since tensors fit the caches."""
     if batch.device.type != "cpu":
         result: Tensor = network(batch)
         return result
@@ -125,7 +125,7 @@ def _clip_by_clip(network: nn.Module, batch: Tensor) -> Tensor:
 
 
 def _package() -> Any:
-    """The encodec package, imported without torchaudio.
+    """Import the encodec package without torchaudio.
 
     Raises:
         UserError: not installed.
@@ -141,7 +141,7 @@ def _package() -> Any:
 
 @contextmanager
 def _torchaudio_on_demand() -> Iterator[None]:
-    """While the block imports, `torchaudio` is an empty module that imports the real one only when it is used."""
+    """Replace `torchaudio` within the block by an empty module that imports the real one at its first use."""
     if "torchaudio" in sys.modules:
         yield
         return

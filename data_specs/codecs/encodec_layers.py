@@ -43,14 +43,14 @@ class CausalConv(nn.Module):
 
 
 class Elu(nn.Module):
-    """ELU in place unless gradients are wanted. A residual block has read its input for the shortcut before this."""
+    """ELU, in place unless gradients are computed: a residual block has used its input for the shortcut before."""
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.elu(x, inplace=not x.requires_grad)
 
 
 def _reflection(x: Tensor, length: int) -> Tensor:
-    """The `length` samples that mirror those after the first of [..., L]."""
+    """Return the `length` samples that mirror those after the first of [..., L]."""
     if x.shape[-1] <= length:  # too short to reflect: zeros are appended first, as the package does
         x = functional.pad(x, (0, length - x.shape[-1] + 1))
     return x[..., 1 : length + 1].flip(-1)

@@ -14,24 +14,26 @@ HOP = 320
 
 
 def sine_window(hop: int = HOP) -> Tensor:
-    """float64 [2H]: sin(pi (n + 1/2) / 2H)."""
+    """Return float64 [2H]: sin(pi (n + 1/2) / 2H)."""
     return torch.sin(math.pi * (torch.arange(2 * hop, dtype=torch.float64) + 0.5) / (2 * hop))
 
 
 def vorbis_window(hop: int = HOP) -> Tensor:
-    """float64 [2H]: sin(pi/2 sin^2(pi (n + 1/2) / 2H)), with a steeper slope and lower far side lobes."""
+    """Return float64 [2H]: sin(pi/2 sin^2(pi (n + 1/2) / 2H)), with a steeper slope and lower far side lobes."""
     return torch.sin(math.pi / 2 * sine_window(hop).square())
 
 
 def kaiser_bessel_window(alpha: float, hop: int = HOP) -> Tensor:
-    """float64 [2H]: square root of the cumulative sum of a Kaiser window of H + 1 points, beta = pi `alpha`."""
+    """Return float64 [2H]: square root of the cumulative sum of a Kaiser window of H + 1 points, beta = pi `alpha`."""
     kaiser = torch.kaiser_window(hop + 1, periodic=False, beta=math.pi * alpha, dtype=torch.float64)
     rising = (kaiser.cumsum(0)[:hop] / kaiser.sum()).sqrt()
     return torch.cat([rising, rising.flip(0)])
 
 
 def kernel(window: Tensor) -> Tensor:
-    """Analysis matrix, float64 [2H, H], of a window [2H] with w(n)^2 + w(n + H)^2 = 1; its transpose synthesizes.
+    """Return the analysis matrix, float64 [2H, H], of a window [2H] with w(n)^2 + w(n + H)^2 = 1.
+
+    Its transpose synthesizes.
 
     Column k is w(n) sqrt(2/H) cos(pi/H (n + 1/2 + H/2) (k + 1/2)): all shifts of all columns are orthonormal.
     """

@@ -1,4 +1,4 @@
-"""A phase for magnitudes that have none: the phase vocoder's first guess, refined by the fast Griffin-Lim algorithm.
+"""Phase reconstruction from magnitudes: a phase-vocoder estimate, refined by the fast Griffin-Lim algorithm.
 
 A short-time Fourier transform with hop H and window W: a clip is padded by (W - H) / 2 on both sides, so that N samples
 give exactly N / H frames, each centred on its block of H samples. F = W / 2 + 1 bins, T = N / H frames.
@@ -15,13 +15,13 @@ MOMENTUM = 0.99  # the value that Perraudin et al. recommend
 
 
 def stft(audio: Tensor, window: Tensor, hop: int) -> Tensor:
-    """[N] -> complex [T, F], with `window` [W] and N a multiple of `hop`."""
+    """Transform [N] to complex [T, F], with `window` [W] and N a multiple of `hop`."""
     margin = (len(window) - hop) // 2
     return torch.fft.rfft(nnf.pad(audio, (margin, margin)).unfold(0, len(window), hop) * window)
 
 
 def istft(spectrum: Tensor, window: Tensor, hop: int, weight: Tensor | None = None) -> Tensor:
-    """Complex [T, F] -> [N]: the signal whose transform is nearest to it (Griffin and Lim 1984, eq. 6).
+    """Return the signal [N] whose transform is nearest to complex [T, F] (Griffin and Lim 1984, eq. 6).
 
     `weight` is `overlapped_power` of the frames, for calls that share it.
     """
@@ -31,12 +31,12 @@ def istft(spectrum: Tensor, window: Tensor, hop: int, weight: Tensor | None = No
 
 
 def overlapped_power(window: Tensor, frames: int, hop: int) -> Tensor:
-    """Sum of the squared windows of all frames at each sample, [N]."""
+    """Return the sum of the squared windows of all frames at each sample, [N]."""
     return _overlapped(window.square().expand(frames, -1), hop)
 
 
 def with_phase(magnitudes: Tensor, window: Tensor, hop: int, iterations: int) -> Tensor:
-    """Magnitudes [T, F] -> a signal [N] whose transform has about these; differentiable, the phase taken as given.
+    """Return a signal [N] whose transform has about the magnitudes [T, F]; differentiable with the phase held constant.
 
     Fast Griffin-Lim (Perraudin, Balazs and Sondergaard 2013, algorithm 2) from the phase of `vocoder_phase`. Zero
     magnitudes give exact silence.
@@ -56,12 +56,12 @@ def with_phase(magnitudes: Tensor, window: Tensor, hop: int, iterations: int) ->
 
 
 def _extrapolated(before: Tensor, now: Tensor) -> Tensor:
-    """Complex now + MOMENTUM * (now - before), in one pass over real numbers."""
+    """Return complex now + MOMENTUM * (now - before), in one pass over real numbers."""
     return torch.view_as_complex(torch.lerp(torch.view_as_real(before), torch.view_as_real(now), 1 + MOMENTUM))
 
 
 def vocoder_phase(magnitudes: Tensor, hop: int) -> Tensor:
-    """Magnitudes [T, F] -> phases [T, F]: each peak turns at its frequency, the bins around it turn with it.
+    """Return phases [T, F] for magnitudes [T, F]: each peak advances at its frequency, and so do the bins around it.
 
     The identity phase locking of Laroche and Dolson 1999: a peak starts with the phase of its current bin,
     and bins of one peak alternate in sign, as those of a sinusoid in the middle of a symmetric window do.
@@ -80,7 +80,7 @@ def vocoder_phase(magnitudes: Tensor, hop: int) -> Tensor:
 
 
 def _peaks(magnitudes: Tensor) -> tuple[Tensor, Tensor]:
-    """For every bin of [T, F] the bin of the nearest peak, int64, and that peak's frequency in bins, by a parabola."""
+    """Return for every bin of [T, F] that of the nearest peak, int64, and the peak's frequency in bins (parabola)."""
     level = (magnitudes + SILENT).log()
     left, right = level.roll(1, 1), level.roll(-1, 1)
     bins = torch.arange(level.shape[1], device=level.device).expand_as(level)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_specs.arrays import Float32
 from data_specs.controls.automation import Automation
-from data_specs.controls.base import MAX_VELOCITY, UNCONDITIONED, Control, Float32, frame_notes
+from data_specs.controls.base import MAX_VELOCITY, UNCONDITIONED, Control, frame_notes
 from data_specs.controls.brightness import Brightness
 from data_specs.controls.chroma import CHROMA_STEPS, NOTES, Chroma
 from data_specs.controls.instruments import Instruments

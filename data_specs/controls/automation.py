@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
+from data_specs.arrays import Float64, Int64
 
 BLOCK = 64  # samples for which FluidSynth keeps its parameters
 
@@ -20,8 +19,8 @@ class Automation:
         instruments: int64 [n], index of the instrument of each note.
     """
 
-    level: NDArray[np.float64]
-    bend: NDArray[np.float64]
-    brightness: NDArray[np.float64]
-    cutoff: NDArray[np.float64]
-    instruments: NDArray[np.int64]
+    level: Float64
+    bend: Float64
+    brightness: Float64
+    cutoff: Float64
+    instruments: Int64

@@ -1,4 +1,4 @@
-"""The interface of a control feature: computed from notes, drawn as curves, given to networks.
+"""Interface of a control feature: computed from notes, drawn as curves, given to networks.
 
 T frames, R rows of a feature, I instruments. Frame i reads sample i * hop; a note covers the samples
 onset <= s < offset.
@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from data_specs.arrays import Bool, Float32, Float64, Int64
 from data_specs.controls.automation import BLOCK, Automation
 from data_specs.errors import UserError
 
@@ -26,7 +27,6 @@ Value: TypeAlias = float | str | None
 Points: TypeAlias = tuple[tuple[int, Value], ...]  # (sample, value)
 Interpolation = Literal["linear", "step"]
 Lane = Literal["area", "notes", "pitch", "line", "strip"]
-Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class FrameNotes:
         instruments: number of instruments I.
     """
 
-    sounding: NDArray[np.bool_]
+    sounding: Bool
     pitch: NDArray[Any]
     velocity: NDArray[Any]
-    bend: NDArray[np.float64]
-    brightness: NDArray[np.float64]
-    instrument: NDArray[np.int64]
+    bend: Float64
+    brightness: Float64
+    instrument: Int64
     instruments: int
 
 
@@ -69,7 +69,7 @@ class Control(ABC):
         """Return the feature of a rendered clip, [T] or [R, T]; for features of exact origin."""
         raise NotImplementedError(self.name)
 
-    def from_descriptor(self, values: NDArray[np.float32]) -> NDArray[Any]:
+    def from_descriptor(self, values: Float32) -> NDArray[Any]:
         """Return the feature of a clip, [T], from its measured `descriptor` [T], NaN where undefined."""
         raise NotImplementedError(self.name)
 
@@ -112,7 +112,7 @@ class Control(ABC):
         return (frames,) if self.one_row else (self.rows(instruments), frames)
 
     @abstractmethod
-    def to_frame(self, value: Any, instruments: Sequence[str]) -> NDArray[np.float64]:
+    def to_frame(self, value: Any, instruments: Sequence[str]) -> Float64:
         """Return the frame [R] of a point value.
 
         Raises:
@@ -127,7 +127,7 @@ class Control(ABC):
             UserError: no point value gives this frame.
         """
 
-    def quantize(self, frames: NDArray[np.float64]) -> NDArray[np.float64]:
+    def quantize(self, frames: Float64) -> Float64:
         """Return interpolated frames [R, T] rounded to values that occur in data."""
         return frames
 
@@ -147,7 +147,7 @@ class LevelControl(Control):
     def format(self, value: Value) -> float | str | None:
         return float(str(np.float32(value))) if isinstance(value, float) else value
 
-    def to_frame(self, value: Any, instruments: Sequence[str]) -> NDArray[np.float64]:
+    def to_frame(self, value: Any, instruments: Sequence[str]) -> Float64:
         return np.array([value])
 
     def from_frame(self, frame: Float32, sounding: bool, instruments: Sequence[str]) -> Value:

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_specs.arrays import Float32, Float64
 from data_specs.controls.base import (
     REST,
     Control,
-    Float32,
     FrameNotes,
     Points,
     Value,
@@ -67,7 +67,7 @@ class Chroma(Control):
     def format(self, value: Value) -> float | str | None:
         return NOTES[round(value * CHROMA_STEPS)] if isinstance(value, float) else value
 
-    def to_frame(self, value: Any, instruments: Sequence[str]) -> NDArray[np.float64]:
+    def to_frame(self, value: Any, instruments: Sequence[str]) -> Float64:
         return np.array([0.0 if value == REST else value])
 
     def from_frame(self, frame: Float32, sounding: bool, instruments: Sequence[str]) -> Value:
@@ -76,7 +76,7 @@ class Chroma(Control):
             return REST
         return None if level is None else round(level * CHROMA_STEPS) / CHROMA_STEPS
 
-    def quantize(self, frames: NDArray[np.float64]) -> NDArray[np.float64]:
+    def quantize(self, frames: Float64) -> Float64:
         # Data holds multiples of 1/11 only, so a line between two notes becomes a chromatic scale.
         return np.asarray(np.floor(frames * CHROMA_STEPS + 0.5) / CHROMA_STEPS)
 

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_specs.arrays import Bool, Float32, Float64
 from data_specs.controls import CHROMA, CONTROLS, FEATURES, INSTRUMENTS, PITCH, UNCONDITIONED, VELOCITY, Control
-from data_specs.controls.base import REST, Float32, Interpolation, Points, parse_decimal
+from data_specs.controls.base import REST, Interpolation, Points, parse_decimal
 from data_specs.controls.pitch_curves import chroma_of_pitch
 from data_specs.errors import UserError
 from data_specs.rates import SAMPLE_RATE
@@ -99,7 +100,7 @@ class Curves:
             found[VELOCITY][self.rests(frames, hop) & (found[VELOCITY] == UNCONDITIONED)] = 0
         return found
 
-    def rests(self, frames: int, hop: int) -> NDArray[np.bool_]:
+    def rests(self, frames: int, hop: int) -> Bool:
         """Return the frames at which a rest is drawn, bool [T]."""
         mask = np.zeros(frames, np.bool_)
         for curve in self.curves.values():
@@ -208,13 +209,13 @@ def unconditioned_spans(values: NDArray[Any]) -> list[tuple[int, int]]:
     return true_spans((np.atleast_2d(values) == UNCONDITIONED).all(axis=0))
 
 
-def true_spans(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
+def true_spans(mask: Bool) -> list[tuple[int, int]]:
     """Return the spans [start, stop) in which a mask [T] is true."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
-def _sampled(curve: Curve, control: Control, instruments: Sequence[str], frames: int, hop: int) -> NDArray[np.float64]:
+def _sampled(curve: Curve, control: Control, instruments: Sequence[str], frames: int, hop: int) -> Float64:
     rows = np.full((control.rows(len(instruments)), frames), UNCONDITIONED)
     firsts = [min(frames, -(-sample // hop)) for sample, _ in curve.points] + [frames]
     values = [None if value is None else control.to_frame(value, instruments) for _, value in curve.points] + [None]

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_specs.arrays import Float32, Float64
 from data_specs.controls.base import (
     UNCONDITIONED,
     Control,
-    Float32,
     FrameNotes,
     Interpolation,
     Points,
@@ -49,7 +49,7 @@ class Instruments(Control):
     def rows(self, instruments: int) -> int:
         return instruments
 
-    def to_frame(self, value: Any, instruments: Sequence[str]) -> NDArray[np.float64]:
+    def to_frame(self, value: Any, instruments: Sequence[str]) -> Float64:
         if value not in instruments:
             raise UserError(f"instrument must be one of {', '.join(instruments)}; got {abbreviate(value)}")
         return np.array([float(name == value) for name in instruments])

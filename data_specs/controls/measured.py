@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_specs.arrays import Float32
 from data_specs.controls.base import (
     UNCONDITIONED,
     LevelControl,
@@ -32,7 +33,7 @@ class Loudness(MeasuredControl):
     descriptor = "loudness"
     unit = "(dB + 80) / 80, A-weighted"
 
-    def from_descriptor(self, values: NDArray[np.float32]) -> NDArray[Any]:
+    def from_descriptor(self, values: Float32) -> NDArray[Any]:
         return np.clip(values / QUIETEST_DB + 1, 0, 1)
 
 
@@ -43,7 +44,7 @@ class Centroid(MeasuredControl):
     descriptor = "centroid"
     unit = "semitones above 20 Hz / 120"
 
-    def from_descriptor(self, values: NDArray[np.float32]) -> NDArray[Any]:
+    def from_descriptor(self, values: Float32) -> NDArray[Any]:
         return np.nan_to_num(np.clip(values / CENTROID_SPAN, 0, 1), nan=UNCONDITIONED)
 
 
@@ -54,5 +55,5 @@ class Noisiness(MeasuredControl):
     descriptor = "noisiness"
     unit = "share of the energy off the harmonics"
 
-    def from_descriptor(self, values: NDArray[np.float32]) -> NDArray[Any]:
+    def from_descriptor(self, values: Float32) -> NDArray[Any]:
         return np.nan_to_num(np.clip(values, 0, 1), nan=UNCONDITIONED)

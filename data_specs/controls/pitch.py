@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_specs.arrays import Float32, Float64
 from data_specs.controls.base import (
     REST,
     Control,
-    Float32,
     FrameNotes,
     Interpolation,
     Points,
@@ -41,7 +41,7 @@ class Pitch(Control):
     def from_frames(self, notes: FrameNotes) -> NDArray[Any]:
         return np.where(notes.sounding, (notes.pitch + notes.bend - PITCH_ORIGIN) / PITCH_SPAN, 0)
 
-    def from_descriptor(self, values: NDArray[np.float32]) -> NDArray[Any]:
+    def from_descriptor(self, values: Float32) -> NDArray[Any]:
         stored = (values - PITCH_ORIGIN) / PITCH_SPAN
         return np.where((stored > 0) & (stored <= 1), stored, 0)  # 0 where unvoiced
 
@@ -67,7 +67,7 @@ class Pitch(Control):
     def format(self, value: Value) -> float | str | None:
         return note_name(int(value)) if isinstance(value, float) and value.is_integer() else value
 
-    def to_frame(self, value: Any, instruments: Sequence[str]) -> NDArray[np.float64]:
+    def to_frame(self, value: Any, instruments: Sequence[str]) -> Float64:
         return np.array([0.0 if value == REST else (value - PITCH_ORIGIN) / PITCH_SPAN])
 
     def from_frame(self, frame: Float32, sounding: bool, instruments: Sequence[str]) -> Value:

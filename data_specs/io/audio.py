@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
+from data_specs.arrays import Float32
 from data_specs.errors import UserError
 from data_specs.rates import SAMPLE_RATE
 
@@ -27,7 +27,7 @@ class AudioError(UserError):
         self.detail = detail
 
 
-def read_audio(file: Path | BinaryIO, most_seconds: float = MOST_SECONDS) -> NDArray[np.float32]:
+def read_audio(file: Path | BinaryIO, most_seconds: float = MOST_SECONDS) -> Float32:
     """Return the mean of all channels, resampled by soxr (HQ), float32 [N].
 
     The file is decoded in blocks, so that memory is bounded by `most_seconds` whatever its header says.
@@ -60,12 +60,12 @@ def _check_header(sound: Any) -> None:
             raise AudioError("truncated file", f"{found} bytes of {stated}")
 
 
-def _decode(sound: Any, most_seconds: float) -> NDArray[np.float32]:
+def _decode(sound: Any, most_seconds: float) -> Float32:
     import soxr
 
     rate: int = sound.samplerate
     resampler = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
-    parts: list[NDArray[np.float32]] = []
+    parts: list[Float32] = []
     frames = 0
     while len(block := sound.read(_BLOCK, dtype="float32", always_2d=True)):
         frames += len(block)

@@ -87,7 +87,7 @@ def _fetch(url: str, path: Path, file: BinaryIO, size: int | None, pause_s: floa
 
 
 def _append(url: str, file: BinaryIO, bar: "tqdm[None]") -> None:  # type: ignore[name-defined]  # noqa: F821
-    """One request: continue `file` at its end, or start it again where the server knows no ranges."""
+    """Send one request: continue `file` at its end, or start again if the server does not support ranges."""
     held = file.tell()
     request = urllib.request.Request(url, headers={"Range": f"bytes={held}-"} if held else {})
     try:
@@ -115,7 +115,7 @@ def _append(url: str, file: BinaryIO, bar: "tqdm[None]") -> None:  # type: ignor
 
 
 def _read(response: HTTPResponse) -> bytes:
-    """The next bytes; whatever fails here is the network's, as opposed to the disk's."""
+    """Read the next bytes; errors are those of the network, not of the disk."""
     try:
         return response.read1(BLOCK)
     except OSError as error:
@@ -135,5 +135,5 @@ def _verify(url: str, part: Path, sha256: str, size: int | None) -> None:
         part.unlink()  # a wrong file cannot be continued
         raise UserError(
             f"{url} gave {length} bytes with SHA-256 {found} where {sha256} was expected; "
-            "repeat, and if it comes again the file has changed at its source"
+            "repeat the command; if the digest is the same, the file at the source has changed"
         )

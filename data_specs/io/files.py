@@ -43,9 +43,9 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that takes the name `path` only when the block ends well; otherwise nothing is left.
+    """Open a binary file that is renamed to `path` if the block ends without an error, and deleted otherwise.
 
-    The temporary name is drawn, so that two writers of one path, on two machines even, cannot share it.
+    The temporary name is random, so that two writers of one path, even on two machines, do not share it.
 
     Raises:
         UserError: the disk is full, the quota used up, or the folder not writable.
@@ -97,7 +97,7 @@ def check_output_folder(path: Path) -> Path:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Delete what writers that were killed have left in `folder`; only for whoever holds its lock."""
+    """Delete temporary files of killed writers in `folder`; the caller must hold its lock."""
     for path in folder.glob(f".*{_TEMPORARY}"):
         path.unlink(missing_ok=True)
 

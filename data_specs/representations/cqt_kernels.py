@@ -1,4 +1,4 @@
-"""The constant-Q kernels, the fast transform with them, its exact adjoint and an approximate inverse of both.
+"""Constant-Q kernels, the fast transform, its exact adjoint, and an approximate inverse of their product.
 
 The kernels are nnAudio's (Cheuk et al., "nnAudio: An on-the-fly GPU Audio to Spectrogram Conversion Toolbox", IEEE
 Access 2020), after Brown, "Calculation of a constant Q spectral transform", JASA 1991. The strided correlation of
@@ -71,7 +71,7 @@ class Group(NamedTuple):
 
 
 class CqtTransform:
-    """The transform of clips of one length, as a linear map from audio [B, N] to complex bins [B, K, T].
+    """Transform of clips of one length, as a linear map from audio [B, N] to complex bins [B, K, T].
 
     Holds 24 MB of weights for 8 seconds, and 32 MB more once `approximate_inverse` has been called.
     """
@@ -97,14 +97,14 @@ class CqtTransform:
         self._inverse_blocks: Tensor | None = None
 
     def forward(self, audio: Tensor) -> Tensor:
-        """float32 [B, N] -> complex64 [B, K, T]."""
+        """Transform float32 [B, N] to complex64 [B, K, T]."""
         padded = torch.nn.functional.pad(audio, (self.reach, self.reach), mode="reflect")
         spectrum = self._spectrum(padded)
         folded = [(group.weights * spectrum[:, None, group.rows]).sum(dim=2) for group in self.groups]
         return torch.fft.ifft(torch.cat(folded, dim=1))[..., : self.frames]
 
     def adjoint(self, bins: Tensor) -> Tensor:
-        """complex64 [B, K, T] -> float32 [B, N] with <forward(x), y> = <x, adjoint(y)>, real parts of products."""
+        """Map complex64 [B, K, T] to float32 [B, N] with <forward(x), y> = <x, adjoint(y)>, real parts of products."""
         spectra = torch.fft.fft(bins, n=self.period)
         unfolded = spectra.new_zeros(len(bins), self.rows, self.period)
         for group in self.groups:
@@ -118,7 +118,7 @@ class CqtTransform:
         return inner + left + right
 
     def approximate_inverse(self, audio: Tensor) -> Tensor:
-        """[B, N] -> [B, N]: undoes adjoint(forward(.)) as if clips had no ends; symmetric, positive semidefinite.
+        """Invert adjoint(forward(.)) of [B, N] as for clips without ends; symmetric, positive semidefinite.
 
         Without ends, adjoint(forward(.)) joins only the R frequencies that fold onto the same m, so it falls into M
         Hermitian blocks of size R, which are inverted one by one. What no bin hears is left out, not blown up.
@@ -140,7 +140,7 @@ class CqtTransform:
 
 @lru_cache(maxsize=4)
 def transform(samples: int, device: torch.device) -> CqtTransform:
-    """The transform for clips of `samples`, made once per length and device."""
+    """Return the transform for clips of `samples`, made once per length and device."""
     with _without_autograd():
         return CqtTransform(samples, device)
 
@@ -170,7 +170,7 @@ def _groups(bank: Kernels, period: int, length: int) -> list[Group]:
 
 
 def _inverse_blocks(groups: list[Group], rows: int, period: int) -> Tensor:
-    """Regularised inverses of the blocks of adjoint(forward(.)), complex64 [M, R, R]."""
+    """Return regularized inverses of the blocks of adjoint(forward(.)), complex64 [M, R, R]."""
     blocks = groups[0].weights.new_zeros(period, rows, rows)
     for group in groups:
         weights = group.weights.permute(2, 0, 1)
@@ -186,7 +186,7 @@ def _inverse_blocks(groups: list[Group], rows: int, period: int) -> Tensor:
 
 
 def _fast_length(least: int) -> int:
-    """The smallest multiple of 16 from `least` up whose other factors are 2, 3 and 5: FFTs like it."""
+    """Return the smallest multiple of 16 from `least` up whose other factors are 2, 3 and 5, a fast length of FFTs."""
     quotient = -(-least // 16)
     while _without_small_factors(quotient) > 1:
         quotient += 1

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from data_specs.arrays import Float32
 from data_specs.controls import CHROMA_STEPS, CONTROLS, NOTES, UNCONDITIONED, VELOCITY
 from data_specs.controls.curves import true_spans, unconditioned_spans
 from data_specs.controls.pitch import PITCH_ORIGIN, PITCH_SPAN, is_black, note_name
@@ -141,7 +142,7 @@ def png(figure: "Figure", dpi: int = DPI) -> bytes:
     return buffer.getvalue()
 
 
-def _spectrogram(axis: "Axes", levels: NDArray[np.float32], ceiling: float) -> None:
+def _spectrogram(axis: "Axes", levels: Float32, ceiling: float) -> None:
     hz = band_hz()
     axis.imshow(
         levels,

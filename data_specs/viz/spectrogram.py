@@ -1,4 +1,4 @@
-"""Log-mel spectrograms for eyes. N samples, F mel bands, T frames."""
+"""Log-mel spectrograms for display. N samples, F mel bands, T frames."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -6,6 +6,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from data_specs.arrays import Float32, Float64
 from data_specs.rates import SAMPLE_RATE
 
 WINDOW = 2048
@@ -17,8 +18,8 @@ RANGE_DB = 65.0  # from the loudest point of what is shown together to black
 SILENCE_DB = -120.0
 
 
-def mel_db(audio: NDArray[np.floating]) -> NDArray[np.float32]:
-    """float [N] at 24 kHz -> level of each mel band, float32 [F, 1 + N // HOP]; 0 dB is a sine at full scale."""
+def mel_db(audio: NDArray[np.floating]) -> Float32:
+    """Return mel levels of float [N] at 24 kHz, float32 [F, 1 + N // HOP] in dB; a sine at full scale has 0 dB."""
     padded = np.pad(np.asarray(audio, np.float32), WINDOW // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
     window, bank = _analysis()
@@ -26,29 +27,29 @@ def mel_db(audio: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.asarray(10 * np.log10(np.maximum(bank @ power.T, 10 ** (SILENCE_DB / 10))))
 
 
-def ceiling_db(spectrograms: Sequence[NDArray[np.float32]]) -> float:
-    """The brightest level when these are shown together: their maximum, but never so low that silence lights up."""
+def ceiling_db(spectrograms: Sequence[Float32]) -> float:
+    """Return the brightest level of spectrograms shown together: their maximum, at least RANGE_DB above silence."""
     return max([SILENCE_DB + RANGE_DB, *(float(levels.max()) for levels in spectrograms)])
 
 
-def band_hz() -> NDArray[np.float64]:
-    """Centre frequency of each mel band in Hz, [F]."""
+def band_hz() -> Float64:
+    """Return the center frequency of each mel band in Hz, [F]."""
     return _edges()[1:-1]
 
 
-def _mel(hz: NDArray[np.float64] | float) -> NDArray[np.float64]:
-    """The mel scale of O'Shaughnessy 1987 (the formula of HTK)."""
+def _mel(hz: Float64 | float) -> Float64:
+    """Convert Hz to the mel scale of O'Shaughnessy 1987 (the formula of HTK)."""
     return np.asarray(2595 * np.log10(1 + np.asarray(hz) / 700))
 
 
-def _edges() -> NDArray[np.float64]:
+def _edges() -> Float64:
     mels = np.linspace(_mel(LOWEST_HZ), _mel(HIGHEST_HZ), BANDS + 2)
     return np.asarray(700 * (10 ** (mels / 2595) - 1))
 
 
 @lru_cache(maxsize=1)
-def _analysis() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The window, scaled so that a sine at full scale has power 1, and the triangular bands [F, bins]."""
+def _analysis() -> tuple[Float32, Float32]:
+    """Return the window, scaled so that a sine at full scale has power 1, and the triangular bands [F, bins]."""
     window = np.hanning(WINDOW + 1)[:-1]
     window *= 2 / window.sum()
     hz = np.fft.rfftfreq(WINDOW, 1 / SAMPLE_RATE)

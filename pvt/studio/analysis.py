@@ -1,4 +1,4 @@
-"""Achieved curves: the controls as measured from the audio, beside the curves asked for, with the error of each.
+"""Measured curves: the controls as analyzed from the audio, with the error against each drawn curve.
 
 Frames are 10 ms apart. A value is None where it is undefined: pitch of unvoiced frames, velocity without notes.
 """
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from data_specs.analysis.pitch import HOP
+from data_specs.arrays import Float32
 from data_specs.errors import UserError
 from data_specs.rates import SAMPLE_RATE
 from training.evaluation.adherence import Calibration, ClipAnalysis, measure
@@ -33,7 +34,7 @@ Lane = dict[str, Any]  # achieved: values by frame; error: a number or None; tex
 
 @dataclass(frozen=True)
 class Analyzer:
-    """Networks and scales that measure takes."""
+    """Networks and scales for the measurement of takes."""
 
     classifier: PvtNet
     scale: VelocityScale
@@ -49,9 +50,7 @@ class Analyzer:
         scale = VelocityScale(value["offset"], value["slope"], value["keys"], np.zeros(len(value["offset"])))
         return cls(PvtNet.load(WEIGHTS, "cpu"), scale, FrameModels(value["level"], value["centroid"]))
 
-    def __call__(
-        self, audio: NDArray[np.float32], arrays: Mapping[str, NDArray[np.float32]], frame_rate: Fraction
-    ) -> dict[str, Any]:
+    def __call__(self, audio: Float32, arrays: Mapping[str, Float32], frame_rate: Fraction) -> dict[str, Any]:
         """Return the achieved curves of audio [N] as a JSON value.
 
         Args:
@@ -82,7 +81,7 @@ class Analyzer:
         }
 
     def _velocity_lane(self, analysis: ClipAnalysis, targets: ControlTargets, measures: Measures) -> Lane:
-        """Velocity of each note, or its course within the notes where the model has pitch."""
+        """Return the velocity of each note, or its course within the notes where the model has pitch."""
         moving = measures["dynamics_error"]
         achieved = self._velocity(analysis, targets) if moving is None else self._level(analysis, targets)
         text = _text("mean error {:.2f}", measures["velocity_error"])
@@ -113,7 +112,7 @@ class Analyzer:
         return {"achieved": self._instruments(analysis), "error": error, "text": _text("{:.0%} recognized", share)}
 
     def _level(self, analysis: ClipAnalysis, targets: ControlTargets) -> list[float | None]:
-        """Velocity that explains the level of each frame of the notes."""
+        """Return the velocity that corresponds to the level of each frame of the notes."""
         frames = note_frames(analysis.features, 0, targets)
         target_db, measured_db = self.frames.dynamics(frames)
         slope = self.frames.level[frames.instrument, 2]
@@ -123,7 +122,7 @@ class Analyzer:
         return _rounded(achieved, 3)
 
     def _velocity(self, analysis: ClipAnalysis, targets: ControlTargets) -> list[float | None]:
-        """Velocity of each note by the level of its attack, held until the next onset or rest."""
+        """Return the velocity of each note by the level of its attack, held until the next onset or rest."""
         notes = note_levels(analysis.features, 0, targets)
         velocity = self.scale.velocity(notes)
         frames = np.full(analysis.features.frames, np.nan)
@@ -135,7 +134,7 @@ class Analyzer:
         return _rounded(frames, 3)
 
     def _instruments(self, analysis: ClipAnalysis) -> list[dict[str, Any]]:
-        """Most probable instrument of each patch of about a second."""
+        """Return the most probable instrument of each patch of about a second."""
         middles = PATCHES.centres(analysis.samples) / SAMPLE_RATE
         half = PATCHES.length * FRAME_S / 2
         return [
@@ -159,12 +158,12 @@ LANES: dict[str, Callable[[Analyzer, ClipAnalysis, ControlTargets, Measures], La
 
 
 def _tracked(analysis: ClipAnalysis) -> list[float | None]:
-    """Pitch of the voiced frames as MIDI note numbers."""
+    """Return the pitch of the voiced frames as MIDI note numbers."""
     return _rounded(np.where(analysis.features.voiced[0], analysis.features.midi[0], np.nan), 2)
 
 
-def spectrogram(audio: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Mel spectrogram of audio [N] as levels 0..255 of a range of 65 dB below its maximum, [F, T]."""
+def spectrogram(audio: Float32) -> NDArray[np.uint8]:
+    """Return the mel spectrogram of audio [N] as levels 0..255 of a range of 65 dB below its maximum, [F, T]."""
     from data_specs.viz.spectrogram import ceiling_db, mel_db
 
     levels = mel_db(audio)

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from data_specs.arrays import Float32
 from data_specs.controls import CONTROLS, PITCH
 from data_specs.controls.curve_files import curves_value, read_curves
 from data_specs.controls.curves import Curves
 from data_specs.errors import UserError
 from data_specs.io.files import file_sha256
+from data_specs.registry import lookup
 from pvt.studio.analysis import Analyzer, spectrogram
 from pvt.studio.example import stored_example
 from pvt.studio.jobs import StudioJob
@@ -31,12 +32,12 @@ from training.networks.precision import PrecisionChoice
 from training.sampling.curve_sources import shipped_curves
 from training.sampling.defaults import DEFAULT_GUIDANCE
 from training.sampling.redraw import CROSSFADE_SECONDS, known_part, splice
-from training.sampling.sampling import SamplingConfig
+from training.sampling.sampling import SamplingConfig, default_steps
 
 DRAFT_SHARE = 3  # full steps per draft step
 MIN_DRAFT_STEPS = 10  # below, multistep samplers are far from the solution (docs/results/samplers.md)
+DRAWN_AS = {"strip": "strip", "notes": "notes", "pitch": "notes"}  # by lane of a control
 EXAMPLES = ("climb", "swell")  # for models with pitch, and for others
-MAX_CPU_STEPS = 50  # default on a CPU for samplers published with a thousand steps
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,10 @@ class ModelEntry:
     def steps(self) -> int:
         """Default number of sampler steps."""
         options: Any = self.model.paradigm.options({})
-        return int(options.steps) if self.device.type != "cpu" else min(int(options.steps), MAX_CPU_STEPS)
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the weights."""
-        return next(self.model.network.parameters()).device
+        return default_steps(self.model.paradigm, self.model.device) or int(options.steps)
 
     def describe(self) -> dict[str, Any]:
-        """JSON value for the page: controls, instruments, lengths and defaults."""
+        """Return a JSON value for the page: controls, instruments, lengths and defaults."""
         data = self.model.data
         return {
             "name": self.name,
@@ -78,19 +74,13 @@ class ModelEntry:
 
 
 def describe_control(name: str) -> dict[str, Any]:
-    """How the page draws a control: as a line, as notes, or as a strip of names."""
+    """Return how the page draws a control: as a line, as notes, or as a strip of names."""
     control = CONTROLS[name]
-    if not control.one_row:
-        kind = "strip"
-    elif name in ("chroma", "pitch"):
-        kind = "notes"
-    else:
-        kind = "line"
-    return {"name": name, "kind": kind, "interpolation": control.default}
+    return {"name": name, "kind": DRAWN_AS.get(control.lane, "line"), "interpolation": control.default}
 
 
 def draft_steps(steps: int) -> int:
-    """Steps of a draft."""
+    """Return the number of steps of a draft."""
     return min(steps, max(MIN_DRAFT_STEPS, steps // DRAFT_SHARE))
 
 
@@ -120,24 +110,19 @@ class Engine:
         Raises:
             UserError: no model has this name.
         """
-        if not name:
-            return next(iter(self.entries.values()))
-        if name not in self.entries:
-            raise UserError(f"model must be one of {', '.join(self.entries)}, got {name!r:.60}")
-        return self.entries[name]
+        entry: ModelEntry = lookup(self.entries, name or next(iter(self.entries)), "model")
+        return entry
 
     def presets(self) -> dict[str, Any]:
-        """Contents of the shipped curve files that the first model can follow."""
+        """Return the contents of the shipped curve files that the first model can follow."""
         known = set(self.entry("").model.data.layout.names)
         files = {name: read_curves(path) for name, path in shipped_curves().items()}
         return {name: curves_value(curves) for name, curves in files.items() if set(curves.curves) <= known}
 
     def example(self) -> Generation:
-        """The request that is generated when the studio starts."""
-        presets = self.presets()
-        names = next(iter(self.entries.values())).model.data.layout.names
-        curves = presets[EXAMPLES[0] if PITCH in names else EXAMPLES[1]]
-        return Generation(curves=curves, seconds=8.0, guidance=DEFAULT_GUIDANCE)
+        """Return the request that is generated at the start of the studio."""
+        name = EXAMPLES[0] if PITCH in self.entry("").model.data.layout.names else EXAMPLES[1]
+        return Generation(curves=self.presets()[name], seconds=8.0, guidance=DEFAULT_GUIDANCE)
 
     def check(self, request: Generation) -> None:
         """Refuse a request before it is queued.
@@ -175,7 +160,8 @@ class Engine:
         model = entry.model
         curves = request.parsed_curves()
         samples, controls = self.controls_of(entry, request, curves)
-        known = self._known(entry, request, samples)
+        redrawn = self._redrawn(request)
+        known = redrawn and known_part(model, redrawn[0].audio, *redrawn[1:], samples)
         example = stored_example(entry.digest, request, steps)
         if example is None:
             rows = controls.expand(request.variants, -1, -1)
@@ -187,7 +173,7 @@ class Engine:
         takes = []
         for variant, audio in enumerate(found):
             job.check()
-            audio = self._spliced(request, audio, model.data.sample_rate)
+            audio = _spliced(*redrawn, audio) if redrawn else audio
             recipe = {
                 "pvt_sound": 1,
                 "model": {"name": entry.name, "sha256": entry.digest},
@@ -207,21 +193,20 @@ class Engine:
         samples = math.ceil(request.seconds * data.sample_rate / data.hop) * data.hop
         return samples, entry.model.stack_curves([curves], samples)
 
-    def _known(self, entry: ModelEntry, request: Generation, samples: int) -> Known | None:
+    def _redrawn(self, request: Generation) -> tuple[Take, int, int] | None:
+        """Return the take of which a span is generated anew, and the span in samples; None without a span."""
         take = request.span and self.takes.get(request.span.take)
         if not take or not request.span:
             return None
         start, stop = (round(edge * take.sample_rate) for edge in (request.span.start, request.span.stop))
-        return known_part(entry.model, take.audio, start, stop, samples)
+        return take, start, stop
 
-    def _spliced(self, request: Generation, audio: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-        take = request.span and self.takes.get(request.span.take)
-        if not take or not request.span:
-            return audio
-        original = np.zeros_like(audio)
-        original[: len(take.audio)] = take.audio[: len(audio)]
-        start, stop = (round(edge * rate) for edge in (request.span.start, request.span.stop))
-        return splice(original, audio, start, min(stop, len(audio)), round(CROSSFADE_SECONDS * rate))
+
+def _spliced(take: Take, start: int, stop: int, audio: Float32) -> Float32:
+    """Return the audio of a take with the span from new audio."""
+    original = np.zeros_like(audio)
+    original[: len(take.audio)] = take.audio[: len(audio)]
+    return splice(original, audio, start, min(stop, len(audio)), round(CROSSFADE_SECONDS * take.sample_rate))
 
 
 def _config(request: Generation, steps: int) -> SamplingConfig:
@@ -237,7 +222,7 @@ def _sample(
     samples: int,
     known: Known | None,
     on_step: Callback | None,
-) -> list[NDArray[np.float32]]:
+) -> list[Float32]:
     """Return the audio [N] of each variant."""
     config = _config(request, steps)
     clips = entry.model.sample_controls(controls, samples, config, batch=len(controls), known=known, callback=on_step)
@@ -256,7 +241,7 @@ def _reporter(job: StudioJob) -> Callback:
     return on_step
 
 
-def sample_example(engine: Engine) -> NDArray[np.float32]:
+def sample_example(engine: Engine) -> Float32:
     """Return the audio [N] of the example, generated anew."""
     entry, request = engine.entry(""), engine.example()
     samples, controls = engine.controls_of(entry, request, request.parsed_curves())

@@ -1,12 +1,12 @@
-"""The example of the shipped model, generated beforehand so that the studio has a sound at its start."""
+"""The example of the shipped model, generated in advance, for the start of the studio."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from data_specs.arrays import Float32
 from pvt.studio.requests import Generation
 
 AUDIO = Path(__file__).parent / "example.flac"
@@ -18,7 +18,7 @@ def example_key(digest: str, request: Generation, steps: int) -> dict[str, Any]:
     return {"model": digest, "steps": steps, **request.model_dump(mode="json", exclude={"model", "draft"})}
 
 
-def stored_example(digest: str, request: Generation, steps: int) -> NDArray[np.float32] | None:
+def stored_example(digest: str, request: Generation, steps: int) -> Float32 | None:
     """Return the stored audio [N] of a request, None if it is of another one."""
     import soundfile
 

@@ -56,11 +56,11 @@ class Guard:
 
 
 def host_name(host: str) -> str:
-    """Name in a Host header, without its port."""
+    """Return the name in a Host header, without its port."""
     name, colon, port = host.rpartition(":")
     return name.lower() if colon and port.isdecimal() else host.lower()
 
 
 def problem(status: int, message: str) -> JSONResponse:
-    """An error as JSON."""
+    """Return an error as JSON."""
     return JSONResponse({"error": message}, status)

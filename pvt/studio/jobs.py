@@ -46,7 +46,7 @@ class StudioJob:
         self._changed = asyncio.Event()
 
     def cancel(self) -> None:
-        """Ask the job to stop before its next step."""
+        """Request the job to stop before its next step."""
         self._cancelled.set()
 
     @property
@@ -95,7 +95,7 @@ class StudioJob:
             self.left_at = time.monotonic()
 
     def run(self) -> None:
-        """Do the work in the worker thread; every outcome becomes an event."""
+        """Do the work in the worker thread; the outcome is published as an event."""
         try:
             self.check()
             self.report("started")
@@ -111,7 +111,7 @@ class StudioJob:
 
 
 class JobQueue:
-    """Runs jobs in the order of their arrival."""
+    """Queue that runs jobs in the order of their arrival."""
 
     def __init__(self) -> None:
         self._waiting: deque[StudioJob] = deque()

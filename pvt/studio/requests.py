@@ -64,7 +64,7 @@ class Generation(StrictModel):
     span: Span | None = None
 
     def parsed_curves(self) -> Curves:
-        """The curves, cut to the length.
+        """Return the curves, cut to the length.
 
         Raises:
             UserError: they are invalid.
@@ -98,19 +98,24 @@ def parse_query(query: dict[str, str], body: bytes) -> Generation:
         )
     if unknown := set(options) - set(Generation.model_fields) or {"curves", "span"} & set(options):
         raise UserError(f"unknown option {min(unknown)!r:.40} in the query")
-    parse_json(_text(body))  # exact errors by point
+    parse_json(utf8_text(body))  # exact errors by point
     return parse_model(Generation, {"draft": False, **options, "curves": _json(body)}, "request")
 
 
 def parse_format(query: dict[str, str]) -> tuple[int, int]:
-    """Sample rate and bit depth of a WAV file from a query."""
+    """Return sample rate and bit depth of a WAV file from a query."""
     rate, bits = integer("rate", query.get("rate", "24000")), integer("bits", query.get("bits", "16"))
     if rate not in SAMPLE_RATES or bits not in BIT_DEPTHS:
         raise UserError(f"rate must be 24000 or 48000 and bits 16 or 24, got {rate} and {bits}")
     return rate, bits
 
 
-def _text(body: bytes) -> str:
+def utf8_text(body: bytes) -> str:
+    """Return a body as text.
+
+    Raises:
+        UserError: it is not UTF-8.
+    """
     try:
         return body.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -119,7 +124,7 @@ def _text(body: bytes) -> str:
 
 def _json(body: bytes) -> Any:
     try:
-        return json.loads(_text(body), parse_constant=_refuse)
+        return json.loads(utf8_text(body), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise UserError(f"the body must be JSON ({error!s:.80})") from None
 

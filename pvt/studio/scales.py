@@ -1,4 +1,4 @@
-"""Fit the scales by which the studio reads dynamics and brightness from audio: `python -m pvt.studio.scales DATA`.
+"""Fit the scales that map measured dynamics and brightness to controls: `python -m pvt.studio.scales DATA`.
 
 DATA is the folder of an expressive dataset with PVT-audio; its valid clips are measured. The result replaces
 pvt/studio/scales.json.
@@ -23,7 +23,7 @@ BATCH = 20
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m pvt.studio.scales", description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--clips", type=int, default=200)

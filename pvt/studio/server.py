@@ -33,6 +33,7 @@ from pvt.studio.requests import (
     parse_format,
     parse_generation,
     parse_query,
+    utf8_text,
 )
 from pvt.studio.takes import Take, wav_bytes
 
@@ -46,7 +47,7 @@ PORTS_TRIED = 50
 
 
 class Studio:
-    """Handlers of the routes; the engine is loaded in the background while the page is served already.
+    """Handlers of the routes; the engine loads in the background while the page is served.
 
     Args:
         load: returns the engine; called once in a thread.
@@ -69,9 +70,8 @@ class Studio:
         yield
         for task in tasks:
             task.cancel()
-        for job in (self.jobs.running,):
-            if job:
-                job.cancel()
+        if self.jobs.running:
+            self.jobs.running.cancel()
 
     async def _begin(self) -> None:
         with contextlib.suppress(Exception):  # reported by the requests that need the engine
@@ -138,10 +138,7 @@ class Studio:
 
     async def wav(self, request: Request) -> Response:
         """`GET /api/takes/ID/wav?rate=48000&bits=24`: a take as a WAV file."""
-        take = await self._take(request)
-        rate, bits = parse_format(dict(request.query_params))
-        content = await asyncio.to_thread(wav_bytes, take.audio, take.sample_rate, bits, rate)
-        return Response(content, media_type="audio/wav")
+        return await _wav(await self._take(request), *parse_format(dict(request.query_params)))
 
     async def spectrogram(self, request: Request) -> Response:
         """`GET /api/takes/ID/spectrogram`: bytes [F, T], F in the header X-Bands."""
@@ -174,16 +171,11 @@ class Studio:
         take = engine.takes.get(takes[0]["id"])
         if take is None:
             return problem(503, "the take was dropped from memory; send the request again")
-        content = await asyncio.to_thread(wav_bytes, take.audio, take.sample_rate, bits, rate)
-        return Response(content, media_type="audio/wav")
+        return await _wav(take, rate, bits)
 
     async def import_curves(self, request: Request) -> Response:
         """`POST /api/import/curves`: a curve file, JSON or CSV -> its value and notices."""
-        body = await read_body(request, MAX_BODY)
-        try:
-            text = body.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            raise UserError("a curve file must be UTF-8 text") from None
+        text = utf8_text(await read_body(request, MAX_BODY))
         curves = await asyncio.to_thread(parse_json if text.lstrip()[:1] == "{" else parse_csv, text, "the file")
         return JSONResponse({"curves": curves_value(curves), "notices": list(curves.notices)})
 
@@ -251,11 +243,11 @@ class Studio:
 
 
 class Missing(Exception):
-    """Something that a path names does not exist."""
+    """A path names nothing that exists."""
 
 
 class TooLarge(Exception):
-    """A body beyond its bound."""
+    """A body is larger than its bound."""
 
 
 def _answer_with(status: int) -> Callable[[Request, Any], Awaitable[Response]]:
@@ -279,8 +271,13 @@ async def read_body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
+async def _wav(take: Take, rate: int, bits: int) -> Response:
+    content = await asyncio.to_thread(wav_bytes, take.audio, take.sample_rate, bits, rate)
+    return Response(content, media_type="audio/wav")
+
+
 async def last_event(job: StudioJob) -> dict[str, Any]:
-    """Wait for a job; returns its final event."""
+    """Wait for a job and return its final event."""
     event: dict[str, Any] = {}
     async with contextlib.aclosing(job.stream()) as events:
         async for latest in events:
@@ -341,13 +338,7 @@ def serve(paths: list[Path], host: str, port: int, token: str, device: str | Non
 
 
 def open_browser(address: str) -> None:
-    """Open the page where a graphical browser is at hand."""
-
-    if (
-        sys.platform == "darwin"
-        or sys.platform == "win32"
-        or os.environ.get("DISPLAY")
-        or os.environ.get("WAYLAND_DISPLAY")
-    ):
+    """Open the page if there is a graphical browser."""
+    if sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         with contextlib.suppress(webbrowser.Error):
             webbrowser.open(address)

@@ -1,4 +1,4 @@
-"""Takes: generated audio with what made it; a bounded store, and WAV files."""
+"""Takes: generated audio with its request; a bounded store, and WAV files."""
 
 import io
 import secrets
@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from data_specs.arrays import Float32
 
 MAX_BYTES = 256_000_000  # of stored audio: 90 takes of 30 s
 
@@ -26,7 +28,7 @@ class Take:
         spectrogram: uint8 [F, T], levels in mel bands.
     """
 
-    audio: NDArray[np.float32]
+    audio: Float32
     sample_rate: int
     recipe: Mapping[str, Any]
     analysis: Mapping[str, Any]
@@ -35,7 +37,7 @@ class Take:
 
     @property
     def bytes(self) -> int:
-        """Memory of the arrays."""
+        """Size of the arrays in bytes."""
         return self.audio.nbytes + self.spectrogram.nbytes
 
 
@@ -57,7 +59,7 @@ class TakeStore:
         return self._takes.get(take_id)
 
 
-def wav_bytes(audio: NDArray[np.float32], rate: int, bits: int, to_rate: int) -> bytes:
+def wav_bytes(audio: Float32, rate: int, bits: int, to_rate: int) -> bytes:
     """Encode audio [N] of `rate` Hz as a WAV file of `to_rate` Hz and 16 or 24 bits, clipped to full scale."""
     if to_rate != rate:
         import soxr

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_specs.arrays import Float32
 from data_specs.controls import CONTROLS
 from data_specs.controls.base import (
     Control,
-    Float32,
     FrameNotes,
     Points,
     Value,

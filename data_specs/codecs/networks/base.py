@@ -22,7 +22,7 @@ class StackOptions(StrictModel):
 
 
 class CodecNetwork(nn.Module, ABC):
-    """Audio <-> latents, differentiable both ways; what a learned codec computes with and what is trained.
+    """Audio <-> latents, differentiable both ways: the trained part of a learned codec.
 
     Its tensors are made by the options alone, so `load_state_dict` fills it.
     """
@@ -38,19 +38,19 @@ class CodecNetwork(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def of(cls, options: StrictModel) -> Self:
-        """The network with fresh weights, a function of torch's generator."""
+        """Return the network with new weights, a function of torch's generator."""
 
     @abstractmethod
     def encode(self, audio: Tensor) -> Tensor:
-        """float32 [B, 1, N] -> [B, D, T]."""
+        """Encode float32 [B, 1, N] to [B, D, T]."""
 
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
-        """[B, D, T] -> float32 [B, 1, N]."""
+        """Decode [B, D, T] to float32 [B, 1, N]."""
 
     @classmethod
     def inherited(cls, tensors: dict[str, Tensor], power: float) -> dict[str, Any]:
-        """Options that the codec it begins as decides: from the tensors and the power of that codec's file."""
+        """Return the options that the initial codec decides, from the tensors and the power of its file."""
         return {}
 
     def begin(self, tensors: dict[str, Tensor]) -> None:

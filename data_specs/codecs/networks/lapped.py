@@ -1,4 +1,4 @@
-"""`pvt` with networks around its matrices: what a stack over frames adds starts at zero.
+"""`pvt` with networks around its matrices; what a stack over frames adds is zero before training.
 
 B clips, H hop, D latent channels, T frames. Encoder: MDCT, weighted, to H coefficients x a frame; the latents are those
 of `pvt`, the companded projection of x, and what a stack makes of all companded coefficients in the neighbourhood.
@@ -24,7 +24,7 @@ class LappedOptions(StackOptions):
 
 
 class LappedNetwork(CodecNetwork):
-    """The frame-rate network that begins as `pvt`."""
+    """Frame-rate network that equals `pvt` before training."""
 
     kind = "lapped"
     Options = LappedOptions
@@ -51,7 +51,7 @@ class LappedNetwork(CodecNetwork):
 
     @torch.no_grad()
     def begin(self, tensors: dict[str, Tensor]) -> None:
-        """Take over `window`, `weight` and `basis` of a fitted `pvt`; the stacks are left as they are, at zero."""
+        """Copy `window`, `weight` and `basis` of a fitted `pvt`; the stacks stay at zero."""
         self.get_buffer("window").copy_(tensors["window"])
         self.get_buffer("weight").copy_(tensors["weight"])
         self.analysis.copy_(tensors["basis"].T)

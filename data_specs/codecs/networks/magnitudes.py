@@ -1,4 +1,4 @@
-"""`phaseless` with networks around its matrices: what a stack over frames adds starts at zero.
+"""`phaseless` with networks around its matrices; what a stack over frames adds is zero before training.
 
 B clips, F bins, D latent channels, T frames. The latents are those of `phaseless`, the projection of companded
 magnitudes, and what a stack makes of them and their neighbours; the decoder's stack corrects the magnitudes.
@@ -25,7 +25,7 @@ class MagnitudeOptions(StackOptions):
 
 
 class MagnitudeNetwork(CodecNetwork):
-    """The frame-rate network that begins as `phaseless`."""
+    """Frame-rate network that equals `phaseless` before training."""
 
     kind = "magnitudes"
     Options = MagnitudeOptions
@@ -53,19 +53,19 @@ class MagnitudeNetwork(CodecNetwork):
 
     @torch.no_grad()
     def begin(self, tensors: dict[str, Tensor]) -> None:
-        """Take over `window`, `basis` and `scale` of a fitted `phaseless`; the stacks are left at zero."""
+        """Copy `window`, `basis` and `scale` of a fitted `phaseless`; the stacks stay at zero."""
         basis, scale = tensors["basis"].double(), tensors["scale"].double()
         self.get_buffer("window").copy_(tensors["window"])
         self.analysis.copy_((basis * scale).T)
         self.synthesis.copy_(basis / scale)
 
     def compress(self, audio: Tensor) -> Tensor:
-        """[B, 1, N] -> companded magnitudes, float32 [B, F, T]."""
+        """Return the companded magnitudes of [B, 1, N], float32 [B, F, T]."""
         window = self.get_buffer("window")
         return torch.stack([compressed(clip, window, self.hop, self.power).T for clip in audio[:, 0]])
 
     def restore(self, latents: Tensor) -> Tensor:
-        """[B, D, T] -> companded magnitudes [B, F, T]; some may be below zero, which `decode` takes for silence."""
+        """Return the companded magnitudes [B, F, T] of [B, D, T]; `decode` takes values below zero for silence."""
         restored: Tensor = self.synthesis @ latents.float() + self.decoder(latents.float())
         return restored
 

@@ -1,4 +1,4 @@
-"""Weights files of codecs made here: safetensors whose metadata say what they are. Shipped ones lie in this folder."""
+"""Weights files of codecs made here: safetensors with metadata that name the kind. Shipped ones are in this folder."""
 
 import json
 import struct
@@ -19,7 +19,7 @@ VERSION = 1
 
 
 def codec_kind(path: Path) -> str:
-    """The codec that `path` holds weights of: as its metadata say, or EnCodec where it is no safetensors file.
+    """Return the kind of codec that `path` holds weights of: of its metadata, or EnCodec if it is no safetensors file.
 
     Raises:
         UserError: safetensors of something else.
@@ -30,7 +30,7 @@ def codec_kind(path: Path) -> str:
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], Metadata]:
-    """Tensors and metadata of one of our weights files.
+    """Return tensors and metadata of one of our weights files.
 
     Raises:
         UserError: unreadable, not a codec of this project, or of another version.
@@ -64,7 +64,7 @@ def _read(path: Path, with_tensors: bool) -> tuple[dict[str, Tensor], Metadata]:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether the file begins like safetensors: the length of a JSON header, then the header's brace."""
+    """Return whether the file begins like safetensors: the length of a JSON header, then the header's brace."""
     with open(path, "rb") as file:
         head = file.read(9)
     return len(head) == 9 and head[8:] == b"{" and struct.unpack("<Q", head[:8])[0] <= path.stat().st_size

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: one file with everything in it, that asks no network for anything.
+"""Self-contained HTML pages: one file that loads nothing from a network.
 
 The dataset report and the demo are made of the same parts: `document` holds `section`s, which hold what `tracks` and
 `charts` give. Every text is escaped here, where it becomes HTML; the page's own policy forbids the browser to load
@@ -17,7 +17,7 @@ POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-
 
 
 def document(title: str, lead: str, body: Iterable[Markup]) -> str:
-    """A whole page: a heading, a sentence or two below it, and sections with links to each at the top."""
+    """Return a page: a heading, a sentence or two below it, and sections with links to each at the top."""
     parts = list(body)
     assets = files("data_specs.viz.page")
     style, script = (assets.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
@@ -33,23 +33,23 @@ def document(title: str, lead: str, body: Iterable[Markup]) -> str:
 
 
 def section(title: str, lead: str, body: Iterable[Markup]) -> Markup:
-    """A part of the page with a heading and a sentence below it (may be empty)."""
+    """Return a section with a heading and a sentence below it (may be empty)."""
     return element("section", element("h2", title), paragraph(lead), *body)
 
 
 def paragraph(text: str) -> Markup:
-    """A paragraph; nothing for an empty text."""
+    """Return a paragraph; nothing for an empty text."""
     return element("p", text) if text else Markup("")
 
 
 def tiles(values: Sequence[tuple[str, str]]) -> Markup:
-    """Large figures with what they count below: (figure, what) each."""
+    """Return large figures with captions below: (figure, caption) each."""
     pairs = [element("div", element("b", figure), element("span", what)) for figure, what in values]
     return element("div", *pairs, class_="tiles")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> Markup:
-    """A table; the columns `numbers` are set to the right."""
+    """Return a table; the columns `numbers` are set to the right."""
 
     def cell(tag: str, column: int, text: str) -> Markup:
         return element(tag, text, class_="number") if column in numbers else element(tag, text)

@@ -10,7 +10,7 @@ from data_specs.viz.page.markup import Markup, element
 
 @dataclass(frozen=True)
 class Bin:
-    """One bar of a histogram: `label` is below it unless empty, `meaning` shows when pointed at."""
+    """One bar of a histogram: `label` is below it unless empty, `meaning` is its tooltip."""
 
     count: int
     label: str
@@ -19,7 +19,7 @@ class Bin:
 
 
 def histogram(title: str, unit: str, bins: Sequence[Bin]) -> Markup:
-    """Bars side by side, the highest filling the height; `unit` follows the title."""
+    """Return bars side by side, the highest filling the height; `unit` follows the title."""
     most = max((one.count for one in bins), default=0) or 1
     bars = [
         element(
@@ -41,7 +41,7 @@ def histogram(title: str, unit: str, bins: Sequence[Bin]) -> Markup:
 
 
 def shares(rows: Sequence[tuple[str, int]], total_label: str = "") -> Markup:
-    """Counts by name as bars that lie, the longest first filling the width."""
+    """Return counts by name as horizontal bars, the longest, which fills the width, first."""
     most = max((count for _, count in rows), default=0) or 1
     lines = [
         element(
@@ -57,7 +57,7 @@ def shares(rows: Sequence[tuple[str, int]], total_label: str = "") -> Markup:
 
 
 def binned(values: Sequence[float] | np.ndarray, edges: Sequence[float]) -> list[int]:
-    """Counts between successive edges; what lies outside goes into the first and last bin."""
+    """Return counts between successive edges; values outside count in the first and last bin."""
     clipped = np.clip(np.asarray(values, float), edges[0], np.nextafter(edges[-1], edges[0]))
     return [int(count) for count in np.histogram(clipped, edges)[0]]
 

@@ -1,4 +1,4 @@
-"""Text that is HTML already, and the one place where other text becomes HTML."""
+"""HTML text, and the escaping of all other text."""
 
 from collections.abc import Iterable
 from html import escape
@@ -11,7 +11,7 @@ class Markup(str):
 
 
 def element(tag: str, *children: str, class_: str = "", **attributes: str | int | float) -> Markup:
-    """`<tag ...>children</tag>`; children that are not Markup are escaped, and so are attributes.
+    """Return `<tag ...>children</tag>`; children that are not Markup are escaped, and so are attributes.
 
     Underscores in names of attributes become hyphens (`aria_label`); an empty class is left out.
     """
@@ -26,5 +26,5 @@ VOID = ("img", "path")  # in SVG an element that is not closed would swallow tho
 
 
 def joined(parts: Iterable[Markup], separator: str = "") -> Markup:
-    """Several pieces of HTML as one."""
+    """Join pieces of HTML."""
     return Markup(separator.join(parts))

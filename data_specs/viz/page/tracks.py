@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from data_specs.arrays import Bool
 from data_specs.controls import CHROMA_STEPS, CONTROLS, NOTES, UNCONDITIONED, VELOCITY
 from data_specs.controls.curves import true_spans, unconditioned_spans
 from data_specs.controls.pitch import PITCH_ORIGIN, PITCH_SPAN, is_black, note_name
@@ -51,7 +52,7 @@ def card(
     hop: int,
     instruments: Sequence[str],
 ) -> Markup:
-    """Sounds that share one set of controls, side by side.
+    """Return sounds that share one set of controls, side by side.
 
     Args:
         title: heading.
@@ -79,7 +80,7 @@ def card(
 
 
 def audio_uri(audio: NDArray[np.floating]) -> str:
-    """float [N] at 24 kHz -> data URI of a 16-bit FLAC file, which every current browser plays without loss."""
+    """Encode float [N] at 24 kHz as the data URI of a 16-bit FLAC file, which current browsers play."""
     import soundfile
 
     buffer = io.BytesIO()
@@ -88,7 +89,7 @@ def audio_uri(audio: NDArray[np.floating]) -> str:
 
 
 def spectrogram_uri(levels: NDArray[np.floating], ceiling: float) -> str:
-    """dB [F, T], as `mel_db` gives them -> data URI of a WebP picture, brightest at `ceiling`."""
+    """Encode dB [F, T], as `mel_db` gives them, as the data URI of a WebP picture, brightest at `ceiling`."""
     from matplotlib import colormaps
     from PIL import Image
 
@@ -136,7 +137,7 @@ def _line_lane(name: str, controls: Arrays, width: float, instruments: Sequence[
 
 
 def _pitch_lane(name: str, controls: Arrays, width: float, instruments: Sequence[str]) -> Markup:
-    """Piano roll over the range of the notes, bends included; rests, stored as 0, are gaps."""
+    """Return a piano roll over the range of the notes, bends included; rests, stored as 0, are gaps."""
     values = controls[name]
     drawn = values > 0
     if not drawn.any():
@@ -152,7 +153,7 @@ def _pitch_lane(name: str, controls: Arrays, width: float, instruments: Sequence
 
 
 def _key_band(midi: int, low: float, high: float, width: float) -> Markup:
-    """The row of a black key between the pitches `low` and `high` of a lane."""
+    """Return the row of a black key between the pitches `low` and `high` of a lane."""
     level = (midi - 0.5 - PITCH_ORIGIN) / PITCH_SPAN
     top = _height(level + PITCH_MARGIN - low, high - low)
     return element(
@@ -163,7 +164,7 @@ def _key_band(midi: int, low: float, high: float, width: float) -> Markup:
 def _curve_lane(
     name: str,
     values: NDArray[np.floating],
-    drawn: NDArray[np.bool_],
+    drawn: Bool,
     limits: tuple[float, float],
     width: float,
     below: Markup | None = None,
@@ -223,13 +224,13 @@ def _data_uri(kind: str, content: bytes) -> str:
 
 
 def _drawing(content: Markup, width: float) -> Markup:
-    """An SVG that fills its lane; decoration for eyes, so it is hidden from screen readers."""
+    """Return an SVG that fills its lane, hidden from screen readers."""
     box = f"0 0 {width:g} {HEIGHT:g}"
     return element("svg", content, viewBox=box, preserveAspectRatio="none", aria_hidden="true")
 
 
 def _envelope(audio: NDArray[np.floating]) -> Markup:
-    """Lowest and highest sample of each of ENVELOPE columns, as one closed path."""
+    """Return the lowest and highest sample of each of ENVELOPE columns, as one closed path."""
     columns = np.array_split(np.asarray(audio), ENVELOPE)
     high = [f"{x:g},{50 - 50 * min(1.0, float(part.max())):.1f}" for x, part in enumerate(columns)]
     low = [f"{x:g},{50 - 50 * max(-1.0, float(part.min())):.1f}" for x, part in enumerate(columns)]
@@ -237,7 +238,7 @@ def _envelope(audio: NDArray[np.floating]) -> Markup:
 
 
 def _corners(values: NDArray[np.floating], span: tuple[int, int]) -> list[tuple[int, float]]:
-    """Corners of a curve over a span: each frame holds its value, straight stretches are one line."""
+    """Return the corners of a curve over a span: each frame holds its value, constant stretches are one line."""
     start, stop = span
     inside = values[start:stop]
     changes = [start, *(np.flatnonzero(np.diff(inside)) + 1 + start).tolist(), stop]
@@ -253,7 +254,7 @@ def _path(corners: Sequence[tuple[int, float]], height: float) -> str:
 
 
 def _height(level: float, height: float) -> float:
-    """Vertical position of a level in a lane of the range 0..`height`."""
+    """Return the vertical position of a level in a lane of the range 0..`height`."""
     return HEIGHT - 4 - (HEIGHT - 8) * level / height
 
 
