@@ -1,7 +1,8 @@
 """Phase reconstruction from magnitudes: a phase-vocoder estimate, refined by the fast Griffin-Lim algorithm.
 
 A short-time Fourier transform with hop H and window W: a clip is padded by (W - H) / 2 on both sides, so that N samples
-give exactly N / H frames, each centred on its block of H samples. F = W / 2 + 1 bins, T = N / H frames.
+give exactly N / H frames, each centred on its block of H samples. F = W / 2 + 1 bins, T = N / H frames. Leading
+dimensions are clips.
 """
 
 import math
@@ -15,18 +16,18 @@ MOMENTUM = 0.99  # the value that Perraudin et al. recommend
 
 
 def stft(audio: Tensor, window: Tensor, hop: int) -> Tensor:
-    """Transform [N] to complex [T, F], with `window` [W] and N a multiple of `hop`."""
+    """Transform [..., N] to complex [..., T, F], with `window` [W] and N a multiple of `hop`."""
     margin = (len(window) - hop) // 2
-    return torch.fft.rfft(nnf.pad(audio, (margin, margin)).unfold(0, len(window), hop) * window)
+    return torch.fft.rfft(nnf.pad(audio, (margin, margin)).unfold(-1, len(window), hop) * window)
 
 
 def istft(spectrum: Tensor, window: Tensor, hop: int, weight: Tensor | None = None) -> Tensor:
-    """Return the signal [N] whose transform is nearest to complex [T, F] (Griffin and Lim 1984, eq. 6).
+    """Return the signal [..., N] whose transform is nearest to complex [..., T, F] (Griffin and Lim 1984, eq. 6).
 
     `weight` is `overlapped_power` of the frames, for calls that share it.
     """
     if weight is None:
-        weight = overlapped_power(window, len(spectrum), hop)
+        weight = overlapped_power(window, spectrum.shape[-2], hop)
     return _overlapped(torch.fft.irfft(spectrum, n=len(window)) * window, hop) / weight
 
 
@@ -36,12 +37,12 @@ def overlapped_power(window: Tensor, frames: int, hop: int) -> Tensor:
 
 
 def with_phase(magnitudes: Tensor, window: Tensor, hop: int, iterations: int) -> Tensor:
-    """Return a signal [N] whose transform has about the magnitudes [T, F]; differentiable with the phase held constant.
+    """Return signals [..., N] with about the magnitudes [..., T, F]; gradients hold the phase constant.
 
     Fast Griffin-Lim (Perraudin, Balazs and Sondergaard 2013, algorithm 2) from the phase of `vocoder_phase`. Zero
     magnitudes give exact silence.
     """
-    weight = overlapped_power(window, len(magnitudes), hop)
+    weight = overlapped_power(window, magnitudes.shape[-2], hop)
     with torch.no_grad():
         wanted = magnitudes.detach()
         ahead = torch.polar(torch.ones_like(wanted), vocoder_phase(wanted, hop))
@@ -61,46 +62,46 @@ def _extrapolated(before: Tensor, now: Tensor) -> Tensor:
 
 
 def vocoder_phase(magnitudes: Tensor, hop: int) -> Tensor:
-    """Return phases [T, F] for magnitudes [T, F]: each peak advances at its frequency, and so do the bins around it.
+    """Return phases for magnitudes [..., T, F]: each peak advances at its frequency, and so do the bins around it.
 
     The identity phase locking of Laroche and Dolson 1999: a peak starts with the phase of its current bin,
     and bins of one peak alternate in sign, as those of a sinusoid in the middle of a symmetric window do.
     """
     owner, frequency = _peaks(magnitudes)
-    before = torch.cat([frequency[:1], frequency[:-1]])
+    before = torch.cat([frequency[..., :1, :], frequency[..., :-1, :]], -2)
     mean = torch.where((frequency - before).abs() < 1, (frequency + before) / 2, frequency)
-    size = 2 * (magnitudes.shape[1] - 1)
-    bins = torch.arange(magnitudes.shape[1], device=magnitudes.device)
+    size = 2 * (magnitudes.shape[-1] - 1)
+    bins = torch.arange(magnitudes.shape[-1], device=magnitudes.device)
     turned = (2 * math.pi * hop / size) * mean + math.pi * (bins - owner)
-    phases, phase = [], torch.zeros_like(turned[0])
-    for peak, turn in zip(owner, turned, strict=True):
-        phase = (phase[peak] + turn).remainder(2 * math.pi)
+    phases, phase = [], torch.zeros_like(turned[..., 0, :])
+    for peak, turn in zip(owner.unbind(-2), turned.unbind(-2), strict=True):
+        phase = (phase.gather(-1, peak) + turn).remainder(2 * math.pi)
         phases.append(phase)
-    return torch.stack(phases)
+    return torch.stack(phases, -2)
 
 
 def _peaks(magnitudes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return for every bin of [T, F] that of the nearest peak, int64, and the peak's frequency in bins (parabola)."""
+    """Return the nearest peak of each bin of [..., T, F], int64, and that peak's frequency in bins (parabola)."""
     level = (magnitudes + SILENT).log()
-    left, right = level.roll(1, 1), level.roll(-1, 1)
-    bins = torch.arange(level.shape[1], device=level.device).expand_as(level)
-    peak = (level > left) & (level >= right) & (bins > 0) & (bins < level.shape[1] - 1)
-    far = 4 * level.shape[1]
-    below = torch.where(peak, bins, -far).cummax(1).values
-    above = torch.where(peak, bins, far).flip(1).cummin(1).values.flip(1)
+    left, right = level.roll(1, -1), level.roll(-1, -1)
+    bins = torch.arange(level.shape[-1], device=level.device).expand_as(level)
+    peak = (level > left) & (level >= right) & (bins > 0) & (bins < level.shape[-1] - 1)
+    far = 4 * level.shape[-1]
+    below = torch.where(peak, bins, -far).cummax(-1).values
+    above = torch.where(peak, bins, far).flip(-1).cummin(-1).values.flip(-1)
     owner = torch.where(bins - below <= above - bins, below, above)
     owner = torch.where((owner < 0) | (owner >= far), bins, owner)  # a frame without a peak: each bin for itself
     offset = (left - right) / 2 / (left - 2 * level + right).clamp(max=-1e-6)
-    return owner, (bins + offset.clamp(-0.5, 0.5)).gather(1, owner)
+    return owner, (bins + offset.clamp(-0.5, 0.5)).gather(-1, owner)
 
 
 def _overlapped(frames: Tensor, hop: int) -> Tensor:
-    """Overlap-add frames [T, W] at distances of `hop`, without the margins: [T * hop]."""
-    count, size = frames.shape
+    """Overlap-add frames [..., T, W] at distances of `hop`, without the margins: [..., T * hop]."""
+    *clips, count, size = frames.shape
     parts = -(-size // hop)  # hops that a frame spans; slice by slice is several times faster than fold
-    padded = nnf.pad(frames, (0, parts * hop - size)).view(count, parts, hop)
-    total = frames.new_zeros(count + parts - 1, hop)
+    padded = nnf.pad(frames, (0, parts * hop - size)).unflatten(-1, (parts, hop))
+    total = frames.new_zeros(*clips, count + parts - 1, hop)
     for part in range(parts):
-        total[part : part + count] += padded[:, part]
+        total[..., part : part + count, :] += padded[..., part, :]
     margin = (size - hop) // 2
-    return total.flatten()[margin : margin + count * hop]
+    return total.flatten(-2)[..., margin : margin + count * hop]

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from bench.steps import META, counted
+from bench.steps import META, Counts, counted
 from data_specs.codecs.mdct import kernel, sine_window
+from data_specs.codecs.phaseless import PhaselessCodec
+from data_specs.codecs.pvt import PvtCodec
+from tests.training.one_device import OneDevice
 from training.config import load_config
 from training.data.dataset import Dataset
 from training.data.loader import BatchBuilder, control_layout
@@ -85,6 +88,21 @@ def test_transforms_and_embedder_stay_on_one_device():
         patches = torch.empty(2, PATCHES.length, PATCHES.spectrum.bands, device=META)
         embedded = PatchNetwork(3).to(META)(patches)
     assert {lapped.device, embedded.device} == {META}
+
+
+@pytest.mark.parametrize("codec", [PhaselessCodec, PvtCodec])
+def test_codecs_stay_on_one_device_and_decode_clips_together(codec):
+    own = codec.load(codec.shipped())  # its weights move
+    kernels = []
+    for clips in (1, 4):
+        with torch.no_grad(), OneDevice():
+            latents = own.encode(torch.empty(clips, 1, 4_800, device=META))
+            assert own.dequantize(own.quantize(latents, 16)).shape == latents.shape
+            with Counts(META) as counts:
+                assert own.decode(latents).shape == (clips, 1, 4_800)
+        assert counts.waits == 0
+        kernels.append(counts.kernels)
+    assert kernels[1] < 1.5 * kernels[0]
 
 
 def test_resident_clips_give_the_batches_of_the_loader(data):

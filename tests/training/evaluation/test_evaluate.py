@@ -10,6 +10,7 @@ import torch
 
 from data_specs.errors import UserError
 from pipeline.cli import main as pipeline
+from tests.training.one_device import OneDevice
 from training.checkpoint import write_snapshot
 from training.cli import main as training
 from training.config import load_config
@@ -104,6 +105,13 @@ def test_the_same_seed_gives_the_same_figures_in_another_batch_size(found, pvt_a
         first["fad"]["pvt-net"]["train"]["value"], rel=0.02
     )
     assert again["adherence"]["instrument"] == pytest.approx(first["adherence"]["instrument"], abs=0.1)
+
+
+def test_tensors_of_an_evaluation_are_on_one_device(pvt_audio, snapshots):
+    options = Options(data=pvt_audio, clips=2, seconds=2, reference=4, sampler_steps=2, device="meta")
+    with OneDevice():
+        rows = evaluate([snapshots["encodec"], snapshots["disc"]], options).rows
+    assert [row["device"] for row in rows] == ["meta", "meta"]
 
 
 def test_features_left_free_are_not_told_and_still_judged(pvt_audio, snapshots, monkeypatch):
