@@ -1,4 +1,4 @@
-"""Command line of the pipeline. Heavy imports are inside the commands, so --help is fast."""
+"""Command line of the pipeline. Each command imports what it needs when it runs, so --help is fast."""
 
 import argparse
 from pathlib import Path
@@ -19,8 +19,8 @@ DEFAULT_FORMAT = "encodec"
 
 
 def main(argv: list[str] | None = None, prog: str = "python -m pipeline") -> int:
-    """Run `python -m pipeline ...` and return the exit status."""
-    return run_commands(COMMANDS, argv, prog, "MIDI to shards of clips with exact controls.")
+    """Run the command line `argv`, by default that of the process, and return the exit status."""
+    return run_commands(COMMANDS, argv, prog, "Build, check and export datasets of clips with control curves.")
 
 
 def _add_dataset(parser: argparse.ArgumentParser) -> None:
@@ -49,9 +49,9 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
     add("--index", type=Path, metavar="FOLDER", help="another OUT, whose index and plan are used")
     add("--workers", metavar="N", help="processes of one thread (all cores, as far as memory allows)")
     add("--scheduler", metavar="ADDRESS", help="tcp://host:port or tls://... of a running Dask scheduler")
-    add("--tls-ca", metavar="PEM", help="for tls://: certificate authority of the scheduler")
-    add("--tls-cert", metavar="PEM", help="for tls://: our certificate")
-    add("--tls-key", metavar="PEM", help="for tls://: its key")
+    add("--tls-ca", type=Path, metavar="PEM", help="for tls://: certificate authority of the scheduler")
+    add("--tls-cert", type=Path, metavar="PEM", help="for tls://: our certificate")
+    add("--tls-key", type=Path, metavar="PEM", help="for tls://: its key")
     add("--cluster", metavar="NAME", help="slurm, or a .toml like pipeline/cluster/slurm/default.toml")
     add("--shards", metavar="I/N", help="build only shards k with k mod N = I; several at once share one OUT")
     add("--dry-run", action="store_true", help="stop after the plan")
@@ -91,10 +91,10 @@ def _dataset(arguments: argparse.Namespace) -> int:
 
 
 def choose_workers(arguments: argparse.Namespace) -> "Workers":
-    """Return the source of workers.
+    """Return the workers chosen by WORKERS=, SCHEDULER= or CLUSTER=; without these, processes on this machine.
 
     Raises:
-        UserError: options exclude each other, or settings cannot be read.
+        UserError: the options exclude each other, one is missing, or the settings of the cluster cannot be read.
     """
     from pipeline.cluster.workers import LocalWorkers, RemoteWorkers, Tls
 
@@ -105,7 +105,7 @@ def choose_workers(arguments: argparse.Namespace) -> "Workers":
     if any(tls) and not (all(tls) and arguments.scheduler):
         raise UserError("TLS_CA=, TLS_CERT= and TLS_KEY= must be given together, with SCHEDULER=tls://host:port")
     if arguments.scheduler:
-        return RemoteWorkers(arguments.scheduler, Tls(*map(Path, tls)) if all(tls) else None)
+        return RemoteWorkers(arguments.scheduler, Tls(ca=tls[0], certificate=tls[1], key=tls[2]) if all(tls) else None)
     if arguments.cluster:
         from pipeline.cluster.slurm import SlurmWorkers, load_settings
 
@@ -114,21 +114,26 @@ def choose_workers(arguments: argparse.Namespace) -> "Workers":
 
 
 def resolve_spec(arguments: argparse.Namespace) -> Spec:
-    """Return the named spec with the fields given on the command line."""
+    """Return the spec with the fields that are given on the command line.
+
+    Raises:
+        UserError: there is no such spec, or an option is invalid or does not apply to it.
+    """
     spec = load_spec(spec_name(arguments))
     if (arguments.audio and spec.source.midi) or (spec.source.audio and (arguments.midi or arguments.soundfont)):
         raise UserError(
-            f"AUDIO= needs a spec of recordings, MIDI= and SOUNDFONT= one of melodies; SPEC={spec.name} is of the other"
+            f"AUDIO= needs a spec of recordings, MIDI= and SOUNDFONT= one of MIDI files; SPEC={spec.name} is of the "
+            f"other kind"
         )
-    if arguments.audio:
-        spec = spec.model_copy(update={"source": spec.source.model_copy(update={"audio": arguments.audio})})
-    if arguments.midi:
-        spec = spec.model_copy(update={"source": spec.source.model_copy(update={"midi": arguments.midi})})
-    if arguments.soundfont:
-        rendering = spec.rendering.model_copy(update={"soundfont": arguments.soundfont})
-        spec = spec.model_copy(update={"rendering": rendering})
-    if arguments.codec:
-        spec = spec.model_copy(update={"codec": spec.codec.model_copy(update={"name": arguments.codec})})
+    given = (
+        ("source", "audio", arguments.audio),
+        ("source", "midi", arguments.midi),
+        ("rendering", "soundfont", arguments.soundfont),
+        ("codec", "name", arguments.codec),
+    )
+    for section, key, value in given:
+        if value:
+            spec = spec.model_copy(update={section: getattr(spec, section).model_copy(update={key: value})})
     if arguments.clips:
         spec = spec.with_clips(ClipCounts.parse(arguments.clips))
     if arguments.seed is not None:
@@ -141,20 +146,20 @@ def resolve_spec(arguments: argparse.Namespace) -> Spec:
 
 
 def spec_name(arguments: argparse.Namespace) -> str:
-    """Return the spec that was asked for; without one, that of recordings where AUDIO= is given, else the sample."""
+    """Return the spec named by SPEC=; by default `recordings` if AUDIO= is given, else `sample`."""
     return arguments.spec or (RECORDINGS_SPEC if arguments.audio else DEFAULT_SPEC)
 
 
 def default_folder(spec: str) -> Path:
-    """Return the folder of a spec's datasets: one of its own, except for the sample."""
+    """Return the default of OUT=: `data` for the spec `sample`, `data/<name>` for any other."""
     return Path(DEFAULT_OUT) if spec == DEFAULT_SPEC else Path(DEFAULT_OUT) / Path(spec).stem
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
-    """Parse `all`, one format or a comma list; return formats in the order of building.
+    """Return the formats in `text` (`all`, or names separated by commas) in the order in which they are built.
 
     Raises:
-        UserError: an unknown format.
+        UserError: there is no such format.
     """
     names = tuple(FORMATS) if text == "all" else tuple(name.strip() for name in text.split(","))
     for name in names:
@@ -162,11 +167,15 @@ def parse_formats(text: str) -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in names)
 
 
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    help_text = f"parent folder or one PVT-<format> ({DEFAULT_OUT})"
+    parser.add_argument("--data", type=Path, default=Path(DEFAULT_OUT), help=help_text)
+
+
 def _add_validate(parser: argparse.ArgumentParser) -> None:
     parser.description = "Check CRCs, digests, shapes, ranges, silence, counts, duplicate ids and leakage."
-    add = parser.add_argument
-    add("--data", type=Path, default=Path(DEFAULT_OUT), help=f"parent folder or one PVT-<format> ({DEFAULT_OUT})")
-    add("--format", help="only these formats, as in `dataset` (all that exist)")
+    _add_data(parser)
+    parser.add_argument("--format", help="only these formats, as in `dataset` (all that exist)")
     add_threads(parser)
     parser.set_defaults(command=_validate)
 
@@ -180,9 +189,8 @@ def _validate(arguments: argparse.Namespace) -> int:
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.description = "Write one self-contained HTML page with counts, histograms and sounds of a dataset."
-    add = parser.add_argument
-    add("--data", type=Path, default=Path(DEFAULT_OUT), help=f"parent folder or one PVT-<format> ({DEFAULT_OUT})")
-    add("--out", type=Path, metavar="FILE", help="the page (report.html in the data folder)")
+    _add_data(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the page (report.html in the data folder)")
     add_threads(parser)
     parser.set_defaults(command=_report)
 
@@ -197,11 +205,11 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.description = "Write a dataset as Parquet for Hugging Face datasets, or as WAV, CSV curves and MIDI."
+    _add_data(parser)
     add = parser.add_argument
-    add("--data", type=Path, default=Path(DEFAULT_OUT), help=f"parent folder or one PVT-<format> ({DEFAULT_OUT})")
     add("--format", default="audio", help="one of the formats (audio)")
     add("--to", default="parquet", metavar="KIND", help="parquet or wav (parquet)")
-    add("--out", type=Path, default=Path("export"), metavar="FOLDER", help="where to write (export)")
+    add("--out", type=Path, default=Path("export"), metavar="FOLDER", help="folder to write to (export)")
     parser.set_defaults(command=_export)
 
 
@@ -213,32 +221,42 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _add_controls(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Write the melody of a MIDI file or the gesture of a recording as a curve file for CONTROLS="
+    parser.description = "Write the melody of a MIDI file, or curves measured from a recording, as a curve file."
     add = parser.add_argument
     add("file", type=Path, metavar="FILE", help="a MIDI file, or a wav, flac, ogg, mp3 or aiff file")
     add("--out", type=Path, metavar="FILE", help="the curve file (beside FILE, ending in .json)")
-    add("--seconds", metavar="SECONDS", help="length (8; of a recording all, at most 30)")
-    add("--start", default="0", metavar="SECONDS", help="from the track's first note or the recording's start (0)")
+    add("--seconds", metavar="SECONDS", help="length (8; of a recording its own, at most 30)")
+    add(
+        "--start",
+        default="0",
+        metavar="SECONDS",
+        help="start after the track's first note, or in the recording (0)",
+    )
     add("--track", metavar="N", help="MIDI: index of the track (one named melody, else the one with most notes)")
-    add("--instrument", metavar="NAME", help="name of the instrument (MIDI: from the program; else none)")
-    add("--spec", default=DEFAULT_SPEC, metavar="NAME", help=f"recording: whose controls to write ({DEFAULT_SPEC})")
-    add("--sharpness", default="0.8", metavar="S", help="recording: 1 follows every frame, 0 only the gesture (0.8)")
-    add("--tracker", default="yin", metavar="NAME", help="recording: of the pitch: yin or swift-f0 (yin)")
-    add("--notes", action="store_true", help="recording: pitch in semitone steps instead of a line")
+    add("--instrument", metavar="NAME", help="name of the instrument (MIDI: that of the program; else none)")
+    add(
+        "--spec",
+        default=DEFAULT_SPEC,
+        metavar="NAME",
+        help=f"recording: spec with the controls to write ({DEFAULT_SPEC})",
+    )
+    add("--sharpness", default="0.8", metavar="S", help="recording: 1 follows every frame, 0 only the outline (0.8)")
+    add("--tracker", default="yin", metavar="NAME", help="recording: pitch tracker, yin or swift-f0 (yin)")
+    add("--notes", action="store_true", help="recording: pitch in steps of semitones instead of a line")
     parser.set_defaults(command=_controls)
 
 
 def _controls(arguments: argparse.Namespace) -> int:
     from data_specs.io.audio import AUDIO_SUFFIXES
 
-    start_s = _seconds("START", "--start", arguments.start)
+    start_s = number("START", arguments.start)
     if arguments.file.suffix.lower() in AUDIO_SUFFIXES:
         path, source = _audio_curves(arguments, start_s)
     else:
         from pipeline.tools.midi_curves import write_midi_curves
 
         choices = {
-            "seconds": _seconds("SECONDS", "--seconds", arguments.seconds or "8"),
+            "seconds": number("SECONDS", arguments.seconds or "8"),
             "start_s": start_s,
             "track": None if arguments.track is None else integer("TRACK", arguments.track, least=0),
             "instrument": arguments.instrument,
@@ -257,7 +275,7 @@ def _audio_curves(arguments: argparse.Namespace, start_s: float) -> tuple[Path, 
         arguments.file,
         arguments.out,
         load_spec(arguments.spec),
-        seconds=None if arguments.seconds is None else _seconds("SECONDS", "--seconds", arguments.seconds),
+        seconds=None if arguments.seconds is None else number("SECONDS", arguments.seconds),
         start_s=start_s,
         instrument=arguments.instrument,
         sharpness=number("SHARPNESS", arguments.sharpness),
@@ -266,20 +284,13 @@ def _audio_curves(arguments: argparse.Namespace, start_s: float) -> tuple[Path, 
     )
 
 
-def _seconds(variable: str, option: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise UserError(f"{option} must be a number of seconds, got {text}; for example {variable}=2.5") from None
-
-
 def _add_lakh(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Fetches the Lakh MIDI dataset v0.1 (1.8 GB), continues where a download broke, checks all."
+    parser.description = "Download the Lakh MIDI dataset v0.1 (1.8 GB), resume a broken download, and check every file."
     choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("--full", action="store_true", help="all files, lmd_full.tar.gz (this is the default)")
-    choice.add_argument("--matched", action="store_true", help="those matched to the Million Song Dataset (1.4 GB)")
-    parser.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="where it goes (here)")
-    parser.add_argument("--url", help="a mirror (the published address); the digest must be the published one")
+    choice.add_argument("--full", action="store_true", help="all files, lmd_full.tar.gz (the default)")
+    choice.add_argument("--matched", action="store_true", help="files matched to the Million Song Dataset (1.4 GB)")
+    parser.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="folder to write to (this one)")
+    parser.add_argument("--url", help="address of a mirror of the same file (the published address)")
     parser.set_defaults(command=_lakh)
 
 

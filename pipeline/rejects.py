@@ -1,4 +1,4 @@
-"""Rejects: counts of files, tracks, windows and clips that are not used, by named reason."""
+"""Rejects: counts, by named reason, of the files, tracks, windows and clips that are left out."""
 
 from bisect import insort
 from collections import Counter
@@ -6,7 +6,7 @@ from typing import Any, Self
 
 
 class Rejected(Exception):
-    """An input is rejected. `reason` is a short fixed name that is counted, `detail` describes this input."""
+    """An input is left out. `reason` is the fixed name under which it is counted, `detail` describes this input."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)
@@ -18,9 +18,9 @@ class Rejected(Exception):
 
 
 class Rejects:
-    """Counts by reason, with the alphabetically first examples of each.
+    """Number of rejected inputs by reason, with the first examples of each in alphabetical order.
 
-    Merging is associative and commutative, so results do not depend on the number or order of workers.
+    Merging is associative and commutative, so the result does not depend on the number or order of workers.
     """
 
     def __init__(self, examples_kept: int = 20) -> None:
@@ -29,12 +29,12 @@ class Rejects:
         self.examples: dict[str, list[str]] = {}
 
     def add(self, reason: str, example: str = "", count: int = 1) -> None:
-        """Count inputs under `reason`; `example` names one of them."""
+        """Add `count` rejected inputs under `reason`; `example` names one of them."""
         self.counts[reason] += count
         self._keep(reason, example)
 
     def add_rejected(self, rejected: Rejected, name: str) -> None:
-        """Count the rejected input `name`, with the detail of its rejection."""
+        """Add the rejected input `name`; its example is the name and the detail of the rejection."""
         self.add(rejected.reason, f"{name}: {rejected.detail}" if rejected.detail else name)
 
     def merge(self, other: "Rejects") -> None:
@@ -55,7 +55,7 @@ class Rejects:
 
     @property
     def total(self) -> int:
-        """Number of rejected inputs."""
+        """Number of rejected inputs under all reasons."""
         return self.counts.total()
 
     def to_json(self) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class Rejects:
 
     @classmethod
     def from_json(cls, value: dict[str, Any], examples_kept: int = 20) -> Self:
-        """Restore a counter from `to_json`."""
+        """Return the rejects in a value of `to_json`."""
         rejects = cls(examples_kept)
         for reason, entry in value.items():
             rejects.counts[reason] = int(entry["count"])

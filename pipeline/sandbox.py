@@ -1,8 +1,8 @@
-"""Running a function of bytes in a child process, which may hang, exhaust memory or crash without harm to the caller.
+"""Calls of a function of bytes in a child process, which may hang, exhaust memory or crash without harm to the caller.
 
-The child is a plain subprocess on a socket pair, because daemonic workers may not use multiprocessing. It serves many
-calls and is replaced after it had to be killed. Answers are framed bytes and JSON; nothing is unpickled, so a
-compromised child can return wrong data but not execute code in the caller.
+The child is a plain subprocess at the other end of a socket pair, because daemonic workers may not use multiprocessing.
+It serves many calls, and after it had to be killed the next call starts a new one. Answers are framed bytes and JSON.
+Nothing is unpickled, so a compromised child can return wrong data but cannot execute code in the caller.
 
     sandbox = Sandbox("pipeline.midi.reader:read_packed", {"limits": {...}}, seconds=20, memory_mb=2000)
     packed = sandbox.call(content)
@@ -22,7 +22,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Self
 
 import psutil
@@ -32,29 +31,25 @@ from pipeline.rejects import Rejected
 
 _FRAME = struct.Struct("<cQ")  # kind, length
 _DONE, _REJECTED, _FAILED, _MEMORY, _READY = b"D", b"R", b"F", b"M", b"Y"
-_START_SECONDS = 120  # a cold disk and a busy machine
+_START_SECONDS = 120  # enough with a cold disk and a busy machine
 _LARGEST_FRAME = 1 << 30  # bytes: a false length must not exhaust the caller's memory
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
-class _ChildFailed(Exception):
-    """The child has to be replaced: `timeout`, `memory` or `crash`."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
+class _ChildFailed(Rejected):
+    """A child that had to be ended. `reason` is `timeout`, `memory` or `crash`."""
 
 
 class Sandbox:
-    """Calls `target` in a child process.
+    """A child process that calls a function.
 
-    An input at which the child fails is retried once in a new child. One thread is served at a time; others wait.
+    An input at which the child fails is tried once more in a new child. Threads that call at the same time wait for
+    each other.
 
     Args:
-        target: "module:function", a function of bytes and keyword `parameters` that returns bytes.
-        parameters: JSON values.
-        seconds: wall-clock limit of a call.
+        target: "module:function", a function that takes bytes and keyword arguments and returns bytes.
+        parameters: the keyword arguments, as JSON values.
+        seconds: limit on the wall-clock time of a call.
         memory_mb: limit in MiB on the growth of the child's address space after its imports.
     """
 
@@ -64,7 +59,7 @@ class Sandbox:
         self.seconds = seconds
         self.memory_mb = memory_mb
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None  # None while no child runs
         self._socket: socket.socket | None = None
 
     def call(self, content: bytes) -> bytes:
@@ -78,24 +73,17 @@ class Sandbox:
             try:
                 return self._attempt(content)
             except _ChildFailed:
-                self._stop()
-            try:
                 return self._attempt(content)
-            except _ChildFailed as hit:
-                self._stop()
-                raise Rejected(hit.reason, hit.detail) from None
 
     def close(self) -> None:
-        """End the child; a later call starts a new one."""
+        """End the child process; a later call starts a new one."""
         with self._lock:
             self._stop()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:
@@ -105,24 +93,34 @@ class Sandbox:
         connection = self._socket or self._start()
         deadline = time.monotonic() + self.seconds
         try:
-            _send(connection, _DONE, content, deadline)
+            connection.settimeout(self.seconds)
+            connection.sendall(_FRAME.pack(_DONE, len(content)) + content)
             kind, answer = _receive(connection, deadline)
         except TimeoutError:
-            raise _ChildFailed("timeout", f"no answer in {self.seconds} s") from None
+            raise self._failed("timeout", f"no answer in {self.seconds} s") from None
         except (EOFError, ConnectionError):
-            raise _ChildFailed("crash", self._exit_description()) from None
+            raise self._failed("crash", self._exit_description()) from None
         except BaseException:  # interrupted within a frame: the stream cannot be used again
             self._stop()
             raise
         if kind == _DONE:
             return answer
         if kind == _MEMORY:
-            raise _ChildFailed("memory", f"more than {self.memory_mb} MB")
+            raise self._failed("memory", f"more than {self.memory_mb} MB")
         if kind == _REJECTED:
-            raise Rejected(*_rejection(answer))
+            try:
+                reason, detail = json.loads(answer)
+            except ValueError:
+                raise self._failed("crash", "an invalid rejection") from None
+            raise Rejected(str(reason), str(detail))
         if kind == _FAILED:
             raise Rejected("crash", answer.decode(errors="replace"))
-        raise _ChildFailed("crash", "an invalid answer")
+        raise self._failed("crash", "an invalid answer")
+
+    def _failed(self, reason: str, detail: str) -> _ChildFailed:
+        """End the child and return the error to raise."""
+        self._stop()
+        return _ChildFailed(reason, detail)
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
@@ -151,7 +149,7 @@ class Sandbox:
         return ours
 
     def _exit_description(self) -> str:
-        """Return how the child ended."""
+        """Return how the child ended, as far as it did."""
         assert self._process is not None
         try:
             code = self._process.wait(timeout=0.5)
@@ -169,14 +167,14 @@ class Sandbox:
             self._process = None
 
 
-def _send(connection: socket.socket, kind: bytes, content: bytes, deadline: float) -> None:
-    connection.settimeout(max(deadline - time.monotonic(), 0.001))
-    connection.sendall(_FRAME.pack(kind, len(content)))
-    connection.sendall(content)
-
-
 def _receive(connection: socket.socket, deadline: float | None) -> tuple[bytes, bytes]:
-    """Return the next frame; TimeoutError past the deadline, EOFError if the connection is closed."""
+    """Return kind and content of the next frame.
+
+    Raises:
+        TimeoutError: it was not complete at `deadline`, in seconds of time.monotonic.
+        EOFError: the connection was closed.
+        ConnectionError: the frame is too long.
+    """
     kind, length = _FRAME.unpack(_receive_exactly(connection, _FRAME.size, deadline))
     if length > _LARGEST_FRAME:
         raise ConnectionError(f"a frame of {length} bytes")
@@ -195,22 +193,8 @@ def _receive_exactly(connection: socket.socket, size: int, deadline: float | Non
     return b"".join(parts)
 
 
-def _rejection(answer: bytes) -> tuple[str, str]:
-    try:
-        reason, detail = json.loads(answer)
-    except ValueError:
-        return "crash", "an invalid rejection"
-    return str(reason), str(detail)
-
-
-def _resolve(target: str) -> Callable[..., bytes]:
-    module, _, name = target.partition(":")
-    function: Callable[..., bytes] = getattr(importlib.import_module(module), name)
-    return function
-
-
 def _limit_memory(megabytes: int) -> None:
-    """Limit further growth of the address space to `megabytes` (effective on Linux only)."""
+    """Limit further growth of this process's address space to `megabytes` MiB. Only Linux enforces it."""
     most = psutil.Process().memory_info().vms + megabytes * 2**20
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
@@ -231,13 +215,18 @@ def _answer(function: Callable[..., bytes], content: bytes, parameters: dict[str
 def serve(descriptor: int, settings: str) -> None:
     """Run the child: answer frames until the connection is closed.
 
-    An alarm ends a hung call some time after the caller's limit, in case the caller was killed.
+    An alarm ends the child if a call takes twice the caller's limit: the caller may have been killed.
+
+    Args:
+        descriptor: file descriptor of the child's end of the socket pair.
+        settings: JSON list of target, parameters, seconds and memory_mb, as in Sandbox.
     """
     target, parameters, seconds, memory_mb = json.loads(settings)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller ends the child by closing the connection
     connection = socket.socket(fileno=descriptor)
-    function = _resolve(target)
+    module, _, name = target.partition(":")
+    function = getattr(importlib.import_module(module), name)
     # promise: child-killed-file-tried
     _limit_memory(memory_mb)
     connection.sendall(_FRAME.pack(_READY, 0))

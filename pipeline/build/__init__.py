@@ -1,1 +1,1 @@
-"""From the plan to shards and a finished dataset."""
+"""The build of a dataset: jobs, shards, their folder and the manifest."""

@@ -1,4 +1,4 @@
-"""`make dataset` from request to finished folders: plan, jobs, shards on the cluster, manifest."""
+"""`make dataset`: from a request to finished folders, by way of plan, jobs, shards on workers and manifest."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -24,14 +24,14 @@ from pipeline.midi.sources import source_exists, source_name
 from pipeline.rejects import Rejects
 from pipeline.render.soundfont import soundfont_path
 
-MOST_FAULTS = 0.01  # share of clips with faulty audio at which the run stops
+MOST_FAULTS = 0.01  # share of clips with faulty audio above which the run stops
 
 
 def build(request: Request) -> int:
-    """Build the missing parts of the requested datasets; return the exit status.
+    """Build what is missing of the requested datasets and return the exit status, 0.
 
     Raises:
-        UserError: bad input, another dataset in the folder, too few clips, no space.
+        UserError: invalid input, another dataset in a folder, too few clips, or too many clips with faulty audio.
     """
     # promise: second-refused-name-first-3
     if request.force and request.subset is not None:
@@ -75,9 +75,9 @@ def build(request: Request) -> int:
 
 
 def _print_estimate(request: Request) -> None:
-    """Print what the spec asks for, where its MIDI is not there to make a plan of."""
+    """Print the clips and shards that the spec asks for, when its MIDI files are missing and no plan can be made."""
     spec = request.spec
-    print(f"MIDI={spec.source.midi} is not there, so no plan is made; `make lakh` downloads the Lakh MIDI dataset")
+    print(f"MIDI={spec.source.midi} does not exist, so no plan is made; `make lakh` downloads the Lakh MIDI dataset")
     for name in request.formats:
         clips = {split: spec.clips_of(name, split) for split in SPLITS}
         shards = sum(-(-count // spec.format(name).shard_clips) for count in clips.values())
@@ -101,7 +101,10 @@ def _check_enough(request: Request, jobs: Sequence[Job]) -> None:
 
 
 def _check_siblings(request: Request, job: Job) -> None:
-    """Check that all formats of OUT, finished or not, have one plan: an id means the same performance in each."""
+    """Raise UserError unless all formats in OUT, finished or not, have the plan of `job`.
+
+    With one plan, an id means the same performance in each format.
+    """
     for name in FORMATS:
         if request.force and name in request.formats:
             continue  # about to be moved aside
@@ -119,7 +122,7 @@ def _move_aside(folders: Sequence[BuildFolder], locks: ExitStack) -> None:
     for folder in folders:
         if folder.path.is_dir():
             # promise: second-refused-name-first-2
-            locks.enter_context(folder.lock())  # no other build works in it; the lock file is moved with the folder
+            locks.enter_context(folder.lock())  # fails if another build works in it; the lock file is moved too
     for folder in folders:
         print(f"{folder.path} is now {move_aside(folder.path)}")
 
@@ -145,23 +148,20 @@ def _print_plan(jobs: Sequence[Job], todo: Sequence[Job], workers: int) -> None:
 
 
 def joint_jobs(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Group jobs whose shards are built together, so that a format takes the arrays of the one it derives from."""
+    """Group jobs whose shards are built together, because one format is derived from the arrays of another."""
     groups: list[list[Job]] = []
     for job in jobs:
-        source = [
-            group
-            for group in groups
-            if group[0].representation.name == job.representation.source and _aligned(group[0], job)
-        ]
-        if source:
-            source[0].append(job)
+        for group in groups:
+            if group[0].representation.name == job.representation.source and _aligned(group[0], job):
+                group.append(job)
+                break
         else:
             groups.append([job])
     return groups
 
 
 def _aligned(one: Job, other: Job) -> bool:
-    """Return whether the chunks of two formats start at the same positions of the plan."""
+    """Return whether the chunks of two formats start at the same positions of the plan and have the same size."""
     storage = [job.spec.format(job.representation.name) for job in (one, other)]
     small, large = sorted(storage, key=lambda entry: entry.shard_clips)
     chunk = small.chunk_clips
@@ -206,7 +206,11 @@ def _build_shards(jobs: Sequence[Job], cluster: Cluster, request: Request, sound
 
 
 def _machine_kind(cluster: Cluster, gpu: bool, accept: bool) -> str:
-    """Return the kind of machine of all workers."""
+    """Return the kind of machine of the workers, one of them if there are several and `accept` is set.
+
+    Raises:
+        UserError: there are several kinds and `accept` is not set.
+    """
     kinds = sorted(set(cluster.run_on_all(shard_machine, gpu, gpu=gpu)))
     if len(kinds) > 1 and not accept:
         raise UserError(
@@ -217,7 +221,10 @@ def _machine_kind(cluster: Cluster, gpu: bool, accept: bool) -> str:
 
 
 def _check_machine(receipt: Receipt, kind: str, accept: bool) -> None:
-    """Check the kind of a worker that may have joined after the start."""
+    """Raise UserError if the worker that wrote a shard is of another kind and `accept` is not set.
+
+    It may have joined after `_machine_kind` was called.
+    """
     # promise: refused-unless-accepted-dataset-2
     if receipt.machine != kind and not accept:
         raise UserError(

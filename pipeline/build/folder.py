@@ -1,7 +1,7 @@
-"""A dataset folder during its build: what is finished, what is missing, how it grows and is finalized.
+"""A dataset folder while it is built: its format key, finished and missing shards, growth and completion.
 
-Finished shards leave receipts in `.build/`. An incomplete dataset has no dataset.json; while one grows, its old
-manifest is dataset.json.old. Every step is a rename, so a run killed at any point can be resumed.
+A finished shard has a receipt in `.build/`. An incomplete dataset has no dataset.json; while a finished one grows, its
+manifest is dataset.json.old. Every step is a rename, so a run that is killed at any point can be resumed.
 """
 
 import json
@@ -23,7 +23,7 @@ ELSEWHERE = "choose another folder with OUT=, or FORCE=1 to move the old one asi
 
 
 class BuildFolder:
-    """The folder `OUT/PVT-<format>`."""
+    """The folder `OUT/PVT-<format>`, which need not exist."""
 
     def __init__(self, out: Path, format_name: str) -> None:
         self.path = out / folder_name(format_name)
@@ -35,10 +35,10 @@ class BuildFolder:
 
     @contextmanager
     def lock(self, subset: ShardSubset | None = None) -> Iterator[None]:
-        """Lock the folder for a build: exclusively, or together with the builds of other subsets.
+        """Lock the folder for one build, or with `subset` for the builds of all subsets.
 
         Raises:
-            UserError: another build, or another process with the same subset, has locked it.
+            UserError: another build holds the lock, or one with the same subset does.
         """
         with locked(self.build / "lock", str(self.path), shared=subset is not None):
             if subset is None:
@@ -48,10 +48,11 @@ class BuildFolder:
                     yield
 
     def check_key(self, key: dict[str, Any]) -> None:
-        """Check that the shards here were built with the format key `key`.
+        """Raise UserError unless the shards in the folder, if any, were built with the format key `key`.
 
         Raises:
-            UserError: they were not, naming the key that differs; or the folder holds other files.
+            UserError: the format keys differ, and the message names the first difference; or the folder holds files but
+                no dataset.
         """
         existing = self.existing_key()
         if existing is None and self.path.is_dir() and any(child.name != ".build" for child in self.path.iterdir()):
@@ -63,7 +64,11 @@ class BuildFolder:
         raise UserError(f"{self.path} was built with {name} = {old!r:.60}, this run asks for {new!r:.60}; {ELSEWHERE}")
 
     def existing_key(self) -> dict[str, Any] | None:
-        """Return the format key of the shards here, finished or not; None where nothing was built."""
+        """Return the format key of the dataset in the folder, finished or not; None if there is none.
+
+        Raises:
+            UserError: the file with the key is damaged.
+        """
         for path in (self.manifest, self.key_file):
             if path.is_file():
                 value = _read_json(path)
@@ -74,13 +79,16 @@ class BuildFolder:
         return None
 
     def check_records(self, size: int) -> None:
-        """Raise UserError when shards here hold records of another size than `size` bytes."""
+        """Raise UserError if finished shards have records of another size than `size` bytes."""
         # promise: refused-name-key-nothing-3
         if any(receipt.bytes != receipt.clips * size for receipt in self.receipts().values()):
-            raise UserError(f"the records in {self.path} hold other features than this program's; {ELSEWHERE}")
+            raise UserError(f"the records in {self.path} have other features than this version writes; {ELSEWHERE}")
 
     def planned(self) -> dict[str, int]:
-        """Return the planned clips of each split of the dataset here, also while it grows; empty without one."""
+        """Return the number of planned clips by split, from the manifest of before if the dataset grows.
+
+        Empty without a manifest.
+        """
         for path in (self.manifest, self.previous_manifest):
             if path.is_file():
                 splits = _read_json(path).get("splits")
@@ -91,20 +99,20 @@ class BuildFolder:
         return {}
 
     def shapes_match(self, shapes: str) -> bool:
-        """Return whether shapes.txt exists with this text."""
+        """Return whether shapes.txt exists with the text `shapes`."""
         path = self.path / SHAPES
         return path.is_file() and path.read_bytes() == shapes.encode()
 
     def open(self, key: dict[str, Any]) -> None:
-        """Begin or resume a build: record the key and set the manifest aside while shards are missing."""
+        """Begin or resume a build: write the format key, and rename the manifest until all shards exist."""
         self.build.mkdir(parents=True, exist_ok=True)
         if not self.key_file.is_file():
             write_json(self.key_file, key)
-        with suppress(FileNotFoundError):  # not finished before, or set aside by the build of another subset
+        with suppress(FileNotFoundError):  # not finished before, or renamed by the build of another subset
             self.manifest.replace(self.previous_manifest)
 
     def receipts(self) -> dict[tuple[str, int], Receipt]:
-        """Return the receipts of shards whose file exists with the recorded size, by (split, number)."""
+        """Return the receipts, by (split, number), of the shards whose file exists with the recorded size."""
         found = {}
         for path in sorted(self.build.glob("*-[0-9]*.json")):
             receipt = parse_model(Receipt, _read_json(path), str(path))
@@ -114,16 +122,18 @@ class BuildFolder:
         return found
 
     def _shard_file(self, split: str, number: int) -> Path | None:
-        """Return the shard's file, whatever its number of shards."""
+        """Return the file of a shard, whatever the number of shards in its name; None if there is none."""
         stem = shard_name(self.format, split, number, 0).partition("-of-")[0]
         matches = sorted(self.path.glob(f"{stem}-of-*.tfrecord"))
         return matches[-1] if matches else None
 
     def missing(self, tasks: Iterable[ShardTask], machine: str, accept_machine: bool) -> list[ShardTask]:
-        """Return the shards to build; finished ones are renamed for the present number of shards.
+        """Return those of `tasks` that are not finished. Finished shards get the new number of shards in their name.
+
+        A shard is finished if its receipt has the same positions and the SHA-256 of its file.
 
         Raises:
-            UserError: a shard was computed on another kind of machine, and that is not accepted.
+            UserError: a shard was built on another kind of machine than `machine`, and `accept_machine` is not set.
         """
         receipts = self.receipts()
         todo = []
@@ -147,12 +157,12 @@ class BuildFolder:
         return todo
 
     def write_receipt(self, receipt: Receipt) -> None:
-        """Record a finished shard."""
+        """Write the receipt of a finished shard."""
         content = receipt.model_dump_json().encode()
         write_bytes(self.build / f"{receipt.split}-{receipt.number:05d}.json", content)
 
     def finish(self, manifest: dict[str, Any], shapes: str, tasks: Sequence[ShardTask]) -> None:
-        """Delete shards that are no longer part of the dataset; write shapes.txt and, last, dataset.json."""
+        """Delete files of shards that are not in `tasks`, then write shapes.txt and last dataset.json."""
         current = {self.path / task.file for task in tasks}
         for split in {task.split for task in tasks}:
             for file in (self.path / split).glob(f"{folder_name(self.format)}-*.tfrecord"):
@@ -177,14 +187,14 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path) -> UserError:
-    """Manifest and receipts are written again where they are missing; the key cannot be recovered from the shards."""
+    """Return the error for a damaged file. Manifest and receipts can be written again, the key cannot."""
     if path.name == KEY:
         return UserError(f"{path} is damaged; set FORCE=1 to move the folder aside and build it again")
     return UserError(f"{path} is damaged; delete it and run the same make dataset again")
 
 
 def _differences(old: Any, new: Any, name: str = "") -> Iterable[tuple[str, Any, Any]]:
-    """Yield (dotted key, old value, new value) wherever two JSON values differ."""
+    """Iterate over the differences of two JSON values as (dotted key, old value, new value), in the order of keys."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
             yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)

@@ -1,6 +1,7 @@
-"""MIDI files or recordings to a plan on a cluster: one task per batch of files, then one plan.
+"""Indexing of MIDI files or recordings on workers, one task per batch of files, and the plan made from the index.
 
-`OUT/index/source-<signature>.json` records the index parts of a listing, so an unchanged source is not read again.
+`OUT/index/source-<signature>.json` lists the parts of the index for a list of files, so an unchanged source is not read
+again.
 """
 
 import hashlib
@@ -37,7 +38,7 @@ PLUGIN = "pvt-index"
 
 @dataclass(frozen=True)
 class FileBatch:
-    """Files that one task reads; with `lost`, a single file at which every worker died and which is not read again."""
+    """Files that one task reads. `lost` marks a single file at which every worker died; the task rejects it unread."""
 
     files: tuple[SourceFile, ...]
     lost: bool = False
@@ -47,7 +48,10 @@ class FileBatch:
 
 
 def bisect(task: tuple[Spec, FileBatch, str]) -> list[tuple[Spec, FileBatch, str]]:
-    """Replace a batch that repeatedly lost its worker: by its halves, a single file by its rejection."""
+    """Return the tasks that replace one whose worker died repeatedly: two with half of the files each.
+
+    A task with a single file is replaced by one that rejects it.
+    """
     spec, batch, folder = task
     half = len(batch.files) // 2
     parts = [FileBatch(batch.files[:half]), FileBatch(batch.files[half:])] if half else [FileBatch(batch.files, True)]
@@ -56,19 +60,19 @@ def bisect(task: tuple[Spec, FileBatch, str]) -> list[tuple[Spec, FileBatch, str
 
 @dataclass(frozen=True)
 class IndexedSource:
-    """Index parts of a source, and the files rejected before they were read."""
+    """The parts of the index for a source, and the files that were rejected before they were read."""
 
     parts: tuple[Path, ...]
     rejects: Rejects
 
 
 def ready_plan(spec: Spec, folder: Path, cluster: Cluster) -> tuple[Plan, Rejects]:
-    """Return the plan of `spec` in the index `folder` and all rejects up to it; make what is missing.
+    """Return the plan of `spec` and all rejects up to it. What the index `folder` lacks is made on `cluster`.
 
-    Of several processes that call this at once, one makes the plan and the others wait for it.
+    Of several processes that call this at the same time, one makes the plan and the others wait for it.
 
     Raises:
-        UserError: the source cannot be read or holds no MIDI.
+        UserError: the source cannot be read or has no usable file; or something is missing and `folder` is read-only.
     """
     with nullcontext() if _is_read_only(folder) else _locked_index(folder):
         indexed = _index_source(spec, folder, cluster)
@@ -84,12 +88,12 @@ def _locked_index(folder: Path) -> Iterator[None]:
 
 
 def _is_read_only(folder: Path) -> bool:
-    """Return whether an existing index can only be read, as a colleague's or one on a read-only disk."""
+    """Return whether the folder exists and cannot be written, like that of another user."""
     return folder.is_dir() and not os.access(folder, os.W_OK)
 
 
 def _index_source(spec: Spec, folder: Path, cluster: Cluster) -> IndexedSource:
-    """Return the index parts of the spec's source; read it only where it has changed."""
+    """Return the parts of the index for the spec's source. Its files are read only if the list of files has changed."""
     rejects = Rejects()
     of_audio = bool(spec.source.audio)
     files = list_recordings(spec.source.audio, rejects) if of_audio else list_files(spec.source.midi, rejects)
@@ -98,7 +102,7 @@ def _index_source(spec: Spec, folder: Path, cluster: Cluster) -> IndexedSource:
         return recorded
     if _is_read_only(folder):
         raise UserError(
-            f"the index {folder} cannot be written and does not have {source_name(spec)} with these settings; "
+            f"the index {folder} must be writable, or hold {source_name(spec)} with these settings; "
             f"omit INDEX=, or choose another folder with OUT="
         )
     source = files if of_audio else expand_archives(files, spec.source.midi, spec.limits, rejects)
@@ -118,7 +122,7 @@ def _index_source(spec: Spec, folder: Path, cluster: Cluster) -> IndexedSource:
 
 
 def _signature(spec: Spec, files: Sequence[SourceFile]) -> str:
-    """Digest of names, sizes and times of the files."""
+    """Return the digest of the settings of the index and of the names, sizes and times of the files."""
     digest = hashlib.sha256(f"{INDEX_VERSION} {spec.clip.model_dump_json()} {spec.limits.model_dump_json()}".encode())
     if spec.source.audio:
         digest.update(spec.recordings.model_dump_json().encode())
@@ -138,38 +142,39 @@ def _file_state(file: SourceFile) -> str:
 
 
 def _read_record(path: Path) -> IndexedSource | None:
-    """Return what an earlier run recorded, if all its parts exist."""
+    """Return what an earlier run wrote to `path`, None if it is missing, damaged or one of its parts is missing."""
     try:
         value = json.loads(path.read_bytes())
         parts = tuple(path.with_name(name) for name in value["parts"])
         rejects = Rejects.from_json(value["rejects"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # missing or damaged: reading the source again is always right
+        return None  # the source is read again
     return IndexedSource(parts, rejects) if all(part.is_file() for part in parts) else None
 
 
 class IndexWorker(WorkerPlugin):
-    """Set-up of a worker process: the child processes that read files for it, started when they are used."""
+    """Dask plugin of a worker process: the readers of files, whose child processes start when they are first used."""
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
 
     def setup(self, worker: Any) -> None:
-        """Prepare the readers; Dask calls this in the worker process."""
+        """Make the readers. Dask calls this in the worker process."""
         self.midi = SandboxedReader(self.spec.limits)
         self.recordings = SandboxedRecordingReader(self.spec)
 
     def teardown(self, worker: Any) -> None:
-        """End the readers; Dask calls this when the worker ends or the plugin is replaced."""
+        """End the readers. Dask calls this when the worker ends or the plugin is replaced."""
         self.midi.close()
         self.recordings.close()
 
 
 def index_files(spec: Spec, batch: FileBatch, folder: str) -> tuple[str, int, Rejects]:
-    """Write one index part.
+    """Write the part of the index for a batch of files to `folder`.
 
     Returns:
-        Its name (empty if there is none), the number of files, and the files that were not readable.
+        The file name of the part, empty if no file was readable; the number of files in the batch; and the files that
+        were not readable.
     """
     unread = Rejects()
     if batch.lost:

@@ -1,4 +1,4 @@
-"""A dataset request resolved: one job per format, with its shards, its key and its folder."""
+"""Jobs of a dataset request: for each format its shards, its format key and its folder."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from pipeline.rejects import Rejects
 
 @dataclass(frozen=True)
 class Request:
-    """Options of `make dataset`; `subset` is SHARDS=."""
+    """Options of `make dataset`. `index` is the folder of the index, `subset` is SHARDS=."""
 
     spec: Spec
     formats: tuple[str, ...]
@@ -39,9 +39,10 @@ class Job:
     """One format of a request.
 
     Attributes:
-        rejects: files, tracks and windows left out up to the plan.
-        key: everything that decides the format's bytes.
-        tasks: all shards of the dataset.
+        rejects: files, tracks and windows that were left out up to the plan.
+        key: the format key: JSON values that decide the bytes of the format.
+        folder: folder of the dataset.
+        tasks: all shards of the dataset, finished or not.
         velocity_law_db: as in dataset.json.
     """
 
@@ -56,7 +57,7 @@ class Job:
 
     @cached_property
     def record_bytes(self) -> int:
-        """Size of one framed record in bytes."""
+        """Number of bytes of one record with its TFRecord frame."""
         return layout(features_of(self.spec, self.representation)).size
 
     @cached_property
@@ -66,14 +67,14 @@ class Job:
 
     @cached_property
     def clips(self) -> dict[str, int]:
-        """Planned clips of each split."""
+        """Number of planned clips by split."""
         return {split: sum(task.clips for task in self.tasks if task.split == split) for split in SPLITS}
 
     @cached_property
     def is_complete(self) -> bool:
-        """Whether a finished dataset with at least these clips exists: tables, and every shard with its size.
+        """Whether the folder holds a finished dataset with at least the planned clips.
 
-        The content of the shards is checked by `make validate`.
+        All its tables must exist and all its shards have their size. Their content is checked by `make validate`.
         """
         folder = self.folder
         table = folder.path / CLIPS_TABLE
@@ -90,7 +91,7 @@ class Job:
 
     @cached_property
     def keeps_more(self) -> bool:
-        """Whether the finished dataset has more clips than the request asks for."""
+        """Whether the dataset in the folder has more planned clips than the request asks for."""
         planned = self.folder.planned()
         return any(planned[split] > self.spec.clips_of(self.representation.name, split) for split in SPLITS)
 
@@ -98,7 +99,7 @@ class Job:
 def make_jobs(
     request: Request, plan: Plan, rejects: Rejects, formats: Iterable[Representation], soundfont: Path | None
 ) -> list[Job]:
-    """Return a job for each format of the request; `soundfont` is None for recordings."""
+    """Return a job for each of `formats`. `rejects` are those up to the plan; `soundfont` is None for recordings."""
     spec, jobs = request.spec, []
     # promise: refused-name-key-nothing-2
     law = {} if soundfont is None else velocity_law(spec, soundfont, request.index)
@@ -111,7 +112,7 @@ def make_jobs(
             key[LIMITS] = limits
         folder = BuildFolder(request.out, name)
         # promise: written-again-next-run
-        existing = {} if request.force else folder.planned()  # a repair keeps finished clips, whatever is asked for
+        existing = {} if request.force else folder.planned()  # all finished clips are kept, even if fewer are asked for
         tasks = [
             task
             for split in SPLITS

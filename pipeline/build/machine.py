@@ -13,7 +13,7 @@ ARITHMETIC_VERSION = 2
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of this project, Python, the packages involved and libfluidsynth."""
+    """Return the versions of this project, Python, libfluidsynth and the packages that affect stored data, by name."""
     from pipeline.render.fluidsynth import library_version
 
     found = {PROJECT: __version__, "python": platform.python_version(), "fluidsynth": library_version()}
@@ -26,10 +26,10 @@ def versions() -> dict[str, str]:
 
 
 def machine_kind(device: str = "cpu") -> str:
-    """Return one line with everything float results depend on.
+    """Return the kind of this machine: one line that names everything on which the bits of float results depend.
 
-    It names the processor or GPU, torch, numpy, FluidSynth and `ARITHMETIC_VERSION`. Arrays computed under one kind
-    are byte-identical; between kinds they agree within rounding.
+    These are the processor, the GPU unless `device` is cpu, torch, numpy, FluidSynth and `ARITHMETIC_VERSION`. Arrays
+    computed on machines of one kind are byte-identical; those of two kinds agree within rounding.
     """
     import torch
 
@@ -42,9 +42,9 @@ def machine_kind(device: str = "cpu") -> str:
 
 
 def current_kind(kind: str) -> str:
-    """Return a recorded machine kind in the form of `machine_kind`.
+    """Return a machine kind that was recorded by any release, in the present form of `machine_kind`.
 
-    Up to release 0.2.0 the release took the place of the arithmetic version: 0.N.0 computes like version N.
+    Up to release 0.2.0 it had the release in place of the arithmetic version; 0.N.0 corresponds to version N.
     """
     return re.sub(rf"{PROJECT} 0\.([12])\.0$", r"arithmetic \1", kind)
 
@@ -60,10 +60,10 @@ def _cpu_vendor() -> str:
 
 
 def set_deterministic() -> None:
-    """Make this process compute the same bits whatever else runs.
+    """Make torch compute the same bits in this process every time.
 
-    It computes on one thread, without TF32 and without algorithms chosen by timing. TF32 keeps 10 bits of a product's
-    factors; cuDNN uses it for convolutions by default.
+    It then uses one thread, no algorithms chosen by timing and no TF32, which rounds the factors of products to 10 bits
+    and is cuDNN's default for convolutions.
     """
     import torch
 

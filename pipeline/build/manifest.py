@@ -1,4 +1,4 @@
-"""Files beside the shards of a finished dataset: dataset.json, clips.parquet and rejects.json."""
+"""Content of the files beside the shards of a finished dataset: dataset.json, clips.parquet and rejects.json."""
 
 import json
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ from pipeline.midi.sources import TUNES
 from pipeline.rejects import Rejects
 
 REJECTS = "rejects.json"
-ROWS = 4096  # of clips.parquet held in memory at once
+ROWS = 4096  # rows of clips.parquet that are in memory at once
 
 
 def manifest(job: Job, receipts: Receipts, rejects: Rejects) -> dict[str, Any]:
-    """Return the content of dataset.json, validated by the model that readers use."""
+    """Return the content of dataset.json as JSON values, checked by the model with which it is read."""
     spec, representation = job.spec, job.representation
     info = DatasetInfo(
         format_version=FORMAT_VERSION,
@@ -35,7 +35,7 @@ def manifest(job: Job, receipts: Receipts, rejects: Rejects) -> dict[str, Any]:
         format_key=job.key,
         versions=machine.versions(),
         devices=tuple(sorted({receipt.machine for receipt in receipts.values()})),
-        splits=splits_of(job, receipts),
+        splits=_splits(job, receipts),
         statistics=train_statistics(receipts),
         rejects=dict(sorted(rejects.counts.items())),
         licences=_licences(job),
@@ -46,8 +46,8 @@ def manifest(job: Job, receipts: Receipts, rejects: Rejects) -> dict[str, Any]:
     return content
 
 
-def splits_of(job: Job, receipts: Receipts) -> dict[str, Split]:
-    """Return the manifest's splits."""
+def _splits(job: Job, receipts: Receipts) -> dict[str, Split]:
+    """Return the entries `splits` of dataset.json by split."""
     splits = {}
     for split in SPLITS:
         mine = [(task, receipts[split, task.number]) for task in job.tasks if task.split == split]
@@ -57,7 +57,10 @@ def splits_of(job: Job, receipts: Receipts) -> dict[str, Split]:
 
 
 def train_statistics(receipts: Receipts) -> dict[str, Any] | None:
-    """Return the sums over the train split, merged in shard order: equal however the work was distributed."""
+    """Return the sums of all train shards for mean and standard deviation, None if no shard has any.
+
+    They are merged in the order of the shards, so the result does not depend on how the work was distributed.
+    """
     # promise: statistics-float64-sums-merged
     # promise: statistics-float64-sums-merged-2
     parts = [receipts[key].statistics for key in sorted(receipts) if key[0] == "train"]
@@ -66,7 +69,7 @@ def train_statistics(receipts: Receipts) -> dict[str, Any] | None:
 
 
 def all_rejects(job: Job, receipts: Receipts) -> Rejects:
-    """Return everything left out: files, tracks and windows up to the plan, then clips for their audio."""
+    """Return the rejects up to the plan (files, tracks, windows) together with the clips rejected for their audio."""
     rejects = Rejects()
     rejects.merge(job.rejects)
     for receipt in receipts.values():
@@ -76,7 +79,7 @@ def all_rejects(job: Job, receipts: Receipts) -> Rejects:
 
 
 def write_clips(job: Job, receipts: Receipts) -> None:
-    """Write clips.parquet: one row a clip in the order of the records, with its source and how it was played."""
+    """Write clips.parquet: one row per clip in the order of the records, with its source and how it was played."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -108,18 +111,15 @@ def _batches(job: Job, receipts: Receipts) -> Iterator[list[dict[str, Any]]]:
 
 
 def _notes(rejects: Rejects) -> tuple[str, ...]:
-    """Remarks for readers: files given up for time or memory may be readable on another machine."""
+    """Return remarks on the files that were left out for time, memory or a crash, which another machine may read."""
     given_up = {reason: rejects.counts[reason] for reason in ("timeout", "memory", "crash") if rejects.counts[reason]}
     return tuple(f"{n} files were given up by {why}, which may differ elsewhere" for why, n in given_up.items())
 
 
 def _licences(job: Job) -> dict[str, str]:
-    """Licences of the dataset's parts, as far as this project knows them."""
+    """Return the licence of each part of the dataset, as far as this project knows it."""
     codec = {"codec": job.representation.licence} if job.representation.licence else {}
     if job.spec.source.audio:
         return {"recordings": "see the source", **codec}
-    known = {
-        "melodies": "see the source" if job.spec.source.midi != TUNES else "public domain",
-        "soundfont": "see the file's own licence",
-    }
-    return known | codec
+    melodies = "see the source" if job.spec.source.midi != TUNES else "public domain"
+    return {"melodies": melodies, "soundfont": "see the file's own licence", **codec}

@@ -1,6 +1,7 @@
-"""Checks of the presets of a build, measured once per SoundFont and kept in the index folder.
+"""Checks of the presets that a build uses, measured once and kept in the index folder.
 
-`index/preset-<key>.json` holds one instrument's check under a digest of everything that it depends on.
+The check of one instrument is in `index/preset-<key>.json`, where the key is a digest of everything on which it
+depends.
 """
 
 import json
@@ -11,30 +12,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from data_specs.arrays import Bool
 from data_specs.dataset import DatasetInfo
 from data_specs.errors import UserError
 from data_specs.io.files import file_sha256, value_digest, write_json
-from data_specs.spec import Instrument, Spec
+from data_specs.spec import Spec
 from pipeline.plan.plan import Plan
 from pipeline.render.fluidsynth import library_version
 from pipeline.render.preset_check import CHECK_VERSION, PresetCheck, check_preset, refuse_unusable
 from pipeline.render.renderer import Renderer
 from pipeline.render.soundfont import soundfont_path
 
-LIMITS = "presets"  # key of a dataset's format key
-_checks: dict[str, PresetCheck] = {}  # of this process, by the digest of everything that they depend on
-MOST_LAW_DB = 1.0  # deviation from the law of velocities above which a build with expression prints a notice
+LIMITS = "presets"  # name of the entry of `preset_limits` in a format key
+_checks: dict[str, PresetCheck] = {}  # checks known to this process, by their key
+MOST_LAW_DB = 1.0  # deviation of levels from the law of velocities above which a build prints a notice
 
 
-def playable_notes(spec: Spec, soundfont: Path, index: Path) -> NDArray[np.bool_]:
-    """Return what each instrument plays in the clips' pitch range, bool [instruments, 128, 128] by pitch and velocity.
+def playable_notes(spec: Spec, soundfont: Path, index: Path) -> Bool:
+    """Return which notes each instrument's preset can play, bool [instruments, 128, 128] by pitch and velocity.
 
-    Prints the seconds taken where anything is measured, and the pitches that a preset lacks.
+    Notes outside the pitch range of the clips are False. Pitches of the range that a preset cannot play are printed,
+    with expression also a deviation from the law of velocities.
 
     Raises:
-        UserError: a preset is missing, silent, unpitched or detuned.
+        UserError: the SoundFont lacks a preset, or a preset is silent, unpitched or detuned.
     """
     checks = check_presets(spec, soundfont, index)
     for instrument, check in zip(spec.instruments, checks, strict=True):
@@ -54,7 +56,10 @@ def playable_notes(spec: Spec, soundfont: Path, index: Path) -> NDArray[np.bool_
 
 
 def check_presets(spec: Spec, soundfont: Path, index: Path) -> list[PresetCheck]:
-    """Return the check of each instrument's preset, from the index folder where it is known."""
+    """Return the check of each instrument's preset.
+
+    It is read from the folder `index` if it is there, else measured and written there if the folder is writable.
+    """
     about = {
         "version": CHECK_VERSION,
         "fluidsynth": library_version(),
@@ -70,8 +75,10 @@ def check_presets(spec: Spec, soundfont: Path, index: Path) -> list[PresetCheck]
             _checks[key] = check
     todo = {key: one for key, one in zip(keys, spec.instruments, strict=True) if key not in _checks}
     if todo:
-        start = time.perf_counter()
-        _checks.update(_measure(todo, spec, soundfont))
+        start, clip = time.perf_counter(), spec.clip
+        with Renderer(soundfont, spec.rendering, clip.sample_rate) as renderer:
+            for key, one in todo.items():
+                _checks[key] = check_preset(renderer, one, clip.lowest_pitch, clip.highest_pitch, clip.sample_rate)
         seconds = time.perf_counter() - start
         names = ", ".join(instrument.name for instrument in todo.values())
         print(f"{soundfont.name}: checked range and tuning of {names} in {seconds:.1f} s")
@@ -83,24 +90,18 @@ def check_presets(spec: Spec, soundfont: Path, index: Path) -> list[PresetCheck]
 
 
 def velocity_law(spec: Spec, soundfont: Path, index: Path) -> dict[str, float]:
-    """Return the deviation in dB of each preset's level from 40 log10(velocity / 127) dB; empty without expression."""
+    """Return the largest deviation of each instrument's level from 40 log10(velocity / 127) dB, in dB by name.
+
+    Empty for a spec without expression.
+    """
     if spec.expression is None:
         return {}
     checks = check_presets(spec, soundfont, index)
     return {name: check.law_db for name, check in zip(spec.instrument_names, checks, strict=True)}
 
 
-def _measure(todo: dict[str, Instrument], spec: Spec, soundfont: Path) -> dict[str, PresetCheck]:
-    """Check the presets of instruments."""
-    clip, found = spec.clip, {}
-    with Renderer(soundfont, spec.rendering, spec.clip.sample_rate) as renderer:
-        for key, instrument in todo.items():
-            found[key] = check_preset(renderer, instrument, clip.lowest_pitch, clip.highest_pitch, clip.sample_rate)
-    return found
-
-
 def _read_check(path: Path) -> PresetCheck | None:
-    """Return the check in a file; None if it is missing or damaged."""
+    """Return the check in the file at `path`, None if it is missing or damaged."""
     try:
         return PresetCheck.from_json(json.loads(path.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError):
@@ -108,7 +109,7 @@ def _read_check(path: Path) -> PresetCheck | None:
 
 
 def _missing_pitches(check: PresetCheck, spec: Spec) -> str:
-    """Return the pitches that play at no velocity, as ranges: "48-54, 72"."""
+    """Return the pitches of the clips' range that play at no velocity, as text such as "48-54, 72"."""
     missing = [p for p in range(spec.clip.lowest_pitch, spec.clip.highest_pitch + 1) if not check.playable[p].any()]
     starts = [p for p in missing if p - 1 not in missing]
     ends = [p for p in missing if p + 1 not in missing]
@@ -116,10 +117,15 @@ def _missing_pitches(check: PresetCheck, spec: Spec) -> str:
 
 
 def built_plan(info: DatasetInfo, index: Path) -> tuple[Plan, list[PresetCheck] | None] | None:
-    """Return the plan of a finished dataset and the checks of its presets, as far as they are there.
+    """Return the plan of a finished dataset and the checks of its presets, if the files that they need still exist.
 
-    The plan is None if it is missing, or if its notes depend on presets that are; the checks are None if the SoundFont
-    is missing or another one.
+    Args:
+        info: manifest of the dataset.
+        index: the index folder beside the dataset.
+
+    Returns:
+        None if the plan is missing, or if its notes depend on a SoundFont that is missing or another one now. The
+        checks alone are None if the SoundFont is missing or another one, and for recordings.
     """
     soundfont, checks = info.spec.rendering.soundfont, None
     try:
@@ -140,9 +146,10 @@ def built_plan(info: DatasetInfo, index: Path) -> tuple[Plan, list[PresetCheck] 
 
 
 def preset_limits(plan: Plan, spec: Spec) -> dict[str, Any] | None:
-    """Return a digest of what each limited instrument plays; None if all presets play all notes of the clips' range.
+    """Return, by name, a digest of the notes that an instrument plays, for instruments that lack any in the clips'
+    range.
 
-    Notes that a preset cannot play change the clips, so the limits are part of a dataset's key.
+    None if no instrument does. The limits change the clips and are therefore part of the format key of a dataset.
     """
     if plan.playable is None:
         return None

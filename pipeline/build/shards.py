@@ -1,7 +1,7 @@
 """The stages of a shard: render clips, encode them, compute controls, write records.
 
-A shard holds the plan's positions [start, stop) except clips rejected for their audio. Arrays are computed in chunks
-of a constant size cut by position in the shard, the last one padded with silence: another batch size rounds
+A shard holds the clips at consecutive positions of the plan, except those rejected for their audio. Arrays are computed
+in chunks of a constant number of clips, the last one padded with silence, because another batch size would round
 differently.
 """
 
@@ -28,14 +28,16 @@ from pipeline.build.machine import current_kind
 from pipeline.plan.plan import Plan, PlannedClip
 from pipeline.recordings.index import RecordingStore
 from pipeline.rejects import Rejected
-from pipeline.render.renderer import RendererProtocol, audio_fault, rms_dbfs
+from pipeline.render.isolated_renderer import IsolatedRenderer
+from pipeline.render.renderer import Renderer, audio_fault, rms_dbfs
 
 UNPLAYABLE = "note that the preset cannot play"
+ClipSource = Renderer | IsolatedRenderer | RecordingStore
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """Positions [start, stop) of one split's plan, stored as shard `number` of `shards`."""
+    """Shard `number` of `shards` of one format: positions `start` to `stop` (exclusive) of the plan of a split."""
 
     format: str
     split: str
@@ -51,23 +53,23 @@ class ShardTask:
 
     @property
     def clips(self) -> int:
-        """Number of positions."""
+        """Number of positions, which is the largest possible number of records."""
         return self.stop - self.start
 
 
 @dataclass(frozen=True)
 class ShardSubset:
-    """The shards k with k mod `of` = `number`: several runs build one dataset at the same time."""
+    """The shards k with k mod `of` = `number`, as in SHARDS=. Runs may build several subsets at the same time."""
 
     number: int
     of: int
 
     @classmethod
     def parse(cls, text: str) -> "ShardSubset":
-        """Parse `"2/8"`: subset 2 of 8.
+        """Return the subset written as `i/n`; "2/8" is number 2 of 8, counted from 0.
 
         Raises:
-            UserError: not i/n with 0 <= i < n.
+            UserError: the text is not i/n with 0 <= i < n.
         """
         number, of = (decimal(part) for part in text.partition("/")[::2])
         if number is None or of is None or number >= of:
@@ -83,14 +85,17 @@ class ShardSubset:
 
 
 class AudioFault(StrictModel):
-    """A clip left out of its shard because of its audio."""
+    """A clip that was left out of its shard, and the reason."""
 
     id: str
     reason: str
 
 
 class Receipt(StrictModel):
-    """Description of a finished shard, kept in `.build/` to resume, finish and grow the dataset."""
+    """Description of a finished shard, kept in `.build/` to resume, finish and grow the dataset.
+
+    `clips` is the number of records; it is less than stop - start if there are `faults`.
+    """
 
     split: str
     number: int
@@ -100,7 +105,7 @@ class Receipt(StrictModel):
     bytes: Annotated[int, Field(ge=0)]
     sha256: str
     machine: str
-    levels_dbfs: dict[str, float]  # RMS level by clip id, in the order of the records
+    levels_dbfs: dict[str, float]  # RMS level in dBFS by clip id, in the order of the records
     faults: tuple[AudioFault, ...]
     statistics: dict | None
 
@@ -125,9 +130,10 @@ def shard_tasks(format_name: str, split: str, clips: int, shard_clips: int) -> l
 
 
 def joint_tasks(tasks: Iterable[ShardTask], span: int) -> list[tuple[ShardTask, ...]]:
-    """Join shards of several formats that lie in the same `span` positions of the plan.
+    """Group shards of several formats that are in the same stretch of `span` positions of the plan.
 
-    `span` is a multiple of each format's shard size.
+    Args:
+        span: number of positions, a multiple of the shard size of each format.
     """
     joint: dict[tuple[str, int], list[ShardTask]] = defaultdict(list)
     for task in tasks:
@@ -136,7 +142,13 @@ def joint_tasks(tasks: Iterable[ShardTask], span: int) -> list[tuple[ShardTask, 
 
 
 class Rendered(NamedTuple):
-    """Rendered clips of one chunk: audio float32 [B, N], silent for rejected clips, and a reason or None per clip."""
+    """The rendered clips of a chunk.
+
+    Attributes:
+        clips: the planned clips.
+        audio: float32 [B, N], silence for rejected clips.
+        faults: for each clip the reason of its rejection, or None.
+    """
 
     clips: list[PlannedClip]
     audio: np.ndarray
@@ -144,7 +156,7 @@ class Rendered(NamedTuple):
 
 
 class ShardWriter:
-    """An open shard that collects its receipt while records are added."""
+    """A shard that is being written. It collects what its receipt needs while records are added."""
 
     def __init__(self, spec: Spec, representation: Representation, file: BinaryIO) -> None:
         self._features = features_of(spec, representation)
@@ -158,7 +170,7 @@ class ShardWriter:
         self._statistics: Statistics | None = None
 
     def add(self, rendered: Rendered, data: np.ndarray) -> None:
-        """Append the clips of a chunk with their arrays [B, *shape], rejected clips excepted."""
+        """Write the records of a chunk, except those of rejected clips; `data` are the encoded clips, [B, *shape]."""
         values = np.ascontiguousarray(data, self._features[0].stored_dtype)
         for clip, fault, sound, array in zip(rendered.clips, rendered.faults, rendered.audio, values, strict=True):
             if fault is not None:
@@ -174,7 +186,7 @@ class ShardWriter:
             self._digest.update(record.data)
 
     def receipt(self, task: ShardTask, machine: str) -> Receipt:
-        """Return the description of what was written."""
+        """Return the receipt of the records written so far; `machine` is the kind of machine."""
         return Receipt(
             split=task.split,
             number=task.number,
@@ -192,21 +204,24 @@ class ShardWriter:
 
 @dataclass(frozen=True)
 class ShardBuilder:
-    """State that a worker keeps between shards: plan, renderer and the representation of each format."""
+    """Builder of shards, with what a worker keeps from one shard to the next.
+
+    `representations` are by name of the format; `machine` is the kind of machine, `device` a torch device.
+    """
 
     spec: Spec
     plan: Plan
-    renderer: RendererProtocol | RecordingStore
+    renderer: ClipSource
     representations: Mapping[str, Representation]
     machine: str
     device: str = "cpu"
 
     def build(self, tasks: Sequence[ShardTask], out: Path) -> list[tuple[ShardTask, Receipt]]:
-        """Write shards below OUT; each appears whole under its name, or not at all.
+        """Write shards, each of which appears under its name when it is complete, and return their receipts.
 
         Args:
-            tasks: shards of one split, of formats with equal chunks. Clips that several of them hold are rendered
-                once, and encoded once where one format derives from another.
+            tasks: shards of one split and of formats with the same chunk size. A clip that is in several of them is
+                rendered once, and a format that is derived from another one takes its arrays.
             out: parent folder of the datasets.
         """
         chunk = self.spec.format(tasks[0].format).chunk_clips
@@ -229,15 +244,15 @@ class ShardBuilder:
 
 
 def features_of(spec: Spec, representation: Representation) -> tuple[Feature, ...]:
-    """Return the features of a clip of `spec` in a representation."""
+    """Return the features (names, types, shapes) of a record of `spec` in a representation."""
     samples = spec.clip.samples
     dtype = spec.format(representation.name).dtype
     frames, instruments = representation.frames(samples), len(spec.instruments)
     return clip_features(representation.shape(samples), dtype, frames, instruments, spec.controls)
 
 
-def render_chunk(renderer: RendererProtocol | RecordingStore, planned: list[PlannedClip], spec: Spec) -> Rendered:
-    """Render planned clips; a rejected clip stays in the batch as silence."""
+def render_chunk(renderer: ClipSource, planned: list[PlannedClip], spec: Spec) -> Rendered:
+    """Return the audio of planned clips, with silence for rejected ones."""
     audio = np.zeros((len(planned), spec.clip.samples), np.float32)
     faults: list[str | None] = []
     for row, clip in enumerate(planned):
@@ -256,7 +271,7 @@ def render_chunk(renderer: RendererProtocol | RecordingStore, planned: list[Plan
     return Rendered(planned, audio, faults)
 
 
-def render_clip(renderer: RendererProtocol | RecordingStore, clip: PlannedClip, spec: Spec) -> np.ndarray:
+def render_clip(renderer: ClipSource, clip: PlannedClip, spec: Spec) -> np.ndarray:
     """Return the audio of one planned clip, float32 [N]."""
     if isinstance(renderer, RecordingStore):
         assert clip.event is not None
@@ -270,9 +285,13 @@ def render_clip(renderer: RendererProtocol | RecordingStore, clip: PlannedClip, 
 def encode_chunk(
     formats: Mapping[str, Representation], audio: np.ndarray, chunk: int, device: str = "cpu"
 ) -> dict[str, np.ndarray]:
-    """Encode audio float32 [B, N] into arrays [B, *shape] by format, computed as one batch of `chunk` clips.
+    """Return audio, float32 [B, N], encoded in each format, [B, *shape], by name of the format.
 
-    A format that derives from another one of `formats` takes its arrays. The order of `FORMATS` puts sources first.
+    Args:
+        formats: representations in the order of `FORMATS`. One that is derived from an earlier one takes its arrays.
+        audio: at most `chunk` clips.
+        chunk: number of clips of the batch, to which the audio is padded with silence.
+        device: torch device.
     """
     import torch
 
@@ -290,9 +309,17 @@ def encode_chunk(
 def record_arrays(
     clip: PlannedClip, sound: np.ndarray, data: np.ndarray, features: Sequence[Feature], hop: int, instruments: int
 ) -> dict[str, np.ndarray]:
-    """Return the arrays of one clip's record as stored: data, controls and id.
+    """Return the arrays of one record by feature: data, controls and id.
 
-    Controls are exact where they can be known from the performance, else measured from the audio `sound` [N].
+    A control is computed from the performance if that decides it, else measured from the audio.
+
+    Args:
+        clip: the planned clip.
+        sound: its audio [N].
+        data: its encoded audio, of the shape of the feature `data`.
+        features: features of the record.
+        hop: samples from one frame to the next.
+        instruments: number of instruments of the spec.
     """
     controls = {feature.name: feature.shape[-1] for feature in features if feature.name != "data"}
     frames = next(iter(controls.values()))

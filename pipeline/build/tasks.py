@@ -1,4 +1,4 @@
-"""Worker side of a build: the set-up of a worker process and the task that it runs."""
+"""Set-up of the worker processes of a build, and the task that they run: writing shards."""
 
 from pathlib import Path
 from typing import Any
@@ -8,19 +8,20 @@ from distributed import WorkerPlugin, get_worker
 from data_specs.representations import representation
 from data_specs.spec import Spec
 from pipeline.build.machine import machine_kind, set_deterministic
-from pipeline.build.shards import Receipt, ShardBuilder, ShardTask
+from pipeline.build.shards import ClipSource, Receipt, ShardBuilder, ShardTask
 from pipeline.plan.plan import Plan
 from pipeline.recordings.index import RecordingStore, store_folder
 from pipeline.render.isolated_renderer import IsolatedRenderer
-from pipeline.render.renderer import Renderer, RendererProtocol
+from pipeline.render.renderer import Renderer
 
 PLUGIN = "pvt-shards"
 
 
 class ShardWorker(WorkerPlugin):
-    """Set-up of a worker process: one computing thread, SoundFont or store of recordings, codec and plan.
+    """Dask plugin of a worker process: loads the SoundFont or the store of recordings, the codec and the plan.
 
-    With `gpu`, only workers that declare the resource GPU encode; the others load nothing.
+    With `gpu`, only workers that declare the resource GPU load them, because no other gets shards to build. `soundfont`
+    is None for recordings.
     """
 
     def __init__(self, spec: Spec, formats: tuple[str, ...], plan: Plan, soundfont: Path | None, gpu: bool) -> None:
@@ -32,18 +33,18 @@ class ShardWorker(WorkerPlugin):
         self.builders: dict[bool, ShardBuilder] = {}
 
     def setup(self, worker: Any) -> None:
-        """Load everything; Dask calls this in the worker process."""
+        """Make torch deterministic and load everything. Dask calls this in the worker process."""
         set_deterministic()
         if not self.gpu or "GPU" in worker.state.total_resources:
             self.builder(isolated=False)
 
     def teardown(self, worker: Any) -> None:
-        """Free everything; Dask calls this when the worker ends or the plugin is replaced."""
+        """Close the renderers. Dask calls this when the worker ends or the plugin is replaced."""
         while self.builders:
             self.builders.popitem()[1].renderer.close()
 
     def builder(self, isolated: bool) -> ShardBuilder:
-        """Return the worker's builder; an isolated one renders in a child process."""
+        """Return the builder of this worker, made on the first call; with `isolated` it renders in a child process."""
         if isolated not in self.builders:
             spec, device = self.spec, shard_device(self.gpu)
             codec = spec.codec
@@ -57,7 +58,7 @@ class ShardWorker(WorkerPlugin):
             )
         return self.builders[isolated]
 
-    def _clip_source(self, isolated: bool) -> RendererProtocol | RecordingStore:
+    def _clip_source(self, isolated: bool) -> ClipSource:
         spec = self.spec
         if self.soundfont is None:
             return RecordingStore(store_folder(spec, self.plan.path.parent))
@@ -66,24 +67,27 @@ class ShardWorker(WorkerPlugin):
 
 
 def shard_device(gpu: bool) -> str:
-    """Return the torch device on which this process encodes."""
+    """Return the torch device on which this process encodes: cuda if `gpu` and there is one, else cpu."""
     import torch
 
     return "cuda" if gpu and torch.cuda.is_available() else "cpu"
 
 
 def shard_machine(gpu: bool) -> str:
-    """Return the kind of machine on which this process computes shards."""
+    """Return the kind of machine on which this process builds shards, see `machine_kind`."""
     return machine_kind(shard_device(gpu))
 
 
 def build_shards(tasks: tuple[ShardTask, ...], out: Path, isolated: bool = False) -> list[tuple[ShardTask, Receipt]]:
-    """Write shards that share their clips, see `ShardBuilder.build`."""
+    """Write shards below `out` with the builder of this worker and return their receipts, see `ShardBuilder.build`."""
     plugin: ShardWorker = get_worker().plugins[PLUGIN]
     return plugin.builder(isolated).build(tasks, out)
 
 
 def retry_isolated(task: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-    """Replace a task that repeatedly lost its worker: once more, with every clip rendered in a child process."""
+    """Return the task that replaces one whose worker died repeatedly: the same with clips rendered in a child process.
+
+    There is none for a task that was replaced already.
+    """
     tasks, out, *isolated = task
     return [] if isolated else [(tasks, out, True)]

@@ -1,4 +1,4 @@
-"""Tasks on Dask workers: submitted as needed, retried where a worker is lost, stopped with one clear error."""
+"""Tasks on Dask workers: submission as workers need them, retries after the loss of a worker, errors for users."""
 
 import queue
 import time
@@ -14,8 +14,8 @@ from distributed.scheduler import KilledWorker
 from data_specs.errors import UserError
 from pipeline.cluster.workers import ALLOWED_DEATHS, Workers
 
-IN_FLIGHT = 3  # tasks for each worker: one that runs, and enough in its queue that it never idles
-POLL_SECONDS = 1.0  # between looks at scheduler and workers while no task completes
+IN_FLIGHT = 3  # submitted tasks per worker: one that runs, and enough that wait so that it is never idle
+POLL_SECONDS = 1.0  # time between checks of scheduler and workers while no task completes
 GPU = {"GPU": 1.0}  # resource that a worker with a GPU declares: dask worker --resources GPU=1
 RESUME = "finished work is kept; run the same command again to resume"
 
@@ -23,14 +23,14 @@ Task = tuple[Any, ...]
 
 
 class MemoryPolicy(WorkerPlugin):
-    """Keep workers running whatever memory they use.
+    """Dask plugin of a worker process that turns off pausing for memory.
 
-    Dask pauses a worker at 80 % of its limit until memory is freed, but the SoundFont and the codec stay loaded: the
-    run would hang. A worker that exceeds its limit is killed instead, by its nanny or the system, and reported.
+    Dask pauses a worker at 80 % of its memory limit until memory is freed. SoundFont and codec are never freed, so the
+    run would hang. A worker that exceeds its limit is killed by its nanny or the system instead, which is reported.
     """
 
     def setup(self, worker: Any) -> None:
-        """Switch pausing and spilling off; Dask calls this in the worker process."""
+        """Turn off pausing and spilling to disk. Dask calls this in the worker process."""
         memory = worker.memory_manager
         memory.memory_target_fraction = memory.memory_spill_fraction = memory.memory_pause_fraction = False
         if worker.status == Status.paused:
@@ -38,7 +38,7 @@ class MemoryPolicy(WorkerPlugin):
 
 
 class Cluster:
-    """Workers for a run: a context manager that starts them when they are first needed."""
+    """Workers of a run, started when they are first needed. Use it as a context manager, which ends them."""
 
     def __init__(self, workers: Workers) -> None:
         self.workers = workers
@@ -52,10 +52,10 @@ class Cluster:
         self._stack.close()
 
     def client(self, gpu: bool = False) -> Any:
-        """Return a distributed.Client of the workers; with `gpu`, of the separate GPU cluster where there is one.
+        """Return a distributed.Client of the workers; with `gpu`, of the separate GPU cluster if there is one.
 
         Raises:
-            UserError: no scheduler answers.
+            UserError: the workers cannot be started or their scheduler does not answer.
         """
         key = gpu and self.workers.has_separate_gpu_cluster()
         if key not in self._clients:
@@ -64,11 +64,11 @@ class Cluster:
         return self._clients[key]
 
     def has_gpu(self) -> bool:
-        """Return whether a worker declares the resource GPU, or will."""
+        """Return whether a worker declares the resource GPU, or there is a separate GPU cluster."""
         return self.workers.has_separate_gpu_cluster() or bool(self._addresses(gpu=True))
 
     def size(self) -> int:
-        """Return the number of workers, at least 1; the expected number while none have started."""
+        """Return the expected number of workers, or of a running scheduler the present number; at least 1."""
         expected = self.workers.expected()
         return max(1, len(self._addresses(gpu=False)) if expected is None else expected)
 
@@ -76,7 +76,8 @@ class Cluster:
         """Register a WorkerPlugin with all present and future workers.
 
         Raises:
-            UserError: the scheduler is lost, workers die during the set-up, or the plugin raised UserError.
+            UserError: the connection to the scheduler is lost, workers die in the plugin's `setup`, or that raised
+                UserError.
         """
         self._register(self.client(gpu), plugin, name)
 
@@ -86,11 +87,13 @@ class Cluster:
                 try:
                     client.register_plugin(plugin, name=name)
                     return
-                except OSError:  # a worker died during the set-up
+                except OSError:  # a worker died in the plugin's set-up
                     if client.status != "running":
                         raise
                     time.sleep(POLL_SECONDS)
-            raise UserError(f"workers die while they start, perhaps out of memory ({self.workers.memory_hint()})")
+            raise UserError(
+                f"workers die while they start, perhaps out of memory; give them more ({self.workers.memory_hint()})"
+            )
 
     def run(
         self,
@@ -101,24 +104,24 @@ class Cluster:
         gpu: bool = False,
         instead: Callable[[Task], Iterable[Task]] = lambda task: (),
     ) -> Iterator[Any]:
-        """Yield the results of `function(*task)` on the workers as they complete; each is freed on arrival.
+        """Yield the results of `function(*task)`, computed on the workers, in the order of completion.
 
-        Tasks are drawn only as workers need them, so an iterator that carries content remains a stream. Results are
-        small receipts: arrays go to files, never through the scheduler.
+        Tasks are taken from the iterator only as workers need them. A result is freed when it has arrived; it should be
+        small, since it passes through the scheduler.
 
-        A task whose worker died repeatedly is retried alone after all others, so tasks that shared its worker are not
-        blamed. If its worker dies again, the tasks of `instead(task)` replace it.
+        A task whose worker died repeatedly is retried alone after all others, because another task on the same worker
+        may have been the cause. If its worker dies again, the tasks of `instead(task)` replace it.
 
         Args:
-            function: a function at the top of a module.
+            function: a function at the top level of a module.
             tasks: arguments of each call.
-            what: name of a task, for messages.
-            gpu: use only workers that declare the resource GPU.
-            instead: replacements of a task that kills its workers; none to stop the run.
+            what: name of one task, for messages.
+            gpu: whether to use only workers that declare the resource GPU.
+            instead: returns the tasks that replace one that kills its workers; with none, the run stops.
 
         Raises:
-            UserError: a task without replacement kills its workers, the scheduler is lost, or there are no workers
-                for longer than `workers.patience_s`.
+            UserError: a task without replacement kills its workers, the connection to the scheduler is lost, or there
+                have been no workers for more than `workers.patience_s`.
         """
         with self._connection(), _InFlight(self, function, gpu) as in_flight:
             waiting = iter(tasks)
@@ -141,16 +144,19 @@ class Cluster:
                 elif replaced := tuple(instead(task)):
                     retry_queue.extendleft(reversed(replaced))
                 else:
+                    name = ", ".join(map(str, task))
                     raise UserError(
-                        f"every worker died on one {what} ({_task_name(task)}), perhaps out of memory "
+                        f"every worker died on one {what} ({name:.120}), perhaps out of memory; give them more "
                         f"({self.workers.memory_hint()}); {RESUME}"
                     )
 
     def run_on_all(self, function: Callable[..., Any], *arguments: Any, gpu: bool = False) -> list[Any]:
-        """Return the function's results on all workers that live long enough to answer, at least one.
+        """Return the results of `function(*arguments)` on all present workers, except those that die meanwhile.
+
+        There is at least one result: the call waits for workers.
 
         Raises:
-            UserError: there are no workers.
+            UserError: there have been no workers for more than `workers.patience_s`.
         """
         with self._connection():
             seconds = 0.0
@@ -163,10 +169,14 @@ class Cluster:
                 time.sleep(POLL_SECONDS)
 
     def check_workers(self, seconds_without: float, gpu: bool) -> float:
-        """Restart lost workers; return for how many seconds there have been none, 0 when there are some.
+        """Restart lost workers and return for how many seconds there have been no workers, 0 if there are some.
+
+        Args:
+            seconds_without: result of the call before, `POLL_SECONDS` ago.
+            gpu: whether only workers that declare the resource GPU count.
 
         Raises:
-            UserError: there have been none for too long.
+            UserError: there have been no workers for more than `workers.patience_s`.
         """
         self.workers.restart_missing(self.client(gpu))
         if self._addresses(gpu):
@@ -180,13 +190,13 @@ class Cluster:
         return seconds_without + POLL_SECONDS
 
     def _addresses(self, gpu: bool) -> list[str]:
-        """Return the addresses of the present workers; with `gpu`, of those that declare the resource."""
+        """Return the addresses of the present workers; with `gpu`, of those that declare the resource GPU."""
         known = self.client(gpu).scheduler_info(n_workers=-1)["workers"]
         return [address for address, worker in known.items() if not gpu or "GPU" in worker.get("resources", {})]
 
     @contextmanager
     def _connection(self) -> Iterator[None]:
-        """Turn all errors by which Dask reports a lost scheduler into one UserError."""
+        """Raise UserError for each of the errors by which Dask reports that the connection to the scheduler is lost."""
         from concurrent.futures import CancelledError
 
         from distributed.client import ClosedClientError
@@ -202,7 +212,7 @@ class Cluster:
 
 
 class _InFlight:
-    """Submitted tasks: any number at a time, completed one by one."""
+    """Submitted tasks that are not completed. Those left when the context ends are canceled."""
 
     def __init__(self, cluster: Cluster, function: Callable[..., Any], gpu: bool) -> None:
         self._cluster = cluster
@@ -223,14 +233,14 @@ class _InFlight:
         return len(self._tasks)
 
     def submit(self, tasks: Iterable[Task]) -> None:
-        """Submit tasks to the scheduler."""
+        """Submit tasks to the scheduler without waiting for them."""
         for task in tasks:
             future = self._client.submit(self._function, *task, pure=False, resources=GPU if self._gpu else None)
             self._tasks[future.key] = future, task
             future.add_done_callback(self._completed.put)
 
     def next_completed(self) -> tuple[Task, Any]:
-        """Wait for the next task; return it with its result, or with KilledWorker if its worker died repeatedly."""
+        """Wait for a task to complete; return it with its result, or KilledWorker if its worker died repeatedly."""
         future, seconds = None, 0.0
         while future is None:
             try:
@@ -244,7 +254,3 @@ class _InFlight:
             return task, lost
         finally:
             future.release()
-
-
-def _task_name(task: Task) -> str:
-    return ", ".join(str(part) for part in task)[:120]

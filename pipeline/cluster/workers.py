@@ -1,4 +1,4 @@
-"""Sources of Dask workers: processes of this machine, or a running scheduler. Slurm: `pipeline.cluster.slurm`."""
+"""Sources of Dask workers: processes on this machine, or a running scheduler. See also `pipeline.cluster.slurm`."""
 
 import logging
 import os
@@ -10,26 +10,28 @@ from pathlib import Path
 from typing import Any
 
 from data_specs.errors import UserError
+from data_specs.strict import StrictModel
 
-ALLOWED_DEATHS = 3  # a task that loses more workers is taken for the cause
+ALLOWED_DEATHS = 3  # workers that may die on a task before it counts as the cause
 # promise: scheduler-workers-dashboard-listen-2
 LOOPBACK = "127.0.0.1"  # local workers cannot be reached from the network
 CONNECT_SECONDS = 20
 STOP_SECONDS = 60
-WORKER_GB = 1.0  # memory of a worker process with its renderer, codec and chunk; measured 0.5 to 0.9
+WORKER_GB = 1.0  # memory of a worker process with renderer, codec and chunk; 0.5 to 0.9 were measured
 SETTINGS = {
     "distributed.scheduler.allowed-failures": ALLOWED_DEATHS,
     "distributed.admin.system-monitor.gil.enabled": False,
-    # These cost more than the clips on a busy machine: a profiler that interrupts the worker a hundred times a second,
-    # and memory returned to the system after each array, then fetched and zeroed for the next.
+    # On a busy machine these cost more than rendering: a profiler that interrupts the worker a hundred times a second,
+    # and memory that is returned to the system after each array, then fetched and zeroed for the next.
     "distributed.worker.profile.enabled": False,
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
-    # The event loop measures its delay fifty times a second by default and takes the interpreter from the clips.
+    # By default the event loop measures its delay fifty times a second, each time interrupting the computation.
     "distributed.admin.tick.interval": "1s",
     "distributed.deploy.lost-worker-timeout": "30s",  # time to restart a worker on a busy machine
 }
 
-# The same for workers started from a shell, where a variable can be set but not unset: arrays remain on the heap.
+# The same for workers that are started from a shell, where a variable can be set but not unset: arrays stay on the
+# heap.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
@@ -39,31 +41,31 @@ ENVIRONMENT = {
 
 
 class Workers(ABC):
-    """A source of workers. `patience_s`: seconds that a run may be without any before it stops."""
+    """A source of workers. A run stops when it has had none for `patience_s` seconds."""
 
     patience_s: float = 60
-    lost = "the Dask scheduler is gone"  # message for a lost scheduler
+    lost = "the Dask scheduler is gone"  # message when the connection to the scheduler is lost
 
     @abstractmethod
     def start(self, stack: ExitStack, gpu: bool) -> Any:
-        """Start workers and return their distributed.Client; everything that ends with the run is pushed on `stack`.
+        """Start workers and return their distributed.Client; with `gpu`, those of the separate GPU cluster.
 
-        With `gpu`, workers of the separate GPU cluster.
+        What has to be ended after the run is entered into `stack`.
         """
 
     @abstractmethod
     def expected(self) -> int | None:
-        """Return the number of workers to come, None if only the scheduler knows."""
+        """Return the number of workers that will start, None if only the scheduler knows it."""
 
     @abstractmethod
     def memory_hint(self) -> str:
-        """Return how much memory a worker has and which option changes it."""
+        """Return a text that names the memory of a worker and the option that changes it."""
 
     def restart_missing(self, client: Any) -> None:  # noqa: B027  (optional)
-        """Restart workers that are lost for good; called every second or so while no task completes."""
+        """Restart workers that Dask does not restart. Called about once a second while no task completes."""
 
     def scripts(self) -> str:
-        """Return the job scripts that would be submitted; empty where workers are not jobs."""
+        """Return the job scripts that a run would submit; empty if workers are not jobs."""
         return ""
 
     def has_separate_gpu_cluster(self) -> bool:
@@ -72,15 +74,15 @@ class Workers(ABC):
 
 
 def connect(target: Any, security: Any = None) -> Any:
-    """Return a distributed.Client of a cluster or an address, without changing this process's defaults."""
+    """Return a distributed.Client of a Dask cluster or a scheduler's address. It does not become the default client."""
     from distributed import Client
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # faults are reported as UserError
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # failures are reported as UserError
     return Client(target, timeout=CONNECT_SECONDS, set_as_default=False, security=security)
 
 
 def stop(cluster: Any) -> None:
-    """Stop local workers; those that do not stop within `STOP_SECONDS` end with this process."""
+    """Stop the workers of a Dask cluster. Those that take more than `STOP_SECONDS` end with this process."""
     try:
         cluster.close(timeout=STOP_SECONDS)
     except TimeoutError:
@@ -89,7 +91,7 @@ def stop(cluster: Any) -> None:
 
 @dataclass(frozen=True)
 class LocalWorkers(Workers):
-    """`processes` single-thread processes on this machine; None: one per core, as far as memory allows."""
+    """Processes of one thread on this machine: `processes`, or one per core as far as memory allows."""
 
     processes: int | None = None
     patience_s: float = 180
@@ -101,11 +103,11 @@ class LocalWorkers(Workers):
         count, fit = self.expected(), most_by_memory()
         if count > max(fit, 1):
             raise UserError(
-                f"WORKERS={count} need about {count * WORKER_GB:.0f} GB of memory, this machine has "
+                f"WORKERS={count} needs about {count * WORKER_GB:.0f} GB of memory, this machine has "
                 f"{memory_gb():.1f} GB; use WORKERS={max(fit, 1)} or fewer"
             )
         stack.enter_context(dask.config.set(SETTINGS))
-        cluster = LocalCluster(  # not entered: Dask waits for ever for a worker that restarts while it should stop
+        cluster = LocalCluster(  # not entered: its exit waits for ever for a worker that restarts while it should stop
             n_workers=count,
             threads_per_worker=1,
             memory_limit=int(memory_gb() * 1e9 / count),
@@ -128,20 +130,19 @@ class LocalWorkers(Workers):
         return f"{memory_gb() / count:.1f} GB for each of {count} WORKERS; fewer WORKERS have more each"
 
     def restart_missing(self, client: Any) -> None:
-        # Dask's own restart does not replace a worker that dies during its start, as before a task that kills it.
+        # Dask does not replace a worker that dies while it starts.
         client.cluster.scale(self.expected())
 
 
-@dataclass(frozen=True)
-class Tls:
-    """Files (PEM) for encrypted connections: the authority, our certificate and its key."""
+class Tls(StrictModel):
+    """PEM files for encrypted connections: certificate authority, our certificate and its key."""
 
     ca: Path
     certificate: Path
     key: Path
 
     def security(self) -> Any:
-        """Return Dask's settings, with the same files for every role.
+        """Return Dask's settings, with the same files for scheduler, workers and client.
 
         Raises:
             UserError: a file is missing.
@@ -160,14 +161,14 @@ class Tls:
 
 @dataclass(frozen=True)
 class RemoteWorkers(Workers):
-    """Workers of the Dask scheduler at `address` (tcp:// or tls://), best started with `ENVIRONMENT`."""
+    """Workers of the running Dask scheduler at `address` (tcp:// or tls://); `ENVIRONMENT` suits them best."""
 
     address: str
     tls: Tls | None = None
 
     @property
     def lost(self) -> str:  # type: ignore[override]
-        """Message for a lost scheduler."""
+        """Message when the connection to the scheduler is lost."""
         return f"the Dask scheduler at SCHEDULER={self.address} is gone"
 
     def start(self, stack: ExitStack, gpu: bool) -> Any:
@@ -205,5 +206,5 @@ def memory_gb() -> float:
 
 
 def most_by_memory() -> int:
-    """Return the number of workers for which this machine has memory."""
+    """Return the number of workers for which this machine or container has memory."""
     return int(memory_gb() / WORKER_GB)

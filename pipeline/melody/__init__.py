@@ -1,1 +1,1 @@
-"""Songs to melodies, windows and clips."""
+"""Melodies of songs, their windows, and the transposition, modulation and expression of a window in a clip."""

@@ -1,6 +1,6 @@
 """Families of random curves over a clip, each drawn from uniform numbers and described by a few parameters.
 
-A curve maps seconds to 0..1. Its parameters are plain numbers, so that a table of clips can hold them.
+A curve maps time in seconds to 0..1. Its parameters are JSON values, so that clips.parquet can store them.
 """
 
 import math
@@ -9,57 +9,69 @@ from hashlib import blake2b
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-Seconds = NDArray[np.float64]
+from data_specs.arrays import Float64
+
 Parameters = dict[str, Any]
 T = TypeVar("T")
 
-_LOWEST_HZ, _HIGHEST_HZ = 1 / 16, 2.0  # of sines
-_LEAST_CHANGE = 0.3  # between the ends of a ramp, between base and peak of an arch
+_LOWEST_HZ, _HIGHEST_HZ = 1 / 16, 2.0  # frequency of a sine
+_LEAST_CHANGE = 0.3  # least difference between the ends of a ramp, and between base and peak of an arch
 
 
 class Draws:
-    """Independent uniform numbers, a function of `key` and of the order in which they are drawn."""
+    """Sequence of independent uniform random numbers. Number i is a hash of `key` and i, the same on every machine."""
 
     def __init__(self, key: str) -> None:
         self._key = key
         self._count = 0
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
-        """Return a number in [low, high), rounded to 6 decimals so that tables hold it exactly as it is used."""
+        """Return the next number, uniform in low..high and rounded to 6 decimals.
+
+        A table that stores 6 decimals therefore holds exactly the number that was used.
+        """
         word = blake2b(f"{self._key}/{self._count}".encode(), digest_size=8).digest()
         self._count += 1
         return round(low + (high - low) * (int.from_bytes(word, "little") >> 11) / 2**53, 6)
 
     def log_uniform(self, low: float, high: float) -> float:
-        """Return a number in [low, high) whose logarithm is uniform."""
+        """Return a number in low..high whose logarithm is uniform, rounded to 6 decimals."""
         return round(low * (high / low) ** self.uniform(), 6)
 
     def integer(self, low: int, high: int) -> int:
-        """Return an integer in low..high, both included."""
+        """Return a uniform integer in low..high, both included."""
         return min(high, low + int(self.uniform() * (high - low + 1)))
 
     def choice(self, options: Sequence[T]) -> T:
-        """Return one of `options`."""
+        """Return one of `options`, each with equal probability."""
         return options[self.integer(0, len(options) - 1)]
 
 
 class Family(NamedTuple):
-    """A family: `draw(draws, length in seconds)` gives parameters, `evaluate(parameters, seconds [n])` values [n]."""
+    """A family of curves.
+
+    Attributes:
+        draw: (random numbers, length of the clip in seconds) -> parameters of one curve.
+        evaluate: (parameters, times in seconds [n]) -> values of the curve [n].
+    """
 
     draw: Callable[[Draws, float], Parameters]
-    evaluate: Callable[[Parameters, Seconds], Seconds]
+    evaluate: Callable[[Parameters, Float64], Float64]
 
 
 def draw_curve(families: Sequence[str], draws: Draws, length: float) -> Parameters:
-    """Return the parameters of one curve of `length` seconds, its family included."""
+    """Choose one of `families` at random and draw a curve of `length` seconds from it.
+
+    Returns:
+        The parameters of the curve, with the name of its family under `family`.
+    """
     family = draws.choice(families)
     return {"family": family, **FAMILIES[family].draw(draws, length)}
 
 
-def evaluate_curve(parameters: Parameters, seconds: Seconds) -> Seconds:
-    """Return the values in 0..1 of a drawn curve at `seconds`, both [n]."""
+def evaluate_curve(parameters: Parameters, seconds: Float64) -> Float64:
+    """Return the values [n] of a drawn curve at the times `seconds` [n], clipped to 0..1."""
     return np.clip(FAMILIES[parameters["family"]].evaluate(parameters, seconds), 0.0, 1.0)
 
 
@@ -67,12 +79,12 @@ def _draw_sine(draws: Draws, length: float) -> Parameters:
     return {"hz": draws.log_uniform(_LOWEST_HZ, _HIGHEST_HZ), "phase": draws.uniform(0, 2 * math.pi)}
 
 
-def _sine(parameters: Parameters, seconds: Seconds) -> Seconds:
+def _sine(parameters: Parameters, seconds: Float64) -> Float64:
     return 0.5 - 0.5 * np.sin(2 * math.pi * parameters["hz"] * seconds + parameters["phase"])
 
 
 def _draw_ends(draws: Draws) -> tuple[float, float]:
-    """Return two levels at least `_LEAST_CHANGE` apart, in either order."""
+    """Return two levels in 0..1 that differ by at least `_LEAST_CHANGE`; either may be the larger."""
     change = draws.uniform(_LEAST_CHANGE, 1)
     low = draws.uniform(0, 1 - change)
     ends = (low, round(low + change, 6))
@@ -85,7 +97,7 @@ def _draw_ramp(draws: Draws, length: float) -> Parameters:
     return {"from": start, "to": end, "start": draws.uniform(0, length - duration), "seconds": duration}
 
 
-def _ramp(parameters: Parameters, seconds: Seconds) -> Seconds:
+def _ramp(parameters: Parameters, seconds: Float64) -> Float64:
     start, duration = parameters["start"], parameters["seconds"]
     return np.interp(seconds, [start, start + duration], [parameters["from"], parameters["to"]])
 
@@ -95,8 +107,8 @@ def _draw_arch(draws: Draws, length: float) -> Parameters:
     return {"base": base, "peak": peak, "at": draws.uniform(0, length), "seconds": draws.uniform(length / 8, length)}
 
 
-def _arch(parameters: Parameters, seconds: Seconds) -> Seconds:
-    """Raised cosine of `seconds` from base over peak to base, centered `at`."""
+def _arch(parameters: Parameters, seconds: Float64) -> Float64:
+    """Raised cosine from base to peak and back to base. It lasts `seconds` and has its peak at the time `at`."""
     angle = np.clip((seconds - parameters["at"]) / parameters["seconds"], -0.5, 0.5) * 2 * math.pi
     return parameters["base"] + (parameters["peak"] - parameters["base"]) * (0.5 + 0.5 * np.cos(angle))
 
@@ -107,7 +119,7 @@ def _draw_steps(draws: Draws, length: float) -> Parameters:
     return {"times": [0.0, *times], "levels": [draws.uniform() for _ in range(count)]}
 
 
-def _steps(parameters: Parameters, seconds: Seconds) -> Seconds:
+def _steps(parameters: Parameters, seconds: Float64) -> Float64:
     latest = np.searchsorted(parameters["times"], seconds, side="right") - 1
     return np.asarray(parameters["levels"])[np.maximum(latest, 0)]
 
@@ -121,7 +133,7 @@ def _draw_walk(draws: Draws, length: float) -> Parameters:
     return {"interval": interval, "levels": levels}
 
 
-def _walk(parameters: Parameters, seconds: Seconds) -> Seconds:
+def _walk(parameters: Parameters, seconds: Float64) -> Float64:
     times = np.arange(len(parameters["levels"])) * parameters["interval"]
     return np.interp(seconds, times, parameters["levels"])
 

@@ -1,33 +1,35 @@
 """Expression inside notes: dynamics, glides, vibrato, brightness and instrument changes of one clip.
 
-Every curve is a function of (seed, clip id), with one value per synthesizer block of 64 samples. n notes, B blocks.
+Every curve depends on the seed and the clip id alone and has one value per synthesizer block of 64 samples. In shapes,
+n is the number of notes and B that of blocks.
 """
 
 import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from data_specs.arrays import Float64, Int32
 from data_specs.controls.automation import Automation
 from data_specs.spec import SYNTH_BLOCK, ClipSpec, ExpressionSpec, Instrument
 from pipeline.melody.curve_families import Draws, draw_curve, evaluate_curve
 from pipeline.melody.windows import OFFSET, ONSET, PITCH, VELOCITY, Notes
 
-MAX_BEND = 24  # semitones: the wheel sensitivity
+MAX_BEND = 24  # semitones: range of the pitch wheel to either side
 _MAX_VELOCITY = 127
 
-Float64 = NDArray[np.float64]
 Parameters = dict[str, Any]
 
 
 def draw_expression(
     spec: ExpressionSpec, seed: int, clip_id: str, notes: Notes, instrument: int, instruments: int, clip: ClipSpec
 ) -> Parameters:
-    """Return the parameters of a clip's curves, as JSON values; notes are counted from 0.
+    """Draw the parameters of a clip's curves from the seed and the clip id.
 
-    velocity, brightness: a curve (`draw_curve`), brightness None where the filter stays open. glides:
-    [note, semitones, seconds]. vibratos: [note, hz, cents, seconds after the onset]. relay: [note, instrument].
+    Returns:
+        JSON values; notes are counted from 0. `velocity`: parameters of a curve, see `draw_curve`. `brightness`: the
+        same, or None where the filter stays open. `glides`: list of [note, semitones, seconds]. `vibratos`: list of
+        [note, hz, cents, start in seconds after the onset]. `relay`: list of [first note, its new instrument].
     """
 
     def draws(purpose: str) -> Draws:
@@ -47,7 +49,10 @@ def draw_expression(
 
 
 def _draw_relay(share: float, draws: Draws, notes: int, instrument: int, instruments: int) -> list[list[int]]:
-    """Return one to three [note, new instrument] in a `share` of clips."""
+    """Return one to three changes [first note, new instrument] with probability `share`, else none.
+
+    There are none either with fewer than two instruments or notes.
+    """
     if draws.uniform() >= share or instruments < 2 or notes < 2:
         return []
     changes = []
@@ -60,14 +65,20 @@ def _draw_relay(share: float, draws: Draws, notes: int, instrument: int, instrum
 def _draw_glides(
     spec: ExpressionSpec, draws: Draws, notes: Notes, other_instrument: set[int], rate: int
 ) -> list[list[float]]:
-    """Return [note, semitones from the note's pitch at its onset, seconds] in a share of the legato notes."""
+    """Return the glides of a random share of the legato notes as [note, semitones, seconds].
+
+    A note is legato where it starts at the end of the note before. It begins at that note's pitch, `semitones` off its
+    own, which it reaches after `seconds`. Notes in `other_instrument` get no glide.
+    """
     legato = notes[1:, ONSET] == notes[:-1, OFFSET]
     interval = notes[:-1, PITCH] - notes[1:, PITCH]
     candidates = np.flatnonzero(legato & (interval != 0) & (np.abs(interval) <= MAX_BEND)) + 1
     glides = []
     for note in candidates.tolist():
         chosen, seconds = draws.uniform() < spec.glide.share, draws.uniform(*spec.glide.seconds)
-        longest = round(0.8 * int(notes[note, OFFSET] - notes[note, ONSET]) / rate, 6)  # the pitch is reached
+        longest = round(
+            0.8 * int(notes[note, OFFSET] - notes[note, ONSET]) / rate, 6
+        )  # so that the note reaches its own pitch
         if chosen and note not in other_instrument:
             glides.append([note, int(interval[note - 1]), min(seconds, longest)])
     return glides
@@ -76,19 +87,19 @@ def _draw_glides(
 def _draw_vibratos(
     spec: ExpressionSpec, draws: Draws, notes: Notes, glides: list[list[float]], rate: int
 ) -> list[list[float]]:
-    """Return [note, hz, cents, start] in a share of the notes that last for the delay and one period."""
+    """Return the vibratos of a random share of the notes as [note, hz, cents, start in seconds after the onset].
+
+    A vibrato starts after the spec's delay and after a glide. Notes that end within one period of the start get none.
+    """
     glide_ends = {note: seconds for note, _, seconds in glides}
     vibratos = []
     for note, length in enumerate(((notes[:, OFFSET] - notes[:, ONSET]) / rate).tolist()):
-        chosen, hz, cents = draws.uniform() < spec.vibrato.share, *(draws.uniform(*b) for b in _bounds(spec))
+        chosen = draws.uniform() < spec.vibrato.share
+        hz, cents = draws.uniform(*spec.vibrato.hz), draws.uniform(*spec.vibrato.cents)
         start = max(spec.vibrato.delay, glide_ends.get(note, 0.0))
         if chosen and length >= start + 1 / hz:
             vibratos.append([note, hz, cents, start])
     return vibratos
-
-
-def _bounds(spec: ExpressionSpec) -> tuple[tuple[float, float], tuple[float, float]]:
-    return spec.vibrato.hz, spec.vibrato.cents
 
 
 def automate(
@@ -99,9 +110,12 @@ def automate(
     instruments: tuple[Instrument, ...],
     clip: ClipSpec,
 ) -> tuple[Notes, Automation]:
-    """Return the notes as struck and the automation, from the parameters of `draw_expression`.
+    """Evaluate the parameters of `draw_expression` for a clip.
 
-    The level is d(t) = song velocity x curve / 127, within 1/127..1. A note is struck at round(127 d) of its onset.
+    The level is d(t) = song velocity x velocity curve / 127, limited to 1/127..1.
+
+    Returns:
+        The notes [n, 4] with the velocity round(127 d) at their onset, and the automation at each block.
     """
     blocks = np.arange(clip.samples // SYNTH_BLOCK, dtype=np.float64)
     seconds: Float64 = blocks * (SYNTH_BLOCK / clip.sample_rate)
@@ -122,8 +136,8 @@ def automate(
     return struck, Automation(level, _bend(drawn, first, last, seconds), brightness, cutoff, playing)
 
 
-def _bend(drawn: Parameters, first: NDArray[np.int32], last: NDArray[np.int32], seconds: Float64) -> Float64:
-    """Return semitones off the struck pitch, [B]."""
+def _bend(drawn: Parameters, first: Int32, last: Int32, seconds: Float64) -> Float64:
+    """Return the deviation from the struck pitch in semitones at each block, [B]."""
     bend = np.zeros(len(seconds))
     for note, semitones, duration in drawn["glides"]:
         span = slice(first[note], last[note])
@@ -136,10 +150,10 @@ def _bend(drawn: Parameters, first: NDArray[np.int32], last: NDArray[np.int32], 
 
 
 def separate_repeats(notes: Notes, clip: ClipSpec) -> Notes:
-    """Return the notes with a rest of `min_rest_samples` between consecutive notes of equal pitch.
+    """Shorten notes so that a rest of `min_rest_samples` separates consecutive notes of equal pitch.
 
-    Under a moving velocity nothing else tells them apart. A note too short to give up the rest is merged with its
-    successor.
+    Where velocity moves within notes, nothing else shows that there are two. A note that would become shorter than
+    `min_note_samples` is merged with the next one instead.
     """
     kept: list[list[int]] = []
     for onset, offset, pitch, velocity in notes.tolist():

@@ -1,9 +1,9 @@
-"""Melodies: from a track to one line of notes.
+"""Melodies: reduction of a track to one line of notes.
 
-A track may hold chords, moving notes below held ones, overlaps and ornaments. `skyline` keeps the top of a chord, the
-upper voice above what lies below it, and in legato playing every note from its start. The name is from Uitdenbogerd
-and Zobel, "Melodic matching techniques for large music databases", ACM Multimedia 1999. There the higher note always
-wins, which delays every falling legato note; the overlap rule here avoids that.
+A track may hold chords, several voices, overlapping notes and ornaments. `skyline` keeps the highest note of a chord,
+the upper of two voices, and in legato playing every note. The name is from Uitdenbogerd and Zobel, "Melodic matching
+techniques for large music databases", ACM Multimedia 1999. In their algorithm the higher note always prevails, so a
+falling legato note starts late; the rule on overlaps here avoids that.
 
 Times within a melody are integers in units of 1/1000 sample.
 """
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from data_specs.arrays import Int64
 from data_specs.spec import SYNTH_BLOCK, ClipSpec
 
 if TYPE_CHECKING:
@@ -24,13 +24,15 @@ UNITS = 1000  # per sample
 CHORD_SAMPLES = 9 * SYNTH_BLOCK  # 24 ms: simultaneous notes that start within this time form a chord
 UNPITCHED_PROGRAMS = frozenset((113, *range(115, 128)))  # agogo; woodblock to gunshot: percussion and noise
 
-Int64 = NDArray[np.int64]
-Rejection = tuple[str, str]  # reason, location
+Rejection = tuple[str, str]  # reason, and the place in the song
 
 
 @dataclass(frozen=True)
 class Melody:
-    """One note at a time: `offset[i] <= onset[i + 1]`, in 1/1000 samples from the start of the song; arrays are [n]."""
+    """Notes of a track, one at a time: `offset[i] <= onset[i + 1]`. All arrays are [n].
+
+    `onset` and `offset` are in 1/1000 samples from the start of the song, `tick` is the tick of the onset.
+    """
 
     track: int
     tick: Int64
@@ -41,7 +43,7 @@ class Melody:
 
 
 def melodies(song: "Song", clip: ClipSpec) -> tuple[list[Melody], list[Rejection]]:
-    """Return the melody of each pitched track, and the reason for each track without one."""
+    """Return the melodies of a song, at most one per track, and a rejection for each track without a melody."""
     found: list[Melody] = []
     rejections: list[Rejection] = []
     for track in song.tracks:
@@ -63,9 +65,9 @@ def _melody(track: "Track", clip: ClipSpec) -> Melody:
     rate = clip.sample_rate * UNITS
     onset = np.floor(track.start_s * rate + 0.5).astype(np.int64)
     offset = np.floor(track.end_s * rate + 0.5).astype(np.int64)
-    # A missing note-off must not hide the rest of the track below one note.
+    # A missing note-off must not let one note hide the rest of the track.
     offset = np.minimum(offset, onset + clip.samples * UNITS)
-    # Ornaments shorter than a control frame would only cut their neighbors.
+    # An ornament shorter than a control frame would only cut the note before it.
     audible = np.flatnonzero(offset - onset >= clip.min_note_samples * UNITS)
     audible = audible[np.lexsort((-track.pitch[audible].astype(np.int64), onset[audible]))]
     start, end = onset[audible], offset[audible]
@@ -86,16 +88,16 @@ def _melody(track: "Track", clip: ClipSpec) -> Melody:
 
 
 def skyline(onset: Sequence[int], offset: Sequence[int], pitch: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Return the indices of the notes of the upper line, and the end of each.
+    """Return the indices of the notes of the upper line, and the time at which each of them ends.
 
-    A note that starts while the last kept note still sounds
+    A note that starts while the last kept note still sounds is treated by the first of these rules that applies:
 
-    - follows it if the overlap is at most half of the shorter note (legato): the earlier note ends there;
-    - else belongs to its chord if both start within 24 ms: the higher note is kept;
-    - else replaces it if it is not lower, and is dropped if it is lower.
+    - Legato, if the overlap is at most half of the shorter note: both are kept, the earlier one ends where this starts.
+    - Chord, if both start within 24 ms: only the higher note is kept.
+    - Otherwise this note is dropped if it is lower; if not, both are kept and the earlier one ends where this starts.
 
     Args:
-        onset, offset, pitch: of all notes, in 1/1000 samples, sorted by onset and at one onset by falling pitch.
+        onset, offset, pitch: all notes, times in 1/1000 samples; sorted by onset, notes of one onset by falling pitch.
     """
     kept: list[int] = []
     ends: list[int] = []
@@ -117,7 +119,10 @@ def skyline(onset: Sequence[int], offset: Sequence[int], pitch: Sequence[int]) -
 
 
 def _close_short_rests(onset: Int64, offset: Int64, shortest: int) -> Int64:
-    """Extend notes to the next onset where the rest between is shorter than `shortest`: articulation, not a rest."""
+    """Return the offsets [n] with notes extended to the next onset where the rest between them is below `shortest`.
+
+    So short a rest is articulation.
+    """
     closed = offset.copy()
     rest = onset[1:] - offset[:-1]
     closed[:-1] = np.where(rest < shortest, onset[1:], offset[:-1])

@@ -1,20 +1,20 @@
 """Transposition of a window into the clip's range."""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from data_specs.arrays import Bool, Int32
 from data_specs.spec import ClipSpec
 from pipeline.melody.windows import PITCH, Notes
 
-OCTAVES = np.arange(-10, 11) * 12  # every move that can bring a MIDI pitch into any range
-_MARGIN = 132  # on either side of the pitches, for every move and shift
+OCTAVES = np.arange(-10, 11) * 12  # semitones: every octave move that can bring a MIDI pitch into any range
+_MARGIN = 132  # pitches below 0 and above 127 that a key shift and an octave move can reach
 _ORIGIN = _MARGIN - np.arange(12)[:, None] - OCTAVES  # index of pitch 0 before a shift (rows) and a move (columns)
 
 
-def octave_move(pitch: NDArray[np.int32], clip: ClipSpec) -> int:
-    """Return the move by whole octaves, in semitones, that leaves the fewest notes out of range.
+def octave_move(pitch: Int32, clip: ClipSpec) -> int:
+    """Return the move by whole octaves, in semitones, that leaves the fewest pitches [n] out of the clip's range.
 
-    Among equals the smallest move is taken, upwards if tied.
+    Of several such moves it is the smallest; of one up and one down by the same amount, the one up.
     """
     moved = pitch[None, :] + OCTAVES[:, None]
     outside = ((moved < clip.lowest_pitch) | (moved > clip.highest_pitch)).sum(axis=1)
@@ -22,8 +22,8 @@ def octave_move(pitch: NDArray[np.int32], clip: ClipSpec) -> int:
     return min(moves, key=lambda move: (move[0], abs(move[1]), -move[1]))[1]
 
 
-def folded_into_range(pitch: NDArray[np.int32], clip: ClipSpec) -> NDArray[np.int32]:
-    """Move each out-of-range pitch [n] by the fewest octaves that bring it into range."""
+def folded_into_range(pitch: Int32, clip: ClipSpec) -> Int32:
+    """Return pitches [n], each one outside the clip's range moved into it by as few octaves as possible."""
     up = -(-np.maximum(clip.lowest_pitch - pitch, 0) // 12)
     # promise: octave-move-leaves-fewest
     down = -(-np.maximum(pitch - clip.highest_pitch, 0) // 12)
@@ -31,9 +31,10 @@ def folded_into_range(pitch: NDArray[np.int32], clip: ClipSpec) -> NDArray[np.in
 
 
 def fitting_keys(notes: Notes, clip: ClipSpec) -> int:
-    """Return 12 bits: bit c is set if the window shifted by c semitones needs at most a share `max_folded` folded.
+    """Return the key shifts under which a window fits into the clip's range, as 12 bits.
 
-    The octave move follows the shift, so shifts an octave apart are equivalent.
+    Bit c is set if, after a shift by c semitones and the best octave move, at most a share `max_folded` of the notes is
+    out of range. Shifts an octave apart are equivalent, since the octave move follows the shift.
     """
     below = np.cumsum(np.bincount(notes[:, PITCH] + _MARGIN, minlength=2 * _MARGIN + 128))
     inside = below[_ORIGIN + clip.highest_pitch] - below[_ORIGIN + clip.lowest_pitch - 1]  # [12, octaves]
@@ -43,7 +44,12 @@ def fitting_keys(notes: Notes, clip: ClipSpec) -> int:
 
 
 def transpose(notes: Notes, key_shift: int, clip: ClipSpec) -> tuple[Notes, int, int]:
-    """Move a window into the clip's key and range: notes [n, 4], octave move in semitones, number of folded notes."""
+    """Shift a window by `key_shift` semitones and move it into the clip's range.
+
+    Returns:
+        The notes [n, 4], the octave move of the whole window in semitones, and the number of folded notes: those that
+        were still out of range and were moved on their own.
+    """
     played = notes.copy()
     shifted = notes[:, PITCH] + key_shift
     octave = octave_move(shifted, clip)
@@ -51,11 +57,14 @@ def transpose(notes: Notes, key_shift: int, clip: ClipSpec) -> tuple[Notes, int,
     return played, octave, int((played[:, PITCH] != shifted + octave).sum())
 
 
-def fold_into_preset(notes: Notes, playable: NDArray[np.bool_]) -> tuple[Notes, int, int]:
-    """Move notes to pitches that a preset plays, bool [128]: notes [n, 4], octave move in semitones, number folded.
+def fold_into_preset(notes: Notes, playable: Bool) -> tuple[Notes, int, int]:
+    """Move notes [n, 4] by octaves to pitches that a preset plays, which are given as bool [128].
 
-    The whole window moves by the octaves that leave the fewest notes out; each of those then takes the nearest octave
-    that is playable. A note without any keeps its pitch. Upwards if tied.
+    The whole window moves by the octaves that make most notes playable. Each of the others then moves to the nearest
+    playable octave, or keeps its original pitch if there is none. Of two equal moves the one up is taken.
+
+    Returns:
+        The notes [n, 4], the octave move of the window in semitones, and the number of notes with another move.
     """
     if playable[notes[:, PITCH]].all():
         return notes, 0, 0

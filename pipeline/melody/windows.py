@@ -1,10 +1,10 @@
-"""Windows: stretches of a melody of one clip's length.
+"""Windows: stretches of a melody as long as a clip.
 
-A window rounds times to the synthesizer's blocks, counted from its own first note. A repeated phrase therefore gives
-the same notes wherever in the song it occurs.
+Times are counted from the first note of the window and rounded to blocks of the synthesizer. A repeated phrase
+therefore gives the same notes wherever in the song it occurs.
 
-Windows are compared by hashes of their content, of 8 bytes. Among the 2e7 windows of a dataset of 180 000 songs, the
-probability that any two different ones share a hash is 1e-5, and the consequence would be one window fewer.
+Windows are compared by hashes of 8 bytes. Among the 2e7 windows of a dataset of 180 000 songs, two different ones share
+a hash with a probability of 1e-5. The dataset would then have one window fewer.
 """
 
 from bisect import bisect_left
@@ -16,25 +16,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_specs.arrays import Int32, Int64
 from data_specs.spec import SYNTH_BLOCK, ClipSpec
-from pipeline.melody.skyline import UNITS, Int64, Melody, Rejection, melodies
+from pipeline.melody.skyline import UNITS, Melody, Rejection, melodies
 
 if TYPE_CHECKING:
     from pipeline.midi.song import Song
 
-TIE = 8  # units by which rounding prefers the later block: ties must not depend on float rounding in tempo maps
+TIE = 8  # 1/1000 samples by which rounding prefers the later block, so that float rounding of tempos decides no tie
 
 ONSET, OFFSET, PITCH, VELOCITY = range(4)  # columns of a window's notes
 
-Notes = NDArray[np.int32]
+Notes = Int32
 
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of a melody of one clip's length.
+    """A stretch of a melody as long as a clip.
 
-    `notes` is int32 [n, 4]: onset, offset (samples from the first onset, multiples of 64), pitch, velocity of the file.
-    `start_tick` is the tick of the first note and identifies the window within its track.
+    Attributes:
+        track: index of the track in its song.
+        start_tick: tick of the first note; it identifies the window within its track.
+        notes: int32 [n, 4]: onset and offset in samples from the first onset, multiples of 64; pitch; velocity as in
+            the file.
     """
 
     track: int
@@ -43,7 +47,7 @@ class Window:
 
 
 def song_windows(song: "Song", clip: ClipSpec) -> tuple[list[Window], list[Rejection]]:
-    """Return the candidate windows of a song by track and tick, and the reason for everything rejected."""
+    """Return the candidate windows of a song, sorted by track and start tick, and the rejected tracks and windows."""
     lines, rejections = melodies(song, clip)
     found: list[Window] = []
     for melody in lines:
@@ -54,9 +58,10 @@ def song_windows(song: "Song", clip: ClipSpec) -> tuple[list[Window], list[Rejec
 
 
 def windows(melody: Melody, clip: ClipSpec) -> tuple[list[Window], list[Rejection]]:
-    """Return the windows of a melody that are fit for a clip, and the reason for each of the others.
+    """Return the windows of a melody that can become clips, and a rejection for each other window.
 
-    A window starts at a note. The next one starts at the first note at or after its end, so windows never overlap.
+    The first window starts at the first note, each further one at the first note at or after the end of the window
+    before, so windows never overlap.
     """
     first = _window_starts(melody.onset.tolist(), clip.samples * UNITS)
     notes, last = _window_notes(melody, first, clip)
@@ -72,7 +77,7 @@ def windows(melody: Melody, clip: ClipSpec) -> tuple[list[Window], list[Rejectio
 
 
 def _window_starts(onset: Sequence[int], length: int) -> Int64:
-    """Return the rows of the first notes of windows of `length`."""
+    """Return the index of the first note of each window. Onsets and `length` are in 1/1000 samples."""
     starts = []
     start = 0
     while start < len(onset):
@@ -82,9 +87,11 @@ def _window_starts(onset: Sequence[int], length: int) -> Int64:
 
 
 def _window_notes(melody: Melody, first: Int64, clip: ClipSpec) -> tuple[Notes, Int64]:
-    """Round all notes to blocks counted from the start of their window and cut them at its end, int32 [n, 4].
+    """Round the notes of all windows to blocks and cut them at the end of their window.
 
-    Window i has the rows first[i] to last[i] (exclusive): the cut may drop its last note.
+    Returns:
+        All notes, int32 [n, 4], with times in samples from the start of their window; and `last`, the end of each
+        window: window i has the rows first[i] to last[i] (exclusive), without a last note that became too short.
     """
     following = np.append(first[1:], len(melody.onset))
     origin = np.repeat(melody.onset[first], following - first)
@@ -92,7 +99,8 @@ def _window_notes(melody: Melody, first: Int64, clip: ClipSpec) -> tuple[Notes, 
     notes[:, ONSET] = _to_blocks(melody.onset - origin)
     notes[:, OFFSET] = np.minimum(_to_blocks(melody.offset - origin), clip.samples)
     notes[:, PITCH], notes[:, VELOCITY] = melody.pitch, melody.velocity
-    # Rounding keeps lengths and rests of whole blocks, so only a cut can make a note, the last one, too short.
+    # The limits on notes and rests are whole blocks, below which rounding cannot lead. Only the cut can make a
+    # note, the last one, too short.
     end = following - 1
     last = following - (notes[end, OFFSET] - notes[end, ONSET] < clip.min_note_samples)
     end = last[last > first] - 1
@@ -109,7 +117,7 @@ def _to_blocks(units: Int64) -> Int64:
 
 
 def rejection_reason(notes: Notes, clip: ClipSpec) -> str | None:
-    """Return why a window cannot be a clip, or None if it can."""
+    """Return the reason for which a window of notes [n, 4] cannot become a clip, None if it can."""
     if len(notes) < clip.min_notes:
         return "window of few notes"
     sounding = int((notes[:, OFFSET] - notes[:, ONSET]).sum())
@@ -121,11 +129,11 @@ def rejection_reason(notes: Notes, clip: ClipSpec) -> str | None:
 
 
 def fingerprint(notes: Notes, first: int) -> int:
-    """Hash the melodic contour of the first `first` notes, independent of key, tempo and articulation.
+    """Hash the melodic contour of the first `first` notes; equal for the same tune in another key or tempo.
 
-    The hash covers intervals in semitones and ratios of successive inter-onset times, rounded to half octaves (factors
-    of the square root of 2). 1:1, 3:2, 2:1 and 3:1 differ from their inverses, uneven playing is ignored. The fixed
-    number of notes makes it independent of tempo, which decides how many notes fit into a window.
+    The hash covers the intervals in semitones and the ratios of successive times between onsets. Ratios are rounded to
+    powers of the square root of 2, so uneven playing has no effect, while 3:2, 2:1 and 3:1 differ from their inverses.
+    Note lengths do not count. The number of notes is fixed because the tempo decides how many fit into a window.
     """
     # promise: song-s-side-hash-2
     intervals = _differences(notes[:first, PITCH])
@@ -134,9 +142,9 @@ def fingerprint(notes: Notes, first: int) -> int:
 
 
 def repeat_key(notes: Notes) -> int:
-    """Hash a window's timing and intervals: equal for windows that differ only in key and loudness.
+    """Hash a window's onsets, offsets and intervals; equal for windows that differ only in key and loudness.
 
-    Key shifts and the octave move would make clips of such windows equal.
+    Key shifts and the octave move could turn such windows into equal clips.
     """
     timing = notes[:, ONSET : OFFSET + 1]
     intervals = _differences(notes[:, PITCH])

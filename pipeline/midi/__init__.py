@@ -1,1 +1,1 @@
-"""MIDI files to songs: notes as arrays."""
+"""Sources and reading of MIDI files. A song is the notes of one file as arrays."""

@@ -1,8 +1,9 @@
-"""Members of tar and zip archives, read once and never written to disk.
+"""Reading of the members of tar and zip archives, in one pass and without writing to disk.
 
-tarfile keeps every member in memory and reads extended headers of any size. Here headers are bounded, so that a tar of
-any length is read in constant memory; single header blocks are still decoded by tarfile. Formats: V7, ustar, pax and
-GNU, compressed by gzip or not, and zip. Archives within archives are read up to a depth of NESTING.
+Python's tarfile keeps a list of all members in memory and reads extended headers of any size. This module decodes
+single header blocks with tarfile and bounds everything else, so that a tar of any length is read in constant memory.
+Formats are V7, ustar, pax and GNU tar, compressed by gzip or not, and zip. Archives within archives are read to a depth
+of NESTING.
 """
 
 import gzip
@@ -19,12 +20,13 @@ from data_specs.cli import decimal
 from data_specs.errors import UserError
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
-NESTING = 2  # archives within the outermost one
+NESTING = 2  # levels of archives within the outermost archive
 _BLOCK = 512
 _LARGEST_HEADER = 1 << 20  # bytes of a pax header or a GNU long name
-_LARGEST_NESTED_ZIP = 1 << 28  # bytes held in memory, since a zip is read from its end
+_LARGEST_NESTED_ZIP = 1 << 28  # bytes, held in memory because the directory of a zip is at its end
 _STEP = 1 << 20
-# gzip compresses zeros 1000 to 1, MIDI files and their padding 3 to 30.
+# An archive may unpack to _FREE_BYTES and _LARGEST_RATIO times its size. gzip compresses zeros 1000 to 1, MIDI files
+# and their padding 3 to 30.
 _LARGEST_RATIO, _FREE_BYTES = 300, 1 << 28
 _PAX, _PAX_GLOBAL = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE), tarfile.XGLTYPE
 _LINKS = (tarfile.LNKTYPE, tarfile.SYMTYPE)
@@ -33,15 +35,15 @@ _ZIP_ERRORS = (OSError, EOFError, ValueError, RuntimeError, NotImplementedError,
 
 
 class Member(NamedTuple):
-    """A file of an archive; a non-empty `reason` tells why it was rejected, then `content` is empty."""
+    """A file of an archive. `reason` is empty, or the reason of its rejection; then `content` is empty."""
 
-    name: str  # bytes that are not UTF-8 as surrogates, as os.fsdecode gives them
+    name: str  # bytes that are not UTF-8 are surrogates, as from os.fsdecode
     content: bytes
     reason: str
 
 
 class _Stream:
-    """The uncompressed bytes of a tar; every failure to read them is a UserError of one sentence."""
+    """The uncompressed bytes of a tar, read in order. Every failure to read them raises UserError."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.name = name
@@ -52,32 +54,32 @@ class _Stream:
         self._data: BinaryIO | gzip.GzipFile = gzip.GzipFile(fileobj=buffered) if packed else buffered
 
     def read(self, size: int) -> bytes:
-        """Read exactly `size` bytes."""
+        """Return the next `size` bytes, which must be there."""
         data = self._read(size)
         if len(data) < size:
             raise self._fault(f"it ends after {self.position} bytes, within a file")
         return data
 
     def read_block(self) -> bytes:
-        """Read the next header block; empty at the end of the file."""
+        """Return the next header block, or no bytes at the end of the file."""
         data = self._read(_BLOCK)
         if len(data) not in (0, _BLOCK):
             raise self._fault(f"it ends after {self.position} bytes, within a header")
         return data
 
     def skip(self, size: int) -> None:
-        """Skip `size` bytes."""
+        """Read and discard `size` bytes."""
         while size:
             size -= len(self.read(min(size, _STEP)))
 
     def drain(self) -> None:
-        """Read to the end, where gzip checks its checksum; only zeros may remain."""
+        """Read to the end of the file, so that gzip compares its checksum. All bytes that are left must be 0."""
         while data := self._read(_STEP):
             if data.strip(b"\x00"):
                 raise self._fault("more data follow its end mark")
 
     def fault(self, what: str) -> UserError:
-        """Return the error for damage at the current position."""
+        """Return the UserError for damage `what` at the current position."""
         return self._fault(f"{what} at byte {self.position}")
 
     def _read(self, size: int) -> bytes:
@@ -98,22 +100,22 @@ class _Stream:
 
 
 class _Content(io.RawIOBase):
-    """The content of one member as a file, for archives within archives."""
+    """The content of one member of a tar as a file that is read in order, for an archive within an archive."""
 
     def __init__(self, stream: _Stream, size: int) -> None:
         self._stream = stream
         self._size = self.left = size
 
     def readable(self) -> bool:
-        """Whether the file can be read."""
+        """Return True: io requires this method."""
         return True
 
     def tell(self) -> int:
-        """Number of bytes read."""
+        """Return the number of bytes read so far."""
         return self._size - self.left
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Read the next bytes into `buffer`."""
+        """Read the next bytes into `buffer` and return their number, 0 at the end."""
         count = min(len(buffer), self.left)
         buffer[:count] = self._stream.read(count)
         self.left -= count
@@ -121,7 +123,7 @@ class _Content(io.RawIOBase):
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is a zip or a tar, gzipped or not, by its first block."""
+    """Return whether the first block of a file is that of a zip, a tar or a gzipped tar."""
     with open(path, "rb") as file:
         if file.read(4) in (b"PK\x03\x04", b"PK\x05\x06"):
             return True
@@ -136,18 +138,18 @@ def is_archive(path: Path) -> bool:
 
 
 def is_archive_name(name: str) -> bool:
-    """Whether a file name has the suffix of an archive."""
+    """Return whether a file name ends like that of an archive, in upper or lower case."""
     return name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
 def read_members(path: Path, largest: int) -> Iterator[Member]:
-    """Iterate over the files of an archive and of the archives in it; directories are skipped.
+    """Iterate over the files of an archive and of the archives in it. Directories are left out.
 
-    Rejected with a reason: files above `largest` bytes, absolute names and names with `..`, links, devices, encrypted
-    files, and archives that are damaged or nested too deeply.
+    Rejected, with a reason instead of content, are files of more than `largest` bytes, absolute names and names with
+    `..`, links, devices, encrypted files, and inner archives that are damaged or nested too deeply.
 
     Raises:
-        UserError: the archive is damaged, cut short, sparse, or expands beyond all proportion.
+        UserError: the archive is damaged, cut short or sparse, or unpacks to more than 300 times its size.
     """
     with open(path, "rb") as file:
         yield from _archive(file, str(path), largest, 0)
@@ -168,7 +170,7 @@ def _archive(file: BinaryIO, name: str, largest: int, depth: int) -> Iterator[Me
 
 
 def _nested(file: BinaryIO, name: str, largest: int, depth: int) -> Iterator[Member]:
-    """Iterate over the members of an archive within an archive; damage rejects the rest of it."""
+    """Iterate over the members of an archive within an archive. If it is damaged, the last member is a reject."""
     if depth >= NESTING:
         yield Member(name, b"", "archive nested too deeply")
         return
@@ -211,7 +213,9 @@ def _zip_members(file: BinaryIO, name: str, largest: int, depth: int) -> Iterato
             content, reason = b"", "file too large"
         unpacked += len(content)
         if unpacked > _FREE_BYTES + _LARGEST_RATIO * packed:
-            raise UserError(f"the archive {name} expands to more than {_LARGEST_RATIO} times its size; use another one")
+            raise UserError(
+                f"the archive {name} unpacks to more than {_LARGEST_RATIO} times its size; use another archive"
+            )
         yield Member(info.filename, content, reason)
 
 
@@ -288,7 +292,7 @@ def _header_data(stream: _Stream, size: int) -> bytes:
 
 
 def _pax(stream: _Stream, data: bytes) -> dict[str, str]:
-    """Parse the `length key=value` records of a pax header (POSIX.1-2001)."""
+    """Return the values by key of the `length key=value` records of a pax header (POSIX.1-2001)."""
     values = {}
     while data.strip(b"\x00"):
         digits, _, _ = data[:21].partition(b" ")

@@ -1,6 +1,6 @@
-"""State of MIDI channels over time: program, and whether a channel plays drums.
+"""State of a MIDI channel over time: its program, and whether it plays drums.
 
-Besides channel 10, drums are selected by
+Channel 10 plays drums. Other ways to select drums are
 
 - Roland GS: system exclusive "use for rhythm part" (address 40 1x 15), which also makes channel 10 melodic;
 - Yamaha XG: bank select MSB 127 or 126 with a program change, or system exclusive "part mode" (address 08 nn 07);
@@ -19,21 +19,31 @@ import numpy as np
 DRUM_CHANNEL = 9
 DRUM_BANKS, MELODIC_BANK = (120, 126, 127), 121
 BANK_MSB = 0  # controller
-ALL_OFF = frozenset((120, 123, 124, 125, 126, 127))  # controllers that end all notes of a channel
+ALL_OFF = frozenset((120, 123, 124, 125, 126, 127))  # controllers that end all notes
 
 PROGRAM, BANK, RHYTHM, RESET = "program", "bank", "rhythm", "reset"
 
 
 class Change(NamedTuple):
-    """A change of channel state: `value` is the program, the bank MSB, 1 for rhythm, or the mode after a reset."""
+    """A change of channel state.
+
+    Attributes:
+        kind: PROGRAM, BANK, RHYTHM or RESET.
+        channel: 0..15, or -1 for all channels.
+        value: the program, the bank select MSB, 1 for drums and 0 for none, or the mode after a reset: gm, gs or xg.
+    """
 
     kind: str
-    channel: int  # -1: all
+    channel: int
     value: int | str
 
 
 def exclusive_changes(data: bytes) -> list[Change]:
-    """Return the changes made by a system exclusive event; `data` follow the F0 status and its length."""
+    """Return the changes of channel state by a system exclusive event; most events make none.
+
+    Args:
+        data: bytes of the event after the status F0 and the length.
+    """
     if data[:1] == b"\x41" and data[2:4] == b"\x42\x12" and len(data) >= 9:  # Roland, GS, data set
         address, values = data[4:7], data[7:].rstrip(b"\xf7")[:-1]  # without the checksum
         if address in (b"\x40\x00\x7f", b"\x00\x00\x7f"):
@@ -55,14 +65,15 @@ def exclusive_changes(data: bytes) -> list[Change]:
 
 
 def state_timeline(channel: int, changes: Iterable[tuple[int, Change]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Apply changes to one channel in order.
+    """Return the state of one channel after each of n changes.
 
     Args:
         channel: 0..15.
-        changes: (position in the file's time order, change).
+        changes: (position in the time order of the file, change), sorted.
 
     Returns:
-        Positions int64 [n + 1], the first before everything, and program and drum flag from each position on.
+        Three arrays int64 [n + 1]: positions, and program and drum flag (0 or 1) from each position on. The first
+        position is -1, before all changes.
     """
     program, bank, mode = 0, None, ""
     rhythm = drums = channel == DRUM_CHANNEL

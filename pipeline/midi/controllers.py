@@ -1,28 +1,26 @@
-"""Pitch bend and volume of the tracks of a MIDI file, as steps over time.
+"""Pitch bend and volume of the tracks of a MIDI file, as step functions of time.
 
-Both belong to a channel. Semitones of bend follow registered parameter 0, the bend sensitivity, by default 2. Volume
-(controller 7) and expression (11) attenuate by 40 log10(value / 127) dB each (General MIDI Level 1 developer
-guidelines), as velocity does, so their product scales velocities. Controller 121 resets bend and expression.
+Both are states of a channel. Registered parameter 0, the bend sensitivity, sets the semitones of a full bend, by
+default 2. Volume (controller 7) and expression (11) change the level by 40 log10(value / 127) dB each (General MIDI
+Level 1 developer guidelines). Velocity does the same, so their product scales velocities. Controller 121 resets bend
+and expression.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
+from data_specs.arrays import Float64
 
-BEND = 128  # beside the controllers, whose numbers are 0..127
+BEND = 128  # number for pitch bend; those of controllers are 0..127
 _DATA, _VOLUME, _EXPRESSION, _DATA_FINE, _RESET = 6, 7, 11, 38, 121
 _UNREGISTERED, _PARAMETER_FINE, _PARAMETER = (98, 99), 100, 101
 CONTROLLERS = frozenset((_DATA, _VOLUME, _EXPRESSION, _DATA_FINE, *_UNREGISTERED, _PARAMETER_FINE, _PARAMETER, _RESET))
 _CENTER, _SENSITIVITY, _DEFAULT_VOLUME, _MOST = 8192, 2.0, 100, 127
 
-Float64 = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Controllers:
-    """Steps of one track: from `seconds[k]` on, `bend[k]` and `volume[k]` apply; the first step is at -infinity."""
+    """Step functions of one track: `bend[k]` and `volume[k]` apply from `seconds[k]` on. `seconds[0]` is -infinity."""
 
     seconds: Float64  # [n]
     bend: Float64  # [n], semitones
@@ -30,12 +28,14 @@ class Controllers:
 
 
 def apply_controllers(moves: Iterable[tuple[int, int, int]]) -> list[tuple[int, float, float]]:
-    """Return (tick, semitones of bend, volume) after each change of a channel; the first before everything.
+    """Return the steps of bend and volume of one channel as (tick, semitones of bend, volume 0..1).
+
+    The first step has tick -1 and the default state; each further one has another state than the one before.
 
     Args:
-        moves: (tick, controller or BEND, value) in order.
+        moves: (tick, controller or BEND, value) of the channel, in order.
     """
-    value, sensitivity, parameter = _CENTER, _SENSITIVITY, [_MOST, _MOST]  # 127, 127: none selected
+    value, sensitivity, parameter = _CENTER, _SENSITIVITY, [_MOST, _MOST]  # parameter 127, 127: none is selected
     volume, expression = _DEFAULT_VOLUME, _MOST
 
     def state() -> tuple[float, float]:

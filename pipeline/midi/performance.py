@@ -1,4 +1,4 @@
-"""Songs with pitch bend and volume, read in a child process."""
+"""Reading of a song together with its pitch bend and volume, in a child process."""
 
 import json
 import struct
@@ -16,10 +16,10 @@ _LENGTH = struct.Struct("<I")
 
 
 def read_performance(content: bytes, limits: Limits) -> tuple[Song, list[Controllers]]:
-    """Read a MIDI file by the tolerant reader: the song, and the controllers of each of its tracks.
+    """Return the song in a MIDI file, read by the tolerant reader, and the controllers of each of its tracks.
 
     Raises:
-        Rejected: as `pipeline.midi.reader.read_song`.
+        Rejected: as by `pipeline.midi.reader.read_song`.
     """
     reader.check_size(content, limits)
     raw = smf.read_notes(content, smf.index_chunks(content), limits)
@@ -34,7 +34,7 @@ def read_performance(content: bytes, limits: Limits) -> tuple[Song, list[Control
 
 
 def read_packed(content: bytes, limits: dict[str, Any]) -> bytes:
-    """Run `read_performance` in a child process: length of the controllers, controllers as JSON, the packed song."""
+    """Return the result of `read_performance` as bytes: length of the controllers, controllers as JSON, the song."""
     song, controllers = read_performance(content, Limits(**limits))
     steps = json.dumps([[one.seconds[1:].tolist(), one.bend.tolist(), one.volume.tolist()] for one in controllers])
     return _LENGTH.pack(len(steps)) + steps.encode() + song.pack()
@@ -44,7 +44,7 @@ def read_performance_sandboxed(content: bytes, limits: Limits) -> tuple[Song, li
     """Run `read_performance` in a child process of bounded time and memory.
 
     Raises:
-        Rejected: as `read_performance`, or `timeout`, `memory` or `crash`.
+        Rejected: as by `read_performance`; or `timeout`, `memory` or `crash` of the child.
     """
     parameters = {"limits": limits.model_dump()}
     target = f"{__name__}:{read_packed.__name__}"

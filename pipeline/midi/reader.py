@@ -1,10 +1,11 @@
-"""Reading a MIDI file into a song, by symusic if the file is well-formed, else by the tolerant reader.
+"""Reading of a MIDI file into a song, by symusic if the file is well-formed, else by the tolerant reader.
 
-Both readers give the same song. A key has one state: where notes of one pitch overlap within a part, each sounds until
-the next start or end of a note of that pitch, as on a synthesizer. Notes that are neither ended nor struck again are
-dropped, and so are notes of no length.
+Both readers give the same song. Notes of one pitch in one part do not overlap: each sounds until the next start or end
+of a note of that pitch, as on a synthesizer. A note without an end is dropped unless a later one of its pitch ends it.
+Notes of no length are dropped too.
 """
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from pipeline.midi import smf, symusic_reader
 from pipeline.midi.song import NEVER, RawSong, Song, Track
 from pipeline.rejects import Rejected
+from pipeline.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from data_specs.spec import Limits
@@ -20,10 +22,10 @@ _TICK_BITS, _PART_BITS = 36, 20
 
 
 def read_song(content: bytes, limits: "Limits") -> Song:
-    """Read a MIDI file. Equal bytes give equal songs, or the same rejection, on every machine.
+    """Return the song in the bytes of a MIDI file. Equal bytes give equal songs, or rejections, on every machine.
 
     Raises:
-        Rejected: not a MIDI file, no notes, or beyond a limit (bytes, events, notes, largest tick).
+        Rejected: the file is not MIDI, has no notes or exceeds a limit (bytes, events, notes, largest tick).
     """
     check_size(content, limits)
     index = smf.index_chunks(content)
@@ -32,16 +34,16 @@ def read_song(content: bytes, limits: "Limits") -> Song:
 
 
 def check_size(content: bytes, limits: "Limits") -> None:
-    """Raise Rejected if the file exceeds the limit on its size."""
+    """Raise Rejected if a file has more bytes than allowed."""
     if len(content) > limits.file_bytes:
         raise Rejected("file too large", f"{len(content)} bytes, at most {limits.file_bytes}")
 
 
 def sounding_song(raw: RawSong, limits: "Limits") -> Song:
-    """Let the notes of each part sound, sort them and convert ticks to seconds.
+    """Return the song of the notes in a file: overlaps of one pitch ended, notes sorted by track, times in seconds too.
 
     Raises:
-        Rejected: no notes, or beyond a limit on notes or ticks.
+        Rejected: there are no notes, or more notes or larger ticks than allowed.
     """
     raw = until_next_edge(raw)
     count = len(raw.part)
@@ -55,32 +57,20 @@ def sounding_song(raw: RawSong, limits: "Limits") -> Song:
         raise Rejected("ticks too large", f"a note ends at tick {largest}, at most {limits.largest_tick}")
     start_s, end_s = _seconds(raw, raw.start_tick), _seconds(raw, raw.end_tick)
     pitch, velocity = raw.pitch.astype(np.int16), raw.velocity.astype(np.int16)
+    columns: tuple[np.ndarray, ...] = (raw.start_tick, raw.end_tick, start_s, end_s, pitch, velocity)
     present, first = np.unique(raw.part, return_index=True)
     tracks = []
-    for index, (part, start, stop) in enumerate(
-        zip(present.tolist(), first.tolist(), [*first[1:].tolist(), count], strict=True)
-    ):
-        rows = slice(start, stop)
-        about = raw.parts[part]
-        tracks.append(
-            Track(
-                index,
-                about.program,
-                about.is_drum,
-                about.name,
-                raw.start_tick[rows],
-                raw.end_tick[rows],
-                start_s[rows],
-                end_s[rows],
-                pitch[rows],
-                velocity[rows],
-            )
-        )
+    for index, (part, bounds) in enumerate(zip(present.tolist(), pairwise([*first.tolist(), count]), strict=True)):
+        about, rows = raw.parts[part], slice(*bounds)
+        tracks.append(Track(index, about.program, about.is_drum, about.name, *(column[rows] for column in columns)))
     return Song(tuple(tracks), float(end_s.max()), raw.repaired, raw.rules)
 
 
 def until_next_edge(raw: RawSong) -> RawSong:
-    """End each note at the next tick at which a note of its part and pitch starts or ends; sort by part and tick."""
+    """End each note at the next tick at which a note of its part and pitch starts or ends; sort by part and start.
+
+    Notes without such a tick and notes of no length are dropped.
+    """
     part, start, end, pitch = raw.part, raw.start_tick, raw.end_tick, raw.pitch
     if (len(start) and max(int(start.max()), int(end.max())) >> _TICK_BITS) or len(raw.parts) >> _PART_BITS:
         raise Rejected("ticks too large", f"a note starts or ends beyond tick 2^{_TICK_BITS}")
@@ -99,7 +89,7 @@ def until_next_edge(raw: RawSong) -> RawSong:
 
 
 def _seconds(raw: RawSong, ticks: np.ndarray) -> np.ndarray:
-    """Convert ticks [n] to seconds, float64 [n], by the clock of each note's part."""
+    """Return ticks [n], one for each note, in seconds by the clock of its part, float64 [n]."""
     if len(raw.clocks) == 1:
         return raw.clocks[0](ticks)
     clock_of = np.array([part.clock for part in raw.parts])[raw.part]
@@ -110,45 +100,29 @@ def _seconds(raw: RawSong, ticks: np.ndarray) -> np.ndarray:
 
 
 def read_packed(content: bytes, limits: dict[str, Any]) -> bytes:
-    """Read a song in a child process: limits as JSON, the song packed."""
+    """Return the packed song of `read_song`; `limits` are JSON values. Runs in the child process."""
     from data_specs.spec import Limits
 
     return read_song(content, Limits(**limits)).pack()
 
 
-class SandboxedReader:
-    """`read_song` in a child process that is replaced if a file makes it hang, exhaust memory or crash."""
+class SandboxedReader(Sandbox):
+    """`read_song` in a child process, which is replaced if a file makes it hang, exhaust memory or crash."""
 
     def __init__(self, limits: "Limits") -> None:
-        from pipeline.sandbox import Sandbox
-
+        parameters = {"limits": limits.model_dump()}
+        super().__init__("pipeline.midi.reader:read_packed", parameters, limits.seconds, limits.memory_mb)
         self.limits = limits
-        self._sandbox = Sandbox(
-            "pipeline.midi.reader:read_packed",
-            {"limits": limits.model_dump()},
-            seconds=limits.seconds,
-            memory_mb=limits.memory_mb,
-        )
 
     def __call__(self, content: bytes) -> Song:
-        """Read a MIDI file.
+        """Return the song in the bytes of a MIDI file.
 
         Raises:
-            Rejected: as `read_song`, or `timeout`, `memory` or `crash` if the child failed twice.
+            Rejected: as by `read_song`; or `timeout`, `memory` or `crash` if the child failed twice.
         """
         check_size(content, self.limits)
-        packed = self._sandbox.call(content)
+        packed = self.call(content)
         try:
             return Song.unpack(packed)
         except ValueError as error:
             raise Rejected("crash", f"the child returned {error}") from error
-
-    def close(self) -> None:
-        """End the child process."""
-        self._sandbox.close()
-
-    def __enter__(self) -> "SandboxedReader":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -1,18 +1,20 @@
-"""Tolerant reading of Standard MIDI Files: damage is bypassed at the smallest cost in notes.
+"""Tolerant reading of Standard MIDI Files, which keeps as many notes of a damaged file as it can.
 
-This module defines what a file contains; `pipeline.midi.symusic_reader` gives the same notes for well-formed files.
-Conventions where the standard (MIDI Manufacturers Association, "Standard MIDI Files 1.0") or practice leaves a choice:
+This module defines which notes a file has; `pipeline.midi.symusic_reader` gives the same notes for well-formed files.
+Where the standard (MIDI Manufacturers Association, "Standard MIDI Files 1.0") or practice leaves a choice, these rules
+apply:
 
 - A note belongs to the track chunk, channel and program in force at its start. A note-off ends the oldest open note of
   its channel and pitch within the chunk. `pipeline.midi.reader` decides how long overlapping notes of one pitch sound.
 - In formats 0 and 1 the state of a channel belongs to the file, as on the synthesizer that plays it; in format 2 to
   the track. Events at one tick apply by track, then by position. Each port (meta event 21) has channels of its own.
-- Controllers 120 and 123 to 127 end all notes of their channel that started at an earlier tick.
+- Controllers 120 and 123 to 127 end those notes of their channel that started at an earlier tick.
 - Track chunks beyond the number in the header are read too.
-- Running status continues after meta, system exclusive and real-time events; other system messages cancel it. Only the
-  first two belong in a file, the others are skipped.
-- A velocity above 127 is read as 127, an event with a pitch above 127 is skipped. A track that is cut short or invalid
-  from some point keeps the notes before it. A chunk whose length leads to no chunk ends where the next track begins.
+- Running status continues after meta, system exclusive and real-time events and is canceled by other system messages.
+  Only meta and system exclusive events belong in a file; other system messages are skipped.
+- A velocity above 127 is read as 127. A note with a pitch above 127 is skipped.
+- A track that is cut short or invalid from some point keeps the notes before that point. A chunk with a wrong length
+  ends where the next track begins.
 """
 
 import struct
@@ -33,10 +35,10 @@ if TYPE_CHECKING:
 
 _HEADER = struct.Struct(">4sIHHH")
 _CHUNK = struct.Struct(">4sI")
-_WRAPPER_BYTES = 4096  # how far into a file another format (RIFF, MacBinary) may place the header
+_WRAPPER_BYTES = 4096  # within which another format (RIFF, MacBinary) around the MIDI file may place its header
 _SMPTE_FRAMES = {24: Fraction(24), 25: Fraction(25), 29: Fraction(30_000, 1001), 30: Fraction(30)}
 _ZIP, _HTML = b"PK\x03\x04", (b"<!doctype html", b"<html", b"<head", b"<?xml")
-# Bytes that follow a system status in a track: quarter frame, song position, song select; the others have none.
+# Data bytes of the system messages quarter frame, song position and song select; others have none.
 _SYSTEM_DATA = {0xF1: 1, 0xF2: 2, 0xF3: 1}
 _ORDER_BITS, _LARGEST_TICK = 26, 1 << 36  # beyond which `pipeline.midi.reader` rejects a note
 _NO_CUT = np.iinfo(np.int64).max
@@ -45,10 +47,14 @@ _UNDEFINED = (0xF4, 0xF5, 0xF9, 0xFD)
 
 @dataclass(frozen=True)
 class SmfIndex:
-    """Header fields and chunk positions of a file.
+    """Header fields of a file and the positions of its track chunks.
 
-    `tracks` are (begin, end) of the contents of the track chunks. `tick_s` is the length of a tick in seconds under an
-    SMPTE division, else None.
+    Attributes:
+        format: 0, 1 or 2.
+        ticks_per_quarter: ticks per quarter note, 0 under an SMPTE division.
+        tick_s: length of a tick in seconds under an SMPTE division, else None.
+        tracks: first byte and end (exclusive) of the content of each track chunk.
+        repaired: kinds of damage that were bypassed.
     """
 
     format: int
@@ -62,7 +68,7 @@ def index_chunks(content: bytes) -> SmfIndex:
     """Locate the header and the track chunks of a file.
 
     Raises:
-        Rejected: the file is empty, of another type, has an invalid time division or no track chunk.
+        Rejected: the file is empty, is not MIDI, has an invalid time division or has no track chunk.
     """
     begin = _header_offset(content)
     riff_end = _riff_end(content, begin)
@@ -106,7 +112,7 @@ def _header_offset(content: bytes) -> int:
 
 
 def _riff_end(content: bytes, begin: int) -> int | None:
-    """Return the end of the data chunk of a RIFF MIDI file (RMID) that starts before `begin`, else None."""
+    """Return the end of the MIDI data if they are in a RIFF file (RMID) and start at `begin`, else None."""
     if begin < 20 or not (content.startswith(b"RIFF") and content[8:12] == b"RMID"):
         return None
     end = begin + int.from_bytes(content[begin - 4 : begin], "little")
@@ -114,7 +120,7 @@ def _riff_end(content: bytes, begin: int) -> int | None:
 
 
 def _division(division: int) -> tuple[int, Fraction | None]:
-    """Return ticks per quarter note, or 0 and seconds per tick if the division counts SMPTE frames."""
+    """Return (ticks per quarter note, None), or (0, seconds per tick) if the division counts SMPTE frames."""
     if not division & 0x8000:
         if not division:
             raise Rejected("division of time", "a quarter note of 0 ticks")
@@ -126,7 +132,12 @@ def _division(division: int) -> tuple[int, Fraction | None]:
 
 
 def _next_track(content: bytes, position: int) -> tuple[tuple[int, int] | None, int, bool]:
-    """Return the next track chunk's content, the position behind it and whether all chunk lengths were valid."""
+    """Find the next track chunk at or after `position`.
+
+    Returns:
+        First byte and end of its content, or None if there is none; the position after the chunk; and whether the
+        lengths of all chunks up to there were valid.
+    """
     valid = True
     while True:
         if not _is_chunk(content, position):
@@ -148,7 +159,7 @@ def _next_track(content: bytes, position: int) -> tuple[tuple[int, int] | None, 
 
 
 def _leads_to_track(content: bytes, position: int) -> bool:
-    """Whether only whole chunks, and no other file's header, lie between `position` and a track chunk."""
+    """Return whether a track chunk follows at `position`, directly or after whole chunks that are no MIDI header."""
     while _is_chunk(content, position):
         tag, length = _CHUNK.unpack_from(content, position)
         if tag in (b"MTrk", b"MThd"):
@@ -163,7 +174,7 @@ def _is_chunk(content: bytes, position: int) -> bool:
 
 
 def read_notes(content: bytes, index: SmfIndex, limits: "Limits") -> RawSong:
-    """Read the notes of all tracks, bypassing damage.
+    """Return the notes of all tracks; damage is bypassed.
 
     Raises:
         Rejected: the file has more than `limits.events` events.
@@ -193,26 +204,19 @@ def read_notes(content: bytes, index: SmfIndex, limits: "Limits") -> RawSong:
         scopes.append((key >> 8) % 2048 + (number * 2048 if index.format == 2 else 0))
         parts.append(Part(key // 2 % 128, bool(key % 2), reader.names[number], number if len(clocks) > 1 else 0))
     repaired = tuple(sorted(reader.repaired))
-    moves = {
-        scope: [(position >> _ORDER_BITS, controller, value) for position, controller, value in sorted(found)]
-        for scope, found in reader.moves.items()
-    }
-    return RawSong(
-        parts,
-        clocks,
-        part,
-        start,
-        end_tick,
-        pitch,
-        velocity,
-        repaired,
-        RULES,
-        [moves.get(scope, []) for scope in scopes],
-    )
+    moves = [
+        [(when >> _ORDER_BITS, controller, value) for when, controller, value in sorted(reader.moves.get(scope, []))]
+        for scope in scopes
+    ]
+    return RawSong(parts, clocks, part, start, end_tick, pitch, velocity, repaired, RULES, moves)
 
 
 def _clocks(index: SmfIndex, tempos: list[list[tuple[int, int]]]) -> list[TempoMap | FrameClock]:
-    """Return the clock of all tracks, or in format 2, whose tracks are independent pieces, one for each track."""
+    """Return one clock for all tracks; in format 2, whose tracks are independent pieces, one for each track.
+
+    Args:
+        tempos: for each track its (tick, microseconds per quarter note).
+    """
     if index.tick_s is not None:
         return [FrameClock(index.tick_s)]
     if index.format == 2:
@@ -221,17 +225,18 @@ def _clocks(index: SmfIndex, tempos: list[list[tuple[int, int]]]) -> list[TempoM
 
 
 class _EventReader:
-    """Collects what the events of a file's tracks contain.
+    """Reader of the events of a file, which collects notes and changes of state from one track after the other.
 
-    A scope identifies a channel whose state is shared: port * 16 + channel, in format 2 plus 2048 * chunk. A position
-    orders the events of a file in time: tick * 2^_ORDER_BITS + number of the event.
+    A scope is the number of a channel with a state of its own: port * 16 + channel, in format 2 plus 2048 * chunk. A
+    position sorts the events of a file in time: tick * 2^_ORDER_BITS + number of the event in the file.
 
     Attributes:
         notes: [chunk, scope, position, end tick or NEVER, pitch, velocity] in file order.
-        changes: (position, change) of each scope.
-        all_off: ticks at which all notes of a scope end.
-        moves: (position, controller or BEND, value) of each scope.
-        names, tempos: track name and (tick, microseconds per quarter note) of each chunk.
+        changes: (position, change) by scope.
+        all_off: ticks at which all notes end, by scope.
+        moves: (position, controller or BEND, value) by scope.
+        names: name of each track chunk.
+        tempos: for each track chunk its (tick, microseconds per quarter note).
         repaired: kinds of damage found so far.
     """
 
@@ -247,7 +252,10 @@ class _EventReader:
         self.tempos: list[list[tuple[int, int]]] = []
 
     def read_track(self, data: bytes, own_channels: bool) -> None:
-        """Read the content of the next track chunk."""
+        """Read the content of the next track chunk.
+
+        With `own_channels` its channels share no state with those of other tracks.
+        """
         self.scope = len(self.names) * 2048 if own_channels else 0  # of channel 0
         self.names.append("")
         self.tempos.append([])
@@ -257,7 +265,11 @@ class _EventReader:
             self.repaired.add("track cut short")
 
     def _read_events(self, data: bytes) -> None:
-        """Read events up to the end of the track; IndexError if the data end within an event."""
+        """Read events up to the end of the track.
+
+        Raises:
+            IndexError: the data end within an event.
+        """
         chunk = len(self.names) - 1
         position, tick, status = 0, 0, 0
         pending: dict[int, deque[list[int]]] = {}  # (scope, pitch) -> open notes, oldest first
@@ -359,7 +371,7 @@ class _EventReader:
 
 
 def variable_length(data: bytes, position: int) -> tuple[int, int]:
-    """Return a variable-length quantity of at most four bytes and the position behind it."""
+    """Return the variable-length quantity of at most four bytes at `position`, and the position after it."""
     byte = data[position]
     value = byte & 0x7F
     position += 1

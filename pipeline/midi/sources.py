@@ -1,8 +1,8 @@
 """Sources of MIDI files: a folder, a tar or zip archive, or the tunes of the project.
 
-Listing is separate from reading. Files of a folder carry their path and are read where they are used, by any worker;
-members of archives carry their content. A song is identified by the SHA-256 of its bytes, so a folder and an archive
-of the same files are one source.
+Files are listed first and read later. A file of a folder is listed with its path and read by the worker that uses it; a
+member of an archive is listed with its content. A song is identified by the SHA-256 of its bytes, so a folder and an
+archive of the same files are the same source.
 """
 
 import hashlib
@@ -22,12 +22,19 @@ if TYPE_CHECKING:
 
 TUNES = "tunes"
 SUFFIXES = (".mid", ".midi", ".kar", ".rmi")
-_BATCH_BYTES = 1 << 26  # of content carried by one batch
+_BATCH_BYTES = 1 << 26  # most bytes of content in one batch of files
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file of a source. `name` is printable; the content is given, or read from `path`."""
+    """A file of a source.
+
+    Attributes:
+        name: printable name, for messages and tables.
+        path: where the content is read from, unless `content` is given.
+        content: bytes of the file, or None.
+        is_archive: whether the file is an archive of MIDI files.
+    """
 
     name: str
     path: str = ""
@@ -35,10 +42,10 @@ class SourceFile:
     is_archive: bool = False
 
     def read(self, largest: int) -> bytes:
-        """Return the content.
+        """Return the content of the file.
 
         Raises:
-            Rejected: it cannot be read, is not a regular file, or has more than `largest` bytes.
+            Rejected: the file cannot be read, is not a regular file, or has more than `largest` bytes.
         """
         if self.content is not None:
             return self.content
@@ -57,26 +64,33 @@ class SourceFile:
 
 
 def content_digest(content: bytes) -> str:
-    """Return the identity of a song: SHA-256 of its bytes, 64 hex digits."""
+    """Return the digest that identifies a song: SHA-256 of its bytes as 64 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
 
 def printable(name: str) -> str:
-    """Return a name as text, with bytes that are not UTF-8 and control characters escaped by backslashes."""
+    """Return a file name with bytes that are not UTF-8 and unprintable characters as backslash escapes."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def is_midi_name(name: str) -> bool:
-    """Whether a file name has the suffix of a MIDI file, in upper or lower case."""
+    """Return whether a file name ends like that of a MIDI file, in upper or lower case."""
     return name.lower().endswith(SUFFIXES)
 
 
 def list_files(midi: str, rejects: Rejects) -> list[SourceFile]:
-    """List the MIDI files and archives of a folder, one archive, or the tunes, without reading files.
+    """List the files of the source `midi` without opening MIDI files.
+
+    Args:
+        midi: path of a folder or of an archive, or TUNES.
+        rejects: takes the files of a folder that are left out.
+
+    Returns:
+        The MIDI files and archives of a folder, the one archive, or the tunes.
 
     Raises:
-        UserError: `midi` is missing, unreadable or of another kind.
+        UserError: `midi` is missing, unreadable, or neither a folder nor an archive.
     """
     if midi == TUNES:
         from pipeline.tunes import midi_files
@@ -100,10 +114,13 @@ def list_files(midi: str, rejects: Rejects) -> list[SourceFile]:
 
 
 def expand_archives(files: Iterable[SourceFile], midi: str, limits: "Limits", rejects: Rejects) -> Iterator[SourceFile]:
-    """Replace archives by the MIDI files in them, whose names start with the archive's if a folder holds it.
+    """Iterate over `files` with each archive replaced by the MIDI files in it.
+
+    Members are named by their path in the archive, after the name of the archive if it is in the folder `midi`. Other
+    members are added to `rejects`.
 
     Raises:
-        UserError: there is no MIDI file, or an archive is damaged.
+        UserError: there is no MIDI file at all, or an archive is damaged.
     """
     found = 0
     for file in files:
@@ -130,17 +147,20 @@ def expand_archives(files: Iterable[SourceFile], midi: str, limits: "Limits", re
 
 
 def source_name(spec: "Spec") -> str:
-    """Return the make variable that names the source of a spec, with its value."""
+    """Return the source of a spec as typed to make, such as `MIDI=folder` or `AUDIO=folder`."""
     return f"AUDIO={spec.source.audio}" if spec.source.audio else f"MIDI={spec.source.midi}"
 
 
 def source_exists(midi: str) -> bool:
-    """Return whether `midi` names the project's tunes or an existing path."""
+    """Return whether `midi` is TUNES or an existing path."""
     return midi == TUNES or Path(midi).exists()
 
 
 def batches(files: Iterable[SourceFile], count: int) -> Iterator[list[SourceFile]]:
-    """Group files into lists of at most `count` files and 64 MiB of content; a larger file has a list of its own."""
+    """Group files in order into lists of at most `count` files and 64 MiB of content.
+
+    A file with more content is in a list of its own.
+    """
     batch: list[SourceFile] = []
     size = 0
     for file in files:
@@ -155,13 +175,13 @@ def batches(files: Iterable[SourceFile], count: int) -> Iterator[list[SourceFile
 
 
 class FileKind(NamedTuple):
-    """Files that a folder is searched for.
+    """A kind of file that a folder is searched for.
 
     Attributes:
         option: make variable that names the folder, for messages.
-        accepts: whether a file name is one of the kind.
-        otherwise: reason of rejection of other names.
-        ignored: names that are neither found nor rejected.
+        accepts: tells whether a file with this name is of the kind.
+        otherwise: reason under which files with other names are rejected.
+        ignored: names of files that are neither listed nor rejected.
     """
 
     option: str
@@ -174,11 +194,13 @@ MIDI_FILES = FileKind("MIDI", lambda name: is_midi_name(name) or is_archive_name
 
 
 def list_folder(folder: str, rejects: Rejects, kind: FileKind = MIDI_FILES) -> list[str]:
-    """List the files of a kind below `folder` by relative path, in byte order, without opening them.
+    """Return the relative paths of the files of a kind below `folder`, sorted by their bytes. No file is opened.
 
-    Links to files inside are followed. Of links that leave the folder, only those into the store beside it are: the
-    blobs of a model hub's snapshots, or the objects of a git-annex repository. Links to folders are not followed, since
-    folders inside are found anyway.
+    A link is listed if it leads to a file in the folder or in a store that belongs to it: the blobs of a model hub's
+    snapshots, or the objects of a git-annex repository. Links to folders are rejected; folders inside are found anyway.
+
+    Raises:
+        UserError: `folder` cannot be read.
     """
     root = os.path.realpath(folder)
     stores = _stores(root)
@@ -207,7 +229,7 @@ def list_folder(folder: str, rejects: Rejects, kind: FileKind = MIDI_FILES) -> l
 
 
 def _stores(root: str) -> list[str]:
-    """Return the folders outside `root` that its links may lead to."""
+    """Return the folders outside `root` to which links in it may lead."""
     parents = [Path(root), *Path(root).parents]
     hubs = [parent.parent / "blobs" for parent in parents if parent.name == "snapshots"]
     annexes = [parent / ".git" / "annex" / "objects" for parent in parents]
@@ -215,7 +237,11 @@ def _stores(root: str) -> list[str]:
 
 
 def _refusal(entry: os.DirEntry[str], allowed: list[str], kind: FileKind) -> str:
-    """Return why an entry that is not a folder is rejected; empty if it is not."""
+    """Return the reason for rejecting an entry that is not a folder, empty to accept it.
+
+    Args:
+        allowed: folders to which links may lead.
+    """
     if entry.is_symlink():
         target = os.path.realpath(entry.path)
         if not any(os.path.commonpath([root, target]) == root for root in allowed):

@@ -1,9 +1,9 @@
-"""Fast reading of well-formed MIDI files by symusic.
+"""Fast reading of well-formed MIDI files by symusic, with the same notes as `pipeline.midi.smf` gives.
 
-symusic wraps ticks at 32 bits, takes an F7 event for a single byte and a system event for a running status, reads past
-the end of a short tempo event and drops notes without a note-off. Its channel state is that of the track, its drums are
-channel 10 and it ignores the mode controllers. Therefore it only receives files that follow the standard's grammar to
-the letter and in which none of this matters, and only complete results are used: `pipeline.midi.smf` gives the same.
+symusic wraps ticks at 32 bits, reads an F7 event as a single byte and a system event as running status, reads past the
+end of a short tempo event and drops notes without a note-off. It keeps channel state per track, takes channel 10 alone
+for drums and ignores the mode controllers. Therefore it only reads files that follow the grammar of the standard
+exactly and in which none of this matters, and its result is only used if it is complete.
 """
 
 import re
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from data_specs.spec import Limits
 
 _SMALLEST_EVENT = 2  # bytes: a delta time and a data byte under running status
-# Every track gets two rounds of note-offs behind its end: a note that ends there has no note-off of its own. The second
-# round ends a note only where two of one channel and pitch are left.
+# Two rounds of note-offs are appended to every track. A note that ends in the first has no note-off of its own. The
+# second round ends a note only where two notes of one channel and pitch have none.
 _LATE_TICK, _LATE = 4 * (2**28 - 1), 3 * b"\xff\xff\xff\x7f\xff\x01\x00" + b"\xff\xff\xff\x7f"
 _ROUND_TICKS, _ROUND = 0x1234567, b"\x89\x8d\x8a\x67"
 _NOTE_OFFS = tuple(bytes([0x80 | channel]) + b"\x00".join(bytes([p, 0]) for p in range(128)) for channel in range(16))
 _END_OF_TRACK = b"\x00\xff\x2f\x00"
-# The standard's grammar: delta times of at most four bytes, channel events with their runs. Inert are all events but
-# program changes, bank selects and the controllers that end notes.
+# The grammar of the standard: delta times of at most four bytes, channel events with runs under running status. Inert
+# are channel events other than program changes, bank selects and the controllers that end notes.
 _DELTA = rb"[\x80-\xff]{0,3}+[\x00-\x7f]"
 _INERT_CONTROL = rb"[\x01-\x77\x79\x7a][\x00-\x7f]"
 _INERT_EVENTS = re.compile(
@@ -45,11 +45,11 @@ _HARMLESS = [Change(RESET, -1, mode) for mode in ("gm", "gs")]
 
 
 def read_notes(content: bytes, index: SmfIndex, limits: "Limits") -> RawSong | None:
-    """Read the notes of a well-formed file.
+    """Return the notes of a well-formed file, else None.
 
-    Returns:
-        None if the file is unusual or damaged, or if the result would be incomplete: several notes of one channel and
-        pitch without a note-off, several tempos at one tick, a track name that is not UTF-8.
+    None means that the tolerant reader has to read it: the file is damaged or unusual, or symusic's result would not be
+    complete. It is not with several notes of one channel and pitch without a note-off, with several tempos at one tick,
+    or with a track name that is not UTF-8.
     """
     tracks = _plain_tracks(content, index, limits)
     if tracks is None:
@@ -87,18 +87,21 @@ def read_notes(content: bytes, index: SmfIndex, limits: "Limits") -> RawSong | N
 
 
 class _PlainTrack(NamedTuple):
-    """Events of a track without its end, and its program changes as (channel, program, position within the events)."""
+    """Bytes of the events of a track without the end of track, and its program changes.
+
+    `programs` are (channel, program, position in the events).
+    """
 
     events: bytes
     programs: list[tuple[int, int, int]]
 
     def may_play(self, channel: int, before: int | None = None) -> bool:
-        """Whether the events, up to a position, may start a note on `channel`; false positives are possible."""
+        """Return False only if no event, up to the position `before` if given, starts a note on `channel`."""
         return 0x90 | channel in self.events and bool(_NOTE_ON[channel].search(self.events[:before]))
 
 
 def _plain_tracks(content: bytes, index: SmfIndex, limits: "Limits") -> list[_PlainTrack] | None:
-    """Return the tracks of a file; None if it is unusual or may exceed the limits."""
+    """Return the tracks of a file; None if it is unusual, damaged or may exceed the limits."""
     if index.format > 1 or index.tick_s is not None or index.repaired or limits.largest_tick >= _LATE_TICK:
         return None
     if sum(end - begin for begin, end in index.tracks) > _SMALLEST_EVENT * limits.events or not _ticks_fit(content):
@@ -113,7 +116,10 @@ def _plain_tracks(content: bytes, index: SmfIndex, limits: "Limits") -> list[_Pl
 
 
 def _programs_stay_in_tracks(tracks: list[_PlainTrack]) -> bool:
-    """Whether each channel has one program throughout the file or is used by one track alone."""
+    """Return whether each channel has one program throughout the file or is used by one track alone.
+
+    Otherwise a program change in one track would apply to notes in another.
+    """
     changes: dict[int, dict[int, list[tuple[int, int]]]] = {}  # channel -> track -> program changes
     for number, track in enumerate(tracks):
         for channel, program, position in track.programs:
@@ -130,9 +136,10 @@ def _programs_stay_in_tracks(tracks: list[_PlainTrack]) -> bool:
 
 
 def _ticks_fit(content: bytes) -> bool:
-    """Whether ticks stay below `_LATE_TICK` by `_ROUND_TICKS`, which leaves room for the note-offs before ticks wrap.
+    """Return whether all ticks are at least `_ROUND_TICKS` below `_LATE_TICK`, so that appended note-offs do not wrap.
 
-    The bound sums all bytes below 128, each with the bytes above 127 before it, as if each ended a delta time.
+    An upper bound of the last tick is compared: the sum of all variable-length quantities that the bytes of the file
+    could form, as if each byte below 128 ended a delta time.
     """
     array = np.frombuffer(content, np.uint8)
     value = (array & 0x7F).astype(np.int64)
@@ -145,10 +152,11 @@ def _ticks_fit(content: bytes) -> bool:
 
 
 def _plain_track(content: bytes, begin: int, end: int) -> _PlainTrack | None:
-    """Return a track if its events follow the standard's grammar, else None.
+    """Return the track at bytes `begin` to `end` of a file if symusic reads its events as `pipeline.midi.smf` does.
 
-    That is, no system events but exclusive ones, no running status across these and meta events, tempos of three bytes.
-    Events that move drums or end notes, and ports beyond the first, are refused too.
+    None is returned for other system events than exclusive ones, running status across system exclusive or meta events,
+    and tempos of other than three bytes; also for events that select drums or end all notes, and for other ports than
+    0.
     """
     programs: list[tuple[int, int, int]] = []
     position = begin
@@ -185,7 +193,7 @@ def _plain_track(content: bytes, begin: int, end: int) -> _PlainTrack | None:
 
 
 def _with_late_note_offs(tracks: list[_PlainTrack], index: SmfIndex) -> bytes:
-    """Return a file of these tracks with late note-offs for every channel that may have notes."""
+    """Return a MIDI file of these tracks, with two rounds of note-offs for each channel that may have notes."""
     chunks = [struct.pack(">4sIHHH", b"MThd", 6, index.format, len(tracks), index.ticks_per_quarter)]
     for events, _ in tracks:
         note_offs = [_NOTE_OFFS[channel] for channel in range(16) if 0x90 | channel in events]

@@ -1,1 +1,1 @@
-"""From the index of candidate windows to the one plan of a dataset."""
+"""The index of candidate windows, and the plan of a dataset that is drawn from it."""

@@ -1,16 +1,18 @@
-"""The index: candidate windows of MIDI files with their notes, in parquet files called parts.
+"""The index: candidate windows of MIDI files with their notes, in Parquet files called parts.
 
-A part is named by a digest of its inputs: file contents and names, the spec's `clip` and `limits`, and INDEX_VERSION.
-An existing part is reused, and nothing after the index opens a MIDI file. Rejections are counted per song and a song
-in several parts counts once, so the plan does not depend on how files were batched.
+A part is named by a digest of its inputs: contents and names of the files, the settings that decide the windows, and
+INDEX_VERSION. An existing part is reused, and nothing after the index opens a MIDI file. Rejections are counted per
+song, and a song in several parts counts once, so the plan does not depend on how files were batched.
 
-Columns, one row per window, sorted by digest, track and tick: `song` (row of the song table in the file's metadata),
-`track`, `start_tick`, `fingerprint`, `repeat`, `fits` (bit c: may be shifted by c semitones), `notes` (int32 [n * 4]).
+A part has one row per window, sorted by digest, track and tick. Columns: `song` (row of the song table, which is in the
+metadata of the file), `track`, `start_tick`, `fingerprint`, `repeat` (see `pipeline.melody.windows`), `fits` (bit c is
+set if the window may be shifted by c semitones), `notes` (int32 [n * 4]).
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from data_specs.arrays import AnyInt, Int32, Int64
 from data_specs.errors import UserError
 from data_specs.io.files import atomic_write, value_digest
 from data_specs.spec import ClipSpec, Spec
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 INDEX_FOLDER = "index"  # below OUT
 INDEX_VERSION = 2
 METADATA_KEY = b"pvt_index"
+Row = tuple[object, ...]  # values of a window in the order of SCHEMA, without the first column
 SCHEMA = pa.schema(
     [
         ("song", pa.int32()),
@@ -49,46 +53,46 @@ SCHEMA = pa.schema(
 
 @dataclass(slots=True)
 class IndexedSong:
-    """A file's entry in the song table; `rejects[reason]` is [count, first example]."""
+    """One distinct file in the song table of a part. `rejects` maps a reason to [count, place of the first one]."""
 
     digest: str
     name: str
-    copies: int = 1  # files of this content in the part
+    copies: int = 1  # number of files with this content in the part
     windows: int = 0
     rules: int = 1  # version of the reading rules that the windows depend on
     rejects: dict[str, list[Any]] = field(default_factory=dict)
 
     def reject(self, reason: str, where: str) -> None:
-        """Count one rejection under `reason`."""
+        """Count one rejection under `reason`; `where` is its place in the song."""
         self.rejects.setdefault(reason, [0, where])[0] += 1
 
 
 @dataclass(frozen=True)
 class IndexPart:
-    """A part on disk and its song table, sorted by digest."""
+    """A part on disk. Its songs are sorted by digest."""
 
     path: Path
     songs: tuple[IndexedSong, ...]
 
     @property
     def windows(self) -> int:
-        """Number of rows."""
+        """Number of windows of all songs, which is the number of rows."""
         return sum(song.windows for song in self.songs)
 
 
 def index_part(
     files: Iterable["SourceFile"], spec: Spec, folder: Path, reader: Callable[[bytes], "Song"], unread: Rejects
 ) -> IndexPart:
-    """Write the candidate windows of `files`, or reuse an existing part.
+    """Write the part of the index that holds the candidate windows of `files`, or reuse an existing one.
 
     Args:
-        files: in any order. Files of equal content count once, under the first name in sorted order.
+        files: MIDI files in any order. Files of equal content count once, under the first name in sorted order.
         folder: the folder of parts, OUT/index.
         reader: returns the song in a file's content or raises Rejected.
-        unread: files that cannot be read are counted here.
+        unread: takes the files that cannot be read.
     """
     contents: dict[str, bytes] = {}
-    names: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = defaultdict(list)
     for file in files:
         try:
             content = file.read(spec.limits.file_bytes)
@@ -97,30 +101,52 @@ def index_part(
             continue
         digest = hashlib.sha256(content).hexdigest()
         contents[digest] = content
-        names.setdefault(digest, []).append(file.name)
-    key = _part_key(spec, names)
+        names[digest].append(file.name)
+    # promise: index-keyed-contents-settings
+    chosen = spec.model_dump(mode="json", include={"clip", "limits"})
+    settings = {"version": INDEX_VERSION, "spec": chosen}
+
+    def rows(song: IndexedSong) -> list[Row]:
+        found = _song_windows(song, contents[song.digest], spec.clip, reader)
+        return [_row(window, spec.clip) for window in found]
+
+    return cached_part(folder, settings, names, rows)
+
+
+def cached_part(
+    folder: Path,
+    settings: dict[str, Any],
+    names: dict[str, list[str]],
+    rows: Callable[[IndexedSong], list[Row]],
+    is_usable: Callable[[IndexPart], bool] = lambda part: True,
+) -> IndexPart:
+    """Return the part of the index for some files, from `folder` if it is there, else written to it.
+
+    Args:
+        folder: the folder of parts, OUT/index.
+        settings: everything but the files that the part depends on, as JSON values.
+        names: names of the files of each content digest.
+        rows: reads the file of an entry of the song table, completes the entry, and returns its rows.
+        is_usable: whether an existing part may be reused.
+    """
+    files = sorted([digest, *sorted(copies)] for digest, copies in names.items())
+    key = value_digest({**settings, "files": files})
     path = folder / f"part-{key[:32]}.parquet"
-    if (existing := read_part(path, key)) is not None:
+    if (existing := read_part(path, key)) is not None and is_usable(existing):
         return existing
-    songs: list[IndexedSong] = []
-    found: list[list[Window]] = []
-    for digest in sorted(contents):
-        song = IndexedSong(digest, min(names[digest]), copies=len(names[digest]))
-        songs.append(song)
-        found.append(_song_windows(song, contents[digest], spec.clip, reader))
-    write_part(path, key, songs, _table(found, spec.clip))
+    songs = [IndexedSong(digest, min(names[digest]), copies=len(names[digest])) for digest in sorted(names)]
+    table = [(number, *row) for number, song in enumerate(songs) for row in rows(song)]
+    entries = [asdict(song) for song in songs]
+    metadata = {"version": INDEX_VERSION, "key": key, "songs": entries, "check": value_digest(entries)}
+    columns = pa.table([[row[column] for row in table] for column in range(len(SCHEMA))], schema=SCHEMA)
+    columns = columns.replace_schema_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+    with atomic_write(path) as file:
+        pq.write_table(columns, file, compression="zstd", write_page_checksum=True)
     return IndexPart(path, tuple(songs))
 
 
-def _part_key(spec: Spec, names: dict[str, list[str]]) -> str:
-    # promise: index-keyed-contents-settings
-    chosen = spec.model_dump(mode="json", include={"clip", "limits"})
-    files = sorted([digest, *sorted(copies)] for digest, copies in names.items())
-    return value_digest({"version": INDEX_VERSION, "spec": chosen, "files": files})
-
-
 def _song_windows(song: IndexedSong, content: bytes, clip: ClipSpec, reader: Callable[[bytes], "Song"]) -> list[Window]:
-    """Return the windows of one file; rejections are counted in `song`."""
+    """Return the windows of one file. Count windows, rejections and the version of the reading rules in `song`."""
     try:
         read = reader(content)
     except Rejected as rejected:
@@ -136,44 +162,25 @@ def _song_windows(song: IndexedSong, content: bytes, clip: ClipSpec, reader: Cal
     return found
 
 
-def _table(found: Sequence[Sequence[Window]], clip: ClipSpec) -> pa.Table:
-    """Return the rows of all windows; `found[song]` are those of one song."""
-    rows = [(song, window) for song, of_song in enumerate(found) for window in of_song]
-    columns = [
-        [song for song, _ in rows],
-        [window.track for _, window in rows],
-        [window.start_tick for _, window in rows],
-        [fingerprint(window.notes, clip.min_notes) for _, window in rows],
-        [repeat_key(window.notes) for _, window in rows],
-        [fitting_keys(window.notes, clip) for _, window in rows],
-        [window.notes.reshape(-1) for _, window in rows],
-    ]
-    return pa.table(columns, schema=SCHEMA)
-
-
-def write_part(path: Path, key: str, songs: Sequence[IndexedSong], table: pa.Table) -> None:
-    """Write an index part: the rows of `table`, and the song table as metadata."""
-    entries = [asdict(song) for song in songs]
-    metadata = {"version": INDEX_VERSION, "key": key, "songs": entries, "check": value_digest(entries)}
-    table = table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
-    with atomic_write(path) as file:
-        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+def _row(window: Window, clip: ClipSpec) -> Row:
+    notes = window.notes
+    hashes = fingerprint(notes, clip.min_notes), repeat_key(notes)
+    return window.track, window.start_tick, *hashes, fitting_keys(notes, clip), notes.reshape(-1)
 
 
 def read_part(path: Path, key: str | None = None) -> IndexPart | None:
-    """Open the part at `path`; None if it is missing, damaged, of another version or (if given) of another key.
+    """Open the part at `path`; None if it is missing, damaged or of another version.
 
-    With `key`, all rows are read and their checksums compared: the caller is still able to rebuild the part.
+    With `key`, the part must have this key, and all rows are read to compare their checksums: a caller that knows the
+    key is able to write the part again.
     """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             metadata = json.loads(file.schema_arrow.metadata[METADATA_KEY])
-            songs = tuple(IndexedSong(**song) for song in metadata["songs"])
+            part = IndexPart(path, tuple(IndexedSong(**song) for song in metadata["songs"]))
             if metadata["version"] != INDEX_VERSION or not file.schema_arrow.equals(SCHEMA):
                 return None
-            if metadata["check"] != value_digest(metadata["songs"]) or file.metadata.num_rows != sum(
-                s.windows for s in songs
-            ):
+            if metadata["check"] != value_digest(metadata["songs"]) or file.metadata.num_rows != part.windows:
                 return None
             if key is not None:
                 if metadata["key"] != key:
@@ -181,27 +188,35 @@ def read_part(path: Path, key: str | None = None) -> IndexPart | None:
                 file.read()
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None  # any error of a damaged file: rebuild the part
-    return IndexPart(path, songs)
+    return part
 
 
 @dataclass(frozen=True)
 class WindowBlock:
-    """Windows of one part: `first` is the first one's number among all, `song` [n] are rows of `Candidates.songs`."""
+    """Some columns of the candidate windows of one part, all arrays [n].
+
+    Attributes:
+        part: index of the part.
+        first: number of the first of these windows among the windows of all parts.
+        rows: their rows in the part.
+        song: their songs, as indices of `Candidates.songs`.
+        columns: columns of the part by name.
+    """
 
     part: int
     first: int
-    rows: NDArray[np.int64]
-    song: NDArray[np.int32]
+    rows: Int64
+    song: Int32
     columns: dict[str, NDArray[Any]]
 
     @property
     def window(self) -> slice:
-        """Numbers of the windows among all windows."""
+        """Numbers of these windows among the windows of all parts."""
         return slice(self.first, self.first + len(self.rows))
 
 
 class SourceSong(NamedTuple):
-    """A song with candidate windows."""
+    """A song with candidate windows: content digest, file name and version of the reading rules."""
 
     digest: str
     name: str
@@ -209,16 +224,19 @@ class SourceSong(NamedTuple):
 
 
 class Candidates:
-    """The candidate windows of all parts, read by part and by column; a song in several parts is taken from one."""
+    """The candidate windows of all parts. Columns are read from disk one part at a time.
+
+    Of a song in several parts, the windows of one part are taken.
+    """
 
     def __init__(self, parts: Iterable[Path]) -> None:
         self.paths = sorted(parts)
-        self._lookup: list[NDArray[np.int32]] = []  # per part: row in its song table -> row in `songs`, or -1
+        self._lookup: list[Int32] = []  # per part: row in its song table -> row in `songs`, or -1
         found: dict[str, tuple[IndexedSong, int, int]] = {}
         for number, path in enumerate(self.paths):
             part = read_part(path)
             if part is None:
-                raise UserError(f"{path} is not a readable index part; delete it and repeat the command to rebuild it")
+                raise UserError(f"{path} is missing or damaged; delete it and run the same command again to rebuild it")
             self._lookup.append(np.full(len(part.songs), -1, np.int32))
             for row, song in enumerate(part.songs):
                 here = (song, number, row)
@@ -228,24 +246,24 @@ class Candidates:
         self.windows = 0
         for digest in sorted(found):
             song, number, row = found[digest]
-            self._count_rejects(song)
+            for reason, (count, where) in song.rejects.items():
+                self.rejects.add(reason, f"{song.name}: {where}" if where else song.name, count)
+            if song.copies > 1:
+                self.rejects.add("duplicate file", song.name, song.copies - 1)
             if song.windows:
                 self._lookup[number][row] = len(self.songs)
                 self.songs.append(SourceSong(digest, song.name, song.rules))
                 self.windows += song.windows
 
-    def _count_rejects(self, song: IndexedSong) -> None:
-        for reason, (count, where) in song.rejects.items():
-            self.rejects.add(reason, f"{song.name}: {where}" if where else song.name, count)
-        if song.copies > 1:
-            self.rejects.add("duplicate file", song.name, song.copies - 1)
+    def song_rows(self, part: int, rows: AnyInt) -> Int32:
+        """Return the index in `songs` of each of `rows` [n] of a part's song table, int32 [n].
 
-    def song_rows(self, part: int, rows: NDArray[np.integer]) -> NDArray[np.int32]:
-        """Map rows of a part's song table to rows of `songs`; -1 without windows, or if another part has the song."""
+        It is -1 where the song has no windows or its windows are taken from another part.
+        """
         return np.asarray(self._lookup[part][rows])
 
     def blocks(self, *columns: str) -> Iterator[WindowBlock]:
-        """Iterate over the windows by part, with the given columns, in a fixed order."""
+        """Iterate over the parts, sorted by path, each with the given columns of its windows."""
         first = 0
         for number, path in enumerate(self.paths):
             table = read_columns(path, ["song", *columns])
@@ -259,21 +277,24 @@ class Candidates:
 
 
 def _merged(one: tuple[IndexedSong, int, int], other: tuple[IndexedSong, int, int]) -> tuple[IndexedSong, int, int]:
-    """Merge two entries of equal content; if reading timed out for one of them, the other is used."""
+    """Merge the (entry, part, row) of one content in two parts: the one with more windows, the copies of both.
+
+    They differ in windows if reading timed out for one of them.
+    """
     best = max(one, other, key=lambda entry: entry[0].windows)
     name, copies = min(one[0].name, other[0].name), one[0].copies + other[0].copies
     return replace(best[0], name=name, copies=copies), best[1], best[2]
 
 
 def read_columns(path: Path, columns: list[str]) -> pa.Table:
-    """Read columns of an index part and compare checksums.
+    """Read columns of the index part at `path` and compare their checksums.
 
     Raises:
-        UserError: it is missing or damaged.
+        UserError: the part is missing or damaged.
     """
     try:
         return pq.read_table(path, columns=columns, use_threads=False, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise UserError(
-            f"{path} is missing or damaged ({error}); delete it and repeat the command to rebuild it"
+            f"{path} is missing or damaged ({error}); delete it and run the same command again to rebuild it"
         ) from error

@@ -1,8 +1,8 @@
-"""The plan: every clip a dataset may have, in one order per split.
+"""The plan: all clips that a dataset may have, in one order per split.
 
-Formats take prefixes of it. A plan is a folder of `train.parquet`, `valid.parquet` (one row per clip: origin and notes
-of its window) and `plan.json`, which is written last. The clip at position p is played by instrument p mod (number of
-instruments), so instruments have equal shares in every prefix.
+A format takes the first clips of each split. A plan is a folder of `train.parquet`, `valid.parquet` (one row per clip:
+origin and notes of its window) and `plan.json`, which is written last. With k instruments, the clip at position p is
+played by instrument p mod k, so instruments have equal shares however many clips are taken.
 """
 
 import json
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from data_specs.arrays import Bool, Int64
 from data_specs.controls.automation import Automation
 from data_specs.errors import UserError
 from data_specs.spec import SPLITS, ClipSpec, ExpressionSpec, Instrument, ModulationSpec, Spec
@@ -42,18 +42,23 @@ RECORDED = (pa.field("label", pa.string()), pa.field("group", pa.string()))  # f
 
 
 def schema_of(spec: Spec) -> pa.Schema:
-    """Return the columns of a plan's tables."""
+    """Return the columns of train.parquet and valid.parquet."""
     return pa.schema([*SCHEMA, *RECORDED]) if spec.source.audio else SCHEMA
 
 
 @dataclass(frozen=True)
 class PlannedClip:
-    """One performance, shared by all formats.
+    """One performance, the same in all formats.
 
-    `notes` is int32 [n, 4]: onset, offset (samples at 24 kHz, multiples of 64), pitch, velocity as played.
-    `instrument` is an index into the spec's instruments; `automation` is the expression inside notes, if the spec asks
-    for any, with an instrument for each note. `unplayable` counts the notes that their preset cannot play. A clip of a
-    recording has no notes; `event` is the offset and length of its audio in the store of its file.
+    Attributes:
+        id: 16 hexadecimal digits.
+        notes: int32 [n, 4]: onset and offset in samples at 24 kHz, multiples of 64; pitch and velocity as played. A
+            clip of a recording has none.
+        instrument: index into the spec's instruments.
+        origin: columns of clips.parquet that describe where the clip is from.
+        automation: expression inside notes, with an instrument for each note; None if the spec has no expression.
+        unplayable: number of notes that their preset cannot play.
+        event: offset and length in samples of a recorded clip in the stored audio of its file, else None.
     """
 
     id: str
@@ -71,38 +76,38 @@ class PlannedClip:
 
 @dataclass(frozen=True)
 class Plan:
-    """A finished plan in the folder `path`. Small enough to pickle to workers; rows are read on demand.
+    """A finished plan in the folder `path`. It is sent to workers, which read the rows that they need.
 
-    `playable` is what each instrument's preset plays, bool [instruments, 128, 128] by pitch and velocity; None if the
-    presets are not known. Notes of the planned clips are moved by octaves to pitches that their preset plays.
+    `playable` tells what each instrument's preset plays, bool [instruments, 128, 128] by pitch and velocity, or is None
+    where presets were not measured. If given, notes are moved by octaves to pitches that their preset plays.
     """
 
     path: Path
     digest: str
-    counts: dict[str, int]  # planned clips of each split
-    rejects: dict[str, Any]  # of the index and of the plan, Rejects.to_json
-    sources: int  # songs with at least one candidate window
+    counts: dict[str, int]  # number of planned clips by split
+    rejects: dict[str, Any]  # rejects of the index and of the plan, as of Rejects.to_json
+    sources: int  # number of songs with at least one candidate window
     seed: int
     clip: ClipSpec
     instruments: tuple[Instrument, ...]
     modulation: ModulationSpec
     expression: ExpressionSpec | None
-    recorded: bool = False  # whether its clips are recordings
-    playable: NDArray[np.bool_] | None = field(default=None, compare=False)
+    recorded: bool = False  # whether the clips are from recordings
+    playable: Bool | None = field(default=None, compare=False)
 
     @classmethod
     def open(cls, path: Path) -> "Plan":
         """Open the plan in the folder `path`.
 
         Raises:
-            UserError: it is missing, unreadable or of another version.
+            UserError: the plan is unfinished, unreadable or of another version.
         """
         try:
             about = json.loads((path / "plan.json").read_text(encoding="utf-8"))
             if about["version"] != PLAN_VERSION:
                 raise UserError(
                     f"{path} must be a plan of version {PLAN_VERSION}, got {about['version']}; "
-                    "delete that folder and repeat the command that made it"
+                    "delete that folder and run the same command again"
                 )
             expression = about["spec"].get("expression")
             return cls(
@@ -119,16 +124,18 @@ class Plan:
                 recorded="recordings" in about["spec"],
             )
         except FileNotFoundError as error:
-            raise UserError(f"{path} holds no finished plan; repeat the command that makes it") from error
+            raise UserError(f"{path} holds no finished plan; run make dataset to make it") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}/plan.json cannot be read ({error!r}); delete that folder and repeat") from error
+            raise UserError(
+                f"{path}/plan.json cannot be read ({error!r}); delete {path} and run the same command again"
+            ) from error
 
     def clips(self, split: str, start: int, stop: int) -> list[PlannedClip]:
         """Return the clips at positions `start` to `stop` (exclusive) of `split`.
 
         Raises:
-            IndexError: the plan has fewer.
-            UserError: the file is damaged.
+            IndexError: the split has fewer planned clips.
+            UserError: the table of the split is missing or damaged.
         """
         if not 0 <= start <= stop <= self.counts[split]:
             raise IndexError(f"{split} has {self.counts[split]} planned clips, asked for {start} to {stop}")
@@ -144,7 +151,7 @@ class Plan:
                 first, last = start // group, (stop - 1) // group
                 table = file.read_row_groups(range(first, last + 1), use_threads=False)
         except (OSError, pa.ArrowException) as error:
-            raise UserError(f"{path} is missing or damaged ({error}); delete {self.path} and repeat") from error
+            raise UserError(f"{path} is missing or damaged ({error}); delete {self.path} and run again") from error
         table = table.slice(start - first * group, stop - start).combine_chunks()
         flat = table["notes"].combine_chunks().flatten().to_numpy()
         bounds = np.concatenate([[0], np.cumsum(np.asarray(pa.compute.list_value_length(table["notes"])))])
@@ -154,7 +161,7 @@ class Plan:
     def _recorded_clip(self, row: dict[str, Any]) -> PlannedClip:
         offset, length = row["notes"][:2].tolist()
         label = row["label"]
-        names = [one.name for one in self.instruments]
+        instrument = [one.name for one in self.instruments].index(label)
         identity = clip_id(row["digest"], row["track"], row["start_tick"], row["key_shift"], label)
         origin = {
             "source": row["source"],
@@ -164,8 +171,7 @@ class Plan:
             "start_s": row["start_tick"] / self.clip.sample_rate,
             "seconds": length / self.clip.sample_rate,
         }
-        no_notes = np.zeros((0, 4), np.int32)
-        return PlannedClip(identity, no_notes, names.index(label), origin, event=(offset, length))
+        return PlannedClip(identity, np.zeros((0, 4), np.int32), instrument, origin, event=(offset, length))
 
     def _clip(self, position: int, row: dict[str, Any]) -> PlannedClip:
         if self.recorded:
@@ -188,43 +194,49 @@ class Plan:
             "octave_shift": octave,
             "folded": folded,
         }
-        fingerprint = f"{row['fingerprint']:016x}"
+        automation = None
+        players: int | Int64 = instrument
         if self.expression is None:
             shape = modulation(self.modulation, self.seed, identity)
             origin |= {"modulation_hz": shape.hz, "modulation_phase": shape.phase}
-            origin |= {"notes": len(notes), "fingerprint": fingerprint}
             notes = with_modulation(notes, shape, self.clip.sample_rate)
-            return PlannedClip(identity, notes, instrument, origin, None, self._unplayable(notes, instrument))
-        notes = separate_repeats(notes, self.clip)
-        players = len(self.instruments)
-        drawn = draw_expression(self.expression, self.seed, identity, notes, instrument, players, self.clip)
-        struck, automation = automate(self.expression, drawn, notes, instrument, self.instruments, self.clip)
-        origin |= {"expression": json.dumps(drawn), "notes": len(notes), "fingerprint": fingerprint}
-        unplayable = self._unplayable(struck, automation.instruments)
-        return PlannedClip(identity, struck, instrument, origin, automation, unplayable)
+        else:
+            notes = separate_repeats(notes, self.clip)
+            count = len(self.instruments)
+            drawn = draw_expression(self.expression, self.seed, identity, notes, instrument, count, self.clip)
+            notes, automation = automate(self.expression, drawn, notes, instrument, self.instruments, self.clip)
+            origin["expression"] = json.dumps(drawn)
+            players = automation.instruments
+        origin |= {"notes": len(notes), "fingerprint": f"{row['fingerprint']:016x}"}
+        unplayable = 0 if self.playable is None else count_unplayable(self.playable, notes, players)
+        return PlannedClip(identity, notes, instrument, origin, automation, unplayable)
 
-    def _playable_pitches(self, instrument: int) -> NDArray[np.bool_]:
-        """Return which pitches of the clips' range play at any velocity, bool [128], on all instruments of a clip."""
+    def _playable_pitches(self, instrument: int) -> Bool:
+        """Return which pitches a clip of `instrument` may use, bool [128].
+
+        They are in the clips' range and play at some velocity. Where instruments change within clips, they play on all
+        instruments.
+        """
         assert self.playable is not None
         relay = self.expression is not None and self.expression.relay.share > 0
         presets = self.playable if relay else self.playable[instrument : instrument + 1]
-        pitches: NDArray[np.bool_] = np.asarray(presets.any(axis=2).all(axis=0))
+        pitches: Bool = np.asarray(presets.any(axis=2).all(axis=0))
         pitches[: self.clip.lowest_pitch] = pitches[self.clip.highest_pitch + 1 :] = False
         return pitches
 
-    def _unplayable(self, notes: Notes, instrument: int | NDArray[np.int64]) -> int:
-        return 0 if self.playable is None else count_unplayable(self.playable, notes, instrument)
 
+def count_unplayable(playable: Bool, notes: Notes, instrument: int | Int64) -> int:
+    """Return the number of notes that their preset cannot play at their velocity.
 
-def count_unplayable(playable: NDArray[np.bool_], notes: Notes, instrument: int | NDArray[np.int64]) -> int:
-    """Count the notes [n, 4] that the preset of their instrument, one or [n], cannot play at their velocity.
-
-    `playable` is bool [instruments, 128, 128] by pitch and velocity.
+    Args:
+        playable: bool [instruments, 128, 128] by pitch and velocity.
+        notes: [n, 4].
+        instrument: index of the instrument of all notes, or of each note [n].
     """
     return int((~playable[instrument, notes[:, PITCH], notes[:, VELOCITY]]).sum())
 
 
 def clip_id(digest: str, track: int, start_tick: int, key_shift: int, instrument: str) -> str:
-    """Return 16 hexadecimal digits: blake2b of source digest, track, start tick, key shift and instrument name."""
+    """Return the id of a clip: a hash (BLAKE2b) of where it is from, its key shift and instrument, as 16 hex digits."""
     # promise: id-hangs-source-track
     return blake2b(f"{digest}/{track}/{start_tick}/{key_shift}/{instrument}".encode(), digest_size=8).hexdigest()

@@ -1,20 +1,20 @@
-"""Drawing the plan from the index, streaming: parts are read a few columns at a time, in several passes.
+"""Drawing of the plan from the index, whose parts are read a few columns at a time in several passes.
 
-Memory per window is 1 byte (its outcome), per distinct fingerprint of valid 9 bytes, per planned clip 18 bytes, plus
-one part, one share of the repeat keys and one chunk of finished rows.
+In memory are 1 byte per window (why it is left out), 9 bytes per distinct fingerprint of valid, 18 bytes per planned
+clip, and at a time one part, one share of the repeat keys and one chunk of finished rows.
 """
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from data_specs.arrays import AnyInt, Bool, Int32, Int64
 from data_specs.hashing import UInt64
 from data_specs.io.files import atomic_write, file_sha256, value_digest, write_json
 from data_specs.spec import SPLITS, Spec
@@ -45,7 +45,10 @@ KEPT, MISFIT, KNOWN, REPEATED, CAPPED = range(len(REASONS))
 
 
 def plan_digest(spec: Spec, songs: Sequence[SourceSong]) -> str:
-    """Hash everything that decides a plan: the spec's plan key, and content and reading rules of the songs."""
+    """Return the digest of everything that decides a plan: the spec's plan key, and what is known of its songs.
+
+    That is the content and the version of the reading rules of each song; of recordings content, label and group.
+    """
     sources = [song.digest if song.rules == 1 else f"{song.digest} rules {song.rules}" for song in songs]
     if spec.source.audio:
         catalog = read_catalog(spec.source.audio)
@@ -54,9 +57,9 @@ def plan_digest(spec: Spec, songs: Sequence[SourceSong]) -> str:
 
 
 def make_plan(spec: Spec, parts: Iterable[Path], folder: Path) -> Plan:
-    """Draw the plan from the index parts into `folder`/plan-<digest>, or reuse the one there if its checksums match.
+    """Return the plan in `folder`/plan-<digest>; draw it from the index parts unless it is there with valid checksums.
 
-    The result does not depend on the order of the parts or on how files were divided into parts.
+    The plan does not depend on the order of the parts, nor on how files were divided into parts.
     """
     index = Candidates(parts)
     digest = plan_digest(spec, index.songs)
@@ -82,7 +85,7 @@ def make_plan(spec: Spec, parts: Iterable[Path], folder: Path) -> Plan:
 
 
 def _is_complete(path: Path) -> bool:
-    """Whether `path` holds a complete plan of this version with matching checksums."""
+    """Return whether `path` holds a plan of this version whose tables match their checksums."""
     try:
         about = json.loads((path / "plan.json").read_text(encoding="utf-8"))
         return bool(
@@ -93,17 +96,16 @@ def _is_complete(path: Path) -> bool:
         return False
 
 
-@dataclass(frozen=True)
-class PlanRows:
-    """Windows in the order of the plan: index part, row within it and key shift in semitones, arrays [n]."""
+class PlanRows(NamedTuple):
+    """Clips in the order of the plan: part of the index, row of the window in it, key shift in semitones; all [n]."""
 
-    part: NDArray[np.int32]
-    row: NDArray[np.int32]
-    key_shift: NDArray[np.int8]
+    part: np.ndarray  # int32
+    row: np.ndarray  # int32
+    key_shift: np.ndarray  # int8
 
 
 def _choose(spec: Spec, index: Candidates) -> tuple[dict[str, PlanRows], Rejects]:
-    """Return the rows of each split's plan and all rejects, those of the index included."""
+    """Return the clips of each split in the order of the plan, and all rejects, those of the index included."""
     keys = song_keys([song.digest for song in index.songs])
     valid = _valid_songs(spec, index.songs, keys)
     reasons = EVENT_REASONS if spec.source.audio else REASONS
@@ -137,11 +139,12 @@ def _choose(spec: Spec, index: Candidates) -> tuple[dict[str, PlanRows], Rejects
     return {split: _ordered(kept[split]) for split in SPLITS}, rejects
 
 
-def _valid_songs(spec: Spec, songs: Sequence[SourceSong], keys: UInt64) -> NDArray[np.bool_]:
-    """Return which songs belong to the valid split, bool [n]; files of one group are on one side.
+def _valid_songs(spec: Spec, songs: Sequence[SourceSong], keys: UInt64) -> Bool:
+    """Return whether each song belongs to the valid split, bool [n]; recordings of one group are in one split.
 
-    There are far fewer groups than songs, so the share of groups is exact: those of the smallest hashes, at least one
-    of two groups.
+    There are few groups, so their number in valid is not left to chance: it is the spec's share, rounded.
+    Each split has at least one of two or more groups unless the share is 0. The groups of the smallest hashes are in
+    valid.
     """
     if not spec.source.audio:
         return is_valid(keys, spec.source.valid_share)
@@ -156,25 +159,24 @@ def _valid_songs(spec: Spec, songs: Sequence[SourceSong], keys: UInt64) -> NDArr
     return np.array([group in chosen for group in groups], np.bool_)
 
 
-def _mark_similar(codes: NDArray[np.uint8], index: Candidates, valid: NDArray[np.bool_]) -> None:
-    """Mark valid events of recordings that have a near-duplicate in train."""
-    found: dict[bool, list[NDArray[np.int32]]] = {False: [], True: []}
-    numbers = []
+def _mark_similar(codes: NDArray[np.uint8], index: Candidates, valid: Bool) -> None:
+    """Set the code of the valid events of recordings that have a near-duplicate in train to KNOWN."""
+    found: list[Int32] = []
+    in_valid = np.zeros(len(codes), np.bool_)
     for block in index.blocks("notes"):
-        side = valid[block.song]
-        for is_valid_side in (False, True):
-            found[is_valid_side] += [row[2:] for row in block.columns["notes"][side == is_valid_side]]
-        numbers.append(block.first + np.flatnonzero(side))
-    if found[True] and found[False]:
-        similar = near(np.stack(found[True]), np.stack(found[False]))
+        found += [row[2:] for row in block.columns["notes"]]
+        in_valid[block.window] = valid[block.song]
+    if in_valid.any() and not in_valid.all():
+        shapes = np.stack(found)
         # promise: recording-near-duplicate
-        codes[np.concatenate(numbers)[similar]] = KNOWN
+        codes[np.flatnonzero(in_valid)[near(shapes[in_valid], shapes[~in_valid])]] = KNOWN
 
 
-def _mark_known_and_misfits(
-    codes: NDArray[np.uint8], index: Candidates, valid: NDArray[np.bool_], shifts: NDArray[np.int64]
-) -> None:
-    """Mark valid windows whose fingerprint occurs in train, kept or not, and windows that fit in no key."""
+def _mark_known_and_misfits(codes: NDArray[np.uint8], index: Candidates, valid: Bool, shifts: Int64) -> None:
+    """Set the code of valid windows whose fingerprint occurs in train to KNOWN, of those that fit in no key to MISFIT.
+
+    Train windows count whether they are kept or not.
+    """
     of_valid = [np.unique(block.columns["fingerprint"][valid[block.song]]) for block in index.blocks("fingerprint")]
     known = KnownFingerprints(np.concatenate([np.zeros(0, np.uint64), *of_valid]))
     for block in index.blocks("fingerprint"):
@@ -188,8 +190,10 @@ def _mark_known_and_misfits(
 
 
 def _mark_repeats(codes: NDArray[np.uint8], index: Candidates, seed: int, songs: UInt64) -> None:
-    """Mark all but one of equal windows; the kept one is drawn by hash. Repeats never occur in both splits, since they
-    share a fingerprint and the one in valid is marked already."""
+    """Set the code of all but one of equal windows to REPEATED; which one is kept depends on a hash.
+
+    Equal windows are never in both splits, since they have one fingerprint and those in valid are marked already.
+    """
     shares = -(-index.windows // REPEAT_SHARE)
     for share in range(shares):
         numbers, keys, sort_keys = [], [], []
@@ -203,8 +207,8 @@ def _mark_repeats(codes: NDArray[np.uint8], index: Candidates, seed: int, songs:
         codes[np.concatenate(numbers)[repeated(np.concatenate(keys), np.concatenate(sort_keys))]] = REPEATED
 
 
-def _count(rejects: Rejects, reason: str, index: Candidates, songs: NDArray[np.integer]) -> None:
-    """Count every element of `songs`, rows of the songs concerned; their names are the examples."""
+def _count(rejects: Rejects, reason: str, index: Candidates, songs: AnyInt) -> None:
+    """Count a reject for each of `songs`, indices of `index.songs`; the names of the songs are the examples."""
     if len(songs):
         rejects.add(reason, count=len(songs))
         for name in sorted(index.songs[song].name for song in np.unique(songs))[: rejects.examples_kept]:
@@ -220,35 +224,34 @@ def _ordered(kept: list[tuple[NDArray[Any], ...]]) -> PlanRows:
 
 
 def _write_split(path: Path, spec: Spec, index: Candidates, rows: PlanRows) -> None:
-    """Write a split's rows in the order of the plan, gathered one chunk of positions at a time."""
+    """Write the table of a split in the order of the plan, one chunk of its rows at a time."""
     with (
         atomic_write(path) as file,
         pq.ParquetWriter(file, schema_of(spec), compression="zstd", write_page_checksum=True) as writer,
     ):
         for start in range(0, len(rows.row), CHUNK):
-            chunk = slice(start, start + CHUNK)
-            table = _gather(spec, index, rows.part[chunk], rows.row[chunk], rows.key_shift[chunk])
-            writer.write_table(table, ROW_GROUP)
+            chunk = PlanRows(*(column[start : start + CHUNK] for column in rows))
+            writer.write_table(_gather(spec, index, chunk), ROW_GROUP)
 
 
-def _gather(
-    spec: Spec, index: Candidates, part: NDArray[np.int32], row: NDArray[np.int32], key_shift: NDArray[np.int8]
-) -> pa.Table:
+def _gather(spec: Spec, index: Candidates, rows: PlanRows) -> pa.Table:
+    """Return the table of `rows` with the columns of a plan, read from the parts of the index."""
     catalog = read_catalog(spec.source.audio) if spec.source.audio else None
-    positions = np.argsort(part, kind="stable")
+    positions = []
     tables = []
-    for number in np.unique(part):
-        here = positions[np.searchsorted(part[positions], number) : np.searchsorted(part[positions], number, "right")]
+    for number in np.unique(rows.part):
+        here = np.flatnonzero(rows.part == number)
         table = read_columns(index.paths[number], ["song", "track", "start_tick", "fingerprint", "notes"])
-        table = table.take(row[here])
+        table = table.take(rows.row[here])
         songs = [index.songs[song] for song in index.song_rows(number, table["song"].to_numpy())]
-        table = table.append_column("digest", pa.array([song.digest for song in songs]))
-        table = table.append_column("source", pa.array([song.name for song in songs]))
+        columns: dict[str, Any] = {"digest": [song.digest for song in songs], "source": [song.name for song in songs]}
         if catalog is not None:
-            table = table.append_column("label", pa.array([catalog.label(song.name) for song in songs]))
-            groups = [catalog.group(song.name, song.digest) for song in songs]
-            table = table.append_column("group", pa.array(groups))
-        tables.append(table.append_column("key_shift", pa.array(key_shift[here].astype(np.int32))))
-    back = np.empty(len(positions), np.int64)
-    back[positions] = np.arange(len(positions))
+            columns["label"] = [catalog.label(song.name) for song in songs]
+            columns["group"] = [catalog.group(song.name, song.digest) for song in songs]
+        columns["key_shift"] = rows.key_shift[here].astype(np.int32)
+        for name, values in columns.items():
+            table = table.append_column(name, pa.array(values))
+        positions.append(here)
+        tables.append(table)
+    back = np.argsort(np.concatenate(positions))
     return pa.concat_tables(tables).select(schema_of(spec).names).take(back)

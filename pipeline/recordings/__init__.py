@@ -1,1 +1,1 @@
-"""Recordings as a source of clips: found, read in a sandbox, cut by activity, labelled and grouped."""
+"""Recordings as a source of clips: listing, reading in a child process, cutting by activity, labels and groups."""

@@ -1,38 +1,39 @@
-"""Cutting a recording into clips by activity. N samples at 24 kHz, F frames of 10 ms."""
+"""Cutting of a recording into events by activity. In shapes, N counts samples at 24 kHz and F frames of 10 ms."""
 
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from data_specs.arrays import Float32, Float64
 from data_specs.controls.curves import true_spans
 from data_specs.rates import SAMPLE_RATE
 from data_specs.spec import ClipSpec, RecordingsSpec
 
 FRAME = 240  # samples
-LOUD_PERCENTILE = 95  # of the level of a file's frames above the floor
-FLOOR_DB = -70.0  # re full scale: digital silence and the noise of good converters
-BEFORE, AFTER = 480, 2400  # samples kept around an event: an attack, and a decay below the threshold
-FADE = 240  # samples at both ends of a clip, so that a cut is no click
+LOUD_PERCENTILE = 95  # percentile of the levels above FLOOR_DB that is taken for the level of the loud frames
+FLOOR_DB = -70.0  # re full scale; below are digital silence and the noise of good converters
+BEFORE, AFTER = 480, 2400  # samples kept before and after the active frames of an event: its attack and its decay
+FADE = 240  # samples that are faded at both ends of a clip, to avoid clicks
 CLIPPED_LEVEL = 0.999
-CLIPPED_RUN = 3  # samples at full scale in succession; shorter runs are peaks of a normalized file
+CLIPPED_RUN = 3  # least number of successive samples at full scale; shorter runs are peaks of a normalized file
 
 SILENT, SHORT, CLIPPED = "silent recording", "event too short", "clipped event"
 
 
 class Event(NamedTuple):
-    """Samples [start, stop) of a recording, of which `active` are above the threshold."""
+    """Samples `start` to `stop` (exclusive) of a recording. `active` is the number of samples in its active frames."""
 
     start: int
     stop: int
     active: int
 
 
-def events(audio: NDArray[np.float32], clip: ClipSpec, settings: RecordingsSpec) -> list[Event]:
-    """Return the stretches of a recording that become clips, none longer than a clip.
+def events(audio: Float32, clip: ClipSpec, settings: RecordingsSpec) -> list[Event]:
+    """Return the stretches of a recording [N] that may become clips, in order, none longer than a clip.
 
-    A frame is active if its level, without DC, is within `range_db` of the loud frames. Stretches with pauses shorter
-    than `pause_seconds` are one event; a longer event than a clip is cut into clips, the last one being the rest.
+    A frame is active if its level is at most `range_db` below that of the loud frames. Active stretches with a pause of
+    less than `pause_seconds` between them are one event. An event longer than a clip is cut into events of one clip's
+    length and a shorter rest.
     """
     level = frame_levels(audio)
     loud = level[level > FLOOR_DB]
@@ -57,15 +58,18 @@ def events(audio: NDArray[np.float32], clip: ClipSpec, settings: RecordingsSpec)
     return found
 
 
-def frame_levels(audio: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the root mean square of each frame in dB re full scale, [F], the last frame padded with zeros."""
+def frame_levels(audio: Float32) -> Float64:
+    """Return the root mean square of each frame in dB re full scale, [F]; the mean of the audio is subtracted first.
+
+    The last frame is padded with zeros.
+    """
     centred = audio.astype(np.float64) - audio.mean(dtype=np.float64)
     padded = np.pad(centred, (0, -len(centred) % FRAME)).reshape(-1, FRAME)
     return np.asarray(10 * np.log10(np.square(padded).mean(axis=1) + 1e-12))
 
 
-def cut(audio: NDArray[np.float32], start: int, stop: int) -> NDArray[np.float32]:
-    """Return the stretch [start, stop) without the recording's DC, limited to full scale and faded at both ends."""
+def cut(audio: Float32, start: int, stop: int) -> Float32:
+    """Return samples `start` to `stop` (exclusive) minus the mean of the recording, within -1..1, with faded ends."""
     piece = np.clip(audio[start:stop] - audio.mean(dtype=np.float64).astype(np.float32), -1, 1)
     ramp = (np.arange(min(FADE, len(piece) // 2), dtype=np.float32) + 0.5) / FADE
     piece[: len(ramp)] *= ramp
@@ -73,15 +77,15 @@ def cut(audio: NDArray[np.float32], start: int, stop: int) -> NDArray[np.float32
     return piece
 
 
-def event_fault(audio: NDArray[np.float32], event: Event, settings: RecordingsSpec) -> str | None:
-    """Return why an event is no clip, or None."""
+def event_fault(audio: Float32, event: Event, settings: RecordingsSpec) -> str | None:
+    """Return the reason for which an event cannot become a clip, None if it can."""
     if event.active < settings.min_seconds * SAMPLE_RATE:
         return SHORT
     # promise: recording-clipped
     return CLIPPED if clipped_share(audio[event.start : event.stop]) > settings.max_clipped else None
 
 
-def clipped_share(audio: NDArray[np.float32]) -> float:
-    """Return the share of samples in runs at full scale."""
+def clipped_share(audio: Float32) -> float:
+    """Return the share of samples that are in runs of at least `CLIPPED_RUN` samples at full scale."""
     runs = [stop - start for start, stop in true_spans(np.abs(audio) >= CLIPPED_LEVEL)]
     return sum(run for run in runs if run >= CLIPPED_RUN) / max(1, len(audio))

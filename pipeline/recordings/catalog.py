@@ -1,14 +1,14 @@
-"""The files of a folder of recordings with their labels and groups.
+"""The recordings in a folder, with a label and a group for each.
 
-A label is the name of the subfolder of the first level, `unlabelled` for files directly in the folder. Files of one
-group are in one split; each file is a group of its own unless `metadata.csv` says otherwise:
+The label of a file is the name of its subfolder of the first level, or `unlabelled` directly in the folder. Files of
+one group are in the same split. Each file is a group of its own. `metadata.csv` in the folder may set labels and
+groups:
 
     file_name,label,group
     oboe/a.wav,oboe,session 1
 """
 
 import csv
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -18,7 +18,7 @@ from data_specs.spec import Instrument, Spec
 from pipeline.midi.sources import FileKind, SourceFile, list_folder, printable
 from pipeline.rejects import Rejects
 
-METADATA = "metadata.csv"  # as in the folders of audio that Hugging Face datasets reads
+METADATA = "metadata.csv"  # the name that Hugging Face datasets expects too
 UNLABELLED = "unlabelled"
 MOST_LABELS = 256
 KIND = FileKind("AUDIO", lambda name: name.lower().endswith(AUDIO_SUFFIXES), "not an audio file name", (METADATA,))
@@ -26,26 +26,26 @@ KIND = FileKind("AUDIO", lambda name: name.lower().endswith(AUDIO_SUFFIXES), "no
 
 @dataclass(frozen=True)
 class Catalog:
-    """Labels and groups of files by name, as far as metadata.csv gives them."""
+    """The labels and groups in metadata.csv, by file name."""
 
     labels: dict[str, str]
     groups: dict[str, str]
 
     def label(self, name: str) -> str:
-        """Return the label of the file `name`, its path below the folder."""
+        """Return the label of a file; `name` is its path below the folder."""
         parts = PurePosixPath(name).parts
         return self.labels.get(name, parts[0] if len(parts) > 1 else UNLABELLED)
 
     def group(self, name: str, digest: str) -> str:
-        """Return the group of a file; its content for one without a group."""
+        """Return the group of a file: that of metadata.csv, else the digest of its content."""
         return self.groups.get(name, digest)
 
 
 def read_catalog(folder: str) -> Catalog:
-    """Read the metadata.csv of a folder; without one, labels are those of the subfolders.
+    """Read metadata.csv in a folder. Without that file the catalog is empty.
 
     Raises:
-        UserError: it is not CSV in UTF-8 with the column `file_name`.
+        UserError: the file is not CSV in UTF-8, or lacks the column `file_name`.
     """
     path = Path(folder) / METADATA
     if not path.is_file():
@@ -65,13 +65,13 @@ def read_catalog(folder: str) -> Catalog:
 
 
 def list_recordings(folder: str, rejects: Rejects) -> list[SourceFile]:
-    """List the audio files below a folder by name, without opening them.
+    """Return the audio files below a folder, sorted by name, without opening them; others are added to `rejects`.
 
     Raises:
         UserError: the folder cannot be read, or holds no audio file.
     """
     if not Path(folder).is_dir():
-        raise UserError(f"AUDIO={printable(folder)} must be a folder of recordings; check the path")
+        raise UserError(f"AUDIO={printable(folder)} must be a folder of recordings, got no folder; check the path")
     root = Path(folder).resolve()
     found = [SourceFile(printable(name), path=str(root / name)) for name in list_folder(folder, rejects, KIND)]
     if not found:
@@ -82,21 +82,18 @@ def list_recordings(folder: str, rejects: Rejects) -> list[SourceFile]:
 
 
 def with_labels(spec: Spec) -> Spec:
-    """Return a spec of recordings with the labels of its folder as instruments, unless it names them itself.
+    """Return a spec of recordings with the sorted labels of its folder as instruments, unless it names instruments.
 
     Raises:
-        UserError: the folder cannot be read, or has too many labels.
+        UserError: the folder cannot be read, or has more than `MOST_LABELS` labels.
     """
     if spec.instruments:
         return spec
-    labels = _labels(list_recordings(spec.source.audio, Rejects()), read_catalog(spec.source.audio))
+    catalog = read_catalog(spec.source.audio)
+    labels = sorted({catalog.label(file.name) for file in list_recordings(spec.source.audio, Rejects())})
     if len(labels) > MOST_LABELS:
         raise UserError(
             f"AUDIO={spec.source.audio} must have at most {MOST_LABELS} labels, got {len(labels)} subfolders; "
             f"give fewer in the column label of {METADATA}"
         )
     return spec.model_copy(update={"instruments": tuple(Instrument(name=label) for label in labels)})
-
-
-def _labels(files: Sequence[SourceFile], catalog: Catalog) -> list[str]:
-    return sorted({catalog.label(file.name) for file in files})

@@ -1,4 +1,4 @@
-"""Reading a recording in a child process: its events, cut and described, as bytes."""
+"""Reading of a recording in a child process: its events, each with audio, spectral shape and hash."""
 
 import hashlib
 import json
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from data_specs.arrays import Float32
 from data_specs.io.audio import AudioError, read_audio
 from data_specs.io.files import file_sha256
-from data_specs.spec import ClipSpec, Limits, RecordingsSpec, Spec
+from data_specs.spec import ClipSpec, RecordingsSpec, Spec
 from pipeline.recordings.activity import SILENT, cut, event_fault, events
 from pipeline.recordings.similarity import spectral_shape
 from pipeline.rejects import Rejected
@@ -23,17 +23,17 @@ TARGET = "pipeline.recordings.reader:read_packed"
 
 @dataclass(frozen=True)
 class RecordedEvent:
-    """A stretch of a recording that becomes a clip. `start` is its first sample in the recording at 24 kHz."""
+    """A stretch of a recording that becomes a clip."""
 
-    start: int
+    start: int  # its first sample in the recording at 24 kHz
     shape: list[int]  # coarse spectrogram, see `spectral_shape`
     repeat: int  # hash of its samples
-    audio: NDArray[np.float32]
+    audio: Float32
 
 
 @dataclass(frozen=True)
 class ReadRecording:
-    """The events of a recording, and (reason, place) of those that were rejected."""
+    """The content digest of a recording, its events, and (reason, place) of each rejected one."""
 
     digest: str
     events: tuple[RecordedEvent, ...]
@@ -44,7 +44,7 @@ def read_recording(path: Path, clip: ClipSpec, settings: RecordingsSpec) -> Read
     """Read an audio file and cut it into events.
 
     Raises:
-        Rejected: it is not usable as audio, or silent.
+        Rejected: the file cannot be read as audio, or is silent.
     """
     digest = file_sha256(path)
     try:
@@ -65,7 +65,7 @@ def read_recording(path: Path, clip: ClipSpec, settings: RecordingsSpec) -> Read
 
 
 def read_packed(content: bytes, clip: dict[str, Any], settings: dict[str, Any]) -> bytes:
-    """Read the recording whose path is `content`, in the child process."""
+    """Return the result of `read_recording` for the path `content` as bytes. Runs in the child process."""
     path = Path(content.decode("utf-8", "surrogateescape"))
     read = read_recording(path, ClipSpec(**clip), RecordingsSpec(**settings))
     rows = [[event.start, event.shape, event.repeat, len(event.audio)] for event in read.events]
@@ -74,19 +74,20 @@ def read_packed(content: bytes, clip: dict[str, Any], settings: dict[str, Any]) 
     return len(header).to_bytes(8, "little") + header + audio
 
 
-class SandboxedRecordingReader:
-    """`read_recording` in a child process that is replaced if a file makes it hang, exhaust memory or crash."""
+class SandboxedRecordingReader(Sandbox):
+    """`read_recording` in a child process, which is replaced if a file makes it hang, exhaust memory or crash."""
 
     def __init__(self, spec: Spec) -> None:
-        self.limits: Limits = spec.limits
         parameters = {"clip": spec.clip.model_dump(), "settings": spec.recordings.model_dump()}
-        self._sandbox = Sandbox(TARGET, parameters, seconds=spec.limits.seconds, memory_mb=spec.limits.memory_mb)
+        super().__init__(TARGET, parameters, spec.limits.seconds, spec.limits.memory_mb)
+        self.limits = spec.limits
 
     def __call__(self, path: str) -> ReadRecording:
-        """Read a recording.
+        """Return the events of the recording at `path`.
 
         Raises:
-            Rejected: as `read_recording`, the file is missing or too large, or `timeout`, `memory` or `crash`.
+            Rejected: as by `read_recording`; the file is missing or too large; or `timeout`, `memory` or `crash` if the
+                child failed twice.
         """
         try:
             size = Path(path).stat().st_size
@@ -94,15 +95,11 @@ class SandboxedRecordingReader:
             raise Rejected("unreadable file", error.strerror or str(error)) from error
         if size > self.limits.file_bytes:
             raise Rejected("file too large", f"{size} bytes, at most {self.limits.file_bytes}")
-        packed = self._sandbox.call(path.encode("utf-8", "surrogateescape"))
+        packed = self.call(path.encode("utf-8", "surrogateescape"))
         try:
             return _unpack(packed)
         except (ValueError, TypeError) as error:
             raise Rejected("crash", f"the child returned {error}") from error
-
-    def close(self) -> None:
-        """End the child process."""
-        self._sandbox.close()
 
 
 def _unpack(packed: bytes) -> ReadRecording:
@@ -110,7 +107,7 @@ def _unpack(packed: bytes) -> ReadRecording:
     digest, rows, rejections = json.loads(packed[8 : 8 + size])
     audio = np.frombuffer(packed, np.float32, offset=8 + size)
     if len(digest) != hashlib.sha256().digest_size * 2 or sum(row[3] for row in rows) != len(audio):
-        raise ValueError("events of another length")
+        raise ValueError("audio of another length than announced")
     ends = np.cumsum([row[3] for row in rows], dtype=int).tolist()
     found = [
         RecordedEvent(start, shape, repeat, audio[end - length : end])

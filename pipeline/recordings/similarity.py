@@ -1,22 +1,25 @@
-"""Near-duplicates among events: the same sound at another rate, gain or encoding, found by coarse spectrograms."""
+"""Near-duplicates among events: the same sound at another sample rate, gain or encoding.
+
+They are found by comparing coarse spectrograms relative to their loudest value.
+"""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from data_specs.arrays import Bool, Float32, Int32
 from data_specs.rates import SAMPLE_RATE
 
-SEGMENTS, BANDS = 8, 16  # of time, dividing the event evenly, and of frequency
+SEGMENTS, BANDS = 8, 16  # numbers of equal segments of an event and of frequency bands
 LOWEST_HZ, HIGHEST_HZ = 100.0, 6000.0
 WINDOW, HOP = 1024, 256  # samples
-RANGE_DB = 50  # below the largest energy, where encodings differ
-NEAR_DB = 3.0  # root mean square difference of two spectrograms of one sound
-BLOCK = 4096  # events compared at once
+RANGE_DB = 50  # below the largest energy is the floor, under which encodings differ
+NEAR_DB = 3.0  # largest root mean square difference of two spectrograms of one sound
+BLOCK = 4096  # events that are compared at once
 
-Shapes = NDArray[np.int32]  # [n, SEGMENTS * BANDS], dB above the floor
+Shapes = Int32  # [n, SEGMENTS * BANDS], dB above the floor
 
 
-def spectral_shape(audio: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Return the energies of an event [N] by segment and band in dB above the floor, int32 [SEGMENTS * BANDS]."""
+def spectral_shape(audio: Float32) -> Int32:
+    """Return the energy of an event [N] in each segment and band, in dB above the floor, int32 [SEGMENTS * BANDS]."""
     padded = np.pad(audio, (WINDOW // 2, WINDOW // 2 + max(0, SEGMENTS * HOP - len(audio))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP] * np.hanning(WINDOW).astype(np.float32)
     power = np.square(np.abs(np.fft.rfft(frames)))
@@ -28,8 +31,8 @@ def spectral_shape(audio: NDArray[np.float32]) -> NDArray[np.int32]:
     return np.asarray(level.round().astype(np.int32).ravel())
 
 
-def near(events: Shapes, others: Shapes) -> NDArray[np.bool_]:
-    """Return which of `events` have a near-duplicate among `others`, bool [n]."""
+def near(events: Shapes, others: Shapes) -> Bool:
+    """Return whether each of `events` has a near-duplicate among `others`, bool [n]."""
     found = np.zeros(len(events), np.bool_)
     most = NEAR_DB**2 * SEGMENTS * BANDS
     a = events.astype(np.float32)

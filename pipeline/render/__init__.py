@@ -1,1 +1,1 @@
-"""Notes to audio by FluidSynth."""
+"""Rendering of notes to audio with FluidSynth, and checks of SoundFont presets."""

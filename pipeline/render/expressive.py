@@ -1,11 +1,11 @@
-"""Playing notes whose level, pitch and brightness move, with FluidSynth's generators and pitch bend.
+"""Playing of notes whose level, pitch and brightness move, with FluidSynth's generators and pitch bend.
 
-Generators act on a whole channel, releasing voices included. Consecutive notes therefore take MIDI channels in turn:
-the automation of a channel stays as it is from the release of a note until just before the next note-on there.
+Generators act on all voices of a channel, also on those that are being released. Consecutive notes therefore take MIDI
+channels in turn. The automation of a channel is constant from the release of a note to just before its next note-on.
 
 FluidSynth attenuates a note of velocity v by 400 log10(127 / v) cB and truncates the sum of all attenuations to whole
-centibels. A level d (0..1, relative to velocity 127) therefore takes an offset that completes the velocity's
-attenuation to round(400 log10(1 / d)) cB: 40 log10(d) dB, exact to 0.05 dB.
+centibels. For a level d (0..1, relative to velocity 127) an offset is added to the velocity's attenuation, such that
+the sum is round(400 log10(1 / d)) cB. The level is then 40 log10(d) dB within 0.05 dB.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_specs.arrays import Float32, Int64
 from data_specs.controls.automation import Automation
 from data_specs.spec import SYNTH_BLOCK, Instrument
 
@@ -24,40 +25,32 @@ CHANNELS = tuple(channel for channel in range(MIDI_CHANNELS) if channel != DRUM_
 WHEEL_SEMITONES = 24
 WHEEL_CENTER = 8192
 GEN_FILTER_CUTOFF, GEN_ATTENUATION = 8, 48  # SoundFont 2.04 section 8.1.2
-_GUARD_CB = 0.1  # keeps a sum of centibels off the edge at which it is truncated
+_GUARD_CB = 0.1  # keeps a sum of centibels away from the integer at which truncation changes it
 
 Call = dict[str, Callable[..., Any]]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Synthesizer settings at each block, [B] each, quantized to at most its smallest step."""
+def _quantized(automation: Automation) -> Int64:
+    """Return the synthesizer's settings at each block, [3, B].
 
-    attenuation: NDArray[np.int64]  # cB below velocity 127, the velocity's own share included
-    bend: NDArray[np.int64]  # pitch wheel, 0..16383
-    cutoff: NDArray[np.int64]  # cents off the preset's filter cutoff
+    Rows: attenuation in cB below velocity 127; pitch wheel, 0..16383; cents off the preset's filter cutoff.
+    """
+    bend = np.rint(automation.bend * (WHEEL_CENTER / WHEEL_SEMITONES)) + WHEEL_CENTER
+    attenuation, cutoff = np.rint(-400 * np.log10(automation.level)), np.rint(automation.cutoff)
+    return np.stack([attenuation, np.clip(bend, 0, 2 * WHEEL_CENTER - 1), cutoff]).astype(np.int64)
 
-    @classmethod
-    def from_automation(cls, automation: Automation) -> "Settings":
-        """Quantize an automation."""
-        bend = np.rint(automation.bend * (WHEEL_CENTER / WHEEL_SEMITONES)) + WHEEL_CENTER
-        return cls(
-            np.rint(-400 * np.log10(automation.level)).astype(np.int64),
-            np.clip(bend, 0, 2 * WHEEL_CENTER - 1).astype(np.int64),
-            np.rint(automation.cutoff).astype(np.int64),
-        )
 
-    def changes(self, first: int, last: int) -> Iterator[tuple[int, int, int, int]]:
-        """Yield (block, attenuation, bend, cutoff) at `first` and at each later block before `last` with a change."""
-        values = np.stack([self.attenuation[first:last], self.bend[first:last], self.cutoff[first:last]])
-        changed = np.flatnonzero((values[:, 1:] != values[:, :-1]).any(axis=0)) + 1
-        blocks = np.concatenate([[0], changed])
-        return zip((first + blocks).tolist(), *values[:, blocks].tolist(), strict=True)
+def _changes(settings: Int64, first: int, last: int) -> Iterator[tuple[int, int, int, int]]:
+    """Iterate over (block, *settings) at the block `first` and at each later block before `last` with a change."""
+    values = settings[:, first:last]
+    changed = np.flatnonzero((values[:, 1:] != values[:, :-1]).any(axis=0)) + 1
+    blocks = np.concatenate([[0], changed])
+    return zip((first + blocks).tolist(), *values[:, blocks].tolist(), strict=True)
 
 
 @dataclass
 class _Channel:
-    """The state of one MIDI channel, so that only changes are sent."""
+    """Values last sent to one MIDI channel, kept so that only changes are sent."""
 
     instrument: Instrument | None = None
     attenuation: float = 0.0
@@ -72,22 +65,22 @@ def play_expressive(
     notes: NDArray[Any],
     instruments: Sequence[Instrument],
     automation: Automation,
-    left: NDArray[np.float32],
-    right: NDArray[np.float32],
+    left: Float32,
+    right: Float32,
 ) -> None:
-    """Play notes [n, 4] in order, one at a time, into `left` and `right` [N].
+    """Write the audio of notes [n, 4], which are in order and do not overlap, to `left` and `right`, float32 [N].
 
     Args:
         call: FluidSynth's functions by name.
         synth: a new synthesizer with a SoundFont.
-        select: sets the program of a channel.
+        select: function that sets the instrument of a channel.
         instruments: the instrument of each note.
-        automation: level, bend and cutoff at each block.
+        automation: level, bend and cutoff at each block of the clip.
     """
     write, set_gen, pitch_bend = (call[f"fluid_synth_{name}"] for name in ("write_float", "set_gen", "pitch_bend"))
     noteon, noteoff = call["fluid_synth_noteon"], call["fluid_synth_noteoff"]
     left_at, right_at = left.ctypes.data, right.ctypes.data
-    settings = Settings.from_automation(automation)
+    settings = _quantized(automation)
     states = {channel: _Channel() for channel in CHANNELS}
     for channel in CHANNELS:
         call["fluid_synth_pitch_wheel_sens"](synth, channel, WHEEL_SEMITONES)
@@ -98,7 +91,7 @@ def play_expressive(
         channel = CHANNELS[number % len(CHANNELS)]
         state, instrument, own_cb = states[channel], instruments[number], float(struck_cb[number])
         sounding = False
-        for block, attenuation, bend, cutoff in settings.changes(onset // SYNTH_BLOCK, offset // SYNTH_BLOCK):
+        for block, attenuation, bend, cutoff in _changes(settings, onset // SYNTH_BLOCK, offset // SYNTH_BLOCK):
             time = block * SYNTH_BLOCK
             if time > now:
                 write(synth, time - now, left_at, now, 1, right_at, now, 1)

@@ -1,6 +1,6 @@
-"""Typed bindings of the FluidSynth functions that rendering uses, on the library that pyfluidsynth locates.
+"""Typed bindings of the FluidSynth functions that rendering uses, to the library that pyfluidsynth finds.
 
-pyfluidsynth binds neither SoundFont sharing between synthesizers nor float output. FluidSynth API 2.x:
+pyfluidsynth itself binds neither SoundFont sharing between synthesizers nor float output. FluidSynth API 2.x:
 https://www.fluidsynth.org/api/
 """
 
@@ -45,16 +45,16 @@ _INSTALL = "install it with `apt-get install libfluidsynth3` (Debian, Ubuntu) or
 
 
 class FluidSynth(NamedTuple):
-    """The bound library: functions by C name and the most recent log messages, oldest first."""
+    """The bound library: its functions by C name, and its most recent log messages, oldest first."""
 
     call: dict[str, Callable[..., Any]]
     messages: deque[str]
-    callback: Any  # referenced here because the library calls it for the lifetime of the process
+    callback: Any  # kept here because the library calls it as long as the process lives
 
 
 @cache
 def load_fluidsynth() -> FluidSynth:
-    """Load libfluidsynth once per process and redirect its log from stderr to `messages`.
+    """Load libfluidsynth, once per process, and redirect its log from stderr to `messages`.
 
     Raises:
         UserError: pyfluidsynth, libfluidsynth or a function of its API is missing.
@@ -69,10 +69,10 @@ def library_version() -> str:
 
 
 def bind(library: ctypes.CDLL) -> FluidSynth:
-    """Bind the functions of `library` with argument and result types.
+    """Return the functions of `library` with their argument and result types.
 
     Raises:
-        UserError: a function is missing, which means that the library is older than FluidSynth 2.
+        UserError: a function is missing, since the library is older than FluidSynth 2.
     """
     call: dict[str, Callable[..., Any]] = {}
     for name, (result, arguments) in _PROTOTYPES.items():

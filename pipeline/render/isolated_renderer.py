@@ -1,6 +1,6 @@
-"""Rendering in a child process, so that a clip that crashes the synthesizer is identified and rejected.
+"""Rendering in a child process, so that a clip at which the synthesizer crashes can be found and rejected.
 
-The child runs the same code, so the audio has the same bits.
+The child runs the same code as `Renderer`, so the audio has the same bits.
 """
 
 import json
@@ -16,36 +16,36 @@ from pipeline.render.renderer import Renderer
 from pipeline.sandbox import Sandbox
 
 TARGET = "pipeline.render.isolated_renderer:render_packed"
-SECONDS = 60  # per call: a clip takes 10 ms, loading a large SoundFont a few seconds
+SECONDS = 60  # limit of a call: a clip takes 10 ms, loading a large SoundFont a few seconds
 MEMORY_MB = 4_000
 
 
-class IsolatedRenderer:
-    """Renderer in a sandbox: a clip that hangs, exhausts memory or crashes raises Rejected with that reason."""
+class IsolatedRenderer(Sandbox):
+    """Renderer in a child process. A clip at which it hangs, exhausts memory or crashes raises Rejected."""
 
     def __init__(self, soundfont: Path, rendering: Rendering, sample_rate: int) -> None:
         parameters = {"soundfont": str(soundfont), "rendering": rendering.model_dump_json(), "sample_rate": sample_rate}
-        self._sandbox = Sandbox(TARGET, parameters, SECONDS, MEMORY_MB)
+        super().__init__(TARGET, parameters, SECONDS, MEMORY_MB)
 
     def render(self, notes: np.ndarray, instrument: Instrument, samples: int) -> np.ndarray:
-        """Render one clip, see Renderer.render.
+        """Return the audio of one clip, as Renderer.render does.
 
         Raises:
             Rejected: the child failed twice.
         """
-        return self._call(notes, [instrument], samples, None)
+        return self._render(notes, [instrument], samples, None)
 
     def render_expressive(
         self, notes: np.ndarray, instruments: Sequence[Instrument], samples: int, automation: Automation
     ) -> np.ndarray:
-        """Render one clip with automation, see Renderer.render_expressive.
+        """Return the audio of one clip with automation, as Renderer.render_expressive does.
 
         Raises:
             Rejected: the child failed twice.
         """
-        return self._call(notes, instruments, samples, automation)
+        return self._render(notes, instruments, samples, automation)
 
-    def _call(
+    def _render(
         self, notes: np.ndarray, instruments: Sequence[Instrument], samples: int, automation: Automation | None
     ) -> np.ndarray:
         call = {
@@ -54,15 +54,11 @@ class IsolatedRenderer:
             "samples": samples,
             "automation": automation and {name: values.tolist() for name, values in vars(automation).items()},
         }
-        return np.frombuffer(self._sandbox.call(json.dumps(call).encode()), np.float32)
-
-    def close(self) -> None:
-        """Stop the child process."""
-        self._sandbox.close()
+        return np.frombuffer(self.call(json.dumps(call).encode()), np.float32)
 
 
 def render_packed(content: bytes, soundfont: str, rendering: str, sample_rate: int) -> bytes:
-    """Render one call, given as JSON, in the child process; return the bytes of the samples."""
+    """Return the bytes of the float32 samples of one clip; `content` is JSON. Runs in the child process."""
     call = json.loads(content)
     renderer = _renderer(soundfont, rendering, sample_rate)
     notes, samples = np.array(call["notes"], np.int32).reshape(-1, 4), call["samples"]

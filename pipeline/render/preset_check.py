@@ -1,7 +1,7 @@
-"""Range and tuning of SoundFont presets, measured note by note, once per build.
+"""Range and tuning of SoundFont presets, measured note by note.
 
-A note is playable if it sounds above -60 dBFS within 100 ms and its pitch is within 50 cents. A velocity v lowers the
-threshold by 40 log10(v / 127) dB, as it lowers the note.
+A note of velocity v is playable if its peak within 100 ms is above -60 dBFS + 40 log10(v / 127) dB and its pitch is
+within 50 cents. The threshold falls with the velocity because the note does.
 """
 
 import math
@@ -9,54 +9,56 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from data_specs.arrays import AnyFloat, Bool, Float32, Float64
 from data_specs.errors import UserError
 from data_specs.spec import SYNTH_BLOCK, Instrument
-from pipeline.render.renderer import SILENCE_PEAK, Renderer
+from pipeline.render.renderer import SILENCE_PEAK, Renderer, rms_dbfs
 
 CHECK_VERSION = 1  # raise it when the measurement changes
 MAX_DETUNE_CENTS = 50
 SOUND_BLOCKS = 38  # 101 ms at 24 kHz
 LAW_VELOCITIES = (10, 20, 30, 40, 50, 64, 80, 96, 112, 127)
 LAW_BLOCKS = 120  # 320 ms
-VELOCITY_BANDS = 4  # of 32 velocities, in each of which the pitch is measured: layers may be tuned differently
-_ATTACK_BLOCKS, _PITCH_BLOCKS = 24, 240  # 64 ms, then 640 ms
+VELOCITY_BANDS = 4  # of 32 velocities each; the pitch is measured in each band, since layers may be tuned differently
+_ATTACK_BLOCKS, _PITCH_BLOCKS = 24, 240  # 64 ms that are left out of the pitch measurement, then 640 ms
 _NEAR_CENTS, _FAR_CENTS = 500, 1900
-_NEAR_APERIODICITY, _FAR_APERIODICITY = 0.3, 0.15  # of a harmonic sound; noise is near 1
-_MIN_PROMINENCE_DB = 30  # of a spectral peak; noise reaches 23
+_NEAR_APERIODICITY, _FAR_APERIODICITY = 0.3, 0.15  # largest aperiodicity of a harmonic sound; that of noise is near 1
+_MIN_PROMINENCE_DB = 30  # least prominence of the peak of a partial; in noise a peak reaches 23
 _AGREEMENT_CENTS = 20
-# Shares of power, measured on 112 General MIDI presets: odd multiples of f/2 hold 0 to 0.12 in tune (organs with 16'
-# stops and timpani excepted), 0.2 to 0.98 an octave too low; odd multiples of f hold 0.05 and more in tune.
+# Shares of the power of partials, measured on 112 General MIDI presets. Odd multiples of f/2 hold 0 to 0.12 of it in a
+# sound in tune (except organs with 16' stops and timpani) and 0.2 to 0.98 in one an octave too low. Odd multiples of f
+# hold at least 0.05 in a sound in tune.
 _OCTAVE_BELOW, _OCTAVE_ABOVE, _LEAST_SHARE = 0.2, 0.02, 0.1
 _BAND = 2 ** (50 / 1200)  # half width of a partial
-_LEAST_PERIOD = 60  # samples; sounds of shorter periods are interpolated
+_LEAST_PERIOD = 60  # samples; a sound with a shorter period is interpolated first
 
-Probe = Callable[[int, int, int], NDArray[np.float32]]
+Probe = Callable[[int, int, int], Float32]
 
 
 class PresetCheck(NamedTuple):
-    """One instrument in one SoundFont.
+    """Range and tuning of one instrument in one SoundFont.
 
     Attributes:
-        sounding: bool [128, 128] by pitch and velocity; False outside the pitches checked, and at velocity 0.
-        detune_cents: float64 [128, 4] by pitch and quarter of the velocities, deviation from equal temperament at
-            440 Hz; NaN where the sound has no pitch within 1900 cents or was not checked.
-        law_db: largest deviation of the level from 40 log10(v / 127) dB, over `LAW_VELOCITIES`.
+        sounding: whether a note sounds, bool [128, 128] by pitch and velocity; False for pitches that were not checked
+            and for velocity 0.
+        detune_cents: deviation from equal temperament at 440 Hz, float64 [128, 4] by pitch and band of velocities; NaN
+            where the sound has no pitch within 1900 cents or was not checked.
+        law_db: largest deviation of the level from 40 log10(v / 127) dB, among `LAW_VELOCITIES` of three pitches.
     """
 
-    sounding: NDArray[np.bool_]
-    detune_cents: NDArray[np.float64]
+    sounding: Bool
+    detune_cents: Float64
     law_db: float
 
     @property
-    def playable(self) -> NDArray[np.bool_]:
-        """Whether notes sound and are not out of tune, bool [128, 128] by pitch and velocity."""
+    def playable(self) -> Bool:
+        """Whether a note sounds and is not known to be out of tune, bool [128, 128] by pitch and velocity."""
         detuned = np.abs(self.detune_cents) > MAX_DETUNE_CENTS
         return self.sounding & ~np.repeat(detuned, 128 // VELOCITY_BANDS, axis=1)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the check as JSON values; NaN is null."""
+        """Return the check as JSON values, with null for NaN."""
         detune = [[None if math.isnan(cents) else cents for cents in bands] for bands in self.detune_cents.tolist()]
         return {
             "sounding": np.packbits(self.sounding).tobytes().hex(),
@@ -66,7 +68,7 @@ class PresetCheck(NamedTuple):
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        """Restore a check from `to_json`."""
+        """Return the check in a value of `to_json`."""
         bits = np.frombuffer(bytes.fromhex(value["sounding"]), np.uint8)
         sounding = np.unpackbits(bits).reshape(128, 128).astype(np.bool_)
         detune = np.array(value["detune_cents"], np.float64)  # None becomes NaN
@@ -76,7 +78,11 @@ class PresetCheck(NamedTuple):
 
 
 def check_preset(renderer: Renderer, instrument: Instrument, lowest: int, highest: int, rate: int) -> PresetCheck:
-    """Play every pitch `lowest`..`highest` at every velocity 1..127 and measure level and pitch."""
+    """Play every pitch `lowest`..`highest` at every velocity 1..127 and measure level and pitch.
+
+    Args:
+        rate: sample rate of the renderer in Hz.
+    """
     sounding = np.zeros((128, 128), np.bool_)
     detune = np.full((128, VELOCITY_BANDS), np.nan)
     thresholds = SILENCE_PEAK * (np.arange(128) / 127) ** 2
@@ -92,8 +98,12 @@ def check_preset(renderer: Renderer, instrument: Instrument, lowest: int, highes
     return PresetCheck(sounding, detune, law)
 
 
-def _band_velocities(sounding: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """Yield each quarter of the velocities in which a note sounds, bool [128], with the sounding one in its middle."""
+def _band_velocities(sounding: Bool) -> Iterator[tuple[int, int]]:
+    """Yield (band, velocity) for each band in which a pitch sounds, with the middle one of its sounding velocities.
+
+    Args:
+        sounding: whether the pitch sounds at each velocity, bool [128].
+    """
     width = 128 // VELOCITY_BANDS
     for band in range(VELOCITY_BANDS):
         if len(heard := band * width + np.flatnonzero(sounding[band * width : (band + 1) * width])):
@@ -101,10 +111,10 @@ def _band_velocities(sounding: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
 
 
 def refuse_unusable(check: PresetCheck, instrument: Instrument, soundfont: str) -> None:
-    """Refuse a preset that is silent, unpitched or detuned at most of its pitches and velocities.
+    """Raise UserError if a preset is unusable.
 
     Raises:
-        UserError: names the preset and the deviation.
+        UserError: the preset is silent, or at most of its sounding pitches and bands it has no pitch or is detuned.
     """
     where = f"{instrument.name} (program {instrument.program}, bank {instrument.bank}) of {soundfont}"
     advice = "choose another program or SoundFont"
@@ -112,19 +122,20 @@ def refuse_unusable(check: PresetCheck, instrument: Instrument, soundfont: str) 
     if not len(heard):
         raise UserError(f"{where} must sound within the pitch range of the clips, but is silent; {advice}")
     median = float(np.nanmedian(heard)) if np.isfinite(heard).any() else math.nan
-    common = np.abs(heard - median) <= MAX_DETUNE_CENTS  # NaN is in no comparison
+    common = np.abs(heard - median) <= MAX_DETUNE_CENTS  # False for NaN
     if common.sum() <= len(heard) / 2:
         raise UserError(f"{where} must be pitched, but its sound does not follow most of the pitches asked; {advice}")
     if abs(median) > MAX_DETUNE_CENTS:
         raise UserError(f"{where} must be tuned within {MAX_DETUNE_CENTS} cents, got {median:+.0f} cents; {advice}")
 
 
-def deviation_cents(sound: NDArray[np.floating], pitch: int, rate: int) -> float:
-    """Return the cents between a sound [N] and a MIDI pitch, NaN if no pitch is found within 1900 cents.
+def deviation_cents(sound: AnyFloat, pitch: int, rate: int) -> float:
+    """Return the deviation of a sound [N] from a MIDI pitch in cents, NaN if no pitch is found within 1900 cents.
 
-    Within 500 cents the period serves harmonic sounds, also without a fundamental, and the nearest partial serves bells
-    and bars. One of them suffices for a sound in tune; a deviation is one on which both agree. Octave errors show in
-    the partials; other intervals in the period.
+    Within 500 cents, the deviation of the period and that of the strongest partial are measured. The period is right
+    for harmonic sounds, also without a fundamental, the partial for bells and bars. If one of them is in tune, the
+    sound is; a larger deviation counts only if both agree. Errors by an octave are found from the other partials, those
+    by other intervals from the period.
     """
     hz = 440 * 2 ** ((pitch - 69) / 12)
     period = _period_cents(sound, hz, rate, _NEAR_CENTS, _NEAR_APERIODICITY)
@@ -138,10 +149,11 @@ def deviation_cents(sound: NDArray[np.floating], pitch: int, rate: int) -> float
     return nearest if abs(nearest) <= MAX_DETUNE_CENTS or agreed else math.nan
 
 
-def _period_cents(sound: NDArray[np.floating], hz: float, rate: int, reach: float, limit: float) -> float:
-    """Deviation of the period within `reach` cents, NaN if its aperiodicity is above `limit`.
+def _period_cents(sound: AnyFloat, hz: float, rate: int, reach: float, limit: float) -> float:
+    """Return the deviation of a sound's period from that of `hz` in cents, NaN if its aperiodicity is above `limit`.
 
-    Cumulative mean normalized difference (de Cheveigne and Kawahara 2002, equation 8), parabolic interpolation.
+    The period is the minimum, within `reach` cents, of the cumulative mean normalized difference function (de Cheveigne
+    and Kawahara 2002, equation 8), interpolated by a parabola.
     """
     factor = math.ceil(_LEAST_PERIOD * hz / rate)
     signal = np.fft.irfft(np.fft.rfft(sound[: len(sound) // 2].astype(np.float64)), factor * (len(sound) // 2))
@@ -157,8 +169,11 @@ def _period_cents(sound: NDArray[np.floating], hz: float, rate: int, reach: floa
     return 1200 * math.log2(expected / (lags[best] + _vertex(-normalized[best - 1 : best + 2])))
 
 
-def _partial_cents(sound: NDArray[np.floating], hz: float, rate: int) -> float:
-    """Cents from `hz` of the strongest peak within 500 cents; NaN unless it is 30 dB above the median there."""
+def _partial_cents(sound: AnyFloat, hz: float, rate: int) -> float:
+    """Return the deviation from `hz` in cents of the strongest spectral peak within 500 cents.
+
+    NaN unless the peak is at least 30 dB above the median of the spectrum there.
+    """
     size = 8 * len(sound)
     spectrum = 20 * np.log10(np.abs(np.fft.rfft(sound * np.hanning(len(sound)), size)) + 1e-12)
     low, high = (round(hz * 2 ** (cents / 1200) * size / rate) for cents in (-_NEAR_CENTS, _NEAR_CENTS))
@@ -168,8 +183,11 @@ def _partial_cents(sound: NDArray[np.floating], hz: float, rate: int) -> float:
     return 1200 * math.log2((best + _vertex(spectrum[best - 1 : best + 2])) * rate / size / hz)
 
 
-def _octave_error(sound: NDArray[np.floating], hz: float, rate: int) -> int:
-    """Return 1 where only even multiples of `hz` sound, -1 where odd multiples of its half are strong, else 0."""
+def _octave_error(sound: AnyFloat, hz: float, rate: int) -> int:
+    """Return the octaves by which a sound is off the pitch `hz`: 1, -1 or 0.
+
+    It is an octave too high if only even multiples of `hz` sound, too low if odd multiples of `hz` / 2 are strong.
+    """
     size = 4 * len(sound)
     power = np.abs(np.fft.rfft(sound * np.hanning(len(sound)), size)) ** 2
 
@@ -184,19 +202,15 @@ def _octave_error(sound: NDArray[np.floating], hz: float, rate: int) -> int:
     return int(half + odd < _OCTAVE_ABOVE * even and even > _LEAST_SHARE)
 
 
-def _vertex(values: NDArray[np.float64]) -> float:
-    """Offset of a maximum from the middle one of three values, by a parabola."""
+def _vertex(values: Float64) -> float:
+    """Return the position of the vertex of the parabola through three values, relative to the middle one."""
     before, here, after = values
     curvature = before - 2 * here + after
     return float(0.5 * (before - after) / curvature) if curvature < 0 else 0.0
 
 
-def _law_deviation(probe: Probe, pitch: int, sounding: NDArray[np.bool_]) -> float:
-    """Largest deviation in dB from 40 log10(v / 127) at one pitch, among velocities that sound."""
+def _law_deviation(probe: Probe, pitch: int, sounding: Bool) -> float:
+    """Return the range in dB of the deviations from 40 log10(v / 127) at one pitch, among velocities that sound."""
     heard = [v for v in LAW_VELOCITIES if sounding[pitch, v]]
-    levels = [_power_db(probe(pitch, v, LAW_BLOCKS)) - 40 * math.log10(v / 127) for v in heard]
+    levels = [rms_dbfs(probe(pitch, v, LAW_BLOCKS)) - 40 * math.log10(v / 127) for v in heard]
     return round(max(levels) - min(levels), 2) if levels else 0.0
-
-
-def _power_db(sound: NDArray[np.floating]) -> float:
-    return 10 * math.log10(float(np.mean(np.square(sound, dtype=np.float64))) + 1e-30)

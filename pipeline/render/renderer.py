@@ -1,8 +1,8 @@
-"""Notes to audio with FluidSynth, one new synthesizer per clip.
+"""Rendering of notes with FluidSynth, by one new synthesizer per clip.
 
-FluidSynth keeps state that no reset clears (effect delay lines, modulation phase, position in its block). A shared
-synthesizer would make the bits of a clip depend on the clips before it. Loading a SoundFont is the expensive part, so
-it is loaded once and shared between synthesizers.
+A synthesizer has state that no reset clears (effect delay lines, modulation phase, position in its block), so with one
+for all clips the bits of a clip would depend on the clips before it. Loading a SoundFont takes longest, so it is loaded
+once and shared between synthesizers.
 """
 
 import math
@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 
@@ -23,28 +22,13 @@ from pipeline.render.expressive import play_expressive
 from pipeline.render.fluidsynth import FAILED, load_fluidsynth
 
 SILENCE_PEAK = 10 ** (-60 / 20)  # -60 dBFS
-CLIPPING_PEAK = 1.0  # full scale: beyond it neither a WAV file nor a codec keeps the waveform
+CLIPPING_PEAK = 1.0  # full scale, above which WAV files and codecs change the waveform
 SILENCE, CLIPPING, NON_FINITE = "silence", "clipping", "non-finite"
 _CHANNEL = 0
 
 
-class RendererProtocol(Protocol):
-    """Interface of Renderer and IsolatedRenderer; `render` may raise Rejected."""
-
-    def render(self, notes: np.ndarray, instrument: Instrument, samples: int) -> np.ndarray:
-        """Return the audio of one clip, float32 [samples]."""
-
-    def render_expressive(
-        self, notes: np.ndarray, instruments: Sequence[Instrument], samples: int, automation: Automation
-    ) -> np.ndarray:
-        """Return the audio of one clip with automation, float32 [samples]."""
-
-    def close(self) -> None:
-        """Release all resources."""
-
-
 class Renderer:
-    """Renders notes with one SoundFont. Not thread-safe: use one per worker, as a context manager or with `close`."""
+    """Renderer of notes with one SoundFont. Not thread-safe. Use it as a context manager, or call `close`."""
 
     def __init__(self, soundfont: Path, rendering: Rendering, sample_rate: int) -> None:
         """Load `soundfont` (1 s for 150 MB) at `sample_rate` in Hz.
@@ -65,12 +49,12 @@ class Renderer:
             raise
 
     def render(self, notes: np.ndarray, instrument: Instrument, samples: int) -> np.ndarray:
-        """Return the audio of one clip, float32 [samples], the mean of left and right.
+        """Return the audio of one clip, float32 [samples], the mean of the left and right channel.
 
         Args:
-            notes: integers [n, 4]: onset and offset in samples, multiples of 64 within 0..samples, MIDI pitch,
+            notes: integers [n, 4]: onset and offset in samples, multiples of 64 within 0..samples; MIDI pitch;
                 velocity 1..127. A note starts and is released at exactly these samples.
-            instrument: program that plays all notes.
+            instrument: bank and program that play all notes.
             samples: length of the clip.
 
         Raises:
@@ -90,10 +74,10 @@ class Renderer:
         """Return the audio of one clip whose level, pitch and brightness move, float32 [samples].
 
         Args:
-            notes: as in `render`, in order and monophonic.
-            instruments: program of each note.
+            notes: as in `render`, sorted by time and not overlapping.
+            instruments: bank and program of each note.
             samples: length of the clip.
-            automation: values at each block; the level replaces the velocity's own from the onset on.
+            automation: values at each block. The level takes the place of that of the velocity from the onset on.
 
         Raises:
             UserError: the SoundFont lacks a program.
@@ -101,7 +85,7 @@ class Renderer:
         """
         _events(notes, samples)
         if np.any(notes[1:, 0] < notes[:-1, 1]) or len(instruments) != len(notes):
-            raise ValueError("notes must be in order, monophonic, with one instrument each")
+            raise ValueError("notes must be sorted, monophonic and with one instrument each")
         left, right = np.empty(samples, np.float32), np.empty(samples, np.float32)
         with self.synth() as synth:
             select = partial(self.select, synth)
@@ -132,9 +116,9 @@ class Renderer:
 
     @contextmanager
     def probe(self, instrument: Instrument) -> Iterator[Callable[[int, int, int], np.ndarray]]:
-        """Give a function that plays single notes for measurement: (pitch, velocity, blocks) -> float32 [64 blocks].
+        """Give a function that plays single notes for measurements: (pitch, velocity, blocks) -> float32 [64 * blocks].
 
-        Its notes share a synthesizer, so their bits, unlike those of `render`, may depend on their order.
+        Its notes share a synthesizer, so unlike those of `render` their bits may depend on the notes before.
         """
         call = self._fluidsynth.call
         with self.synth() as synth:
@@ -152,7 +136,7 @@ class Renderer:
             yield play
 
     def select(self, synth: int, channel: int, instrument: Instrument) -> None:
-        """Set the program of a channel.
+        """Set bank and program of a channel of a synthesizer.
 
         Raises:
             UserError: the SoundFont lacks the program.
@@ -175,7 +159,7 @@ class Renderer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _call(self, name: str, *arguments: object) -> int:
@@ -233,7 +217,13 @@ class Renderer:
 
 
 def _events(notes: np.ndarray, samples: int) -> list[tuple[int, int, int]]:
-    """Return sorted (sample, velocity, pitch): velocity 0 is a release, before the notes that start at that sample."""
+    """Return the events (sample, velocity, pitch) of notes [n, 4], sorted.
+
+    Velocity 0 is a release; releases come before the notes that start at the same sample.
+
+    Raises:
+        ValueError: invalid notes.
+    """
     onset, offset, pitch, velocity = np.asarray(notes).reshape(-1, 4).T
     valid = (
         np.issubdtype(onset.dtype, np.integer)
@@ -256,9 +246,10 @@ def _mean(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def audio_fault(audio: np.ndarray) -> str | None:
-    """Return why a rendered clip [N] is unusable, or None.
+    """Return the reason for which the audio [N] of a clip is unusable, None if it is usable.
 
-    `silence`: the peak is below -60 dBFS. `clipping`: the peak is above full scale. `non-finite`: NaN or infinity.
+    `silence`: the peak is below -60 dBFS. `clipping`: the peak is above full scale. `non-finite`: there is a NaN or an
+    infinity.
     """
     peak = float(np.max(np.abs(audio), initial=0.0))
     if not math.isfinite(peak):
@@ -271,6 +262,6 @@ def audio_fault(audio: np.ndarray) -> str | None:
 
 
 def rms_dbfs(audio: np.ndarray) -> float:
-    """Return the root mean square of audio [N] in dB; a constant 1 is 0 dB, digital silence -inf."""
+    """Return the root mean square of audio [N] in dB re full scale: 0 for a constant 1, -inf for digital silence."""
     power = float(np.mean(np.square(audio, dtype=np.float64)))
     return 10 * math.log10(power) if power > 0 else -math.inf

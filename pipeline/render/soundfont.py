@@ -1,4 +1,4 @@
-"""SoundFont files."""
+"""Location of SoundFont files."""
 
 import importlib.util
 from pathlib import Path
@@ -9,7 +9,10 @@ TIMGM6MB = "timgm6mb"
 
 
 def soundfont_path(name: str) -> Path:
-    """Return the file of a SoundFont: `timgm6mb` (6 MB, part of pretty_midi) or the path of an .sf2 or .sf3 file.
+    """Return the path of a SoundFont.
+
+    Args:
+        name: `timgm6mb` (6 MB, part of pretty_midi), or the path of an .sf2 or .sf3 file.
 
     Raises:
         UserError: the file is missing, unreadable or not a SoundFont.

@@ -1,1 +1,1 @@
-"""Commands beside the build: validate, report, doctor, lakh, curves from MIDI."""
+"""The commands validate, report, export-dataset, controls, lakh and doctor."""

@@ -1,4 +1,4 @@
-"""`controls`: the gesture of a recording as a curve file."""
+"""`controls` for a recording: curves measured from it as a curve file."""
 
 from pathlib import Path
 
@@ -20,18 +20,21 @@ def write_audio_curves(
     notes: bool,
     tracker: str,
 ) -> tuple[Path, str]:
-    """Write the curves of a recording as JSON, by default beside it; return the path and a description.
+    """Write the curves of a stretch of a recording as JSON.
 
     Args:
         path: an audio file.
-        out: the curve file; None for one beside the recording.
-        spec: its controls are given.
-        seconds: length of the stretch; None for the whole recording.
-        start_s: its start in the recording.
+        out: path of the curve file; None for that of the recording with the suffix .json.
+        spec: spec whose controls are written.
+        seconds: length of the stretch; None for the rest of the recording.
+        start_s: start of the stretch, in seconds from that of the recording.
         instrument, sharpness, notes, tracker: as in `curves_from_audio`.
 
+    Returns:
+        The path of the curve file, and a line that describes the curves.
+
     Raises:
-        UserError: not an audio file, nothing audible there, or the path is taken by a file with other content.
+        UserError: the file is not audio, the stretch is silent, or a file with other content has the path.
     """
     audio = read_recording(path, seconds, start_s)
     curves = curves_from_audio(audio, spec.controls, sharpness, notes, instrument, tracker)

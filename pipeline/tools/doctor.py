@@ -1,6 +1,7 @@
-"""`make doctor`: what this machine has, what is missing, and how to install it.
+"""`make doctor`: a check of what the project needs on this machine, with the command that installs what is missing.
 
-Runs with a bare Python too (`python -m pipeline.tools.doctor`), so third-party imports are inside the checks.
+It also runs in a Python without packages (`python -m pipeline.tools.doctor`), so other packages are imported in the
+checks.
 """
 
 import importlib.util
@@ -16,11 +17,11 @@ from pathlib import Path
 from data_specs.errors import UserError
 
 Check = Callable[[], str]
-PYTHONS = (3, 11), (3, 14)  # first and last version of which all pinned packages exist
+PYTHONS = (3, 11), (3, 14)  # first and last version for which all pinned packages exist
 
 
 def doctor() -> int:
-    """Print a line per check; return 1 when something that the default commands need is missing, else 0."""
+    """Print one line per check. Return 1 if something that the default commands need is missing, else 0."""
     is_set_up = importlib.util.find_spec("torch") is not None
     if not is_set_up:
         print("the environment is not set up; type: make setup (1 to 4 GB of packages, some minutes)")

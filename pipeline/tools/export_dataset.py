@@ -1,13 +1,13 @@
 """`make export-dataset`: a finished dataset as Parquet for Hugging Face `datasets`, or as WAV, CSV and MIDI files.
 
-Files appear whole or not at all and existing ones are kept, so the same command resumes. One record batch is in memory.
+A file appears when it is complete, and existing files are kept, so running the same command again resumes an export. At
+most `BATCH` clips are in memory.
 """
 
 import csv
 import io
 import json
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from data_specs.spec import SPLITS
 from pipeline.plan.plan import Plan, PlannedClip
 from pipeline.tools.report_data import FinishedDataset, finished_datasets
 
-BATCH = 50  # clips of a Parquet row group
-STAMP = ".export.json"  # names the dataset of a folder, so that two are never mixed
-TICKS = SAMPLE_RATE // 2  # per quarter note of 0.5 s: one tick is one sample
+BATCH = 50  # clips in a row group of a Parquet file
+STAMP = ".export.json"  # identifies the exported dataset, so that a folder never has files of two
+TICKS = SAMPLE_RATE // 2  # per quarter note of 0.5 s, so that one tick is one sample
 INFO_COLUMNS = (
     "source",
     "source_digest",
@@ -38,6 +38,7 @@ INFO_COLUMNS = (
     "expression",
     "level_dbfs",
 )
+VALUE_TYPES = {"double": "float64", "float": "float32"}  # names of Arrow types that differ in Hugging Face `datasets`
 USE = {
     "parquet": 'Load with `datasets.load_dataset("FOLDER")`.',
     "wav": "A clip is `<id>.wav` (float32), `<id>.csv` (curves) and, of rendered datasets, `<id>.mid` (notes).",
@@ -47,10 +48,13 @@ Clip = dict[str, np.ndarray]
 
 
 def export_dataset(data: Path, format_name: str, kind: str, out: Path) -> int:
-    """Write the dataset of one format below `data` to the folder `out`; return the exit status.
+    """Write the dataset of one format below `data` to the folder `out` and return the exit status, 0.
+
+    Args:
+        kind: parquet or wav.
 
     Raises:
-        UserError: no such dataset, a damaged shard, or another export in `out`.
+        UserError: there is no such dataset, a shard is damaged, or `out` holds other files.
     """
     if kind not in USE:
         raise UserError(f"TO= must be one of {', '.join(USE)}; got {kind!r:.40}")
@@ -58,29 +62,25 @@ def export_dataset(data: Path, format_name: str, kind: str, out: Path) -> int:
     if not found:
         raise UserError(f"no finished dataset of FORMAT={format_name} below {data}; build it with make dataset")
     dataset = found[0]
-    stamp = {"kind": kind, "format": format_name, "shards": [s.sha256 for s in _shards(dataset).values()]}
+    splits = {split: dataset.info.splits[split].shards for split in SPLITS}
+    shards = [(split, k, shard) for split in SPLITS for k, shard in enumerate(splits[split]) if shard.clips]
+    plan = dataset.plan() if kind == "wav" else None
     with locked(out / ".lock", str(out)):
-        _check_stamp(out, stamp)
-        total = sum(shard.clips for shard in _shards(dataset).values())
-        with tqdm(total=total, unit="clip", desc=f"{dataset.info.label} to {kind}", disable=None) as bar:
-            for (split, number), shard in _shards(dataset).items():
+        _check_stamp(out, {"kind": kind, "format": format_name, "shards": [shard.sha256 for *_, shard in shards]})
+        with tqdm(total=dataset.clips, unit="clip", desc=f"{dataset.info.label} to {kind}", disable=None) as bar:
+            for split, number, shard in shards:
                 if kind == "parquet":
-                    count = len(dataset.info.splits[split].shards)
-                    name = f"{split}-{number:05d}-of-{count:05d}.parquet"
+                    name = f"{split}-{number:05d}-of-{len(splits[split]):05d}.parquet"
                     _write_parquet(dataset, split, number, shard, out / "data" / name)
                     bar.update(shard.clips)
-                else:
-                    for _ in _write_clips(dataset, split, number, shard, out / split):
-                        bar.update()
+                    continue
+                planned = _planned(plan, dataset, split, number) if plan else {}
+                for clip in dataset.records(shard):
+                    _write_clip(dataset, clip, planned.get(_id(clip)), out / split)
+                    bar.update()
         write_bytes(out / "README.md", card(dataset, kind).encode())
-    print(f"{out}: {total} clips")
+    print(f"{out}: {dataset.clips} clips")
     return 0
-
-
-def _shards(dataset: FinishedDataset) -> dict[tuple[str, int], Shard]:
-    """Return the shards with clips, by split and number."""
-    splits = {split: dataset.info.splits[split].shards for split in SPLITS}
-    return {(split, k): shard for split, shards in splits.items() for k, shard in enumerate(shards) if shard.clips}
 
 
 def _check_stamp(out: Path, stamp: dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ def _check_stamp(out: Path, stamp: dict[str, Any]) -> None:
 
 
 def _rows(dataset: FinishedDataset, split: str, number: int) -> dict[str, dict[str, Any]]:
-    """Return the rows of clips.parquet of one shard, by clip id."""
+    """Return the rows of clips.parquet for the clips of one shard, by id."""
     import pyarrow.parquet as pq
 
     path = dataset.folder / CLIPS_TABLE
@@ -140,7 +140,7 @@ def _parquet_value(dataset: FinishedDataset, name: str, clip: Clip, row: dict[st
 
 
 def parquet_schema(dataset: FinishedDataset) -> Any:
-    """Return the Arrow schema with the features that Hugging Face `datasets` reads from its metadata."""
+    """Return the Arrow schema of the Parquet files; its metadata describe the columns for Hugging Face `datasets`."""
     import pyarrow as pa
 
     fields: list[Any] = [pa.field("id", pa.string())]
@@ -161,13 +161,10 @@ def parquet_schema(dataset: FinishedDataset) -> Any:
     for name in INFO_COLUMNS:
         if name in table.names:
             fields.append(table.field(name))
-            features[name] = {"dtype": _value_type(table.field(name).type), "_type": "Value"}
+            kind = str(table.field(name).type)
+            features[name] = {"dtype": VALUE_TYPES.get(kind, kind), "_type": "Value"}
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
     return pa.schema(fields, metadata=metadata)
-
-
-def _value_type(kind: Any) -> str:
-    return {"double": "float64", "float": "float32"}.get(str(kind), str(kind))
 
 
 def _sound_file(audio: np.ndarray, container: str, subtype: str) -> bytes:
@@ -178,33 +175,29 @@ def _sound_file(audio: np.ndarray, container: str, subtype: str) -> bytes:
     return content.getvalue()
 
 
-def _write_clips(dataset: FinishedDataset, split: str, number: int, shard: Shard, folder: Path) -> Iterator[None]:
-    """Write <id>.wav (float32), <id>.csv and, where OUT has the plan, <id>.mid of each clip of a shard."""
-    plan = dataset.plan()
-    notes = {clip.id: clip for clip in _planned(plan, split, dataset, number)} if plan else {}
-    for clip in dataset.records(shard):
-        name = _id(clip)
-        files = {".wav": partial(_wav, dataset, clip), ".csv": partial(curves_csv, dataset, clip)}
-        if name in notes:
-            files[".mid"] = partial(midi_file, notes[name], dataset)
-        for suffix, content in files.items():
-            if not (path := folder / f"{name}{suffix}").is_file():
-                write_bytes(path, content())
-        yield
-
-
-def _wav(dataset: FinishedDataset, clip: Clip) -> bytes:
-    return _sound_file(dataset.sound(clip["data"]), "WAV", "FLOAT")
-
-
-def _planned(plan: Plan, split: str, dataset: FinishedDataset, number: int) -> list[PlannedClip]:
+def _planned(plan: Plan, dataset: FinishedDataset, split: str, number: int) -> dict[str, PlannedClip]:
+    """Return the planned clips of one shard by id."""
     size = dataset.info.spec.format(dataset.info.format).shard_clips
     start = number * size
-    return plan.clips(split, start, min(start + size, dataset.info.splits[split].planned))
+    clips = plan.clips(split, start, min(start + size, dataset.info.splits[split].planned))
+    return {clip.id: clip for clip in clips}
+
+
+def _write_clip(dataset: FinishedDataset, clip: Clip, planned: PlannedClip | None, folder: Path) -> None:
+    """Write <id>.wav (float32), <id>.csv and, if the planned clip is known, <id>.mid, except files that exist."""
+    files: dict[str, Callable[[], bytes]] = {
+        ".wav": lambda: _sound_file(dataset.sound(clip["data"]), "WAV", "FLOAT"),
+        ".csv": lambda: curves_csv(dataset, clip),
+    }
+    if planned is not None:
+        files[".mid"] = lambda: midi_file(planned, dataset)
+    for suffix, content in files.items():
+        if not (path := folder / f"{_id(clip)}{suffix}").is_file():
+            write_bytes(path, content())
 
 
 def curves_csv(dataset: FinishedDataset, clip: Clip) -> bytes:
-    """Return the controls of a clip as a CSV curve file with one row a frame."""
+    """Return the controls of a clip as a curve file in CSV with one row per frame."""
     controls = [CONTROLS[feature.name] for feature in dataset.features if feature.name in CONTROLS]
     names = dataset.info.spec.instrument_names
     frames = {control.name: np.atleast_2d(clip[control.name]) for control in controls}
@@ -219,27 +212,19 @@ def curves_csv(dataset: FinishedDataset, clip: Clip) -> bytes:
 
 
 def midi_file(clip: PlannedClip, dataset: FinishedDataset) -> bytes:
-    """Return the notes of a clip as a MIDI file whose ticks are samples."""
+    """Return the notes of a clip as a MIDI file in which one tick is one sample."""
     import mido
 
+    from pipeline.midi.writing import midi_bytes
+
     instrument = dataset.info.spec.instruments[clip.instrument]
-    onset, offset, pitch, velocity = clip.notes.T.tolist()
-    events = [(time, "note_on", p, v) for time, p, v in zip(onset, pitch, velocity, strict=True)]
-    events += [(time, "note_off", p, 0) for time, p in zip(offset, pitch, strict=True)]
-    track = mido.MidiTrack([mido.MetaMessage("track_name", name=instrument.name)])
-    track.append(mido.Message("program_change", program=instrument.program))
-    now = 0
-    for time, kind, key, strength in sorted(events):  # note_off before note_on
-        track.append(mido.Message(kind, note=key, velocity=strength, time=time - now))
-        now = time
-    file, content = mido.MidiFile(ticks_per_beat=TICKS), io.BytesIO()
-    file.tracks.append(track)
-    file.save(file=content)
-    return content.getvalue()
+    name = mido.MetaMessage("track_name", name=instrument.name)
+    head = [name, mido.Message("program_change", program=instrument.program)]
+    return midi_bytes(head, clip.notes.tolist(), TICKS, 1)
 
 
 def card(dataset: FinishedDataset, kind: str) -> str:
-    """Return the dataset card (README.md) with the metadata that Hugging Face reads."""
+    """Return the dataset card (README.md), with the metadata that Hugging Face reads at its head."""
     info = dataset.info
     counts = {split: info.splits[split].clips for split in SPLITS if info.splits[split].clips}
     lines = ["---", f"pretty_name: {json.dumps(f'{info.spec.name} ({info.label})')}", "license: other"]

@@ -1,6 +1,6 @@
-"""`make lakh`: download of the Lakh MIDI dataset v0.1 (Raffel 2016), resumable, every file checked.
+"""`make lakh`: resumable download of the Lakh MIDI dataset v0.1 (Raffel 2016), and a check of every file in it.
 
-Files are named by the MD5 of their content, so each member is compared with its name.
+Most files are named by the MD5 of their content, with which the content is compared.
 """
 
 import hashlib
@@ -18,14 +18,14 @@ from pipeline.midi.sources import is_midi_name, printable
 from pipeline.rejects import Rejects
 
 PUBLISHED = "http://hog.ee.columbia.edu/craffel/lmd"  # named by colinraffel.com/projects/lmd; no https
-LARGEST = 1 << 28  # bytes of a member that is checked
+LARGEST = 1 << 28  # bytes of the largest member that is checked
 _MD5_NAME = re.compile(r"(?:.*/)?([0-9a-f]{32})\.mid", re.DOTALL)
 _EXAMPLES = 3
 
 
 @dataclass(frozen=True)
 class PublishedArchive:
-    """Name, size in bytes and SHA-256 of a published archive."""
+    """File name, size in bytes and SHA-256 of a published archive."""
 
     name: str
     size: int
@@ -42,18 +42,21 @@ MATCHED = PublishedArchive(
 
 @dataclass(frozen=True)
 class MemberCounts:
-    """Members of an archive, by result of the check."""
+    """Numbers of members of an archive, by result of the check."""
 
-    matching: int  # content has the digest in the name
-    unnamed: int  # MIDI files whose name is not a digest
-    rejects: Rejects  # everything else
+    matching: int  # members whose content has the digest in their name
+    unnamed: int  # MIDI files whose name has no digest
+    rejects: Rejects  # all other members
 
 
 def lakh(archive: PublishedArchive, out: Path, url: str | None) -> int:
-    """Download `archive` to the folder `out` from `url`, by default the published address; return the exit status.
+    """Download `archive` to the folder `out`, check its members, and return the exit status, 0.
+
+    Args:
+        url: address of the file; None for the published one.
 
     Raises:
-        UserError: the download fails, or another file has its path.
+        UserError: the download fails, or another file has the path.
     """
     path = out / archive.name
     existed = path.is_file()
@@ -74,7 +77,7 @@ def lakh(archive: PublishedArchive, out: Path, url: str | None) -> int:
 
 
 def check_members(path: Path) -> MemberCounts:
-    """Compare every MIDI file of an archive with the MD5 in its name, streaming in constant memory."""
+    """Compare every MIDI file of the archive at `path` with the MD5 in its name, in constant memory."""
     matching = unnamed = 0
     rejects = Rejects()
     for member in tqdm(read_members(path, LARGEST), unit="file", desc="check", disable=None):

@@ -1,7 +1,7 @@
-"""`controls`: the melody of a MIDI file as a curve file.
+"""`controls` for a MIDI file: its melody as a curve file.
 
-Pitch follows the notes and pitch bend, chroma the notes alone. Velocity is that of the notes; where volume or
-expression (controllers 7 and 11) move, it follows them, relative to their largest product while the melody sounds.
+Pitch follows notes and pitch bend, chroma the notes alone. Velocity is that of the notes times the product of volume
+and expression (controllers 7 and 11), relative to the largest product while the melody sounds.
 """
 
 import json
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from data_specs.arrays import Float64, Int64
 from data_specs.controls import CHROMA, CONTROLS, INSTRUMENTS, PITCH, VELOCITY
 from data_specs.controls.curve_files import curves_value
 from data_specs.controls.curves import MAX_SECONDS, Curves
@@ -25,17 +25,17 @@ from pipeline.melody.skyline import UNITS, Melody, melodies
 from pipeline.melody.windows import Notes
 from pipeline.midi.controllers import Controllers
 from pipeline.midi.performance import read_performance_sandboxed
-from pipeline.midi.song import Song
+from pipeline.midi.song import Track
 from pipeline.rejects import Rejected
 
-STEP_SAMPLES = 240  # least distance between points of bend or volume within a note: 10 ms
+STEP_SAMPLES = 240  # 10 ms: least distance between changes of bend or volume within a note
 _LOWEST, _HIGHEST = PITCH_ORIGIN + 0.01, float(PITCH_ORIGIN + PITCH_SPAN)
 Segment = tuple[int, int, float, float]  # onset, offset, pitch, velocity: a row of `Curves.from_notes`
 
 
 @dataclass(frozen=True)
 class MelodyCurves:
-    """Curves of a melody, and a description of its track."""
+    """The curves of a melody, and a line that describes its track."""
 
     curves: Curves
     source: str
@@ -44,18 +44,18 @@ class MelodyCurves:
 def midi_curves(
     path: Path, seconds: float = 8, start_s: float = 0.0, track: int | None = None, instrument: str | None = None
 ) -> MelodyCurves:
-    """Return the curves of a stretch of one track's melody.
+    """Return the curves of a stretch of the melody of one track.
 
     Args:
         path: a MIDI file.
         seconds: length of the stretch.
-        start_s: its start, in seconds from the track's first note.
-        track: index of the track; by default the one named like a melody, else the one with most notes in its melody.
-        instrument: name of the instrument; by default that of the track's program if the datasets have it, else
-            unconditioned.
+        start_s: start of the stretch, in seconds from the first note of the track.
+        track: index of the track; by default one that is named like a melody, else the one with most notes.
+        instrument: name of the instrument; by default the one of the spec `sample` with the program of the track, or
+            unconditioned if there is none.
 
     Raises:
-        UserError: not a MIDI file, no such track, or no notes there.
+        UserError: the file is not MIDI, or it has no such track or no notes in the stretch.
     """
     if not (math.isfinite(start_s) and start_s >= 0):
         raise UserError(f"START= (--start) must be >= 0 s, got {start_s}")
@@ -69,11 +69,11 @@ def midi_curves(
         raise UserError(f"{path} cannot be read ({error.strerror}); check the path") from None
     except Rejected as rejected:
         raise UserError(f"{path} is not a MIDI file that can be read ({rejected}); export it again") from None
-    # Any melody is accepted, however short, since the user chose the file.
+    # A melody of any length is accepted, since the user chose the file.
     clip = spec.clip.model_copy(update={"seconds": math.ceil(seconds), "min_notes": 1})
     found, _ = melodies(song, clip)
-    names = {one.index: one.name for one in song.tracks}
-    melody = _chosen(found, names, track, path)
+    tracks = {one.index: one for one in song.tracks}
+    melody = _chosen(found, tracks, track, path)
     notes = melody_notes(melody, start_s, seconds)
     length = (melody.offset[-1] - melody.onset[0]) / (SAMPLE_RATE * UNITS)
     if not len(notes):
@@ -84,23 +84,23 @@ def midi_curves(
         melody,
         start_s,
         controllers[melody.track],
-        instrument or programs.get(_program(song, melody)),
+        instrument or programs.get(tracks[melody.track].program),
     )
-    others = ", ".join(_label(one.track, names) for one in found if one.track != melody.track)
-    source = f"{path.name}: track {_label(melody.track, names)}, {length:.1f} s long"
+    others = ", ".join(_label(tracks[one.track]) for one in found if one.track != melody.track)
+    source = f"{path.name}: track {_label(tracks[melody.track])}, {length:.1f} s long"
     return MelodyCurves(curves, source + (f"; other tracks: {others} (TRACK=)" if others else ""))
 
 
-def _label(track: int, names: dict[int, str]) -> str:
-    name = "".join(c for c in names[track][:40] if c.isprintable()).strip()
-    return f"{track} ({name})" if name else str(track)
+def _label(track: Track) -> str:
+    name = "".join(c for c in track.name[:40] if c.isprintable()).strip()
+    return f"{track.index} ({name})" if name else str(track.index)
 
 
 def melody_notes(melody: Melody, start_s: float, seconds: float) -> Notes:
-    """Return the notes [n, 4] of a stretch that starts `start_s` after the first note of a melody.
+    """Return the notes [n, 4] in the stretch of `seconds` that starts `start_s` seconds after the first note.
 
     Columns are onset and offset in samples from the start of the stretch, pitch and velocity. Notes that sound at the
-    start or end of the stretch are cut there.
+    start or the end of the stretch are cut there.
     """
     origin = int(melody.onset[0]) + round(start_s * SAMPLE_RATE * UNITS)
     end = round(seconds * SAMPLE_RATE)
@@ -113,11 +113,14 @@ def melody_notes(melody: Melody, start_s: float, seconds: float) -> Notes:
 def performed_curves(
     notes: Notes, melody: Melody, start_s: float, controllers: Controllers, instrument: str | None
 ) -> Curves:
-    """Return the curves of notes [n, 4] that `melody_notes` cut from a melody, with bend and volume inside the notes.
+    """Return the curves of notes [n, 4] from `melody_notes`, with the pitch bend and volume of their track.
 
     Args:
-        controllers: of the melody's track.
-        instrument: its name, None for unconditioned.
+        notes: notes in the stretch, repeated notes separated.
+        melody: the whole melody.
+        start_s: start of the stretch, in seconds from the first note of the melody.
+        controllers: bend and volume of the track.
+        instrument: name of the instrument, None for unconditioned.
     """
     units = np.floor(np.maximum(controllers.seconds, -1) * (SAMPLE_RATE * UNITS) + 0.5).astype(np.int64)
     at_onset = np.searchsorted(units, melody.onset, side="right") - 1
@@ -142,12 +145,11 @@ def performed_curves(
     return Curves({name: curves[name] for name in CONTROLS if name in curves})
 
 
-def _steps(
-    onset: int, offset: int, times: NDArray[np.int64], values: NDArray[np.float64]
-) -> list[tuple[int, int, float]]:
-    """Return (start, stop, value) of a step function within a note.
+def _steps(onset: int, offset: int, times: Int64, values: Float64) -> list[tuple[int, int, float]]:
+    """Return the steps (start, stop, value) of a step function within a note, times in samples.
 
-    Steps closer than `STEP_SAMPLES` to the one before are delayed, or replaced by the next.
+    `values[k]` applies from `times[k]` on. A step less than `STEP_SAMPLES` after the one before is delayed; only the
+    last of several such steps is kept.
     """
     first, last = int(np.searchsorted(times, onset, side="right")) - 1, int(np.searchsorted(times, offset))
     starts, kept = [onset], [float(values[first])]
@@ -161,20 +163,29 @@ def _steps(
 
 
 def write_midi_curves(path: Path, out: Path | None, **choices: object) -> tuple[Path, str]:
-    """Write the curves of a MIDI file as JSON, by default beside it; return the path and the track's description.
+    """Write the curves of `midi_curves` as JSON; return the path and the description of the track.
+
+    Args:
+        path: a MIDI file.
+        out: path of the curve file; None for that of the MIDI file with the suffix .json.
+        choices: further arguments of `midi_curves`.
 
     Raises:
-        UserError: as `midi_curves`, or the path is taken by a file with other content.
+        UserError: as by `midi_curves`, or a file with other content has the path.
     """
     found = midi_curves(path, **choices)  # type: ignore[arg-type]
     return write_curve_file(found.curves, path, out), found.source
 
 
 def write_curve_file(curves: Curves, source: Path, out: Path | None) -> Path:
-    """Write curves as JSON, by default beside the file `source` that they were made from; return the path.
+    """Write curves as JSON and return the path.
+
+    Args:
+        source: file from which the curves were made.
+        out: path of the curve file; None for that of `source` with the suffix .json.
 
     Raises:
-        UserError: the path is taken by a file with other content.
+        UserError: a file with other content has the path, unless it is a curve file that was named by `out`.
     """
     target = out or source.with_suffix(".json")
     content = (json.dumps(curves_value(curves)) + "\n").encode()
@@ -194,23 +205,19 @@ def _is_curve_file(path: Path) -> bool:
     return isinstance(value, dict) and "version" in value
 
 
-def _chosen(found: list[Melody], names: dict[int, str], track: int | None, path: Path) -> Melody:
+def _chosen(found: list[Melody], tracks: dict[int, Track], track: int | None, path: Path) -> Melody:
     if not found:
         raise UserError(f"{path} has no melody: no track with pitched notes; choose another file")
     if track is None:
-        return max(found, key=lambda one: (_melody_rank(names[one.track]), len(one.onset), -one.track))
+        return max(found, key=lambda one: (_melody_rank(tracks[one.track].name), len(one.onset), -one.track))
     for melody in found:
         if melody.track == track:
             return melody
-    there = ", ".join(_label(melody.track, names) for melody in found)
+    there = ", ".join(_label(tracks[melody.track]) for melody in found)
     raise UserError(f"{path} has no melody in track {track}; there is one in {there}")
 
 
 def _melody_rank(name: str) -> int:
-    """Return 2 for a track named melody, 1 for a voice or lead, else 0."""
+    """Return 2 for the name of a melody track, 1 for that of a voice or lead, else 0."""
     words = name.lower()
     return 2 if "melod" in words else int(any(word in words for word in ("vocal", "voice", "vox", "lead", "sing")))
-
-
-def _program(song: Song, melody: Melody) -> int:
-    return next(track.program for track in song.tracks if track.index == melody.track)

@@ -1,4 +1,4 @@
-"""`make report`: an HTML page about a dataset with its counts, histograms, rejects and clips to listen to."""
+"""`make report`: an HTML page on a dataset with counts, histograms, rejects and clips to listen to."""
 
 import json
 from collections import Counter
@@ -13,15 +13,14 @@ from data_specs.dataset import DatasetInfo
 from data_specs.io.files import check_output_file, write_bytes
 from data_specs.rates import SAMPLE_RATE
 from data_specs.spec import SPLITS
-from data_specs.viz.figures import INSTRUMENT_COLOURS
 from data_specs.viz.page import Markup, document, element, section, table, tiles
 from data_specs.viz.page.charts import Bin, binned, histogram, ranges, shares
 from data_specs.viz.page.tracks import Sound, card
 from pipeline.midi.sources import TUNES
 from pipeline.tools.report_data import FinishedDataset, NoteTable, finished_datasets, notes_of
-from pipeline.tools.report_recordings import recorded_histograms, recorded_tiles
+from pipeline.tools.report_recordings import instrument_histogram, recorded_histograms, recorded_tiles
 
-CLIPS = 12  # clips with audio
+CLIPS = 12  # clips that can be played on the page
 PAGE = "report.html"
 LENGTHS_S = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0)
 LEVEL_BINS = 16
@@ -33,10 +32,10 @@ def report(data: Path, out: Path | None = None, clips: int = CLIPS) -> Path:
     Args:
         data: the parent folder of datasets, or one of them.
         out: path of the page; None for `report.html` in `data`.
-        clips: number of clips with audio, from both splits.
+        clips: number of clips that can be played on the page, half of them from each split.
 
     Raises:
-        UserError: no finished dataset, or one that is damaged.
+        UserError: there is no finished dataset, or one is damaged.
     """
     formats = finished_datasets(data)
     path = check_output_file(out or data / PAGE)
@@ -74,7 +73,7 @@ def report(data: Path, out: Path | None = None, clips: int = CLIPS) -> Path:
 
 
 def _source_name(info: DatasetInfo) -> str:
-    """Return the name of the user's folder or archive, or of the spec where it names the source."""
+    """Return the name of the folder or archive that the dataset was made from; for the tunes, that of the spec."""
     source = info.spec.source.midi or info.spec.source.audio
     return info.spec.name if source == TUNES else Path(source).name or info.spec.name
 
@@ -102,7 +101,7 @@ def _formats(formats: Sequence[FinishedDataset]) -> Markup:
                 " × ".join(map(str, data.shape)),
                 data.dtype,
                 *(f"{splits[split].clips:,}" for split in SPLITS),
-                f"{sum(len(split.shards) for split in splits.values()):,}",
+                f"{len(dataset.shards):,}",
                 _size(dataset.size),
                 _size(dataset.size / max(1, dataset.clips)),
             )
@@ -126,30 +125,25 @@ def _about(notes: NoteTable) -> str:
 
 
 def _histograms(dataset: FinishedDataset, notes: NoteTable) -> list[Markup]:
-    spec, rows = dataset.info.spec, dataset.table
-    instruments = Counter(rows.get("instrument", []))
-    named = [
-        Bin(instruments[name], name, name, INSTRUMENT_COLOURS[k % len(INSTRUMENT_COLOURS)])
-        for k, name in enumerate(spec.instrument_names)
-    ]
-    levels = np.asarray(rows.get("level_dbfs", []), float)
+    clip = dataset.info.spec.clip
+    levels = np.asarray(dataset.table.get("level_dbfs", []), float)
     low, high = (np.floor(levels.min()), np.ceil(levels.max())) if levels.size else (-60.0, 0.0)
     width = max(1.0, np.ceil((high - low) / LEVEL_BINS))  # integer dB
     db = np.arange(np.floor(low / width) * width, high + width + 1e-9, width).tolist()
     return [
-        _pitches(notes, spec.clip.lowest_pitch, spec.clip.highest_pitch),
+        _pitches(notes, clip.lowest_pitch, clip.highest_pitch),
         ranges(
             "Velocity", "of notes, as sent to the synthesizer", notes.velocity, [float(v) for v in range(0, 129, 8)], 4
         ),
         ranges("Note length", "seconds", notes.samples / SAMPLE_RATE, list(LENGTHS_S), 2),
-        histogram("Instrument", "clips", named),
+        instrument_histogram(dataset, "Instrument"),
         _shapes(dataset),
         ranges("Level", "dBFS, of clips", levels, db, 4),
     ]
 
 
 def _shapes(dataset: FinishedDataset) -> Markup:
-    """Histogram of what shapes the velocity: families of curves, or frequencies of the modulation."""
+    """Return a histogram of the families of velocity curves with expression, else of the modulation frequencies."""
     if "expression" in dataset.table:
         families = Counter(map(_family, dataset.table["expression"]))
         return histogram("Velocity curve", "clips", [Bin(families[name], name, name) for name in sorted(families)])
@@ -160,7 +154,7 @@ def _shapes(dataset: FinishedDataset) -> Markup:
 
 
 def _family(expression: object) -> str:
-    """Return the family of a clip's velocity curve, from its row of clips.parquet."""
+    """Return the family of the velocity curve in a value of the column `expression` of clips.parquet."""
     try:
         return str(json.loads(str(expression))["velocity"]["family"])
     except (ValueError, KeyError, TypeError):

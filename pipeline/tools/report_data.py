@@ -1,7 +1,7 @@
-"""Content of the report, read from finished datasets: counts, tables, notes and single clips. T frames, n notes."""
+"""Reading of finished datasets for the tools: counts, tables, notes and single clips."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_specs.arrays import Float32, Int64
 from data_specs.controls import CHROMA_STEPS, MAX_VELOCITY
 from data_specs.dataset import CLIPS_TABLE, MANIFEST, DatasetInfo, Feature, Shard, folder_name, layout, load_info
 from data_specs.errors import UserError
@@ -22,13 +23,13 @@ from pipeline.build.presets import built_plan
 from pipeline.plan.index import INDEX_FOLDER
 from pipeline.plan.plan import Plan
 
-NOTES_AT_ONCE = 1000
-MOST_CLIPS = 20_000  # whose notes are counted: more would not change a histogram
+CLIPS_AT_ONCE = 1000  # clips of a plan that are in memory at once
+MOST_CLIPS = 20_000  # clips whose notes are counted; more would not change a histogram
 
 
 @dataclass(frozen=True)
 class FinishedDataset:
-    """A finished dataset folder."""
+    """A finished dataset: its folder, manifest and the features of its records."""
 
     folder: Path
     info: DatasetInfo
@@ -36,32 +37,37 @@ class FinishedDataset:
 
     @property
     def clips(self) -> int:
-        """Clips of both splits."""
+        """Number of clips in both splits."""
         return sum(split.clips for split in self.info.splits.values())
 
     @property
+    def shards(self) -> list[Shard]:
+        """Shards of both splits in order."""
+        return [shard for split in self.info.splits.values() for shard in split.shards]
+
+    @property
     def size(self) -> int:
-        """Size of all shards in bytes."""
-        return sum(shard.bytes for split in self.info.splits.values() for shard in split.shards)
+        """Number of bytes of all shards."""
+        return sum(shard.bytes for shard in self.shards)
 
     @cached_property
     def transform(self) -> Representation:
-        """The representation that the dataset was built with.
+        """The representation of the dataset, with its codec.
 
         Raises:
-            UserError: the codec at hand is a different one.
+            UserError: the codec of that name now is another one than the dataset was built with.
         """
         codec = self.info.spec.codec
         made = representation(self.info.format, codec.name, codec.codebooks)
         if self.info.codec_digest and made.digest != self.info.codec_digest:
             raise UserError(
-                f"{self.folder} was made with another codec {codec.name} than the one at hand; "
-                f"put the weights of digest {self.info.codec_digest[:12]} back"
+                f"{self.folder} was built with another codec {codec.name} than the present one, whose digest is "
+                f"{made.digest[:12]}; restore the weights of digest {self.info.codec_digest[:12]}"
             )
         return made
 
     def record(self, split: str, index: int) -> dict[str, NDArray[Any]]:
-        """Return the arrays of one clip, and its id as `id`.
+        """Return the arrays of clip `index` of a split, with its id as `id`.
 
         Raises:
             UserError: the shard is missing or damaged.
@@ -79,10 +85,10 @@ class FinishedDataset:
                 content = file.read(self.layout.size)
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror}); run make dataset again") from None
-        return self._arrays(content, f"{path} record {index}")
+        return self.arrays(np.frombuffer(content, np.uint8), f"{path} record {index}")
 
     def records(self, shard: Shard) -> Iterator[dict[str, NDArray[Any]]]:
-        """Yield the arrays of a shard's clips in order, with the id as `id`; one record is in memory.
+        """Iterate over the clips of a shard, each as its arrays with its id as `id`. One record is in memory.
 
         Raises:
             UserError: the shard is missing or damaged.
@@ -91,17 +97,22 @@ class FinishedDataset:
         try:
             with open(path, "rb") as file:
                 for number in range(shard.clips):
-                    yield self._arrays(file.read(self.layout.size), f"{path} record {number}")
+                    content = file.read(self.layout.size)
+                    yield self.arrays(np.frombuffer(content, np.uint8), f"{path} record {number}")
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror}); run make dataset again") from None
 
     @cached_property
     def layout(self) -> RecordLayout:
-        """Layout of the records."""
+        """Byte offsets of the features in a record."""
         return layout(self.features)
 
-    def _arrays(self, content: bytes, where: str) -> dict[str, NDArray[Any]]:
-        record = np.frombuffer(content, np.uint8)
+    def arrays(self, record: NDArray[np.uint8], where: str) -> dict[str, NDArray[Any]]:
+        """Return the arrays in a record, uint8 [size], with its id as `id`; `where` names the record in errors.
+
+        Raises:
+            RecordError: the record is cut off or damaged.
+        """
         if len(record) < self.layout.size:
             raise RecordError(f"{where} is cut off; run make dataset again")
         self.layout.check(record, where)
@@ -115,8 +126,8 @@ class FinishedDataset:
 
         return pq.read_schema(self.folder / CLIPS_TABLE)
 
-    def sound(self, data: NDArray[Any]) -> NDArray[np.float32]:
-        """Decode an array [*shape] to audio, float32 [N]."""
+    def sound(self, data: NDArray[Any]) -> Float32:
+        """Return the audio, float32 [N], of a clip's array `data`, [*shape]."""
         import torch
 
         decoded = self.transform.decode(torch.from_numpy(np.array(data, data.dtype.newbyteorder("=")))[None])
@@ -124,10 +135,10 @@ class FinishedDataset:
 
     @cached_property
     def table(self) -> dict[str, list[Any]]:
-        """Columns of clips.parquet.
+        """Columns of clips.parquet by name.
 
         Raises:
-            UserError: missing or damaged.
+            UserError: the file is missing or damaged.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -139,7 +150,7 @@ class FinishedDataset:
 
     @cached_property
     def rejects(self) -> dict[str, Any]:
-        """Content of rejects.json: count and examples by reason; only counts where the file is missing."""
+        """Count and examples by reason, from rejects.json; only counts if that file is missing or damaged."""
         try:
             found = json.loads((self.folder / REJECTS).read_text(encoding="utf-8"))
             return {str(reason): {"count": int(e["count"]), "examples": e["examples"]} for reason, e in found.items()}
@@ -147,39 +158,55 @@ class FinishedDataset:
             return {reason: {"count": count, "examples": []} for reason, count in self.info.rejects.items()}
 
     def plan(self) -> Plan | None:
-        """Return the plan of the clips if OUT has it."""
+        """Return the plan of the clips if it is beside the dataset, see `built_plan`; else None."""
         built = built_plan(self.info, self.folder.parent / INDEX_FOLDER)
         return built and built[0]
 
 
 @dataclass(frozen=True)
 class NoteTable:
-    """Notes of the counted clips, arrays [n]."""
+    """The notes of some clips, arrays [n]."""
 
-    pitch: NDArray[np.int64]  # MIDI pitch, or pitch class where `exact` is false
-    velocity: NDArray[np.int64]
-    samples: NDArray[np.int64]  # length at 24 kHz
-    clips: int
-    exact: bool  # from the plan; otherwise from the control curves, in which repeated notes merge
+    pitch: Int64  # MIDI pitch, or pitch class where `exact` is false
+    velocity: Int64
+    samples: Int64  # length in samples at 24 kHz
+    clips: int  # number of the clips
+    exact: bool  # from the plan, else from the control curves, in which equal notes without a rest are one
+
+
+def dataset_folders(data: Path, formats: Sequence[str] | None = None) -> list[Path]:
+    """Return the folders of datasets to read, in the order of the formats.
+
+    Args:
+        data: a finished dataset, which is returned alone, or the parent folder of datasets.
+        formats: formats whose folders are returned, finished or not; None for all finished ones.
+
+    Raises:
+        UserError: there is none.
+    """
+    if (data / MANIFEST).is_file():
+        return [data]
+    folders = [data / folder_name(name) for name in formats or FORMATS]
+    if formats is None:
+        folders = [folder for folder in folders if (folder / MANIFEST).is_file()]
+    if not folders:
+        raise UserError(
+            f"there is no finished dataset below {data}; build one with make dataset, or name it with DATA="
+        )
+    return folders
 
 
 def finished_datasets(data: Path) -> list[FinishedDataset]:
     """Return the finished datasets below `data`, or the one at `data`, in the order of the formats.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or one is damaged.
     """
-    folders = [data] if (data / MANIFEST).is_file() else [data / folder_name(name) for name in FORMATS]
-    found = [FinishedDataset(folder, *load_info(folder)) for folder in folders if (folder / MANIFEST).is_file()]
-    if not found:
-        raise UserError(
-            f"there is no finished dataset below {data}; build one with make dataset, or name it with DATA="
-        )
-    return found
+    return [FinishedDataset(folder, *load_info(folder)) for folder in dataset_folders(data)]
 
 
 def notes_of(dataset: FinishedDataset) -> NoteTable:
-    """Return the notes of a dataset's first clips of both splits."""
+    """Return the notes of the first clips of both splits, at most `MOST_CLIPS` in all."""
     plan = dataset.plan()
     share = min(1.0, MOST_CLIPS / max(1, dataset.clips))
     counts = {split: int(dataset.info.splits[split].clips * share) for split in SPLITS}
@@ -189,15 +216,15 @@ def notes_of(dataset: FinishedDataset) -> NoteTable:
     return NoteTable(pitch, velocity, samples, clips=sum(counts.values()), exact=plan is not None)
 
 
-def _planned_notes(plan: Plan, counts: dict[str, int]) -> Iterator[NDArray[np.int64]]:
+def _planned_notes(plan: Plan, counts: dict[str, int]) -> Iterator[Int64]:
     for split, count in counts.items():
-        for start in range(0, count, NOTES_AT_ONCE):
-            for clip in plan.clips(split, start, min(start + NOTES_AT_ONCE, count)):
+        for start in range(0, count, CLIPS_AT_ONCE):
+            for clip in plan.clips(split, start, min(start + CLIPS_AT_ONCE, count)):
                 onset, offset, pitch, velocity = clip.notes.T.astype(np.int64)
                 yield np.stack([pitch, velocity, offset - onset], axis=1)
 
 
-def _notes_from_curves(dataset: FinishedDataset, counts: dict[str, int]) -> Iterator[NDArray[np.int64]]:
+def _notes_from_curves(dataset: FinishedDataset, counts: dict[str, int]) -> Iterator[Int64]:
     moving = dataset.info.spec.expression is not None  # velocity moves within notes, and rests separate equal notes
     for split, count in counts.items():
         for index in range(count):

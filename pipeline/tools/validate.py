@@ -1,4 +1,4 @@
-"""`make validate`: read all of a dataset again and report everything that is wrong."""
+"""`make validate`: a check of all files of a dataset, which reports every fault."""
 
 import hashlib
 from collections import Counter
@@ -12,55 +12,52 @@ import numpy as np
 
 from data_specs.codecs import missing_weights
 from data_specs.controls import CONTROLS
-from data_specs.dataset import CLIPS_TABLE, MANIFEST, DatasetInfo, Feature, Shard, folder_name, layout, load_info
-from data_specs.errors import UserError
-from data_specs.formats import FORMATS
+from data_specs.dataset import CLIPS_TABLE, MANIFEST, Shard, load_info
 from data_specs.records import RecordError, RecordLayout
 from data_specs.representations import representation
 from data_specs.spec import SPLITS
 from pipeline.plan.index import INDEX_FOLDER
+from pipeline.tools.report_data import FinishedDataset, dataset_folders
 from pipeline.tools.validate_notes import DETUNED, SILENT, AudioNotes, check_planned_notes
 
-# Faults of single files, which building them again removes; it would repeat all others.
+# Faults that are removed by deleting the file and building it again. All others would occur again.
 DAMAGE = ("missing shard", "wrong size", "wrong sha256", "damaged record", "clips.parquet unreadable", "ids differ")
 EXAMPLES = 3  # of each fault that are printed
-BLOCK = 1 << 24  # bytes read at once, at least a record
+BLOCK = 1 << 24  # bytes that are read at once; a larger record is read whole
 
 Arrays = dict[str, np.ndarray]
 
 
-@dataclass
-class DatasetCheck:
-    """Reads one dataset; counts faults by kind, with a few examples each."""
+@dataclass(frozen=True)
+class DatasetCheck(FinishedDataset):
+    """The check of one dataset. `run` counts its faults by kind, with a few examples of each.
 
-    folder: Path
-    info: DatasetInfo
-    features: tuple[Feature, ...]
+    Attributes:
+        counts, examples: faults found, by kind.
+        ids: ids of the records read.
+        songs: digests of the source files of the clips, by split.
+    """
+
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
     ids: list[bytes] = field(default_factory=list)
     songs: dict[str, set[str]] = field(default_factory=lambda: {split: set() for split in SPLITS})
 
     def add(self, kind: str, where: str) -> None:
-        """Count a fault."""
+        """Count a fault of a kind; `where` describes it."""
         self.counts[kind] += 1
         if self.counts[kind] <= EXAMPLES:
             self.examples.setdefault(kind, []).append(where)
 
     @cached_property
     def audio_notes(self) -> AudioNotes | None:
-        """Measures the notes of the format audio; None for the others."""
+        """Measurement of notes in the format audio, None for datasets without audio or without notes."""
         measured = self.info.format == "audio" and {"velocity", "instruments"} <= {one.name for one in self.features}
         return AudioNotes(self.info) if measured else None
 
     @cached_property
-    def layout(self) -> RecordLayout:
-        """Layout of the records."""
-        return layout(self.features)
-
-    @cached_property
     def largest_code(self) -> int:
-        """Largest code of a discrete format, or of int16 where the codec would have to be downloaded first."""
+        """Largest code that the codec of a discrete format can give; 32767 if its weights are missing."""
         codec = self.info.spec.codec
         if missing_weights(codec.name):
             return int(np.iinfo(np.int16).max)
@@ -68,7 +65,7 @@ class DatasetCheck:
         return bins - 1
 
     def run(self) -> None:
-        """Check shards, records and clips.parquet."""
+        """Check shards, records, clips.parquet and notes."""
         for split, content in self.info.splits.items():
             before = len(self.ids)
             for shard in content.shards:
@@ -97,13 +94,11 @@ class DatasetCheck:
 
     def _check_record(self, record: np.ndarray, name: str) -> None:
         try:
-            self.layout.check(record, name)
+            arrays = self.arrays(record, name)
         except RecordError:
             self.add("damaged record", name)
             return
-        values = self.layout.values(record)
-        self.ids.append(values["id"].tobytes())
-        arrays = {f.name: values[f.name].view(f.stored_dtype).reshape(f.shape) for f in self.features}
+        self.ids.append(arrays["id"].tobytes())
         for kind, is_faulty in ARRAY_CHECKS.items():
             if is_faulty(arrays, self):
                 self.add(kind, name)
@@ -120,7 +115,7 @@ class DatasetCheck:
         for where in self.audio_notes.detuned() if self.audio_notes is not None else ():
             self.add(DETUNED, where)
         if found is None and self.audio_notes is None:
-            print(f"{self.folder}: notes are not compared with the SoundFont, since it or the plan is not there")
+            print(f"{self.folder}: notes are not compared with the SoundFont, since it or the plan is missing")
 
     def _check_table(self) -> None:
         import pyarrow as pa
@@ -154,7 +149,7 @@ def _silent(arrays: Arrays, check: DatasetCheck) -> bool:
 
 
 def _invalid_controls(arrays: Arrays, check: DatasetCheck) -> bool:
-    return any(CONTROLS[name].is_invalid(arrays) for name in arrays if name != "data")
+    return any(CONTROLS[name].is_invalid(arrays) for name in arrays if name in CONTROLS)
 
 
 ARRAY_CHECKS: dict[str, Callable[[Arrays, DatasetCheck], bool]] = {
@@ -166,21 +161,24 @@ ARRAY_CHECKS: dict[str, Callable[[Arrays, DatasetCheck], bool]] = {
 
 
 def validate(data: Path, formats: tuple[str, ...] | None) -> int:
-    """Check the datasets below `data` and print a table; return 1 if there is any fault, else 0.
+    """Check the datasets below `data` and print a table. Return 1 if there is any fault, else 0.
+
+    Args:
+        data: the parent folder of datasets, or one of them.
+        formats: formats that must be there; None for all that are.
 
     Raises:
-        UserError: there is no finished dataset to check.
+        UserError: a dataset is missing or not finished.
     """
     faults, damaged = 0, False
     songs: dict[str, set[str]] = {split: set() for split in SPLITS}
     print(f"{'dataset':22}{'clips':>9}{'shards':>8}{'GB':>8}  faults")
-    for folder in _folders(data, formats):
+    for folder in dataset_folders(data, formats):
         check = DatasetCheck(folder, *load_info(folder))
         check.run()
         total = check.counts.total()
-        shards = [shard for split in check.info.splits.values() for shard in split.shards]
-        size = sum(path.stat().st_size for shard in shards if (path := folder / shard.file).is_file())
-        print(f"{folder.name:22}{len(check.ids):9}{len(shards):8}{size / 1e9:8.2f}  {total or 'none'}")
+        size = sum(path.stat().st_size for shard in check.shards if (path := folder / shard.file).is_file())
+        print(f"{folder.name:22}{len(check.ids):9}{len(check.shards):8}{size / 1e9:8.2f}  {total or 'none'}")
         for kind, count in sorted(check.counts.items()):
             print(f"  {kind}: {count}, for example {'; '.join(check.examples[kind])}")
         faults += total
@@ -195,21 +193,8 @@ def validate(data: Path, formats: tuple[str, ...] | None) -> int:
     return 1 if faults else 0
 
 
-def _folders(data: Path, formats: tuple[str, ...] | None) -> list[Path]:
-    if (data / MANIFEST).is_file():
-        return [data]
-    folders = [data / folder_name(name) for name in formats or FORMATS]
-    if formats is None:
-        folders = [folder for folder in folders if (folder / MANIFEST).is_file()]
-    if not folders:
-        raise UserError(
-            f"there is no finished dataset below {data}; build one with make dataset, or name it with DATA="
-        )
-    return folders
-
-
 def _records(path: Path, where: RecordLayout, digest: "hashlib._Hash") -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (number, uint8 [size]) of each record, read in blocks of many records."""
+    """Iterate over (number, uint8 [size]) of each record of the shard at `path`, and update `digest` with its bytes."""
     per_block = max(1, BLOCK // where.size)
     number = 0
     with open(path, "rb") as file:

@@ -1,7 +1,7 @@
-"""Whether the notes that a dataset's controls describe are in its sound.
+"""Checks that the notes which the controls of a dataset describe can be heard.
 
-`check_planned_notes` measures the presets of the SoundFont and compares them with the planned notes: exact, for all
-formats, where SoundFont and plan are still there. `AudioNotes` measures the stored audio instead.
+`check_planned_notes` compares the planned notes with what the presets of the SoundFont can play. It is exact, but needs
+the SoundFont and the plan. `AudioNotes` measures the stored audio instead.
 """
 
 from collections import defaultdict
@@ -23,10 +23,10 @@ from pipeline.plan.plan import count_unplayable
 from pipeline.render.preset_check import MAX_DETUNE_CENTS, refuse_unusable
 from pipeline.render.renderer import SILENCE_PEAK
 
-ATTACK = SAMPLE_RATE // 10  # samples within which a note sounds
-PITCH_CLIPS = 24  # of each instrument, whose pitch is measured
+ATTACK = SAMPLE_RATE // 10  # samples within which a note has to sound
+PITCH_CLIPS = 24  # clips of each instrument whose pitch is measured
 SEARCHED = PitchRange(52.0, 1400.0)
-CLIPS_AT_ONCE = 1000  # of a plan
+CLIPS_AT_ONCE = 1000  # clips of a plan that are in memory at once
 UNPLAYABLE, UNUSABLE = "clip with notes that the preset cannot play", "unusable preset"
 SILENT, DETUNED = "note without sound", "instrument out of tune"
 
@@ -35,7 +35,7 @@ def check_planned_notes(info: DatasetInfo, index: Path, ids: set[str]) -> list[t
     """Compare the planned notes of the clips `ids` with what the presets play.
 
     Returns:
-        (kind of fault, example) of each fault; None if SoundFont or plan are not there any more.
+        (kind of fault, description) of each fault; None if the SoundFont or the plan is missing.
     """
     if not ids:
         return []
@@ -62,7 +62,7 @@ def check_planned_notes(info: DatasetInfo, index: Path, ids: set[str]) -> list[t
 
 
 class AudioNotes:
-    """Notes of audio clips, measured as the records are read."""
+    """Measurement of the notes in audio clips, record by record."""
 
     def __init__(self, info: DatasetInfo) -> None:
         self._info = info
@@ -70,9 +70,10 @@ class AudioNotes:
         self._clips: dict[int, int] = defaultdict(int)
 
     def silent(self, arrays: dict[str, NDArray]) -> int:
-        """Count the notes of a clip that do not sound within 100 ms, and collect their pitch for `detuned`.
+        """Return the number of notes of a clip that do not sound, and collect the pitch of its notes for `detuned`.
 
-        A note of velocity v may be 40 log10(v) dB below full velocity's threshold of -60 dBFS.
+        A note sounds if its peak within 100 ms is above -60 dBFS + 40 log10(v) dB, with its velocity v in 0..1. Notes
+        shorter than 100 ms are left out.
         """
         audio = arrays["data"].reshape(-1)
         instrument = int(arrays["instruments"][:, 0].argmax())
@@ -96,14 +97,14 @@ class AudioNotes:
         return silent
 
     def detuned(self) -> Iterator[str]:
-        """Yield a sentence for each instrument whose notes are, by the median, off the pitch class asked."""
+        """Iterate over a description of each instrument whose median deviation in pitch is above 50 cents."""
         for instrument, cents in sorted(self._cents.items()):
             if abs(median := float(np.median(cents))) > MAX_DETUNE_CENTS:
                 name = self._info.spec.instrument_names[instrument]
                 yield f"{name}: {median:+.0f} cents off the pitch class, median of {len(cents)} notes"
 
     def _segments(self, arrays: dict[str, NDArray]) -> Iterator[tuple[int, int]]:
-        """Yield first and last (exclusive) frame of each note; repeated notes of one value are one segment."""
+        """Iterate over the first and last (exclusive) frame of each note; equal notes without a rest are one."""
         velocity = arrays["velocity"]
         values = [arrays[name] for name in ("chroma", "pitch") if name in arrays]
         if self._info.spec.expression is None:

@@ -1,4 +1,4 @@
-"""Melodies of the sample dataset: public-domain tunes in ABC notation (see abc.py), converted to MIDI files."""
+"""Melodies of the sample dataset: public-domain tunes, stored in ABC notation (see abc.py), as MIDI files."""
 
 import re
 import unicodedata
@@ -11,7 +11,7 @@ COLLECTIONS = ("folk", "dances", "hymns", "carols", "classical")
 
 
 def tunes() -> Iterator[tuple[str, Tune]]:
-    """Iterate over (name, tune); a name is `collection/title_in_lower_case`."""
+    """Iterate over all tunes as (name, tune), where a name is `collection/title_in_lower_case`."""
     for collection in COLLECTIONS:
         text = resources.files(__package__).joinpath(f"{collection}.abc").read_text(encoding="utf-8")
         for tune in read_tunes(text):
@@ -19,11 +19,11 @@ def tunes() -> Iterator[tuple[str, Tune]]:
 
 
 def midi_files() -> Iterator[tuple[str, bytes]]:
-    """Iterate over (name, content) of a MIDI file for each tune; the bytes are equal on every machine."""
-    from pipeline.tunes.playing import midi_bytes
+    """Iterate over a MIDI file for each tune as (name, content). The bytes are the same on every machine."""
+    from pipeline.tunes.playing import tune_midi
 
     for name, tune in tunes():
-        yield f"{name}.mid", midi_bytes(tune)
+        yield f"{name}.mid", tune_midi(tune)
 
 
 def _slug(title: str) -> str:

@@ -2,18 +2,18 @@
 
 Supported:
 
-    X:1                     a tune starts (its number)
+    X:1                     start of a tune, and its number
     T:Ode to Joy            title
     C:Ludwig van Beethoven  composer, or `trad.`;  O: origin (place, year)
     M:4/4                   meter;  L:1/4 unit of length;  Q:1/4=112 beats a minute
-    K:D                     key: a letter, # or b, and nothing (major), m or dor; it ends the head
-    %%verses 3              number of verses (repetitions of the whole tune)
+    K:D                     key: letter, # or b or nothing, then nothing (major), m or dor; the last line of the head
+    %%verses 3              how many times the whole tune is played
     EEFG|GFED|              notes: C is middle C, c an octave above, C, below, c' above; ^ sharp, _ flat, = natural
     E>D D2 G/ z2 (3ABc E-E  > dotted pair, 2 twice and / half the unit, z rest, (3 three in the time of two, - tie
-    |: ... |1 ... :|2 ... |]  repeats with endings
+    |: ... |1 ... :|2 ... |]  repeat with a first and a second ending
 
-Accidentals hold to the end of the bar. A bar of wrong length is an error, except that an upbeat and the bar before it
-share one measure.
+An accidental holds to the end of the bar. A bar of wrong length is an error; an upbeat and the bar before it together
+have the length of a measure.
 """
 
 import re
@@ -38,7 +38,7 @@ TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class Note:
-    """A note: start in the tune, length, and `place`, its start in the measure, all in whole notes."""
+    """A note. `start` in the tune, `length` and `place`, its start in the measure, are in whole notes."""
 
     start: Fraction
     length: Fraction
@@ -48,20 +48,20 @@ class Note:
 
 @dataclass(frozen=True)
 class Tune:
-    """A tune with repeats and verses expanded."""
+    """A tune with repeats written out; `verses` are the notes of each time that it is played."""
 
     title: str
     composer: str
     origin: str
     meter: tuple[int, int]
-    beat: Fraction  # of the tempo, in whole notes
+    beat: Fraction  # length of a beat of the tempo in whole notes
     beats_per_minute: int
     verses: tuple[tuple[Note, ...], ...]
 
 
 @dataclass
 class _Event:
-    """A note (pitch) or rest (None) of a bar; `tied` joins it to the next event of the same pitch."""
+    """A note or rest of a bar. The pitch of a rest is None. A `tied` note is joined with the next one of its pitch."""
 
     pitch: int | None
     length: Fraction
@@ -72,7 +72,7 @@ def read_tunes(text: str) -> Iterator[Tune]:
     """Iterate over the tunes of an ABC file.
 
     Raises:
-        UserError: unsupported notation or a bar of wrong length; the message names the tune.
+        UserError: the notation of a tune is not supported, or a bar has the wrong length. The message names the tune.
     """
     for block in re.split(r"^X:.*$", text, flags=re.MULTILINE)[1:]:
         yield _read_tune(block)
@@ -104,7 +104,7 @@ def _read_tune(block: str) -> Tune:
 
 
 def _key(name: str) -> dict[str, int]:
-    """Return the alteration in semitones of each letter under a key."""
+    """Return the semitones by which a key alters letters, without the letters that it does not alter."""
     match = re.fullmatch(r"([A-G])([#b]?)(m|dor|)", name)
     if not match:
         raise ValueError(f"the key {name} is not supported")
@@ -165,7 +165,10 @@ def _length(text: str) -> Fraction:
 
 
 def _pitch(match: re.Match[str], key: dict[str, int], altered: dict[tuple[str, str], int]) -> int | None:
-    """Return the MIDI pitch (middle C is 60), None for a rest. An accidental is stored in `altered` for the bar."""
+    """Return the MIDI pitch of a note (middle C is 60), None for a rest.
+
+    An accidental is stored in `altered`, where it applies to later notes of the bar.
+    """
     letter, octave = match["letter"], match["octave"]
     if letter == "z":
         return None
@@ -177,7 +180,7 @@ def _pitch(match: re.Match[str], key: dict[str, int], altered: dict[tuple[str, s
 
 
 def _expand_repeats(bars: list[_Bar]) -> list[list[_Event]]:
-    """Return the bars in playing order."""
+    """Return the events of all bars in the order in which they are played."""
     played: list[list[_Event]] = []
     opened = 0
     for i, bar in enumerate(bars):
@@ -191,12 +194,21 @@ def _expand_repeats(bars: list[_Bar]) -> list[list[_Event]]:
 
 
 def _timed(bars: list[list[_Event]], verses: int, measure: Fraction) -> tuple[tuple[Note, ...], ...]:
-    """Return the notes of each verse, tied notes joined; `bars` is one verse."""
+    """Return the notes of each verse, with tied notes joined.
+
+    Args:
+        bars: events of the bars of one verse.
+        verses: number of verses.
+        measure: length of a measure in whole notes.
+
+    Raises:
+        ValueError: a bar has the wrong length.
+    """
     upbeat = sum((event.length for event in bars[0]), Fraction(0)) % measure
     place = start = (-upbeat) % measure
     notes: list[list[Note]] = []
     now, joins = Fraction(0), False
-    for verse in range(max(verses, 2)):  # at least two, to check the last bar against the upbeat
+    for verse in range(max(verses, 2)):  # at least two, to compare the last bar with the upbeat
         notes.append([])
         for number, bar in enumerate(bars):
             for event in bar:
@@ -216,6 +228,6 @@ def _timed(bars: list[list[_Event]], verses: int, measure: Fraction) -> tuple[tu
 
 
 def _is_full(bars: list[list[_Event]], number: int, measure: Fraction) -> bool:
-    """Whether the bar must end a measure, which it need not before an upbeat."""
+    """Return whether bar `number` has to end a measure: the next bar is no upbeat."""
     following = bars[(number + 1) % len(bars)]
     return sum((event.length for event in following), Fraction(0)) >= measure

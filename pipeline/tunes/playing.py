@@ -1,54 +1,48 @@
-"""Performance of a tune: metrical accents, phrase dynamics, a level per verse, gaps before repeated notes."""
+"""Performance of a tune as MIDI: velocities from meter, phrase, verse and pitch, and gaps before repeated notes."""
 
-import io
+from collections.abc import Iterator
 from fractions import Fraction
 
 import mido
 
+from pipeline.midi.writing import midi_bytes
 from pipeline.tunes.abc import Note, Tune
 
 TICKS_PER_WHOLE = 1920
-VERSE_VELOCITY = (80, 66, 92)  # mezzoforte, piano, forte, in turn
+VERSE_VELOCITY = (80, 66, 92)  # of successive verses: mezzoforte, piano, forte, and again
 PHRASE_MEASURES = 4
-SWELL = 10  # increase of velocity towards the middle of a phrase
+SWELL = 10  # by which velocity is higher in the middle of a phrase
 BREATH = 60  # ticks cut from a note before one of equal pitch, at most a third of it
 
 
-def midi_bytes(tune: Tune) -> bytes:
-    """Convert a tune to a MIDI file of one track."""
-    file = mido.MidiFile(type=0, ticks_per_beat=TICKS_PER_WHOLE // 4)
-    track = mido.MidiTrack([mido.MetaMessage("track_name", name=tune.title.encode("ascii", "replace").decode())])
-    file.tracks.append(track)
+def tune_midi(tune: Tune) -> bytes:
+    """Return the performance of a tune as a MIDI file of one track."""
     quarters_per_minute = tune.beats_per_minute * tune.beat * 4
-    track.append(mido.MetaMessage("set_tempo", tempo=round(60_000_000 / quarters_per_minute)))
-    track.append(mido.MetaMessage("time_signature", numerator=tune.meter[0], denominator=tune.meter[1]))
-    now = 0
-    for tick, kind, pitch, velocity in sorted(_events(tune)):
-        message = "note_on" if kind else "note_off"
-        track.append(mido.Message(message, note=pitch, velocity=velocity, time=tick - now))
-        now = tick
-    content = io.BytesIO()
-    file.save(file=content)
-    return content.getvalue()
+    head = [
+        mido.MetaMessage("track_name", name=tune.title.encode("ascii", "replace").decode()),
+        mido.MetaMessage("set_tempo", tempo=round(60_000_000 / quarters_per_minute)),
+        mido.MetaMessage("time_signature", numerator=tune.meter[0], denominator=tune.meter[1]),
+    ]
+    return midi_bytes(head, _played(tune), TICKS_PER_WHOLE // 4, 0)
 
 
-def _events(tune: Tune) -> list[tuple[int, int, int, int]]:
-    """Return (tick, 0 for off or 1 for on, pitch, velocity) of each event."""
+def _played(tune: Tune) -> Iterator[tuple[int, int, int, int]]:
+    """Iterate over (onset, offset, pitch, velocity) of each note, times in ticks."""
     notes = [(verse, note) for verse, of_verse in enumerate(tune.verses) for note in of_verse]
     pitches_in_order = [note.pitch for _, note in notes]
     middle = sorted(pitches_in_order)[len(notes) // 2]
-    events = []
     for (verse, note), following in zip(notes, [*pitches_in_order[1:], None], strict=True):
         start, length = int(note.start * TICKS_PER_WHOLE), int(note.length * TICKS_PER_WHOLE)
         if following == note.pitch:
             length -= min(BREATH, length // 3)
-        events.append((start, 1, note.pitch, velocity(tune, verse, note, middle)))
-        events.append((start + length, 0, note.pitch, 0))
-    return events
+        yield start, start + length, note.pitch, _velocity(tune, verse, note, middle)
 
 
-def velocity(tune: Tune, verse: int, note: Note, middle: int) -> int:
-    """Return a note's velocity: sum of the verse's level, metrical accent, phrase dynamics and pitch height."""
+def _velocity(tune: Tune, verse: int, note: Note, middle: int) -> int:
+    """Return the velocity of a note: level of the verse, plus metrical accent, phrase dynamics and height of the pitch.
+
+    Height is counted from the pitch `middle`; the sum is limited to 1..127.
+    """
     phrase = PHRASE_MEASURES * Fraction(*tune.meter)
     through = (note.start % phrase) / phrase
     swell = int(SWELL * (1 - abs(2 * through - 1)))
@@ -58,7 +52,10 @@ def velocity(tune: Tune, verse: int, note: Note, middle: int) -> int:
 
 
 def accent(meter: tuple[int, int], place: Fraction) -> int:
-    """Return the metrical accent: strongest on the first beat, weaker on other beats, negative between beats."""
+    """Return the accent, in steps of velocity, of a note at `place` in whole notes from the start of its measure.
+
+    It is 12 on the first beat, 6 in the middle of the measure, 3 on other beats and -4 between beats.
+    """
     beats, unit = meter
     compound = unit == 8 and beats % 3 == 0
     beat = Fraction(3 if compound else 1, unit)

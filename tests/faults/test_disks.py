@@ -148,7 +148,7 @@ def test_shards_with_other_features_are_refused_and_stay_until_they_are_moved_as
     with monkeypatch.context() as patch:
         patch.setitem(CONTROLS, "velocity", CONTROLS["instruments"])
         if not force:
-            with pytest.raises(UserError, match=r"hold other features than this program.s.*FORCE=1"):
+            with pytest.raises(UserError, match=r"have other features than this version writes.*FORCE=1"):
                 order.build(copy, remote)
             assert contents(copy) == before
             return

@@ -134,7 +134,7 @@ def test_other_specs_have_a_folder_of_their_own_in_the_command_and_in_make(spec,
 def test_a_dry_run_without_the_midi_of_the_spec_shows_its_size(tmp_path, capsys):
     assert main(["dataset", "--spec", "pvt", "--format", "all", "--dry-run", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    assert "lmd_full.tar.gz is not there" in printed
+    assert "lmd_full.tar.gz does not exist" in printed
     assert "100000 train   20000 valid     60 shards" in printed
     assert not list(tmp_path.iterdir())
 

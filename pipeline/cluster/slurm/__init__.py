@@ -1,4 +1,4 @@
-"""Workers as Slurm jobs through dask-jobqueue, configured by a TOML file; job-array templates in the same folder."""
+"""Workers as Slurm jobs by dask-jobqueue, configured by a TOML file. This folder also has templates of job arrays."""
 
 import math
 import shlex
@@ -17,15 +17,15 @@ from data_specs.strict import Positive, StrictModel, parse_model
 from pipeline.cluster.workers import ENVIRONMENT, LOOPBACK, SETTINGS, Tls, Workers, connect
 
 FOLDER = Path(__file__).parent
-NAME = "slurm"  # CLUSTER=slurm: the default settings
-# A worker on another node imports this checkout, even where another one is installed or lies in its folder.
+NAME = "slurm"  # the value of CLUSTER= for the default settings
+# Workers on other nodes import this checkout, even if another one is installed there or in their working folder.
 IMPORTS = f"export PYTHONSAFEPATH=1 PYTHONPATH={shlex.quote(str(FOLDER.parents[2]))}${{PYTHONPATH:+:$PYTHONPATH}}"
 EXPORTS = [f"export {name}={value}" for name, value in ENVIRONMENT.items()]
 Count = Annotated[int, Field(ge=0)]
 
 
 class Jobs(StrictModel):
-    """Jobs of one kind: `workers` per job, `memory_gb` per worker."""
+    """Slurm jobs of one kind: their number, workers per job, memory per worker in GiB, and lines for sbatch."""
 
     jobs: Count
     workers: Positive
@@ -33,12 +33,8 @@ class Jobs(StrictModel):
     directives: tuple[str, ...] = ()
 
 
-class TlsFiles(StrictModel):
-    """PEM files of scheduler, workers and client."""
-
-    ca: Path
-    certificate: Path
-    key: Path
+class TlsFiles(Tls):
+    """The PEM files of all nodes, whose paths are part of a job script."""
 
     @field_validator("*")
     @classmethod
@@ -49,7 +45,7 @@ class TlsFiles(StrictModel):
 
 
 class Slurm(StrictModel):
-    """Settings as in `default.toml`."""
+    """Settings of the jobs; `default.toml` explains each."""
 
     queue: str = ""
     account: str = ""
@@ -75,10 +71,10 @@ class Slurm(StrictModel):
 
 
 def load_settings(name: str) -> Slurm:
-    """Load the default settings for `slurm`, or those of a TOML file.
+    """Return the settings named by CLUSTER=: the default settings for `slurm`, else those of a TOML file.
 
     Raises:
-        UserError: the file is missing, not TOML, or has an unknown key or a value of the wrong type.
+        UserError: the file is missing, is not TOML, or has an unknown key or a value of the wrong type.
     """
     path = FOLDER / "default.toml" if name == NAME else Path(name)
     try:
@@ -94,7 +90,7 @@ def load_settings(name: str) -> Slurm:
 
 @dataclass(frozen=True)
 class SlurmWorkers(Workers):
-    """The configured number of jobs, submitted again when they end before the run."""
+    """Workers in the configured number of Slurm jobs, which are submitted again when they end before the run."""
 
     settings: Slurm
     patience_s: float = math.inf  # a queue may be long
@@ -123,7 +119,7 @@ class SlurmWorkers(Workers):
         return self.settings.gpu.jobs > 0
 
     def scripts(self) -> str:
-        """Return the job scripts as they would be submitted."""
+        """Return the job scripts that a run would submit, that of the GPU workers last."""
         kinds = (False, True) if self.has_separate_gpu_cluster() else (False,)
         texts = []
         for gpu in kinds:
@@ -144,7 +140,7 @@ class SlurmWorkers(Workers):
             return SLURMCluster(
                 queue=s.queue or None,
                 account=s.account or None,
-                walltime=_clock(s.walltime_minutes),
+                walltime="{:02d}:{:02d}:00".format(*divmod(s.walltime_minutes, 60)),
                 cores=jobs.workers,
                 processes=jobs.workers,
                 memory=f"{jobs.memory_gb * jobs.workers} GiB",
@@ -158,9 +154,5 @@ class SlurmWorkers(Workers):
                 job_extra_directives=[*logs, *s.directives, *jobs.directives],
                 worker_extra_args=[*arguments, *(["--resources", "GPU=1"] if gpu else [])],
                 scheduler_options={"dashboard_address": f"{LOOPBACK}:0"},
-                security=Tls(s.tls.ca, s.tls.certificate, s.tls.key).security() if s.tls else None,
+                security=s.tls.security() if s.tls else None,
             )
-
-
-def _clock(minutes: int) -> str:
-    return f"{minutes // 60:02d}:{minutes % 60:02d}:00"

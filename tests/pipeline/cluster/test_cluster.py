@@ -103,7 +103,7 @@ def test_more_workers_than_memory_are_refused_and_fewer_are_the_default(monkeypa
     assert LocalWorkers().expected() == 2
     with (
         Cluster(LocalWorkers(8)) as cluster,
-        pytest.raises(UserError, match=r"WORKERS=8 need about 8 GB .* 2\.2 GB; use WORKERS=2"),
+        pytest.raises(UserError, match=r"WORKERS=8 needs about 8 GB .* 2\.2 GB; use WORKERS=2"),
     ):
         cluster.client()
     monkeypatch.setattr("pipeline.cluster.workers.memory_gb", lambda: 0.5)
@@ -118,7 +118,7 @@ def certificates(tmp_path_factory):
     names = ["-subj", "/CN=pvt", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
     files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
     subprocess.run([*made, *names, *files], check=True, capture_output=True)
-    return Tls(folder / "cert.pem", folder / "cert.pem", folder / "key.pem")
+    return Tls(ca=folder / "cert.pem", certificate=folder / "cert.pem", key=folder / "key.pem")
 
 
 def test_a_tls_scheduler_takes_those_with_a_certificate(certificates, tmp_path):
@@ -132,7 +132,7 @@ def test_a_tls_scheduler_takes_those_with_a_certificate(certificates, tmp_path):
 
 
 def test_a_missing_certificate_is_named(certificates, tmp_path):
-    tls = Tls(certificates.ca, tmp_path / "none.pem", certificates.key)
+    tls = Tls(ca=certificates.ca, certificate=tmp_path / "none.pem", key=certificates.key)
     with Cluster(RemoteWorkers("tls://127.0.0.1:1", tls)) as cluster:
         with pytest.raises(UserError, match=r"TLS_CERT=.*none\.pem is not a file"):
             cluster.client()

@@ -81,7 +81,7 @@ def test_what_cannot_be_read_is_one_sentence(song, tmp_path, capsys):
         ([str(tmp_path / "page.mid")], "not a MIDI file"),
         ([str(song), "--track", "7"], "there is one in 0, 1"),
         ([str(song), "--start", "99"], "has no notes there"),
-        ([str(song), "--start", "nan"], "must be >= 0 s"),
+        ([str(song), "--start", "nan"], "--start must be a number"),
         ([str(song), "--seconds", "0"], "must be above 0"),
     ]
     for arguments, message in cases:
