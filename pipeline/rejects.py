@@ -4,6 +4,8 @@ from bisect import insort
 from collections import Counter
 from typing import Any, Self
 
+EXAMPLES = 20  # examples kept of each reason
+
 
 class Rejected(Exception):
     """An input is left out. `reason` is the fixed name under which it is counted, `detail` describes this input."""
@@ -23,8 +25,7 @@ class Rejects:
     Merging is associative and commutative, so the result does not depend on the number or order of workers.
     """
 
-    def __init__(self, examples_kept: int = 20) -> None:
-        self.examples_kept = examples_kept
+    def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = {}
 
@@ -45,7 +46,7 @@ class Rejects:
                 self._keep(reason, example)
 
     def __add__(self, other: "Rejects") -> "Rejects":
-        total = Rejects(min(self.examples_kept, other.examples_kept))
+        total = Rejects()
         total.merge(self)
         total.merge(other)
         return total
@@ -66,9 +67,9 @@ class Rejects:
         }
 
     @classmethod
-    def from_json(cls, value: dict[str, Any], examples_kept: int = 20) -> Self:
+    def from_json(cls, value: dict[str, Any]) -> Self:
         """Return the rejects in a value of `to_json`."""
-        rejects = cls(examples_kept)
+        rejects = cls()
         for reason, entry in value.items():
             rejects.counts[reason] = int(entry["count"])
             for example in entry["examples"]:
@@ -79,4 +80,4 @@ class Rejects:
         kept = self.examples.setdefault(reason, [])
         if example and example not in kept:
             insort(kept, example)
-            del kept[self.examples_kept :]
+            del kept[EXAMPLES:]

@@ -57,14 +57,14 @@ class _Stream:
         """Return the next `size` bytes, which must be there."""
         data = self._read(size)
         if len(data) < size:
-            raise self._fault(f"it ends after {self.position} bytes, within a file")
+            raise self.fault("it ends within a file")
         return data
 
     def read_block(self) -> bytes:
         """Return the next header block, or no bytes at the end of the file."""
         data = self._read(_BLOCK)
         if len(data) not in (0, _BLOCK):
-            raise self._fault(f"it ends after {self.position} bytes, within a header")
+            raise self.fault("it ends within a header")
         return data
 
     def skip(self, size: int) -> None:
@@ -76,11 +76,7 @@ class _Stream:
         """Read to the end of the file, so that gzip compares its checksum. All bytes that are left must be 0."""
         while data := self._read(_STEP):
             if data.strip(b"\x00"):
-                raise self._fault("more data follow its end mark")
-
-    def fault(self, what: str) -> UserError:
-        """Return the UserError for damage `what` at the current position."""
-        return self._fault(f"{what} at byte {self.position}")
+                raise self.fault("more data follow its end mark")
 
     def _read(self, size: int) -> bytes:
         parts = []
@@ -90,13 +86,15 @@ class _Stream:
                 size -= len(part)
                 self.position += len(part)
                 if self.position > _FREE_BYTES + _LARGEST_RATIO * self._file.tell():
-                    raise self._fault(f"it unpacks to more than {_LARGEST_RATIO} times its size")
+                    raise self.fault(f"it unpacks to more than {_LARGEST_RATIO} times its size")
         except (OSError, EOFError, zlib.error) as error:
-            raise self._fault(f"{error} after {self.position} unpacked bytes") from error
+            raise self.fault(str(error)) from error
         return b"".join(parts)
 
-    def _fault(self, what: str) -> UserError:
-        return UserError(f"the archive {self.name} is damaged or cut short ({what}); download or pack it again")
+    def fault(self, what: str) -> UserError:
+        """Return the UserError for damage `what` at the current position."""
+        where = f"{what}, at byte {self.position}"
+        return UserError(f"the archive {self.name} is damaged or cut short ({where}); download or pack it again")
 
 
 class _Content(io.RawIOBase):
@@ -233,7 +231,7 @@ def _members(stream: _Stream, largest: int, depth: int) -> Iterator[Member]:
         try:
             info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.HeaderError as error:
-            raise stream.fault(f"bad header, {error},") from error
+            raise stream.fault(f"bad header: {error}") from error
         if info.size < 0:
             raise stream.fault("negative size")
         if info.type in _PAX:
@@ -255,7 +253,7 @@ def _member(
 ) -> Iterator[Member]:
     name = values.get("path", info.name)
     if info.type == tarfile.GNUTYPE_SPARSE or any(key.startswith("GNU.sparse") for key in values):
-        raise stream.fault("sparse file; pack the archive without --sparse;")
+        raise stream.fault("sparse file; pack the archive without --sparse")
     if info.isdir():
         return
     if info.type in _LINKS:

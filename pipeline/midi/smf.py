@@ -18,7 +18,7 @@ apply:
 """
 
 import struct
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -187,7 +187,7 @@ def read_notes(content: bytes, index: SmfIndex, limits: "Limits") -> RawSong:
     program, drums = np.zeros_like(start), np.zeros_like(start)
     for key in np.unique(scope).tolist():
         rows = np.flatnonzero(scope == key)
-        timeline = state_timeline(key % 16, sorted(reader.changes.get(key, [])))
+        timeline = state_timeline(key % 16, sorted(reader.changes[key]))
         at = np.searchsorted(timeline[0], position[rows], side="right") - 1
         program[rows], drums[rows] = timeline[1][at], timeline[2][at]
         if key in reader.all_off:
@@ -205,7 +205,7 @@ def read_notes(content: bytes, index: SmfIndex, limits: "Limits") -> RawSong:
         parts.append(Part(key // 2 % 128, bool(key % 2), reader.names[number], number if len(clocks) > 1 else 0))
     repaired = tuple(sorted(reader.repaired))
     moves = [
-        [(when >> _ORDER_BITS, controller, value) for when, controller, value in sorted(reader.moves.get(scope, []))]
+        [(when >> _ORDER_BITS, controller, value) for when, controller, value in sorted(reader.moves[scope])]
         for scope in scopes
     ]
     return RawSong(parts, clocks, part, start, end_tick, pitch, velocity, repaired, RULES, moves)
@@ -245,9 +245,9 @@ class _EventReader:
         self.most_events = most_events
         self.repaired = repaired
         self.notes: list[list[int]] = []
-        self.changes: dict[int, list[tuple[int, Change]]] = {}
-        self.all_off: dict[int, list[int]] = {}
-        self.moves: dict[int, list[tuple[int, int, int]]] = {}
+        self.changes: dict[int, list[tuple[int, Change]]] = defaultdict(list)
+        self.all_off: dict[int, list[int]] = defaultdict(list)
+        self.moves: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
         self.names: list[str] = []
         self.tempos: list[list[tuple[int, int]]] = []
 
@@ -272,7 +272,7 @@ class _EventReader:
         """
         chunk = len(self.names) - 1
         position, tick, status = 0, 0, 0
-        pending: dict[int, deque[list[int]]] = {}  # (scope, pitch) -> open notes, oldest first
+        pending: dict[int, deque[list[int]]] = defaultdict(deque)  # (scope, pitch) -> open notes, oldest first
         while position < len(data):
             byte = data[position]
             if byte < 0x80:  # most delta times; calling variable_length for each would cost a third of the time
@@ -330,7 +330,7 @@ class _EventReader:
                         self._change(when, [Change(BANK, channel, velocity)])
                     elif pitch in ALL_OFF:
                         scope = self.scope + channel
-                        self.all_off.setdefault(scope, []).append(tick)
+                        self.all_off[scope].append(tick)
                         for open_key in pending:
                             if open_key >> 7 == scope:  # later note-offs end later notes
                                 still = [n for n in pending[open_key] if n[2] >> _ORDER_BITS == tick]
@@ -349,17 +349,17 @@ class _EventReader:
             if status >= 0x90 and velocity:
                 note = [chunk, scope, when, NEVER, pitch, velocity]
                 self.notes.append(note)
-                pending.setdefault(key, deque()).append(note)
+                pending[key].append(note)
             elif waiting := pending.get(key):
                 waiting.popleft()[3] = min(tick, _LARGEST_TICK)
 
     def _change(self, when: int, changes: list[Change]) -> None:
         for change in changes:
             for channel in range(16) if change.channel < 0 else (change.channel,):
-                self.changes.setdefault(self.scope + channel, []).append((when, change))
+                self.changes[self.scope + channel].append((when, change))
 
     def _move(self, when: int, channel: int, controller: int, value: int) -> None:
-        self.moves.setdefault(self.scope + channel, []).append((when, controller, value))
+        self.moves[self.scope + channel].append((when, controller, value))
 
     def _read_meta(self, kind: int, tick: int, data: bytes) -> None:
         if kind == 0x51 and len(data) >= 3:

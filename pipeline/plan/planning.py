@@ -32,7 +32,7 @@ from pipeline.plan.selection import (
 )
 from pipeline.recordings.catalog import read_catalog
 from pipeline.recordings.similarity import near
-from pipeline.rejects import Rejects
+from pipeline.rejects import EXAMPLES, Rejects
 
 REPEAT_SHARE = 4_000_000  # windows whose repeat keys are compared at once
 ROW_GROUP = 1000  # rows of a plan that are read together
@@ -211,7 +211,7 @@ def _count(rejects: Rejects, reason: str, index: Candidates, songs: AnyInt) -> N
     """Count a reject for each of `songs`, indices of `index.songs`; the names of the songs are the examples."""
     if len(songs):
         rejects.add(reason, count=len(songs))
-        for name in sorted(index.songs[song].name for song in np.unique(songs))[: rejects.examples_kept]:
+        for name in sorted(index.songs[song].name for song in np.unique(songs))[:EXAMPLES]:
             rejects.add(reason, name, 0)
 
 

@@ -7,7 +7,7 @@ most `BATCH` clips are in memory.
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_specs.controls import CONTROLS
-from data_specs.dataset import CLIPS_TABLE, Feature, Shard
+from data_specs.dataset import CLIPS_TABLE, Shard
 from data_specs.errors import UserError
 from data_specs.io.files import atomic_write, write_bytes, write_json
 from data_specs.io.locks import locked
@@ -227,32 +227,43 @@ def card(dataset: FinishedDataset, kind: str) -> str:
     """Return the dataset card (README.md), with the metadata that Hugging Face reads at its head."""
     info = dataset.info
     counts = {split: info.splits[split].clips for split in SPLITS if info.splits[split].clips}
-    lines = ["---", f"pretty_name: {json.dumps(f'{info.spec.name} ({info.label})')}", "license: other"]
-    lines += ["tags: [audio, music, control-curves]"]
-    if kind == "parquet":
-        lines += ["configs:", "- config_name: default", "  data_files:"]
-        for split in counts:
-            lines += [f"  - split: {'validation' if split == 'valid' else split}", f"    path: data/{split}-*.parquet"]
-    lines += ["---", "", f"# {info.spec.name}, {info.label}", ""]
     length = f"{info.clip_samples / SAMPLE_RATE:g} s at {SAMPLE_RATE} Hz"
-    lines += [f"{sum(counts.values())} clips of {length}, one note at a time, with curves of their controls."]
-    lines += [f"Instruments: {', '.join(info.spec.instrument_names)}.", "", USE[kind]]
-    lines += ["", "| split | clips |", "|---|---:|", *(f"| {split} | {count} |" for split, count in counts.items())]
-    lines += [
-        "",
-        "| feature | type | shape |",
-        "|---|---|---|",
-        *(_feature_line(f, info.format) for f in dataset.features),
+    of_sound = info.format == "audio"
+    files = ["configs:", "- config_name: default", "  data_files:"]
+    for split in counts:
+        files += [f"  - split: {'validation' if split == 'valid' else split}", f"    path: data/{split}-*.parquet"]
+    features = [
+        ("audio" if f.name == "data" and of_sound else f.name, f.dtype, " × ".join(map(str, f.shape)))
+        for f in dataset.features
     ]
-    lines += ["", f"Frames are {info.hop} samples apart.", "", "| part | licence |", "|---|---|"]
-    lines += [f"| {part} | {licence} |" for part, licence in sorted(info.licences.items())]
-    lines += ["", "| left out | count |", "|---|---:|", *(f"| {r} | {n} |" for r, n in sorted(info.rejects.items()))]
-    lines += ["", f"Plan {info.plan_digest}, format digest {info.format_digest}.", ""]
-    if kind == "parquet" and info.format == "audio":
+    lines = [
+        "---",
+        f"pretty_name: {json.dumps(f'{info.spec.name} ({info.label})')}",
+        "license: other",
+        "tags: [audio, music, control-curves]",
+        *(files if kind == "parquet" else ()),
+        "---",
+        "",
+        f"# {info.spec.name}, {info.label}",
+        "",
+        f"{sum(counts.values())} clips of {length}, one note at a time, with curves of their controls.",
+        f"Instruments: {', '.join(info.spec.instrument_names)}.",
+        "",
+        USE[kind],
+        *_table("| split | clips |", "|---|---:|", counts.items()),
+        *_table("| feature | type | shape |", "|---|---|---|", features),
+        "",
+        f"Frames are {info.hop} samples apart.",
+        *_table("| part | licence |", "|---|---|", sorted(info.licences.items())),
+        *_table("| left out | count |", "|---|---:|", sorted(info.rejects.items())),
+        "",
+        f"Plan {info.plan_digest}, format digest {info.format_digest}.",
+        "",
+    ]
+    if kind == "parquet" and of_sound:
         lines += ["Audio is 24-bit FLAC: within 2^-24 of the stored float32 samples.", ""]
     return "\n".join(lines)
 
 
-def _feature_line(feature: Feature, format_name: str) -> str:
-    name = "audio" if feature.name == "data" and format_name == "audio" else feature.name
-    return f"| {name} | {feature.dtype} | {' × '.join(map(str, feature.shape))} |"
+def _table(head: str, rule: str, rows: Iterable[tuple[object, ...]]) -> list[str]:
+    return ["", head, rule, *(f"| {' | '.join(map(str, row))} |" for row in rows)]

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -72,20 +73,7 @@ class FinishedDataset:
         Raises:
             UserError: the shard is missing or damaged.
         """
-        for shard in self.info.splits[split].shards:
-            if index < shard.clips:
-                break
-            index -= shard.clips
-        else:
-            raise IndexError(f"{self.folder} has no such {split} clip")
-        path = self.folder / shard.file
-        try:
-            with open(path, "rb") as file:
-                file.seek(index * self.layout.size)
-                content = file.read(self.layout.size)
-        except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror}); run make dataset again") from None
-        return self.arrays(np.frombuffer(content, np.uint8), f"{path} record {index}")
+        return next(islice(self.records_of(split), index, None))
 
     def records(self, shard: Shard) -> Iterator[dict[str, NDArray[Any]]]:
         """Iterate over the clips of a shard, each as its arrays with its id as `id`. One record is in memory.
@@ -101,6 +89,10 @@ class FinishedDataset:
                     yield self.arrays(np.frombuffer(content, np.uint8), f"{path} record {number}")
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror}); run make dataset again") from None
+
+    def records_of(self, split: str) -> Iterator[dict[str, NDArray[Any]]]:
+        """Iterate over the clips of a split, see `records`."""
+        return chain.from_iterable(map(self.records, self.info.splits[split].shards))
 
     @cached_property
     def layout(self) -> RecordLayout:
@@ -227,8 +219,7 @@ def _planned_notes(plan: Plan, counts: dict[str, int]) -> Iterator[Int64]:
 def _notes_from_curves(dataset: FinishedDataset, counts: dict[str, int]) -> Iterator[Int64]:
     moving = dataset.info.spec.expression is not None  # velocity moves within notes, and rests separate equal notes
     for split, count in counts.items():
-        for index in range(count):
-            arrays = dataset.record(split, index)
+        for arrays in islice(dataset.records_of(split), count):
             steps = np.stack([arrays["chroma"] * CHROMA_STEPS, arrays["velocity"] * MAX_VELOCITY]).round().astype(int)
             kinds = np.stack([steps[0], steps[1] > 0]) if moving else steps
             edges = [0, *(np.flatnonzero(np.diff(kinds).any(axis=0)) + 1).tolist(), steps.shape[1]]

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -99,11 +99,25 @@ class DatasetCheck(FinishedDataset):
             self.add("damaged record", name)
             return
         self.ids.append(arrays["id"].tobytes())
-        for kind, is_faulty in ARRAY_CHECKS.items():
-            if is_faulty(arrays, self):
-                self.add(kind, name)
+        for kind in self._array_faults(arrays):
+            self.add(kind, name)
         if self.audio_notes is not None and (silent := self.audio_notes.silent(arrays)):
             self.add(SILENT, f"{name}: {silent}")
+
+    def _array_faults(self, arrays: Arrays) -> Iterator[str]:
+        """Iterate over the kinds of fault in the arrays of one record."""
+        data = arrays["data"]
+        discrete = data.dtype.kind == "i"
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            yield "value not finite"
+        if discrete and (data.min() < 0 or data.max() > self.largest_code):
+            yield "value out of range"
+        if self.info.format == "audio" and np.abs(data).max() > 1:
+            yield "value out of range"
+        if not discrete and not data.any():
+            yield "silent clip"
+        if any(CONTROLS[name].is_invalid(arrays) for name in arrays if name in CONTROLS):
+            yield "invalid controls"
 
     def _check_notes(self) -> None:
         if self.info.spec.source.audio:
@@ -131,33 +145,6 @@ class DatasetCheck(FinishedDataset):
             self.add("ids differ", f"{CLIPS_TABLE} and the shards do not list the same clips in the same order")
         for split, digest in zip(table["split"], table["source_digest"], strict=True):
             self.songs.setdefault(str(split), set()).add(str(digest))
-
-
-def _non_finite(arrays: Arrays, check: DatasetCheck) -> bool:
-    return any(not np.isfinite(array).all() for array in arrays.values())
-
-
-def _out_of_range(arrays: Arrays, check: DatasetCheck) -> bool:
-    data = arrays["data"]
-    if data.dtype.kind == "i":
-        return bool(data.min() < 0 or data.max() > check.largest_code)
-    return check.info.format == "audio" and bool(np.abs(data).max() > 1)
-
-
-def _silent(arrays: Arrays, check: DatasetCheck) -> bool:
-    return arrays["data"].dtype.kind != "i" and not arrays["data"].any()
-
-
-def _invalid_controls(arrays: Arrays, check: DatasetCheck) -> bool:
-    return any(CONTROLS[name].is_invalid(arrays) for name in arrays if name in CONTROLS)
-
-
-ARRAY_CHECKS: dict[str, Callable[[Arrays, DatasetCheck], bool]] = {
-    "value not finite": _non_finite,
-    "value out of range": _out_of_range,
-    "silent clip": _silent,
-    "invalid controls": _invalid_controls,
-}
 
 
 def validate(data: Path, formats: tuple[str, ...] | None) -> int:

@@ -219,15 +219,10 @@ def _timed(bars: list[list[_Event]], verses: int, measure: Fraction) -> tuple[tu
                     notes[verse].append(Note(now, event.length, event.pitch, place))
                 joins = event.tied
                 now, place = now + event.length, place + event.length
-            if place > measure or (place < measure and _is_full(bars, number, measure)):
+            following = sum((event.length for event in bars[(number + 1) % len(bars)]), Fraction(0))
+            if place > measure or place < measure <= following:  # a shorter bar may precede an upbeat
                 raise ValueError(f"bar {number + 1} (repeats expanded) has the wrong length")
             place %= measure
         if place != start:
             raise ValueError("the last bar and the upbeat do not add up to a measure")
     return tuple(tuple(verse) for verse in notes[:verses])
-
-
-def _is_full(bars: list[list[_Event]], number: int, measure: Fraction) -> bool:
-    """Return whether bar `number` has to end a measure: the next bar is no upbeat."""
-    following = bars[(number + 1) % len(bars)]
-    return sum((event.length for event in following), Fraction(0)) >= measure

@@ -1,7 +1,9 @@
 """Counting what was left out."""
 
 import json
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,8 +12,15 @@ from pipeline.rejects import Rejected, Rejects
 events = st.lists(st.tuples(st.sampled_from(["no notes", "timeout"]), st.text(max_size=3)), max_size=30)
 
 
-def counted(pairs: list[tuple[str, str]], kept: int = 3) -> Rejects:
-    rejects = Rejects(kept)
+@pytest.fixture(autouse=True, scope="module")
+def _three_examples() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.rejects.EXAMPLES", 3)
+        yield
+
+
+def counted(pairs: list[tuple[str, str]]) -> Rejects:
+    rejects = Rejects()
     for reason, example in pairs:
         rejects.add(reason, example)
     return rejects
@@ -36,7 +45,7 @@ def test_counts_every_event_and_keeps_the_first_examples_of_the_alphabet(pairs):
 @given(events)
 def test_json_round_trip(pairs):
     rejects = counted(pairs)
-    assert Rejects.from_json(json.loads(json.dumps(rejects.to_json())), 3) == rejects
+    assert Rejects.from_json(json.loads(json.dumps(rejects.to_json()))) == rejects
 
 
 def test_a_rejection_is_counted_with_its_detail():
