@@ -1,5 +1,7 @@
 """Short names of array types."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,3 +14,4 @@ Float64 = NDArray[np.float64]
 AnyInt = NDArray[np.integer]
 AnyFloat = NDArray[np.floating]
 Shape = tuple[int, ...]
+Arrays = dict[str, NDArray[Any]]  # by name

@@ -36,8 +36,8 @@ def build(request: Request) -> int:
     # promise: second-refused-name-first-3
     if request.force and request.subset is not None:
         raise UserError(
-            "FORCE=1 would move aside what the runs of other SHARDS= build; move the old folder away yourself, then "
-            "start all of them without FORCE"
+            "FORCE=1 must not be given with SHARDS=: it would move aside what other runs build; move the old folder "
+            "away yourself, then start all runs without FORCE"
         )
     recorded = bool(request.spec.source.audio)
     if request.dry_run and not recorded and not source_exists(request.spec.source.midi):
@@ -214,7 +214,7 @@ def _machine_kind(cluster: Cluster, gpu: bool, accept: bool) -> str:
     kinds = sorted(set(cluster.run_on_all(shard_machine, gpu, gpu=gpu)))
     if len(kinds) > 1 and not accept:
         raise UserError(
-            f"the workers are of several kinds ({'; '.join(kinds)}), whose arrays differ in their last bits; "
+            f"workers must be machines of one kind, got {'; '.join(kinds)}, whose arrays differ in their last bits; "
             f"use one kind, or set ACCEPT_DEVICE=1"
         )
     return kinds[0]

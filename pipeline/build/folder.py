@@ -98,11 +98,6 @@ class BuildFolder:
                     raise _damaged(path) from None
         return {}
 
-    def shapes_match(self, shapes: str) -> bool:
-        """Return whether shapes.txt exists with the text `shapes`."""
-        path = self.path / SHAPES
-        return path.is_file() and path.read_bytes() == shapes.encode()
-
     def open(self, key: dict[str, Any]) -> None:
         """Begin or resume a build: write the format key, and rename the manifest until all shards exist."""
         self.build.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,8 @@ again.
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,17 +74,13 @@ def ready_plan(spec: Spec, folder: Path, cluster: Cluster) -> tuple[Plan, Reject
     Raises:
         UserError: the source cannot be read or has no usable file; or something is missing and `folder` is read-only.
     """
-    with nullcontext() if _is_read_only(folder) else _locked_index(folder):
+    with ExitStack() as stack:
+        if not _is_read_only(folder):
+            stack.enter_context(locked(folder / "lock", str(folder), wait=True))
+            remove_temporaries(folder)
         indexed = _index_source(spec, folder, cluster)
         plan = make_plan(spec, indexed.parts, folder)
     return plan, Rejects.from_json(plan.rejects) + indexed.rejects
-
-
-@contextmanager
-def _locked_index(folder: Path) -> Iterator[None]:
-    with locked(folder / "lock", str(folder), wait=True):
-        remove_temporaries(folder)
-        yield
 
 
 def _is_read_only(folder: Path) -> bool:

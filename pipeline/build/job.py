@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from data_specs.dataset import CLIPS_TABLE, layout, load_manifest
+from data_specs.dataset import CLIPS_TABLE, SHAPES, layout, load_manifest
 from data_specs.io.files import file_sha256
 from data_specs.representations import Representation
 from data_specs.spec import SPLITS, Spec
@@ -77,10 +77,12 @@ class Job:
         All its tables must exist and all its shards have their size. Their content is checked by `make validate`.
         """
         folder = self.folder
-        table = folder.path / CLIPS_TABLE
+        table, shapes = folder.path / CLIPS_TABLE, folder.path / SHAPES
         # promise: written-again-next-run-2
         # promise: written-again-next-run-3
-        if not (folder.manifest.is_file() and table.is_file() and folder.shapes_match(self.shapes)):
+        if not (folder.manifest.is_file() and table.is_file() and shapes.is_file()):
+            return False
+        if shapes.read_bytes() != self.shapes.encode():
             return False
         splits = load_manifest(folder.path).splits
         if any(self.clips[split] > splits[split].planned for split in SPLITS):

@@ -16,6 +16,7 @@ from typing import Annotated, BinaryIO, NamedTuple
 import numpy as np
 from pydantic import Field, field_validator
 
+from data_specs.arrays import Arrays, Float32
 from data_specs.cli import decimal
 from data_specs.controls import CONTROLS, control_arrays
 from data_specs.dataset import Feature, clip_features, folder_name, layout, shard_name
@@ -151,7 +152,7 @@ class Rendered(NamedTuple):
     """
 
     clips: list[PlannedClip]
-    audio: np.ndarray
+    audio: Float32
     faults: list[str | None]
 
 
@@ -271,7 +272,7 @@ def render_chunk(renderer: ClipSource, planned: list[PlannedClip], spec: Spec) -
     return Rendered(planned, audio, faults)
 
 
-def render_clip(renderer: ClipSource, clip: PlannedClip, spec: Spec) -> np.ndarray:
+def render_clip(renderer: ClipSource, clip: PlannedClip, spec: Spec) -> Float32:
     """Return the audio of one planned clip, float32 [N]."""
     if isinstance(renderer, RecordingStore):
         assert clip.event is not None
@@ -282,9 +283,7 @@ def render_clip(renderer: ClipSource, clip: PlannedClip, spec: Spec) -> np.ndarr
     return renderer.render_expressive(clip.notes, instruments, spec.clip.samples, clip.automation)
 
 
-def encode_chunk(
-    formats: Mapping[str, Representation], audio: np.ndarray, chunk: int, device: str = "cpu"
-) -> dict[str, np.ndarray]:
+def encode_chunk(formats: Mapping[str, Representation], audio: Float32, chunk: int, device: str = "cpu") -> Arrays:
     """Return audio, float32 [B, N], encoded in each format, [B, *shape], by name of the format.
 
     Args:
@@ -307,8 +306,8 @@ def encode_chunk(
 
 
 def record_arrays(
-    clip: PlannedClip, sound: np.ndarray, data: np.ndarray, features: Sequence[Feature], hop: int, instruments: int
-) -> dict[str, np.ndarray]:
+    clip: PlannedClip, sound: Float32, data: np.ndarray, features: Sequence[Feature], hop: int, instruments: int
+) -> Arrays:
     """Return the arrays of one record by feature: data, controls and id.
 
     A control is computed from the performance if that decides it, else measured from the audio.

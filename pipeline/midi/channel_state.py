@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_specs.arrays import Int64
+
 DRUM_CHANNEL = 9
 DRUM_BANKS, MELODIC_BANK = (120, 126, 127), 121
 BANK_MSB = 0  # controller
@@ -64,7 +66,7 @@ def exclusive_changes(data: bytes) -> list[Change]:
     return []
 
 
-def state_timeline(channel: int, changes: Iterable[tuple[int, Change]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def state_timeline(channel: int, changes: Iterable[tuple[int, Change]]) -> tuple[Int64, Int64, Int64]:
     """Return the state of one channel after each of n changes.
 
     Args:

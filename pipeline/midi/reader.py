@@ -16,7 +16,8 @@ from pipeline.rejects import Rejected
 from pipeline.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from data_specs.spec import Limits
+    from data_specs.arrays import Float64, Int64
+from data_specs.spec import Limits
 
 _TICK_BITS, _PART_BITS = 36, 20
 
@@ -88,7 +89,7 @@ def until_next_edge(raw: RawSong) -> RawSong:
     )
 
 
-def _seconds(raw: RawSong, ticks: np.ndarray) -> np.ndarray:
+def _seconds(raw: RawSong, ticks: Int64) -> Float64:
     """Return ticks [n], one for each note, in seconds by the clock of its part, float64 [n]."""
     if len(raw.clocks) == 1:
         return raw.clocks[0](ticks)

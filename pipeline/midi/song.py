@@ -31,7 +31,7 @@ class TempoMap:
         ticks_per_quarter: ticks per quarter note, from the header of the file.
     """
 
-    def __init__(self, tempos: Sequence[tuple[int, int]] | np.ndarray, ticks_per_quarter: int) -> None:
+    def __init__(self, tempos: Sequence[tuple[int, int]] | Int64, ticks_per_quarter: int) -> None:
         events = np.asarray(tempos, dtype=np.int64).reshape(-1, 2)
         events = events[events[:, 1] > 0]
         events = events[np.argsort(events[:, 0], kind="stable")]
@@ -43,7 +43,7 @@ class TempoMap:
         self.tick_s = events[:, 1] / (1e6 * ticks_per_quarter)
         self.seconds = np.concatenate([[0.0], np.cumsum(np.diff(self.ticks) * self.tick_s[:-1])])
 
-    def __call__(self, ticks: np.ndarray) -> np.ndarray:
+    def __call__(self, ticks: Int64) -> Float64:
         """Return ticks, int64 [n], in seconds, float64 [n]."""
         at = np.searchsorted(self.ticks, ticks, side="right") - 1
         return self.seconds[at] + (ticks - self.ticks[at]) * self.tick_s[at]
@@ -58,7 +58,7 @@ class FrameClock:
     def __init__(self, tick_s: Fraction) -> None:
         self.tick_s = tick_s
 
-    def __call__(self, ticks: np.ndarray) -> np.ndarray:
+    def __call__(self, ticks: Int64) -> Float64:
         """Return ticks, int64 [n], in seconds, float64 [n]."""
         return ticks * self.tick_s.numerator / self.tick_s.denominator
 

@@ -67,6 +67,9 @@ class IndexedSong:
         self.rejects.setdefault(reason, [0, where])[0] += 1
 
 
+Entry = tuple[IndexedSong, int, int]  # with the index of its part and its row there
+
+
 @dataclass(frozen=True)
 class IndexPart:
     """A part on disk. Its songs are sorted by digest."""
@@ -232,7 +235,7 @@ class Candidates:
     def __init__(self, parts: Iterable[Path]) -> None:
         self.paths = sorted(parts)
         self._lookup: list[Int32] = []  # per part: row in its song table -> row in `songs`, or -1
-        found: dict[str, tuple[IndexedSong, int, int]] = {}
+        found: dict[str, Entry] = {}
         for number, path in enumerate(self.paths):
             part = read_part(path)
             if part is None:
@@ -276,8 +279,8 @@ class Candidates:
             yield block
 
 
-def _merged(one: tuple[IndexedSong, int, int], other: tuple[IndexedSong, int, int]) -> tuple[IndexedSong, int, int]:
-    """Merge the (entry, part, row) of one content in two parts: the one with more windows, the copies of both.
+def _merged(one: Entry, other: Entry) -> Entry:
+    """Merge the entries of one content in two parts: the one with more windows, with the copies of both.
 
     They differ in windows if reading timed out for one of them.
     """

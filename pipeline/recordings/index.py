@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_specs.arrays import Float32
 from data_specs.errors import UserError
 from data_specs.io.files import file_sha256, value_digest, write_bytes
 from data_specs.spec import Spec
@@ -95,7 +96,7 @@ class RecordingStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def read(self, digest: str, offset: int, length: int, samples: int) -> np.ndarray:
+    def read(self, digest: str, offset: int, length: int, samples: int) -> Float32:
         """Return the audio of one event, padded with silence to the length of a clip, float32 [samples].
 
         Args:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_specs.arrays import AnyInt, Float32
 from data_specs.controls.automation import Automation
 from data_specs.spec import Instrument, Rendering
 from pipeline.render.renderer import Renderer
@@ -27,7 +28,7 @@ class IsolatedRenderer(Sandbox):
         parameters = {"soundfont": str(soundfont), "rendering": rendering.model_dump_json(), "sample_rate": sample_rate}
         super().__init__(TARGET, parameters, SECONDS, MEMORY_MB)
 
-    def render(self, notes: np.ndarray, instrument: Instrument, samples: int) -> np.ndarray:
+    def render(self, notes: AnyInt, instrument: Instrument, samples: int) -> Float32:
         """Return the audio of one clip, as Renderer.render does.
 
         Raises:
@@ -36,8 +37,8 @@ class IsolatedRenderer(Sandbox):
         return self._render(notes, [instrument], samples, None)
 
     def render_expressive(
-        self, notes: np.ndarray, instruments: Sequence[Instrument], samples: int, automation: Automation
-    ) -> np.ndarray:
+        self, notes: AnyInt, instruments: Sequence[Instrument], samples: int, automation: Automation
+    ) -> Float32:
         """Return the audio of one clip with automation, as Renderer.render_expressive does.
 
         Raises:
@@ -46,8 +47,8 @@ class IsolatedRenderer(Sandbox):
         return self._render(notes, instruments, samples, automation)
 
     def _render(
-        self, notes: np.ndarray, instruments: Sequence[Instrument], samples: int, automation: Automation | None
-    ) -> np.ndarray:
+        self, notes: AnyInt, instruments: Sequence[Instrument], samples: int, automation: Automation | None
+    ) -> Float32:
         call = {
             "notes": notes.tolist(),
             "instruments": [instrument.model_dump(mode="json") for instrument in instruments],

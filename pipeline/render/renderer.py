@@ -15,6 +15,7 @@ from typing import Self
 
 import numpy as np
 
+from data_specs.arrays import AnyFloat, AnyInt, Float32
 from data_specs.controls.automation import Automation
 from data_specs.errors import UserError
 from data_specs.spec import SYNTH_BLOCK, Instrument, Rendering
@@ -48,7 +49,7 @@ class Renderer:
             self.close()
             raise
 
-    def render(self, notes: np.ndarray, instrument: Instrument, samples: int) -> np.ndarray:
+    def render(self, notes: AnyInt, instrument: Instrument, samples: int) -> Float32:
         """Return the audio of one clip, float32 [samples], the mean of the left and right channel.
 
         Args:
@@ -69,8 +70,8 @@ class Renderer:
         return _mean(left, right)
 
     def render_expressive(
-        self, notes: np.ndarray, instruments: Sequence[Instrument], samples: int, automation: Automation
-    ) -> np.ndarray:
+        self, notes: AnyInt, instruments: Sequence[Instrument], samples: int, automation: Automation
+    ) -> Float32:
         """Return the audio of one clip whose level, pitch and brightness move, float32 [samples].
 
         Args:
@@ -105,7 +106,9 @@ class Renderer:
         synth = self._new_synth()
         try:
             if self._call("fluid_synth_add_sfont", synth, self._font) == FAILED:
-                raise UserError(f"FluidSynth cannot share the SoundFont {self._soundfont} ({self._reason()})")
+                raise UserError(
+                    f"FluidSynth cannot share the SoundFont {self._soundfont} ({self._reason()}); free memory and retry"
+                )
             try:
                 yield synth
             finally:  # a deleted synthesizer would free the shared SoundFont
@@ -115,7 +118,7 @@ class Renderer:
             self._call("delete_fluid_synth", synth)
 
     @contextmanager
-    def probe(self, instrument: Instrument) -> Iterator[Callable[[int, int, int], np.ndarray]]:
+    def probe(self, instrument: Instrument) -> Iterator[Callable[[int, int, int], Float32]]:
         """Give a function that plays single notes for measurements: (pitch, velocity, blocks) -> float32 [64 * blocks].
 
         Its notes share a synthesizer, so unlike those of `render` their bits may depend on the notes before.
@@ -124,7 +127,7 @@ class Renderer:
         with self.synth() as synth:
             self.select(synth, _CHANNEL, instrument)
 
-            def play(pitch: int, velocity: int, blocks: int) -> np.ndarray:
+            def play(pitch: int, velocity: int, blocks: int) -> Float32:
                 left, right = np.empty((2, blocks * SYNTH_BLOCK), np.float32)
                 left_at, right_at = left.ctypes.data, right.ctypes.data
                 call["fluid_synth_all_sounds_off"](synth, _CHANNEL)  # voices end in the block that follows
@@ -200,7 +203,7 @@ class Renderer:
         for name, integer in integers.items():
             self._call("fluid_settings_setint", self._settings, name.encode(), integer)
 
-    def _play(self, synth: int, events: list[tuple[int, int, int]], left: np.ndarray, right: np.ndarray) -> None:
+    def _play(self, synth: int, events: list[tuple[int, int, int]], left: Float32, right: Float32) -> None:
         noteon, noteoff, write = (
             self._fluidsynth.call[f"fluid_synth_{name}"] for name in ("noteon", "noteoff", "write_float")
         )
@@ -216,7 +219,7 @@ class Renderer:
                 noteoff(synth, _CHANNEL, pitch)
 
 
-def _events(notes: np.ndarray, samples: int) -> list[tuple[int, int, int]]:
+def _events(notes: AnyInt, samples: int) -> list[tuple[int, int, int]]:
     """Return the events (sample, velocity, pitch) of notes [n, 4], sorted.
 
     Velocity 0 is a release; releases come before the notes that start at the same sample.
@@ -239,13 +242,13 @@ def _events(notes: np.ndarray, samples: int) -> list[tuple[int, int, int]]:
     return sorted([*starts, *ends])
 
 
-def _mean(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def _mean(left: Float32, right: Float32) -> Float32:
     left += right
     left *= 0.5
     return left
 
 
-def audio_fault(audio: np.ndarray) -> str | None:
+def audio_fault(audio: Float32) -> str | None:
     """Return the reason for which the audio [N] of a clip is unusable, None if it is usable.
 
     `silence`: the peak is below -60 dBFS. `clipping`: the peak is above full scale. `non-finite`: there is a NaN or an
@@ -261,7 +264,7 @@ def audio_fault(audio: np.ndarray) -> str | None:
     return None
 
 
-def rms_dbfs(audio: np.ndarray) -> float:
+def rms_dbfs(audio: AnyFloat) -> float:
     """Return the root mean square of audio [N] in dB re full scale: 0 for a constant 1, -inf for digital silence."""
     power = float(np.mean(np.square(audio, dtype=np.float64)))
     return 10 * math.log10(power) if power > 0 else -math.inf

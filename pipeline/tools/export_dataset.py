@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from data_specs.arrays import Arrays
 from data_specs.controls import CONTROLS
 from data_specs.dataset import CLIPS_TABLE, Shard
 from data_specs.errors import UserError
@@ -43,8 +44,6 @@ USE = {
     "parquet": 'Load with `datasets.load_dataset("FOLDER")`.',
     "wav": "A clip is `<id>.wav` (float32), `<id>.csv` (curves) and, of rendered datasets, `<id>.mid` (notes).",
 }
-
-Clip = dict[str, np.ndarray]
 
 
 def export_dataset(data: Path, format_name: str, kind: str, out: Path) -> int:
@@ -107,7 +106,7 @@ def _rows(dataset: FinishedDataset, split: str, number: int) -> dict[str, dict[s
     return {row["id"]: row for row in table.to_pylist()}
 
 
-def _id(clip: Clip) -> str:
+def _id(clip: Arrays) -> str:
     return clip["id"].tobytes().decode("ascii")
 
 
@@ -131,7 +130,7 @@ def _write_parquet(dataset: FinishedDataset, split: str, number: int, shard: Sha
                 columns = {name: [] for name in schema.names}
 
 
-def _parquet_value(dataset: FinishedDataset, name: str, clip: Clip, row: dict[str, Any]) -> Any:
+def _parquet_value(dataset: FinishedDataset, name: str, clip: Arrays, row: dict[str, Any]) -> Any:
     if name == "id":
         return _id(clip)
     if name == "audio":
@@ -183,7 +182,7 @@ def _planned(plan: Plan, dataset: FinishedDataset, split: str, number: int) -> d
     return {clip.id: clip for clip in clips}
 
 
-def _write_clip(dataset: FinishedDataset, clip: Clip, planned: PlannedClip | None, folder: Path) -> None:
+def _write_clip(dataset: FinishedDataset, clip: Arrays, planned: PlannedClip | None, folder: Path) -> None:
     """Write <id>.wav (float32), <id>.csv and, if the planned clip is known, <id>.mid, except files that exist."""
     files: dict[str, Callable[[], bytes]] = {
         ".wav": lambda: _sound_file(dataset.sound(clip["data"]), "WAV", "FLOAT"),
@@ -196,7 +195,7 @@ def _write_clip(dataset: FinishedDataset, clip: Clip, planned: PlannedClip | Non
             write_bytes(path, content())
 
 
-def curves_csv(dataset: FinishedDataset, clip: Clip) -> bytes:
+def curves_csv(dataset: FinishedDataset, clip: Arrays) -> bytes:
     """Return the controls of a clip as a curve file in CSV with one row per frame."""
     controls = [CONTROLS[feature.name] for feature in dataset.features if feature.name in CONTROLS]
     names = dataset.info.spec.instrument_names

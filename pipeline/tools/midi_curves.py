@@ -58,9 +58,9 @@ def midi_curves(
         UserError: the file is not MIDI, or it has no such track or no notes in the stretch.
     """
     if not (math.isfinite(start_s) and start_s >= 0):
-        raise UserError(f"START= (--start) must be >= 0 s, got {start_s}")
+        raise UserError(f"START= must be >= 0 s, got {start_s}")
     if not 0 < seconds <= MAX_SECONDS:
-        raise UserError(f"SECONDS= (--seconds) must be above 0 and at most {MAX_SECONDS}, got {seconds}")
+        raise UserError(f"SECONDS= must be above 0 and at most {MAX_SECONDS}, got {seconds}")
     spec = load_spec("sample")
     try:
         with open(path, "rb") as file:
@@ -77,7 +77,9 @@ def midi_curves(
     notes = melody_notes(melody, start_s, seconds)
     length = (melody.offset[-1] - melody.onset[0]) / (SAMPLE_RATE * UNITS)
     if not len(notes):
-        raise UserError(f"{path} has no notes there: track {melody.track} lasts {length:.1f} s from its first note")
+        raise UserError(
+            f"{path} has no notes there: track {melody.track} lasts {length:.1f} s from its first note; lower START="
+        )
     programs = {one.program: one.name for one in spec.instruments}
     curves = performed_curves(
         separate_repeats(notes, spec.clip),
@@ -190,9 +192,9 @@ def write_curve_file(curves: Curves, source: Path, out: Path | None) -> Path:
     target = out or source.with_suffix(".json")
     content = (json.dumps(curves_value(curves)) + "\n").encode()
     if target.is_dir():
-        raise UserError(f"OUT= (--out) must be a file, got the folder {target}")
+        raise UserError(f"OUT= must be a file, got the folder {target}")
     if target.exists() and target.read_bytes() != content and not (out and _is_curve_file(target)):
-        raise UserError(f"{target} exists and has other content; name another file with OUT= (--out), or remove it")
+        raise UserError(f"{target} exists and has other content; name another file with OUT=, or remove it")
     write_bytes(target, content)
     return target
 

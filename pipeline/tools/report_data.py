@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_specs.arrays import Float32, Int64
+from data_specs.arrays import Arrays, Float32, Int64
 from data_specs.controls import CHROMA_STEPS, MAX_VELOCITY
 from data_specs.dataset import CLIPS_TABLE, MANIFEST, DatasetInfo, Feature, Shard, folder_name, layout, load_info
 from data_specs.errors import UserError
@@ -67,7 +67,7 @@ class FinishedDataset:
             )
         return made
 
-    def record(self, split: str, index: int) -> dict[str, NDArray[Any]]:
+    def record(self, split: str, index: int) -> Arrays:
         """Return the arrays of clip `index` of a split, with its id as `id`.
 
         Raises:
@@ -75,7 +75,7 @@ class FinishedDataset:
         """
         return next(islice(self.records_of(split), index, None))
 
-    def records(self, shard: Shard) -> Iterator[dict[str, NDArray[Any]]]:
+    def records(self, shard: Shard) -> Iterator[Arrays]:
         """Iterate over the clips of a shard, each as its arrays with its id as `id`. One record is in memory.
 
         Raises:
@@ -90,7 +90,7 @@ class FinishedDataset:
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror}); run make dataset again") from None
 
-    def records_of(self, split: str) -> Iterator[dict[str, NDArray[Any]]]:
+    def records_of(self, split: str) -> Iterator[Arrays]:
         """Iterate over the clips of a split, see `records`."""
         return chain.from_iterable(map(self.records, self.info.splits[split].shards))
 
@@ -99,7 +99,7 @@ class FinishedDataset:
         """Byte offsets of the features in a record."""
         return layout(self.features)
 
-    def arrays(self, record: NDArray[np.uint8], where: str) -> dict[str, NDArray[Any]]:
+    def arrays(self, record: NDArray[np.uint8], where: str) -> Arrays:
         """Return the arrays in a record, uint8 [size], with its id as `id`; `where` names the record in errors.
 
         Raises:

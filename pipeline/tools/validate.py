@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from data_specs.arrays import Arrays
 from data_specs.codecs import missing_weights
 from data_specs.controls import CONTROLS
 from data_specs.dataset import CLIPS_TABLE, MANIFEST, Shard, load_info
@@ -24,8 +25,6 @@ from pipeline.tools.validate_notes import DETUNED, SILENT, AudioNotes, check_pla
 DAMAGE = ("missing shard", "wrong size", "wrong sha256", "damaged record", "clips.parquet unreadable", "ids differ")
 EXAMPLES = 3  # of each fault that are printed
 BLOCK = 1 << 24  # bytes that are read at once; a larger record is read whole
-
-Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from data_specs.analysis.pitch import PitchRange, track
+from data_specs.arrays import Arrays
 from data_specs.dataset import DatasetInfo
 from data_specs.errors import UserError
 from data_specs.rates import SAMPLE_RATE
@@ -69,7 +69,7 @@ class AudioNotes:
         self._cents: dict[int, list[float]] = defaultdict(list)
         self._clips: dict[int, int] = defaultdict(int)
 
-    def silent(self, arrays: dict[str, NDArray]) -> int:
+    def silent(self, arrays: Arrays) -> int:
         """Return the number of notes of a clip that do not sound, and collect the pitch of its notes for `detuned`.
 
         A note sounds if its peak within 100 ms is above -60 dBFS + 40 log10(v) dB, with its velocity v in 0..1. Notes
@@ -103,7 +103,7 @@ class AudioNotes:
                 name = self._info.spec.instrument_names[instrument]
                 yield f"{name}: {median:+.0f} cents off the pitch class, median of {len(cents)} notes"
 
-    def _segments(self, arrays: dict[str, NDArray]) -> Iterator[tuple[int, int]]:
+    def _segments(self, arrays: Arrays) -> Iterator[tuple[int, int]]:
         """Iterate over the first and last (exclusive) frame of each note; equal notes without a rest are one."""
         velocity = arrays["velocity"]
         values = [arrays[name] for name in ("chroma", "pitch") if name in arrays]

@@ -262,7 +262,7 @@ def test_a_shard_whose_clips_are_all_at_fault_has_no_rows(built, small_spec, tmp
 
 
 def test_force_and_shares_exclude_each_other(request_for, small_spec, midi_folder, tmp_path):
-    with pytest.raises(UserError, match="FORCE=1 would move aside what the runs of other SHARDS= build"):
+    with pytest.raises(UserError, match="FORCE=1 must not be given with SHARDS="):
         build(request_for(small_spec, midi_folder, tmp_path, force=True, subset=ShardSubset(0, 2)))
 
 
