@@ -1,1 +1,1 @@
-"""From MIDI to shards: melodies, rendering, representations, TFRecord."""
+"""Building, checking and exporting of datasets: sources, melodies, plan, rendering, shards."""

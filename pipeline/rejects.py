@@ -39,7 +39,7 @@ class Rejects:
         self.add(rejected.reason, f"{name}: {rejected.detail}" if rejected.detail else name)
 
     def merge(self, other: "Rejects") -> None:
-        """Add the counts and examples of `other`."""
+        """Add the counts and examples of `other` to this object."""
         self.counts.update(other.counts)
         for reason, examples in other.examples.items():
             for example in examples:

@@ -63,7 +63,7 @@ class Sandbox:
         self._socket: socket.socket | None = None
 
     def call(self, content: bytes) -> bytes:
-        """Return the function's result for `content`.
+        """Return the result of the function for `content`, computed in the child.
 
         Raises:
             Rejected: the function rejected the input, or the child failed twice (`timeout`, `memory`, `crash`).

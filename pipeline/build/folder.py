@@ -182,7 +182,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path) -> UserError:
-    """Return the error for a damaged file. Manifest and receipts can be written again, the key cannot."""
+    """Return the error for a damaged JSON file.
+
+    Manifest and receipts are written again by the next build; the format key can only come with a new folder.
+    """
     if path.name == KEY:
         return UserError(f"{path} is damaged; set FORCE=1 to move the folder aside and build it again")
     return UserError(f"{path} is damaged; delete it and run the same make dataset again")

@@ -74,7 +74,8 @@ class Job:
     def is_complete(self) -> bool:
         """Whether the folder holds a finished dataset with at least the planned clips.
 
-        All its tables must exist and all its shards have their size. Their content is checked by `make validate`.
+        dataset.json, clips.parquet and shapes.txt must exist, and every shard must have its size. `make validate`
+        checks the content of shards.
         """
         folder = self.folder
         table, shapes = folder.path / CLIPS_TABLE, folder.path / SHAPES

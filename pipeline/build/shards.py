@@ -120,7 +120,7 @@ Receipts = Mapping[tuple[str, int], Receipt]  # by split and number
 
 
 def shard_tasks(format_name: str, split: str, clips: int, shard_clips: int) -> list[ShardTask]:
-    """Return the shards of a split: shard k holds positions [k * shard_clips, (k + 1) * shard_clips)."""
+    """Return the shards of the first `clips` positions of a split: shard k starts at position k * shard_clips."""
     shards = -(-clips // shard_clips)
     # promise: shard-k-holds-positions
     starts = range(0, clips, shard_clips)

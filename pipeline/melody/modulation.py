@@ -1,4 +1,4 @@
-"""Modulation of note velocities: the slow sine of the published datasets."""
+"""Modulation of note velocities by a slow sine, as in the published datasets."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Transposition of a window into the clip's range."""
+"""Transposition of a window into the pitch range of clips, and to pitches that a preset can play."""
 
 import numpy as np
 

@@ -6,23 +6,21 @@ Notes of no length are dropped too.
 """
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from data_specs.arrays import Float64, Int64
+from data_specs.spec import Limits
 from pipeline.midi import smf, symusic_reader
 from pipeline.midi.song import NEVER, RawSong, Song, Track
 from pipeline.rejects import Rejected
 from pipeline.sandbox import Sandbox
 
-if TYPE_CHECKING:
-    from data_specs.arrays import Float64, Int64
-from data_specs.spec import Limits
-
 _TICK_BITS, _PART_BITS = 36, 20
 
 
-def read_song(content: bytes, limits: "Limits") -> Song:
+def read_song(content: bytes, limits: Limits) -> Song:
     """Return the song in the bytes of a MIDI file. Equal bytes give equal songs, or rejections, on every machine.
 
     Raises:
@@ -34,13 +32,13 @@ def read_song(content: bytes, limits: "Limits") -> Song:
     return sounding_song(raw, limits)
 
 
-def check_size(content: bytes, limits: "Limits") -> None:
+def check_size(content: bytes, limits: Limits) -> None:
     """Raise Rejected if a file has more bytes than allowed."""
     if len(content) > limits.file_bytes:
         raise Rejected("file too large", f"{len(content)} bytes, at most {limits.file_bytes}")
 
 
-def sounding_song(raw: RawSong, limits: "Limits") -> Song:
+def sounding_song(raw: RawSong, limits: Limits) -> Song:
     """Return the song of the notes in a file: overlaps of one pitch ended, notes sorted by track, times in seconds too.
 
     Raises:
@@ -102,15 +100,13 @@ def _seconds(raw: RawSong, ticks: Int64) -> Float64:
 
 def read_packed(content: bytes, limits: dict[str, Any]) -> bytes:
     """Return the packed song of `read_song`; `limits` are JSON values. Runs in the child process."""
-    from data_specs.spec import Limits
-
     return read_song(content, Limits(**limits)).pack()
 
 
 class SandboxedReader(Sandbox):
     """`read_song` in a child process, which is replaced if a file makes it hang, exhaust memory or crash."""
 
-    def __init__(self, limits: "Limits") -> None:
+    def __init__(self, limits: Limits) -> None:
         parameters = {"limits": limits.model_dump()}
         super().__init__("pipeline.midi.reader:read_packed", parameters, limits.seconds, limits.memory_mb)
         self.limits = limits

@@ -70,7 +70,7 @@ class PlannedClip:
     event: tuple[int, int] | None = None
 
     def record(self) -> dict[str, Any]:
-        """Return the columns of clips.parquet that the plan decides."""
+        """Return the part of the clip's row in clips.parquet that follows from the plan."""
         return {"id": self.id, **self.origin}
 
 

@@ -14,7 +14,7 @@ _MASK = (1 << 64) - 1
 
 
 def song_keys(digests: list[str]) -> UInt64:
-    """Return the first 8 bytes of each hexadecimal digest, uint64 [n]."""
+    """Return the key of each song, uint64 [n]: the first 16 digits of its hexadecimal digest."""
     return np.array([int(digest[:16], 16) for digest in digests], np.uint64)
 
 

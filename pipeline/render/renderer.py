@@ -95,10 +95,11 @@ class Renderer:
 
     @contextmanager
     def synth(self) -> Iterator[int]:
-        """Create a synthesizer that shares the SoundFont, and delete it on exit.
+        """Give a new synthesizer that shares the SoundFont. It is deleted when the context ends.
 
         Raises:
             ValueError: the renderer is closed.
+            UserError: FluidSynth cannot create it.
         """
         if not self._settings:
             raise ValueError("this renderer is closed; create another one")
