@@ -98,7 +98,7 @@ def _index_source(spec: Spec, folder: Path, cluster: Cluster) -> IndexedSource:
         return recorded
     if _is_read_only(folder):
         raise UserError(
-            f"the index {folder} must be writable, or hold {source_name(spec)} with these settings; "
+            f"the index {folder} cannot be written and does not hold {source_name(spec)} with these settings; "
             f"omit INDEX=, or choose another folder with OUT="
         )
     source = files if of_audio else expand_archives(files, spec.source.midi, spec.limits, rejects)
