@@ -36,8 +36,8 @@ class ConsistencyConfig(StrictModel):
     sigma_max: Level = 80.0
     rho: Level = 7.0
     guidance: Annotated[float, Field(ge=0)] = DEFAULT_GUIDANCE  # of the teacher
-    # A network in bf16 cannot resolve the difference between levels that are closer than in stage 5.
-    stages: Annotated[int, Field(ge=1, le=5)] = 4
+    # Stages 3 and 4 in bf16 lost what stage 2 had gained (docs/results/few-steps.md).
+    stages: Annotated[int, Field(ge=1, le=5)] = 2
     stage_steps: Positive = 400
 
 
@@ -45,7 +45,7 @@ class ConsistencyOptions(StrictModel):
     """Options of sampling, with one evaluation per step, at levels from sigma_max to sigma_min."""
 
     steps: SamplerSteps = 2
-    sigma_min: Level = 0.8
+    sigma_min: Level = 0.3
     sigma_max: Level = 80.0
     rho: Level = 7.0
 
