@@ -102,7 +102,7 @@ def mixture_denoised(x: Tensor, sigma: Tensor) -> Tensor:
 
 def test_a_student_learns_a_mixture_from_its_exact_denoiser():
     torch.manual_seed(0)
-    paradigm = build_paradigm("consistency", {"stage_steps": 150}, LAYOUT)
+    paradigm = build_paradigm("consistency", {"stages": 4, "stage_steps": 150}, LAYOUT)
     paradigm.teacher, student = Preconditioned(mixture_denoised), Mlp()
     optimizer = torch.optim.Adam(student.parameters(), lr=3e-3)
     for step in range(1, 701):
