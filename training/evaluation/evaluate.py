@@ -252,12 +252,6 @@ def audio_scores(metrics: ClipMetrics, evaluator: Evaluator) -> Json:
     }
 
 
-def by_instrument(metrics: ClipMetrics, evaluator: Evaluator) -> dict[str, float | None]:
-    """Return the mean harmonic-to-between ratio of each instrument in dB; None for an instrument without held notes."""
-    sums = zip(evaluator.classifier.instruments, metrics.harmonic_to_between.tolist(), strict=True)
-    return {name: total / count if count else None for name, (total, count) in sums}
-
-
 class LatentSteps:
     """Mean frame-to-frame step of the latents of generated clips, relative to real clips with the same controls."""
 
