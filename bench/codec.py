@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.fixtures import Context, audio
-from bench.table import Row, Timings, at_least, interleaved
+from bench.table import Row, Timings, Work, at_least, interleaved
 from data_specs.codecs import Codec, load_codec
 from data_specs.codecs.encodec_24khz import Encodec24kHz, untrained
 from data_specs.spec import load_spec
@@ -52,7 +52,7 @@ def one_thread(clips: Tensor) -> Timings:
     """Time the encoders on one thread."""
     model = untrained()
     ours = Encodec24kHz(copy.deepcopy(model))
-    ways: dict[str, Callable[[], int | None]] = {
+    ways: dict[str, Work] = {
         OURS: lambda: _together(ours.encode, clips[: chunk()]),
         ALONE: lambda: _each(ours.encode, clips[:1]),
         PACKAGE: lambda: _each(model.encoder, clips[:1]),
@@ -66,7 +66,7 @@ def there_and_back(clips: Tensor) -> Timings:
     """Time encoding and decoding on one thread, all with CODEBOOKS codebooks."""
     model = untrained()
     model.set_target_bandwidth(12.0)
-    ways: dict[str, Callable[[], int | None]] = {PACKAGE: lambda: _each(model, clips[:1])}
+    ways: dict[str, Work] = {PACKAGE: lambda: _each(model, clips[:1])}
     for name, own in OWN.items():
         codec = load_codec(name)
         ways[own] = partial(_each, partial(_there_and_back, codec), clips)
@@ -77,7 +77,7 @@ def _there_and_back(codec: Codec, clip: Tensor) -> Tensor:
     return codec.decode(codec.dequantize(codec.quantize(codec.encode(clip), CODEBOOKS)))
 
 
-def _on_one_thread(ways: dict[str, Callable[[], int | None]]) -> Timings:
+def _on_one_thread(ways: dict[str, Work]) -> Timings:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     timings = interleaved(ways, REPEATS)
@@ -90,7 +90,7 @@ def two_cores(clips: Tensor) -> Timings:
     model = untrained()
     half = clips[: chunk()].numpy()
     with multiprocessing.get_context("spawn").Pool(WORKERS, _start_worker) as pool:
-        ways: dict[str, Callable[[], int | None]] = {
+        ways: dict[str, Work] = {
             OURS: lambda: sum(pool.map(_encode_here, [half] * WORKERS, chunksize=1)),
             PACKAGE: lambda: _each(model.encoder, clips[:WORKERS]),
         }

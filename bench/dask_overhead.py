@@ -7,7 +7,7 @@ the usual size, for which the overhead is larger.
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from multiprocessing.pool import Pool
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import torch
 
 from bench.fixtures import Context, plan, spec
 from bench.processes import tree_cpu_seconds
-from bench.table import Row, Timings, at_least, at_most, interleaved
+from bench.table import Row, Timings, Work, at_least, at_most, interleaved
 from data_specs.representations import representation
 from pipeline.build.shards import ShardBuilder, ShardTask
 from pipeline.build.tasks import PLUGIN, ShardWorker, build_shards
@@ -60,7 +60,7 @@ def measured(planned: Plan, folder: Path, rounds: int) -> tuple[Timings, int]:
             cluster.register(ShardWorker(spec(), (FORMAT,), planned, soundfont.resolve(), False), PLUGIN)
         count = _tasks_of(WORK_SECONDS / ROUNDS, bare, folder)
         tasks = [((_task(number),), folder) for number in range(count)]
-        ways: dict[str, Callable[[], int | None]] = {
+        ways: dict[str, Work] = {
             LOOP: lambda: _by_processes(bare, [tasks]),
             DASK_1: lambda: _by_dask(one, tasks),
             BARE: lambda: _by_processes(bare, [tasks[0::2], tasks[1::2]]),

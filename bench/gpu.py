@@ -63,8 +63,7 @@ def step_rows(
     data = Dataset(dataset(context.scratch, format_name))
     chosen = load_config(config, paradigm, format_name)
     share = chosen.machine.micro_batch or chosen.training.batch
-    training = chosen.training.model_copy(update={"batch": share})
-    task = DiffusionTask(chosen.model_copy(update={"training": training}), data)
+    task = DiffusionTask(chosen.replaced("training", batch=share), data)
     step = training_step(task, data, device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()

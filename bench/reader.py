@@ -1,7 +1,6 @@
 """Training batches per second: the reader of this project, tf.data and compressed npz, on one thread."""
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 import torch
 
 from bench.fixtures import Context, dataset
-from bench.table import Budget, Row, at_least, interleaved
+from bench.table import Budget, Row, Work, at_least, interleaved
 from training.data.dataset import Dataset
 from training.data.shuffle import order
 
@@ -30,7 +29,7 @@ def rows(context: Context) -> list[Row]:
         files = write_npz(Dataset(folder), Path(scratch))
         opened = Dataset(folder)
         out = opened.empty(BATCH)  # reused, as in the loader
-        ways: dict[str, Callable[[], int | None]] = {
+        ways: dict[str, Work] = {
             FIRST: lambda: read_ours(Dataset(folder), count, out, check=True),
             CHECKED: lambda: read_ours(opened, count, out, check=True),
             UNCHECKED: lambda: read_ours(opened, count, out, check=False),

@@ -26,35 +26,17 @@ def rows(context: Context) -> list[Row]:
     early = (seconds[1] - seconds[0]) / (clips[1] - clips[0])
     late = (seconds[2] - seconds[1]) / (clips[2] - clips[1])
     counts = ", ".join(f"{count} in {took:.0f} s" for count, took in zip(clips, seconds, strict=True))
-    found = [
-        Row(
-            f"time of a further {FORMAT} clip, all cores",
-            "ms",
-            1e3 * late,
-            "the same at a quarter of the clips",
-            1e3 * early,
-            late / early,
-            of="ours / baseline",
-            budget=at_most(1.1),
-            note=counts,
-        )
-    ]
+
+    def grown(figure: str, unit: str, ours: float, baseline: str, other: float, note: str) -> Row:
+        return Row(figure, unit, ours, baseline, other, ours / other, None, "ours / baseline", at_most(1.1), note)
+
+    figure, quarter = f"time of a further {FORMAT} clip, all cores", "the same at a quarter of the clips"
+    found = [grown(figure, "ms", 1e3 * late, quarter, 1e3 * early, counts)]
     for role in ("client", "worker"):
         sizes = [of_run.get(role, {"all": 0.0})["all"] for of_run in memory]
-        megabytes = ", ".join(f"{size:.0f} MB" for size in sizes)
-        found.append(
-            Row(
-                f"largest memory of a {role} at {FACTORS[-1]} times the clips",
-                "MB",
-                sizes[-1],
-                "the same at 1x",
-                sizes[0],
-                sizes[-1] / sizes[0],
-                of="ours / baseline",
-                budget=at_most(1.1),
-                note=f"{megabytes} for {', '.join(map(str, clips))} clips",
-            )
-        )
+        note = f"{', '.join(f'{size:.0f} MB' for size in sizes)} for {', '.join(map(str, clips))} clips"
+        figure = f"largest memory of a {role} at {FACTORS[-1]} times the clips"
+        found.append(grown(figure, "MB", sizes[-1], "the same at 1x", sizes[0], note))
     return found
 
 

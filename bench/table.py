@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from data_specs.io.files import Json
 
+Work = Callable[[], int | None]  # returns its units of work, or None for one
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -150,7 +152,7 @@ def _median_ratio(above: list[float], below: list[float]) -> float:
 
 
 def interleaved(
-    ways: Mapping[str, Callable[[], int | None]],
+    ways: Mapping[str, Work],
     repeats: int,
     warm_ups: int = 1,
     cpu_clock: Callable[[], float] | None = time.process_time,

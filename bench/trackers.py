@@ -78,29 +78,25 @@ def tracked(audio: Float32, tracker: str) -> Frames:
 
 def measure(voices: list[Voice], snr_db: float | None, tracker: str) -> dict[str, float]:
     """Return the accuracy of a tracker, and of curves made with it at sharpness 1."""
-    near, sounding, false, rests, cents = 0, 0, 0, 0, []
-    right, with_pitch, curve_cents, correlations = 0, 0, [], []
+    parts, correlations = [], []
     for seed, one in enumerate(voices):
-        audio, known = one.noisy(snr_db, seed), np.isfinite(one.pitch)
-        pitch = tracked(audio, tracker)
-        error = 100 * np.abs(pitch - one.pitch)[known]
-        near, sounding = near + (error <= 50).sum(), sounding + known.sum()
-        cents += error[error <= 50].tolist()
-        false, rests = false + np.isfinite(pitch[~known]).sum(), rests + (~known).sum()
+        audio = one.noisy(snr_db, seed)
         curves = curves_from_audio(audio, ("velocity", "pitch"), sharpness=1.0, tracker=tracker)
         found = curves.arrays((), len(audio), FRAMES, HOP, ("velocity", "pitch"))
-        told = known & (found["pitch"] > 0)
-        error = 100 * np.abs(found["pitch"] * PITCH_SPAN + PITCH_ORIGIN - one.pitch)[told]
-        curve_cents += error.tolist()
-        right, with_pitch = right + (error <= 50).sum(), with_pitch + told.sum()
-        heard = known & (found["velocity"] > 0)
+        parts.append((one.pitch, tracked(audio, tracker), found["pitch"]))
+        heard = np.isfinite(one.pitch) & (found["velocity"] > 0)
         correlations.append(np.corrcoef(one.level[heard], found["velocity"][heard])[0, 1])
+    true, pitch, drawn = map(np.concatenate, zip(*parts, strict=True))
+    known = np.isfinite(true)
+    told = known & (drawn > 0)
+    cents = 100 * np.abs(pitch - true)[known]
+    curve_cents = 100 * np.abs(drawn * PITCH_SPAN + PITCH_ORIGIN - true)[told]
     return {
-        "RPA": near / sounding,
-        "median cents": float(np.median(cents)),
-        "false": false / rests,
-        "curve: frames with a pitch": with_pitch / sounding,
-        "curve: of those within 50 cents": right / with_pitch,
+        "RPA": float((cents <= 50).mean()),
+        "median cents": float(np.median(cents[cents <= 50])),
+        "false": float(np.isfinite(pitch[~known]).mean()),
+        "curve: frames with a pitch": told.sum() / known.sum(),
+        "curve: of those within 50 cents": float((curve_cents <= 50).mean()),
         "curve: median cents": float(np.median(curve_cents)),
         "curve: correlation of velocity and level": float(np.mean(correlations)),
     }

@@ -104,6 +104,11 @@ def integer(name: str, text: str, least: int = 1) -> int:
     return value
 
 
+def integer_or_none(name: str, text: str | None) -> int | None:
+    """Return the `integer` >= 1 given as `text` for the make variable `name`; None if it is not given."""
+    return None if text is None else integer(name, text)
+
+
 def add_threads(parser: argparse.ArgumentParser) -> None:
     """Add the option that `use_threads` reads."""
     parser.add_argument("--threads", metavar="N", help="of a CPU (the fastest)")
@@ -115,7 +120,7 @@ def use_threads(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: not an integer >= 1.
     """
-    set_threads(None if arguments.threads is None else integer("THREADS", arguments.threads))
+    set_threads(integer_or_none("THREADS", arguments.threads))
 
 
 def number(name: str, text: str) -> float:

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from data_specs.cli import Commands, add_threads, integer, run_commands, use_threads
+from data_specs.cli import Commands, add_threads, integer, integer_or_none, run_commands, use_threads
 from data_specs.errors import UserError
 from data_specs.io.files import check_output_folder
 from data_specs.threads import set_threads
@@ -42,11 +42,10 @@ def _train(arguments: argparse.Namespace) -> int:
     from training.config import load_config
 
     ranks = integer("GPUS", arguments.gpus)
-    steps = None if arguments.steps is None else integer("STEPS", arguments.steps)
+    steps = integer_or_none("STEPS", arguments.steps)
     config = load_config(arguments.config, arguments.paradigm, arguments.format, steps, arguments.set)
     if arguments.micro_batch is not None:
-        machine = config.machine.model_copy(update={"micro_batch": integer("MICRO_BATCH", arguments.micro_batch)})
-        config = config.model_copy(update={"machine": machine})
+        config = config.replaced("machine", micro_batch=integer("MICRO_BATCH", arguments.micro_batch))
     folder = arguments.run or run_folder(config.paradigm, config.format, config.name, arguments.spec)
     if ranks > 1 and not arguments.dry_run:
         from training.distributed import launched
@@ -61,8 +60,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
     recorded = (recorded_config(folder) or {"machine": {}})["machine"].get("threads")
     threads = recorded if arguments.threads is None else integer("THREADS", arguments.threads)
-    machine = config.machine.model_copy(update={"threads": set_threads(threads)})
-    config = config.model_copy(update={"machine": machine})
+    config = config.replaced("machine", threads=set_threads(threads))
     make = DistillationTask if PARADIGMS[config.paradigm].distilled else DiffusionTask
     init = _init(arguments.init)
     if arguments.resume is not None and init is not None:

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Collection
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
@@ -100,6 +100,10 @@ class RunConfig(StrictModel):
     training: Optimization
     machine: Machine
     logging: Logging
+
+    def replaced(self, table: str, **values: Any) -> Self:
+        """Return a copy in which keys of a table have other values."""
+        return self.model_copy(update={table: getattr(self, table).model_copy(update=values)})
 
 
 class Config(RunConfig):

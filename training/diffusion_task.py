@@ -1,6 +1,6 @@
 """Task of training a diffusion model."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from data_specs.errors import UserError
+from data_specs.io.files import Json
 from training.config import Config
 from training.data.dataset import Dataset
 from training.data.loader import Batch
@@ -44,15 +45,14 @@ class DiffusionTask(Task):
         self.network = self.model.network
         self.adaptive = self.model.paradigm.adaptive
 
-    def prepare(self, trial: Callable[[], object], world: World, recorded: Mapping[str, Any] | None) -> None:
+    def prepare(self, trial: Callable[[], object], world: World, recorded: Json | None) -> None:
         precision = self.config.training.precision
         if precision == "auto":
             before = (recorded or {}).get("training", {}).get("precision")
             precision = before if before in ("float32", "bf16") else choose_precision(self.network, trial, world.device)
             bf16 = world.broadcast(torch.tensor(float(precision == "bf16"), device=world.device))
             precision = "bf16" if bf16 else "float32"
-        training = self.config.training.model_copy(update={"precision": precision})
-        self.config = self.config.model_copy(update={"training": training})
+        self.config = self.config.replaced("training", precision=precision)
         self.model = replace(self.model, config=self.config)
         set_precision(self.network, precision)
 

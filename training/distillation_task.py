@@ -1,13 +1,14 @@
 """Task of tuning a model that samples in few steps (the student) from a trained EDM (the teacher)."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from data_specs.errors import UserError
+from data_specs.io.files import Json
 from training.config import Config
 from training.data.dataset import Dataset
 from training.data.loader import Batch
@@ -55,7 +56,7 @@ class DistillationTask(DiffusionTask):
         self.initialized = True
         print(f"teacher and initial weights from {source}")
 
-    def prepare(self, trial: Callable[[], object], world: World, recorded: Mapping[str, Any] | None) -> None:
+    def prepare(self, trial: Callable[[], object], world: World, recorded: Json | None) -> None:
         if not self.initialized and recorded is None:
             raise UserError(
                 f"PARADIGM={self.paradigm.name} needs a trained EDM as INIT=; give for example INIT=shipped"

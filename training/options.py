@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from data_specs.cli import add_threads, integer, use_threads
+from data_specs.cli import add_threads, integer, integer_or_none, number, use_threads
 from data_specs.errors import UserError
 from training.runs import run_names, select_runs
 from training.sampling.defaults import DEFAULT_GUIDANCE
@@ -32,6 +32,11 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     add("--spec", metavar="NAME", help="with --paradigm: spec of the dataset (sample)")
     add("--device", metavar="NAME", help="cpu, cuda or mps (cuda if available)")
     add_threads(parser)
+
+
+def add_data(parser: argparse.ArgumentParser, what: str = "PVT-audio or the folder above it") -> None:
+    """Add the option --data; `what` describes the folder."""
+    parser.add_argument("--data", type=Path, default=Path("data"), metavar="FOLDER", help=f"{what} (data)")
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
@@ -102,10 +107,7 @@ def sampling_config(model: "TrainedModel", arguments: argparse.Namespace) -> "Sa
     """
     from training.sampling.sampling import SamplingConfig, default_steps
 
-    if arguments.sampler_steps is None:
-        steps = default_steps(model.paradigm, model.device)
-    else:
-        steps = integer("SAMPLER_STEPS", arguments.sampler_steps)
+    steps = integer_or_none("SAMPLER_STEPS", arguments.sampler_steps) or default_steps(model.paradigm, model.device)
     given = {name: getattr(arguments, name, None) for name in SAMPLER_OPTIONS}
     options = {name: value for name, value in given.items() if value is not None}
     guidance = parse_guidance(arguments.guidance)
@@ -152,13 +154,10 @@ def positive_number(name: str, text: str, most: float) -> float:
     Raises:
         UserError: not a number above 0 and at most `most`.
     """
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 < number <= most:
+    value = number(name, text)
+    if not 0 < value <= most:
         raise UserError(f"{name}= must be a number above 0 and at most {most:g}, got {text!r:.40}")
-    return number
+    return value
 
 
 def parse_seconds(text: str | None) -> float | None:

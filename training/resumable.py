@@ -6,6 +6,7 @@ exceed the range of float16.
 
 import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,14 @@ def export_resumable(run: Path, out: Path) -> Path:
     if saved is None:
         raise UserError(f"RUN= must be the folder of a run with checkpoints, got {run}")
     _, metadata = checkpoint.read_snapshot(checkpoint.find_snapshot(run))
-    state = {name: _map(part, _to_half(name == "optimizer")) for name, part in saved.state.items()}
+    half, wide = partial(_to_half, dtype=torch.float16), partial(_to_half, dtype=torch.bfloat16)
+    state = {name: _map(part, wide if name == "optimizer" else half) for name, part in saved.state.items()}
     content = {
         "kind": KIND,
         "version": VERSION,
         "metadata": metadata,
         "state": state,
-        "weights": _map(saved.weights, _to_half(False)),
+        "weights": _map(saved.weights, half),
     }
     with atomic_write(out) as file:
         torch.save(content, file)
@@ -59,9 +61,9 @@ def import_resumable(file: Path, run: Path, data: Json, keep: int) -> None:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
-        raise UserError(f"RESUME= must be a file that export wrote with TO=resumable, got {file} ({error})") from error
+        raise UserError(f"RESUME= must be a file of `pvt export --to resumable`, got {file} ({error})") from error
     if not isinstance(content, dict) or content.get("kind") != KIND or content.get("version") != VERSION:
-        raise UserError(f"RESUME= must be a file that export wrote with TO=resumable in this version, got {file}")
+        raise UserError(f"RESUME= must be a file of `pvt export --to resumable` in this version, got {file}")
     metadata = content["metadata"]
     for key in ("plan_digest", "codec_digest"):
         if metadata["data"][key] != data[key]:
@@ -74,16 +76,13 @@ def import_resumable(file: Path, run: Path, data: Json, keep: int) -> None:
     write_json(run / CONFIG, {**metadata["config"], "data": data})
 
 
-def _to_half(wide_range: bool) -> Callable[[Tensor], Tensor]:
-    def convert(value: Tensor) -> Tensor:
-        if value.dtype != torch.float32 or value.ndim == 0:
-            return value
-        half = value.to(torch.bfloat16 if wide_range else torch.float16)
-        if not torch.equal(half.isfinite(), value.isfinite()):
-            raise UserError("a weight of the run exceeds the range of float16; move the run folder itself instead")
-        return half
-
-    return convert
+def _to_half(value: Tensor, dtype: torch.dtype) -> Tensor:
+    if value.dtype != torch.float32 or value.ndim == 0:
+        return value
+    half = value.to(dtype)
+    if not torch.equal(half.isfinite(), value.isfinite()):
+        raise UserError("a weight of the run exceeds the range of float16; move the run folder itself instead")
+    return half
 
 
 def _to_full(value: Tensor) -> Tensor:

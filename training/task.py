@@ -1,13 +1,14 @@
 """Interface between the training loop and kinds of training. B clips, G clips of the global batch, R ranks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from data_specs.errors import UserError
+from data_specs.io.files import Json
 from data_specs.strict import StrictModel
 from training.config import RunConfig
 from training.data.dataset import Dataset
@@ -32,7 +33,7 @@ class Task(ABC):
     data: StrictModel
     adaptive: bool = False
 
-    def prepare(self, trial: Callable[[], object], world: World, recorded: Mapping[str, Any] | None) -> None:  # noqa: B027
+    def prepare(self, trial: Callable[[], object], world: World, recorded: Json | None) -> None:  # noqa: B027
         """Resolve keys of the config that depend on the machine.
 
         Args:

@@ -1,11 +1,11 @@
-"""Files that a call hands back in OUT, and from which a call on a bare machine resumes.
+"""Files that a call writes to OUT, from which a call on another machine resumes.
 
 summary.md                   the machine, rates, the table at equal seconds, the main model, what is missing
 results.tar.gz               records of finished steps, evaluations, logs and configs
 page.html                    samples of the models on the same curves
 <paradigm>-<format>.safetensors   newest snapshot of each model, weights in float16, the main model's first
 
-A node returns at most 8 files of 16 MB, 64 MB together.
+There are at most 8 files of at most 16 MB each and 64 MB together.
 """
 
 import shutil
@@ -28,7 +28,7 @@ KEPT = ("records/*.json", "evaluation/*/*", "runs/*/config.json", "runs/*/log.js
 
 
 def write_artifacts(budget: TimeBudget, state: str, out: Path) -> None:
-    """Write summary, results, page and snapshots; the summary names what is too large."""
+    """Write summary, results, page and snapshots to `out`; the summary lists files that are too large."""
     work = budget.work
     files = {"page.html": work / "page.html"}
     files |= {f"{model.name}.safetensors": snapshot_file(work, model) for model in MODELS}
@@ -49,7 +49,7 @@ def write_artifacts(budget: TimeBudget, state: str, out: Path) -> None:
 
 
 def _packed(work: Path) -> tuple[bytes, list[str]]:
-    """A tar.gz of records, evaluations, configs and logs; also returns the names of what does not fit."""
+    """Return a tar.gz of records, evaluations, configs and logs, and the names of files that are too large."""
     left, too_large, buffer = MOST_BYTES, [], BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for path in (path for pattern in KEPT for path in sorted(work.glob(pattern))):
@@ -66,10 +66,10 @@ def _packed(work: Path) -> tuple[bytes, list[str]]:
 
 
 def restore(budget: TimeBudget, folder: Path) -> None:
-    """Continue from the files that an earlier call handed back, unless WORK holds a state already.
+    """Restore the state from the output of an earlier call in `folder`, unless WORK has a state.
 
     Raises:
-        UserError: the folder holds no results.
+        UserError: the folder has no results.
     """
     if (budget.work / "records").is_dir():
         return
@@ -119,7 +119,7 @@ SAMPLED = (
 
 
 def summary(budget: TimeBudget, state: str, missing: Iterable[str] = ()) -> str:
-    """summary.md, from the records of finished steps."""
+    """Return the content of summary.md, made of the records of finished steps."""
     machine = budget.recorded("machine")
     parts = [f"# {machine.get('machine', 'unknown machine')}\n", f"{state}\n"]
     if machine:
@@ -133,7 +133,7 @@ def summary(budget: TimeBudget, state: str, missing: Iterable[str] = ()) -> str:
     if rows := budget.recorded("main").get("rows"):
         parts += ["## The main model\n", markdown(rows[:1], TRAINED), _scores(rows), report(rows)]
     if lines := [f"- {name}\n" for name in missing]:
-        parts += [f"## Too large to hand back, left in {budget.work}\n", "".join(lines)]
+        parts += [f"## Too large for the output, kept in {budget.work}\n", "".join(lines)]
     return "\n".join(parts)
 
 

@@ -19,13 +19,13 @@ from data_specs.spec import ClipCounts
 from training.config import load_config
 from training.evaluation.embedders.vggish import FILE, VARIABLE
 
-CLIPS_PER_SONG = 40  # that a permuted tune gives, about
+CLIPS_PER_SONG = 40  # approximate number of clips of a permuted tune
 GUIDANCE = (1.0, 1.5, 2.0)  # of the scores of the main model
 
 
 @dataclass(frozen=True)
 class Campaign:
-    """One call. Paths are absolute, since commands run in the project's folder."""
+    """Options of one call, with absolute paths, since commands run in the folder of the project."""
 
     budget: TimeBudget
     out: Path
@@ -44,7 +44,7 @@ class Campaign:
 
     @classmethod
     def parse(cls, arguments: argparse.Namespace, budget: TimeBudget, out: Path) -> "Campaign":
-        """Check the options of the command.
+        """Return the options of the command line, checked.
 
         Raises:
             UserError: an option is invalid.
@@ -80,11 +80,11 @@ class Campaign:
         )
 
     def run(self) -> None:
-        """Run the stages that have no record.
+        """Run the stages without a record.
 
         Raises:
-            OutOfTime: the rest is for the next call.
-            UserError: a step failed.
+            OutOfTime: the time is over; the next call resumes.
+            UserError: a stage failed.
         """
         step = self.budget.run_step
         step("machine", {"python": sys.executable}, lambda: self.probe(*self.device))
@@ -98,14 +98,14 @@ class Campaign:
         step("page", {**inputs, "models": [file.name for file in held]}, lambda: self.page(held))
 
     def probe(self, *options: str) -> Facts:
-        """Measure the machine or a training step."""
+        """Return the results of `bench.node.probe` with these options."""
         return json.loads(self.budget.python("probe", ["-m", "bench.node.probe", *options]))
 
     def trained(self, model: Model, seconds: int, guidance: float | None) -> Facts:
-        """Train a model to `seconds` in total and score it; returns its row of the tables.
+        """Train a model for `seconds` in total and score it; return its row of the tables.
 
-        Its utilisation is the share of the measured rate of matrix products, in the run's precision, that the
-        floating-point operations of its steps reach.
+        Utilisation is the rate of floating-point operations in training divided by the measured rate of matrix products
+        in the precision of the run.
         """
         data = self.dataset(model.format)
         found = train(self.budget, model, self.config, data, seconds, self.out, self.save_seconds, self.device)
@@ -119,7 +119,7 @@ class Campaign:
         return {**self.score(model, guidance), **counted, **found, **named}
 
     def dataset(self, format_name: str) -> Path:
-        """The folder of datasets, in which that of `format_name` is built where it is missing.
+        """Return the folder of the datasets; the dataset of `format_name` is built if needed.
 
         Raises:
             UserError: --data lacks it, or the build failed.
@@ -147,7 +147,7 @@ class Campaign:
         return data
 
     def score(self, model: Model, guidance: float | None) -> Facts:
-        """Evaluate the newest snapshot of a model, with the default guidance for None; returns its row."""
+        """Evaluate the newest snapshot of a model and return its row; None is for the default guidance."""
         data, run = self.dataset("audio"), snapshot_file(self.budget.work, model)
         out = self.budget.work / "evaluation" / (model.name if guidance is None else f"main-{guidance:g}")
         command = ["-m", "training", "evaluate", "--run", str(run), "--data", str(data), "--clips", str(self.scored)]
@@ -161,7 +161,7 @@ class Campaign:
         return dict(row)
 
     def page(self, snapshots: list[Path]) -> Facts:
-        """Write WORK/page.html: samples of all models on the shipped curves and on real clips."""
+        """Write WORK/page.html with samples of all models for the shipped curves and for real clips."""
         data, out = self.dataset("audio"), self.budget.work / "page.html"
         runs = ",".join(map(str, snapshots))
         command = ["-m", "training", "demo", "--run", runs, "--data", str(data), "--out", str(out), *self.device]

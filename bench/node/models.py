@@ -1,4 +1,4 @@
-"""Training of the models for seconds instead of steps, and their snapshots in half precision."""
+"""Training of the models for a number of seconds, and their snapshots in half precision."""
 
 import shutil
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from data_specs.io.locks import locked
 from training.checkpoint import CHECKPOINTS, find_snapshot, read_snapshot, write_half
 from training.log import read_log
 
-STEPS = 10**9  # in total: runs end by time, not by number of steps
+STEPS = 10**9  # more than any run does: runs end by time
 EQUAL = 0.01  # relative tolerance of the seconds of a run
 # Validation and previews cost time and do not affect weights.
 ALONE = "logging.valid_every=0 logging.listen_every=0 logging.checkpoint_every=0 logging.keep_checkpoints=1"
@@ -18,7 +18,7 @@ ALONE = "logging.valid_every=0 logging.listen_every=0 logging.checkpoint_every=0
 
 @dataclass(frozen=True)
 class Model:
-    """A paradigm on a format, and the number of sampler steps of its scores."""
+    """Paradigm and format, and the number of sampler steps of the scores."""
 
     paradigm: str
     format: str
@@ -40,12 +40,12 @@ MAIN = MODELS[0]  # trained on after the comparison
 
 
 def run_folder(work: Path, model: Model) -> Path:
-    """Folder of a model's run."""
+    """Return the folder of the run of a model."""
     return work / "runs" / model.name
 
 
 def snapshot_file(work: Path, model: Model) -> Path:
-    """The newest snapshot of a model in half precision."""
+    """Return the path of the newest snapshot of a model in half precision."""
     return work / "snapshots" / f"{model.name}.safetensors"
 
 
@@ -59,13 +59,13 @@ def train(
     save_seconds: int,
     extra: Sequence[str] = (),
 ) -> Facts:
-    """Train a model until it has had `seconds` in total; returns its progress.
+    """Train a model up to `seconds` in total and return its `progress`.
 
-    Training resumes from the run in WORK or, on a machine that has none, from the weights of a snapshot that an earlier
-    call handed back. A snapshot is exported to WORK and to `out` at each checkpoint.
+    Training resumes from the run in WORK or, if there is none, from the snapshot of an earlier call. A snapshot is
+    exported to WORK and to `out` at each checkpoint.
 
     Raises:
-        OutOfTime: the budget ended first; the next call resumes.
+        OutOfTime: the time is over; the next call resumes.
     """
     run = run_folder(budget.work, model)
     if progress(budget, model).get("train_seconds", 0.0) < seconds * (1 - EQUAL):
@@ -95,12 +95,12 @@ def train(
 
 
 def newest(run: Path) -> str:
-    """Name of a run's newest checkpoint; empty where there is none."""
+    """Return the name of the newest checkpoint of a run; empty if there is none."""
     return max((path.parent.name for path in run.glob(f"{CHECKPOINTS}/step-*/checkpoint.json")), default="")
 
 
 def export(budget: TimeBudget, model: Model, out: Path) -> None:
-    """Write the newest snapshot in half precision to WORK and `out`, and record the progress behind it."""
+    """Write the newest snapshot in half precision to WORK and `out`, and record the progress of the model."""
     file = snapshot_file(budget.work, model)
     write_half(find_snapshot(run_folder(budget.work, model)), file)
     shutil.copyfile(file, out / file.name)
@@ -108,7 +108,7 @@ def export(budget: TimeBudget, model: Model, out: Path) -> None:
 
 
 def progress(budget: TimeBudget, model: Model) -> Facts:
-    """Steps, rates and memory of a model up to its newest checkpoint; empty before its first one."""
+    """Return steps, rates and memory of a model up to its newest checkpoint; empty before the first one."""
     run, earlier = run_folder(budget.work, model), budget.recorded(f"carried-{model.name}")
     if not newest(run):
         return earlier

@@ -1,4 +1,4 @@
-"""Measurements of a node in a process of their own, printed as JSON: `python -m bench.node.probe`."""
+"""Measurements of a node, printed as JSON: `python -m bench.node.probe`."""
 
 import argparse
 import json
@@ -22,7 +22,7 @@ REPEATS = 10
 
 
 def rates(name: str | None) -> dict[str, Any]:
-    """Name of the machine, and the rates that bound a training step: matrix products and copies."""
+    """Return the name of the machine, and its rates of matrix products (TFLOP/s) and copies (GB/s)."""
     device = choose_device(name)
     side = SIDES[device.type]
     narrow, wide = (torch.ones(side, side, device=device, dtype=dtype) for dtype in (torch.bfloat16, torch.float32))
@@ -38,14 +38,14 @@ def rates(name: str | None) -> dict[str, Any]:
 
 
 def step(paradigm: str, format_name: str, config: str, data: Path) -> dict[str, Any]:
-    """Work of a training step, counted on the meta device: floating-point operations, and kernels without compile."""
+    """Return the floating-point operations (in 10^9) and kernels of a training step, counted on the meta device."""
     task = DiffusionTask(load_config(config, paradigm, format_name), clips := Dataset(data, format_name=format_name))
     counts, operations = counted(task, clips)
     return {"step_gflop": operations / 1e9, "step_kernels": counts.kernels}
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = Parser(prog="python -m bench.node.probe", description=__doc__, formatter_class=argparse.HelpFormatter)
     parser.add_argument("--device")
     parser.add_argument("--step", nargs=4, metavar=("PARADIGM", "FORMAT", "CONFIG", "DATA"))

@@ -1,7 +1,7 @@
 """Time budget of one call, the commands it runs, and records of finished steps.
 
-The record of a step, a JSON file below WORK/records, holds its inputs and results. A step with equal inputs is read
-from its record; other inputs run it again.
+The record of a step is a JSON file in WORK/records with its inputs and results. A step is run again if its inputs
+differ from those in the record.
 """
 
 import contextlib
@@ -21,21 +21,21 @@ from training.launch import die_with_parent
 
 ROOT = Path(__file__).parents[2]
 POLL_SECONDS = 0.1
-GRACE_SECONDS = 15.0  # after SIGTERM: a training step and a checkpoint
+GRACE_SECONDS = 15.0  # between SIGTERM and SIGKILL, for a training step and a checkpoint
 
 Facts = dict[str, Any]
 
 
 class OutOfTime(Exception):
-    """The budget is spent; the next call resumes."""
+    """The time of the call is over; the next call resumes."""
 
 
 class TimeBudget:
     """Time and folder of one call.
 
     Args:
-        work: folder of the state that the next call resumes from.
-        seconds: limit from now.
+        work: folder of the state for the next call.
+        seconds: time limit, from now.
     """
 
     def __init__(self, work: Path, seconds: float) -> None:
@@ -44,7 +44,7 @@ class TimeBudget:
         self._deadline = self.started + seconds
 
     def seconds_left(self) -> float:
-        """Seconds until the deadline, at least 0."""
+        """Return the seconds until the deadline, at least 0."""
         return max(0.0, self._deadline - time.monotonic())
 
     def expire(self) -> None:
@@ -52,12 +52,12 @@ class TimeBudget:
         self._deadline = min(self._deadline, time.monotonic())
 
     def record(self, name: str, inputs: Facts, found: Facts) -> Facts:
-        """Keep the results of a step."""
+        """Write the record of a step, and return its results `found`."""
         write_json(self.work / "records" / f"{name}.json", {"inputs": inputs, "found": found})
         return found
 
     def recorded(self, name: str, inputs: Facts | None = None) -> Facts:
-        """Results of a step, with these inputs where they are given; empty if it is not finished."""
+        """Return the recorded results of a step; empty if there are none or `inputs` is given and differs."""
         try:
             held: Facts = json.loads((self.work / "records" / f"{name}.json").read_bytes())
         except (FileNotFoundError, ValueError):
@@ -66,7 +66,7 @@ class TimeBudget:
         return found if inputs is None or held["inputs"] == json.loads(json.dumps(inputs)) else {}
 
     def run_step(self, name: str, inputs: Facts, do: Callable[[], Facts]) -> Facts:
-        """Results of a step, read from its record or computed now.
+        """Return the results of a step, from its record or by `do`.
 
         Raises:
             OutOfTime: no time is left.
@@ -79,16 +79,16 @@ class TimeBudget:
         return self.record(name, inputs, {**do(), "wall_seconds": round(time.monotonic() - began, 2)})
 
     def python(self, name: str, arguments: Sequence[str], watch: Callable[[], None] = lambda: None) -> str:
-        """Run `python ARGUMENTS` in the project's root and call `watch` meanwhile; its output goes to WORK/logs.
+        """Run `python ARGUMENTS` in the folder of the project, with output to WORK/logs; call `watch` repeatedly.
 
-        The command dies with this process. Training saves its state on SIGTERM.
+        The command is killed if this process dies. At the deadline it gets SIGTERM, at which training saves its state.
 
         Returns:
-            The last line of its output.
+            Last line of the output.
 
         Raises:
-            OutOfTime: the deadline passed; the command has been stopped.
-            UserError: the command failed; the message quotes its last line.
+            OutOfTime: the deadline passed, and the command was stopped.
+            UserError: the command failed; the message has its last line.
         """
         path = self.work / "logs" / f"{name}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ class TimeBudget:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Send SIGTERM, wait for the grace period, then kill the process and its children."""
+    """Send SIGTERM, wait at most GRACE_SECONDS, then kill the process and its children."""
     if process.poll() is None:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):

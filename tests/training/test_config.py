@@ -58,7 +58,7 @@ def test_tables_of_a_format_are_laid_over_the_common_ones(written):
         (("micro_batch = 4", "micro = 4"), r"\[machine\]: micro"),
         (("[machine]", "[machines]"), r"mine\.toml: machines"),
         (("channels = 4", "chanels = 4"), r"\[network\.cqt\]: "),
-        (('kind = "unet"\nchannels = 4', 'kind = "onet"\nchannels = 4'), r"\[network\.cqt\]: kind = 'onet'"),
+        (('kind = "unet"\nchannels = 4', 'kind = "onet"\nchannels = 4'), r"\[network\.cqt\]\.kind must be one of"),
         (("[network.cqt]", "[network.cqs]"), r"network\.cqs is not a known table"),
         (("[machine]", "[diffusion.edm]\nsigma = 1\n[machine]"), r"\[diffusion\.edm\]: sigma"),
         (("[machine]", "[diffusion.ode]\n[machine]"), r"diffusion\.ode is not a known table"),

@@ -3,9 +3,10 @@
 import argparse
 from pathlib import Path
 
-from data_specs.cli import integer
+from data_specs.cli import integer_or_none
 from data_specs.registry import lookup
 from training.codec.train_command import add_export, add_train, check_out
+from training.options import add_data
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,9 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "The same data give the same file, which is used with CODEC=FILE."
     )
     fit.add_argument("--kind", default="phaseless", metavar="KIND", help="phaseless or pvt (phaseless)")
-    fit.add_argument(
-        "--data", type=Path, default=Path("data"), metavar="FOLDER", help="parent folder or PVT-audio (data)"
-    )
+    add_data(fit)
     fit.add_argument("--out", type=Path, required=True, metavar="FILE", help="weights file to write (.safetensors)")
     fit.add_argument("--name", metavar="NAME", help="name of the codec in tables (the file's name)")
     fit.add_argument("--clips", metavar="N", help="fit on the first N clips only (all)")
@@ -36,7 +35,7 @@ def fit_command(arguments: argparse.Namespace) -> int:
         UserError: no PVT-audio dataset, too little sound in it, or OUT= without the suffix .safetensors.
     """
     check_out(arguments.out)
-    most = None if arguments.clips is None else integer("CLIPS", arguments.clips)
+    most = integer_or_none("CLIPS", arguments.clips)
     import torch
 
     from data_specs.io.files import file_sha256

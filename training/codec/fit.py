@@ -26,9 +26,7 @@ SILENT = 1e-10  # largest squared norm of a latent of silence, which entry 0 rep
 def dataset_clips(dataset: Dataset, count: int) -> Iterator[Tensor]:
     """Yield the first `count` clips of PVT-audio, float32 [1, 1, N]."""
     for index in range(count):
-        audio = dataset[index]["data"]
-        assert isinstance(audio, Tensor)
-        yield audio[None].float()
+        yield dataset[index]["data"][None].float()
 
 
 def fit(clips: Clips, method: Method, count: int | None = None) -> dict[str, Tensor]:

@@ -27,10 +27,9 @@ def log_samples(run: CodecRun, valid_data: Dataset, log: RunLog, folder: Path) -
     codec, rate = run.codec(), run.data.sample_rate
     for index in range(min(len(valid_data), run.config.logging.listen_clips)):
         clip = valid_data[index]
-        stored = clip["data"]
-        assert isinstance(stored, Tensor)
-        latents = codec.encode(stored[None].float())
-        sounds = {"original": stored[0].float(), "latents": codec.decode(latents)[0, 0]}
+        stored = clip["data"].float()
+        latents = codec.encode(stored[None])
+        sounds = {"original": stored[0], "latents": codec.decode(latents)[0, 0]}
         if run.network.quantizer.initialized:
             codes = codec.quantize(latents, codec.max_codebooks)
             sounds["codes"] = codec.decode(codec.dequantize(codes))[0, 0]

@@ -7,6 +7,7 @@ K codebooks of M entries.
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from training.codec.kmeans import nearest
@@ -53,7 +54,7 @@ class TrainedQuantizer(nn.Module):
     @property
     def codebooks(self) -> Tensor:
         """Codebooks [K, M, D]."""
-        return nn.functional.pad(self.entries * self.get_buffer("scale"), (0, 0, 1, 0))
+        return nnf.pad(self.entries * self.get_buffer("scale"), (0, 0, 1, 0))
 
     def forward(self, latents: Tensor, count: int) -> Quantized:
         """Quantize [B, D, T] by the first `count` codebooks; for 0 the latents are unchanged and the losses are 0."""
@@ -65,7 +66,7 @@ class TrainedQuantizer(nn.Module):
         for entries in self.codebooks[:count]:
             with torch.no_grad():
                 index = nearest(residual.flatten(0, 1), entries)[0].view(residual.shape[:2])
-            chosen = nn.functional.embedding(index, entries)
+            chosen = nnf.embedding(index, entries)
             fixed = chosen.detach()
             commitment = commitment + (residual - fixed).square().mean((1, 2))
             codebook = codebook + (residual.detach() - chosen).square().mean((1, 2))

@@ -41,17 +41,15 @@ class CodecTask(Task):
         self.network: TrainedCodec
         self.network, self.options = build_codec(config)
 
-    def objective(self, network: nn.Module) -> nn.Module:
-        assert isinstance(network, TrainedCodec)
+    def objective(self, network: Any) -> nn.Module:
         return CodecObjective(network, self.config)
 
-    def losses(self, objective: nn.Module, batch: Batch, stream: str, world: World) -> Tensor:
+    def losses(self, objective: Any, batch: Batch, stream: str, world: World) -> Tensor:
         audio = batch.data.to(world.device, non_blocking=True).float()
         if stream == "train":
             step = int(batch.positions[0]) // self.config.training.batch + 1
             discriminate = self.config.adversarial and step > self.config.discriminator.start_step
             return objective(audio, self.codebooks_at(step), discriminate)
-        assert isinstance(objective, CodecObjective)
         return objective.reconstruction(audio)
 
     def codebooks_at(self, step: int) -> int:
@@ -67,8 +65,8 @@ class CodecTask(Task):
         if step != self.config.quantizer.start_step:
             return
         codebooks = world.broadcast(self._codebooks(step, train_data, world).to(world.device))
-        for network in (self.network, ema.network):
-            assert isinstance(network, TrainedCodec)
+        networks: tuple[Any, Any] = (self.network, ema.network)
+        for network in networks:
             network.quantizer.initialize(codebooks)
 
     def _codebooks(self, step: int, train_data: Dataset, world: World) -> Tensor:
@@ -86,8 +84,7 @@ class CodecTask(Task):
         generator = torch.Generator().manual_seed(seed_of(training.seed, "k-means"))
         return fit_codebooks(latents, quantizer.codebooks, quantizer.bins, quantizer.iterations, generator)
 
-    def trained(self, network: nn.Module, step: int, train_seconds: float) -> CodecRun:
-        assert isinstance(network, TrainedCodec)
+    def trained(self, network: Any, step: int, train_seconds: float) -> CodecRun:
         return CodecRun(
             network=network,
             options=self.options,
@@ -99,7 +96,6 @@ class CodecTask(Task):
 
     def measure(self, trained: Any, valid_data: Dataset, log: RunLog) -> None:
         """Log SI-SDR and log-mel distance of validation clips, decoded from latents and from codes."""
-        assert isinstance(trained, CodecRun)
         count, started = self.config.logging.valid_clips, trained.network.quantizer.initialized
         values = measure_codec(trained.codec(), valid_data, count, with_codes=started)
         log.scalars(trained.step, train_seconds=trained.train_seconds, **values)

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_specs.cli import integer
+from data_specs.cli import integer, integer_or_none
 from data_specs.errors import UserError
 from data_specs.io.files import check_output_file
+from training.options import add_data
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +27,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         "resume. The weights file is written at the end and used with CODEC=FILE."
     )
     add = parser.add_argument
-    add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="parent folder or PVT-audio (data)")
+    add_data(parser)
     add("--config", default="frame", metavar="NAME", help="frame, magnitudes, seanet, or a .toml file (frame)")
     add("--run", type=Path, metavar="FOLDER", help="folder of the run (runs/codec-<config>)")
     add("--steps", metavar="N", help="total number of steps (the config's)")
@@ -69,7 +70,7 @@ def train_command(arguments: argparse.Namespace) -> int:
     from training.runs import RUNS
     from training.trainer import train
 
-    steps = None if arguments.steps is None else integer("STEPS", arguments.steps)
+    steps = integer_or_none("STEPS", arguments.steps)
     config = load_codec_config(arguments.config, steps)
     if (config.quantizer.start_step or 0) > config.training.steps:
         raise UserError(
@@ -77,8 +78,7 @@ def train_command(arguments: argparse.Namespace) -> int:
             f"{config.training.steps}; raise it"
         )
     if arguments.micro_batch is not None:
-        machine = config.machine.model_copy(update={"micro_batch": integer("MICRO_BATCH", arguments.micro_batch)})
-        config = config.model_copy(update={"machine": machine})
+        config = config.replaced("machine", micro_batch=integer("MICRO_BATCH", arguments.micro_batch))
     run = arguments.run or RUNS / f"codec-{config.name}"
     if ranks > 1 and not launched(os.environ):
         return launch(ranks, run, sys.argv[1:])

@@ -21,7 +21,7 @@ from data_specs.dataset import SHAPES, Feature, Shard, find_dataset, layout, loa
 from data_specs.errors import UserError
 from data_specs.records import RecordError
 
-Clip = dict[str, Tensor | str]
+Clip = dict[str, Any]  # tensors by name, and the text `id`
 
 
 class _Place(NamedTuple):

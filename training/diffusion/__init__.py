@@ -1,8 +1,6 @@
 """Diffusion paradigms by name. A paradigm is one file and one line in `PARADIGMS`."""
 
-from collections.abc import Mapping
-from typing import Any
-
+from data_specs.io.files import Json
 from data_specs.registry import lookup
 from data_specs.strict import parse_model
 from training.conditioning import ControlLayout
@@ -27,9 +25,7 @@ __all__ = [
 PARADIGMS: dict[str, type[Paradigm]] = {"ddpm": DDPM, "edm": EDM, "discdpm": DiscDPM, "consistency": Consistency}
 
 
-def build_paradigm(
-    name: str, table: Mapping[str, Any], layout: ControlLayout, *, classes: int | None = None
-) -> Paradigm:
+def build_paradigm(name: str, table: Json, layout: ControlLayout, *, classes: int | None = None) -> Paradigm:
     """Build the paradigm `name` from its table `[diffusion.<name>]`.
 
     Args:

@@ -14,6 +14,7 @@ from training.conditioning import ControlLayout
 from training.diffusion.guidance import Weights
 from training.diffusion.noise import Noise
 from training.diffusion.samplers import Callback
+from training.diffusion.schedules import State
 
 S = TypeVar("S", bound=StrictModel)
 MOST_STEPS = 10_000  # ten times the published number
@@ -39,6 +40,7 @@ class Paradigm(ABC):
     adaptive: bool = False  # whether `observe` has an effect
 
     def __init__(self, config: StrictModel, layout: ControlLayout, classes: int | None = None) -> None:
+        self.config: Any = config
         self.layout = layout
 
     @property
@@ -96,11 +98,11 @@ class Paradigm(ABC):
         must be new, so that it repeats the random numbers of `loss`.
         """
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def state_dict(self) -> State:
         """Return the state that `observe` updates; empty unless the paradigm is adaptive."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:  # noqa: B027
+    def load_state_dict(self, state: State) -> None:  # noqa: B027
         """Restore a state that `state_dict` returned."""
 
     def options(self, values: Json) -> StrictModel:

@@ -16,8 +16,8 @@ from data_specs.errors import UserError
 from data_specs.strict import Positive, StrictModel
 from training.conditioning import ControlLayout
 from training.diffusion.base import SamplerSteps, options_or_default
-from training.diffusion.continuous import ContinuousParadigm, Level, mean_per_clip, per_clip
-from training.diffusion.edm import denoised_by, loss_weight
+from training.diffusion.continuous import Level, mean_per_clip, per_clip
+from training.diffusion.edm import PreconditionedParadigm, loss_weight
 from training.diffusion.guidance import Weights
 from training.diffusion.inpainting import Known, keeping
 from training.diffusion.noise import Noise
@@ -50,7 +50,7 @@ class ConsistencyOptions(StrictModel):
     rho: Level = 7.0
 
 
-class Consistency(ContinuousParadigm):
+class Consistency(PreconditionedParadigm):
     """f(x, sigma) with the preconditioning of EDM, so that f(x, 0) = x, distilled from a guided EDM.
 
     Attributes:
@@ -65,16 +65,8 @@ class Consistency(ContinuousParadigm):
 
     def __init__(self, config: ConsistencyConfig, layout: ControlLayout, classes: int | None = None) -> None:
         super().__init__(config, layout, classes)
-        self.config = config
         self.teacher: nn.Module | None = None
         self.step: int | None = None
-
-    @property
-    def sigma_data(self) -> float:
-        return self.config.sigma_data
-
-    def denoise(self, network: nn.Module, x: Tensor, sigma: Tensor, controls: Tensor | None) -> Tensor:
-        return denoised_by(network, x, sigma, controls, self.sigma_data)
 
     @property
     def stage(self) -> int:

@@ -48,7 +48,6 @@ class DDPM(DenoisingParadigm):
 
     def __init__(self, config: DDPMConfig, layout: ControlLayout, classes: int | None = None) -> None:
         super().__init__(config, layout, classes)
-        self.config = config
         self.sigmas = sigmas_of(with_signal_left(SCHEDULES[config.schedule](config.steps)))  # [T + 1], 0 first
         self._on: dict[torch.device, Tensor] = {}  # float32, copied to each device once
 

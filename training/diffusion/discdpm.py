@@ -5,22 +5,21 @@ codebooks, T frames, C classes, H features.
 """
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from data_specs.arrays import Shape
 from data_specs.errors import UserError
-from data_specs.strict import StrictModel
+from data_specs.strict import Positive, StrictModel
 from training.conditioning import ControlLayout
 from training.diffusion.base import Paradigm, SamplerSteps, TrainedSteps, options_or_default
 from training.diffusion.class_loss import ClassTerms, class_loss
 from training.diffusion.guidance import Guidance, Weights
 from training.diffusion.noise import Noise
 from training.diffusion.samplers import Callback, SamplerState
-from training.diffusion.schedules import SCHEDULES, TIMES, strided_times
+from training.diffusion.schedules import SCHEDULES, TIMES, State, strided_times
 from training.diffusion.transitions import TRANSITIONS, indices
 
 
@@ -32,7 +31,7 @@ class DiscDPMConfig(StrictModel):
     transition: Literal["uniform", "absorbing"] = "uniform"
     times: Literal["uniform", "importance"] = "uniform"
     # promise: discdpm-loss-hot-tensors-2
-    chunk_values: Annotated[int, Field(gt=0)] = 2**21  # largest number of logits in memory
+    chunk_values: Positive = 2**21  # largest number of logits in memory
 
 
 class DiscDPMOptions(StrictModel):
@@ -58,7 +57,6 @@ class DiscDPM(Paradigm):
             raise UserError(
                 "FORMAT= must be disc for PARADIGM=discdpm; use that, or another paradigm for continuous data"
             )
-        self.config = config
         self.classes = classes
         self.alphabars = SCHEDULES[config.schedule](config.steps)
         self._on: dict[torch.device, Tensor] = {}  # copied to each device once
@@ -101,10 +99,10 @@ class DiscDPM(Paradigm):
             times, weights = (drawn.cpu() for drawn in self.times.draw(noise.uniform()))
             self.times.observe(times, (losses.detach().cpu() - self.transition.prior_divergence()) / weights)
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def state_dict(self) -> State:
         return self.times.state_dict()
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: State) -> None:
         self.times.load_state_dict(state)
 
     def evaluations(self, options: StrictModel | None = None) -> int:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from data_specs.strict import StrictModel
-from training.conditioning import ControlLayout
 from training.diffusion.base import SamplerSteps, options_or_default
 from training.diffusion.continuous import (
+    ContinuousParadigm,
     DenoisingParadigm,
     Level,
     SigmaOptions,
@@ -65,31 +65,26 @@ def loss_weight(sigma: Tensor, sigma_data: float) -> Tensor:
     return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
 
 
-def denoised_by(network: nn.Module, x: Tensor, sigma: Tensor, controls: Tensor | None, sigma_data: float) -> Tensor:
-    """Return D(x, sigma) = c_skip x + c_out F(c_in x, c_noise) (eq. 7): float32 with the shape of x."""
-    c_skip, c_out, c_in, c_noise = preconditioning(sigma, sigma_data)
-    raw = network(per_clip(c_in, x) * x, c_noise, controls)
-    return per_clip(c_skip, x) * x + per_clip(c_out, x) * raw.float()
-
-
-class EDM(DenoisingParadigm):
-    """Preconditioned denoiser (eq. 7), trained with the weighted squared error (eq. 2 and 8)."""
-
-    name = "edm"
-    Config = EDMConfig
-    Options = EDMOptions
-    published: ClassVar[Mapping[str, Any]] = {"sampler": "heun"}
-
-    def __init__(self, config: EDMConfig, layout: ControlLayout, classes: int | None = None) -> None:
-        super().__init__(config, layout, classes)
-        self.config = config
+class PreconditionedParadigm(ContinuousParadigm):
+    """Paradigm with the denoiser D(x, sigma) = c_skip x + c_out F(c_in x, c_noise) of a network F (eq. 7)."""
 
     @property
     def sigma_data(self) -> float:
         return self.config.sigma_data
 
     def denoise(self, network: nn.Module, x: Tensor, sigma: Tensor, controls: Tensor | None) -> Tensor:
-        return denoised_by(network, x, sigma, controls, self.sigma_data)
+        c_skip, c_out, c_in, c_noise = preconditioning(sigma, self.sigma_data)
+        raw = network(per_clip(c_in, x) * x, c_noise, controls)
+        return per_clip(c_skip, x) * x + per_clip(c_out, x) * raw.float()
+
+
+class EDM(PreconditionedParadigm, DenoisingParadigm):
+    """Preconditioned denoiser (eq. 7), trained with the weighted squared error (eq. 2 and 8)."""
+
+    name = "edm"
+    Config = EDMConfig
+    Options = EDMOptions
+    published: ClassVar[Mapping[str, Any]] = {"sampler": "heun"}
 
     def loss(self, network: nn.Module, x0: Tensor, controls: Tensor | None, noise: Noise) -> Tensor:
         sigma = torch.exp(self.config.p_mean + self.config.p_std * noise.normal(()))

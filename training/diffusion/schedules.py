@@ -13,9 +13,11 @@ from torch import Tensor
 
 from data_specs.errors import UserError
 
+State = dict[str, Tensor]  # of an adaptive distribution, by name
+
 
 def linear_alphabars(steps: int) -> Tensor:
-    """Return alphabar_0..T, float64 [T + 1], betas linear from 1e-4 to 0.02 times 1000 / T (Ho et al. 2020, sec. 4)."""
+    """Return alphabar_0..T, float64 [T + 1], betas linear from 1e-4 to 0.02, both times 1000 / T (Ho et al. 2020)."""
     scale = 1000 / steps
     betas = torch.linspace(1e-4 * scale, 0.02 * scale, steps, dtype=torch.float64).clamp(max=0.999)
     return torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1 - betas, 0)])
@@ -95,11 +97,11 @@ class Times(ABC):
     def observe(self, times: Tensor, terms: Tensor) -> None:  # noqa: B027 (only adaptive ones need it)
         """Update p(t) by the unweighted losses `terms` [B] at `times` [B]; the default does nothing."""
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def state_dict(self) -> State:
         """Return the state that `observe` updates."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:  # noqa: B027
+    def load_state_dict(self, state: State) -> None:  # noqa: B027
         """Restore a state that `state_dict` returned."""
 
 
@@ -141,10 +143,10 @@ class ImportanceTimes(Times):
             self.squares[index] = keep * self.squares[index] + (1 - keep) * term**2
             self.seen[index] += 1
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def state_dict(self) -> State:
         return {"squares": self.squares.clone(), "seen": self.seen.clone()}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: State) -> None:
         self.squares.copy_(state["squares"])
         self.seen.copy_(state["seen"])
 

@@ -62,6 +62,7 @@ MOVING_BRIGHTNESS = 0.1  # smallest range of the target brightness in a clip for
 
 Ratio = tuple[float, float]  # numerator and denominator; (0, 0) where a measure is undefined
 Ratios = dict[str, Ratio]
+Measured = tuple[Ratio, ...]
 UNDEFINED: Ratio = (0.0, 0.0)
 
 
@@ -156,7 +157,7 @@ def anchors(
     }
 
 
-def _chroma(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Calibration) -> tuple[Ratio, ...]:
+def _chroma(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Calibration) -> Measured:
     features = analysis.features
     pitched = targets.stable & targets.note & (targets.pitch_class != UNSPECIFIED)
     distance = np.abs((features.midi[number] - targets.pitch_class + 6) % 12 - 6)
@@ -164,7 +165,7 @@ def _chroma(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Cal
     return share(voiced & (distance < 0.5), pitched), share(voiced & (distance <= 1.0), voiced)
 
 
-def _pitch(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Calibration) -> tuple[Ratio, ...]:
+def _pitch(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Calibration) -> Measured:
     features = analysis.features
     cents = 100 * np.abs(features.midi[number] - targets.pitch)
     with_pitch = targets.stable & np.isfinite(targets.pitch)
@@ -217,9 +218,7 @@ def matches(one: Float64, other: Float64, tolerance: float) -> int:
     return hits
 
 
-def _velocity(
-    analysis: ClipAnalysis, number: int, targets: ControlTargets, calibration: Calibration
-) -> tuple[Ratio, ...]:
+def _velocity(analysis: ClipAnalysis, number: int, targets: ControlTargets, calibration: Calibration) -> Measured:
     features = analysis.features
     return (
         *_struck(features, number, targets, calibration.velocity),
@@ -243,9 +242,7 @@ def _dynamics(frames: NoteFrames, models: FrameModels) -> tuple[Ratio, Ratio]:
     return _curve(target[moving], level[moving])
 
 
-def _brightness(
-    analysis: ClipAnalysis, number: int, targets: ControlTargets, calibration: Calibration
-) -> tuple[Ratio, ...]:
+def _brightness(analysis: ClipAnalysis, number: int, targets: ControlTargets, calibration: Calibration) -> Measured:
     """Return `_curve` of target brightness and the one estimated from the centroid."""
     frames = note_frames(analysis.features, number, targets)
     estimate = calibration.frames.brightness(frames)
@@ -304,7 +301,7 @@ def _rank(target: Float64, measured: Float64) -> Ratio:
     return float(np.corrcoef(rankdata(target), rankdata(measured))[0, 1]), 1.0
 
 
-def _instruments(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Calibration) -> tuple[Ratio, ...]:
+def _instruments(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Calibration) -> Measured:
     """Return the share of correctly classified patches, of those with a note or with unconditioned rests."""
     if not analysis.instruments.shape[-1]:
         return (UNDEFINED,)
@@ -331,14 +328,14 @@ class Adherence:
     """
 
     measures: tuple[str, ...]
-    ratios: Callable[[ClipAnalysis, int, ControlTargets, Calibration], tuple[Ratio, ...]]
+    ratios: Callable[[ClipAnalysis, int, ControlTargets, Calibration], Measured]
     lower_is_better: frozenset[str] = frozenset()
 
 
 def _descriptor(name: str) -> Adherence:
     """Return the measures of the adherence to a measured control."""
 
-    def ratios(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Calibration) -> tuple[Ratio, ...]:
+    def ratios(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Calibration) -> Measured:
         return descriptor_adherence(name, analysis.features, number, targets)
 
     return Adherence((f"{name}_rank", f"{name}_error"), ratios, frozenset({f"{name}_error"}))

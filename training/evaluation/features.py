@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as nnf
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -85,7 +86,7 @@ def _levels(audio: Tensor) -> Tensor:
 
 def _silent(level: Tensor) -> Tensor:
     """Return the frames below SILENT_DB or in a release, since releases can be longer than a rest: bool [B, F]."""
-    padded = torch.nn.functional.pad(level, (SLOPE_FRAMES // 2, SLOPE_FRAMES // 2), mode="replicate")
+    padded = nnf.pad(level, (SLOPE_FRAMES // 2, SLOPE_FRAMES // 2), mode="replicate")
     slope = (padded[:, SLOPE_FRAMES:] - padded[:, :-SLOPE_FRAMES]) / (SLOPE_FRAMES * FRAME_S)
     return (level < SILENT_DB) | (slope < -RELEASE_DB_PER_S)
 
@@ -97,15 +98,15 @@ def _onsets(audio: Tensor) -> Tensor:
     neighbours 30 ms before, so that vibrato gives no onset (SuperFlux; Boeck and Widmer, DAFx 2013).
     """
     # Silence is prepended, so that a note at the start of the clip has a rise.
-    lead = torch.nn.functional.pad(_centred(audio, FLUX.window), (FLUX_LAG * HOP, 0))
+    lead = nnf.pad(_centred(audio, FLUX.window), (FLUX_LAG * HOP, 0))
     bands = FLUX(lead)[:, : FLUX_LAG + audio.shape[-1] // HOP]
-    earlier = torch.nn.functional.max_pool1d(bands.flatten(0, 1)[:, None], 3, 1, 1)[:, 0].view_as(bands)
+    earlier = nnf.max_pool1d(bands.flatten(0, 1)[:, None], 3, 1, 1)[:, 0].view_as(bands)
     flux = (bands[:, FLUX_LAG:] - earlier[:, :-FLUX_LAG]).clamp(min=0).mean(-1)[:, None]
-    largest = torch.nn.functional.max_pool1d(flux, PEAK_FRAMES, 1, PEAK_FRAMES // 2)
-    mean = torch.nn.functional.avg_pool1d(flux, MEAN_FRAMES, 1, MEAN_FRAMES // 2)
+    largest = nnf.max_pool1d(flux, PEAK_FRAMES, 1, PEAK_FRAMES // 2)
+    mean = nnf.avg_pool1d(flux, MEAN_FRAMES, 1, MEAN_FRAMES // 2)
     peak = ((flux == largest) & (flux > mean + FLUX_PEAK))[:, 0]
-    return torch.nn.functional.pad(peak[:, :-FLUX_DELAY], (FLUX_DELAY, 0))
+    return nnf.pad(peak[:, :-FLUX_DELAY], (FLUX_DELAY, 0))
 
 
 def _centred(audio: Tensor, window: int) -> Tensor:
-    return torch.nn.functional.pad(audio, (window // 2, window // 2))
+    return nnf.pad(audio, (window // 2, window // 2))

@@ -1,12 +1,12 @@
 """Backbones by name. A backbone is one file and one line in `NETWORKS`."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from torch import nn
 
 from data_specs.arrays import Shape
 from data_specs.errors import UserError
+from data_specs.io.files import Json
 from data_specs.registry import lookup
 from data_specs.strict import StrictModel, parse_model
 from training.conditioning import ControlLayout
@@ -24,7 +24,7 @@ NETWORKS: dict[str, tuple[type[StrictModel], Callable[..., nn.Module]]] = {
 }
 
 
-def network_config(table: Mapping[str, Any], where: str = "network") -> tuple[str, StrictModel]:
+def network_config(table: Json, where: str = "network") -> tuple[str, StrictModel]:
     """Return kind and validated config of a table `[network.<format>]`; `where` is its name in messages.
 
     Raises:
@@ -36,7 +36,7 @@ def network_config(table: Mapping[str, Any], where: str = "network") -> tuple[st
 
 
 def build_network(
-    table: Mapping[str, Any],
+    table: Json,
     shape: Shape,
     layout: ControlLayout,
     *,
@@ -59,7 +59,7 @@ def build_network(
     return NETWORKS[kind][1](config, tuple(shape), layout, classes=classes, vocabulary=vocabulary or classes)
 
 
-def check_width(table: Mapping[str, Any], shape: Shape) -> None:
+def check_width(table: Json, shape: Shape) -> None:
     """Check that a U-Net for continuous data has enough channels at full length to represent all channels of the data.
 
     Else the data would have directions that the last layer cannot produce, in which samples remain noise.

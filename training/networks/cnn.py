@@ -1,13 +1,10 @@
 """Convolutional network of constant resolution, for the images of `training.toys`."""
 
-from typing import Annotated
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from data_specs.arrays import Shape
-from data_specs.strict import StrictModel
+from data_specs.strict import Positive, StrictModel
 from training.conditioning import ControlLayout
 from training.networks.layers import Block, NoiseEmbedding, Norm, as_map, convolution, zeroed
 
@@ -15,9 +12,9 @@ from training.networks.layers import Block, NoiseEmbedding, Norm, as_map, convol
 class CNNConfig(StrictModel):
     """Number of blocks (of two convolutions), number of channels, and size of the noise embedding."""
 
-    blocks: Annotated[int, Field(gt=0)] = 4
-    channels: Annotated[int, Field(gt=0)] = 64
-    embedding: Annotated[int, Field(gt=0)] = 128
+    blocks: Positive = 4
+    channels: Positive = 64
+    embedding: Positive = 128
 
 
 class CNN(nn.Module):

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from data_specs.arrays import Shape
-from data_specs.strict import StrictModel
+from data_specs.strict import Positive, StrictModel
 from training.conditioning import ControlLayout
 from training.networks.layers import fourier_features, fourier_frequencies, zeroed
 
@@ -16,8 +16,8 @@ from training.networks.layers import fourier_features, fourier_frequencies, zero
 class MLPConfig(StrictModel):
     """Number and width of hidden layers, and number of Fourier features of the noise scalar."""
 
-    layers: Annotated[int, Field(gt=0)] = 4
-    channels: Annotated[int, Field(gt=0)] = 128
+    layers: Positive = 4
+    channels: Positive = 128
     noise_features: Annotated[int, Field(gt=1)] = 32
 
 

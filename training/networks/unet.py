@@ -17,7 +17,7 @@ from data_specs.arrays import Shape
 from data_specs.controls import UNCONDITIONED
 from data_specs.errors import UserError
 from data_specs.io.files import Json
-from data_specs.strict import StrictModel
+from data_specs.strict import Positive, StrictModel
 from training.conditioning import ControlLayout
 from training.networks.codes import ClassLogits, CodeEmbedding
 from training.networks.control import ControlBranch, build_branches
@@ -37,7 +37,6 @@ from training.networks.layers import (
     zeroed,
 )
 
-Positive = Annotated[int, Field(gt=0)]
 Factors = tuple[Annotated[float, Field(gt=0)], ...]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from data_specs.cli import integer, number
 from data_specs.errors import UserError
 from data_specs.io.files import check_output_file, check_output_folder
-from training.options import add_models, add_sampling, load_models, parse_seconds, sampling_config
+from training.options import add_data, add_models, add_sampling, load_models, parse_seconds, sampling_config
 
 if TYPE_CHECKING:
     from training.model import TrainedModel
@@ -53,13 +53,7 @@ def add_demo(parser: argparse.ArgumentParser) -> None:
     _add_controls(parser)
     add_sampling(parser)
     add = parser.add_argument
-    add(
-        "--data",
-        type=Path,
-        default=Path("data"),
-        metavar="FOLDER",
-        help="PVT-audio of the real clips, or above it (data)",
-    )
+    add_data(parser, "PVT-audio of the real clips, or the folder above it")
     add("--out", type=Path, metavar="FILE", help="page to write (RUN/demo.html, else ./demo.html)")
     parser.set_defaults(command=_demo)
 

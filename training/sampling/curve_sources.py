@@ -93,10 +93,10 @@ def dataset_clips(folder: Path, split: str, indices: Sequence[int], format_name:
     names = data.info.spec.instrument_names
     found = []
     for index in indices:
-        clip, clip_id = _read(data, index)
-        controls = {name: array.numpy() for name, array in clip.items() if name != "data"}
+        clip = data[index]
+        controls = {name: array.numpy() for name, array in clip.items() if name not in ("data", "id")}
         curves = Curves.from_arrays(controls, names, data.info.hop)
-        real, label = _audio(data, clip["data"], _original(rendered, index, clip_id))
+        real, label = _audio(data, clip["data"], _original(rendered, index, clip["id"]))
         found.append(ControlSet(f"{split}-{index:05d}-{curves.instruments[0]}", curves, real, label))
     return found
 
@@ -191,13 +191,8 @@ def _original(rendered: Dataset | None, index: int, clip_id: str) -> Tensor | No
     # Formats are prefixes of one plan and omit the same clips, so a clip has the same number in all of them.
     if rendered is None or index >= len(rendered):
         return None
-    clip, other_id = _read(rendered, index)
-    return clip["data"] if other_id == clip_id else None
-
-
-def _read(data: Dataset, index: int) -> tuple[dict[str, Tensor], str]:
-    clip = data[index]
-    return {name: value for name, value in clip.items() if isinstance(value, Tensor)}, str(clip["id"])
+    clip = rendered[index]
+    return clip["data"] if clip["id"] == clip_id else None
 
 
 def _audio(data: Dataset, stored: Tensor, original: Tensor | None) -> tuple[Tensor, str]:

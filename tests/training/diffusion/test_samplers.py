@@ -175,7 +175,7 @@ def test_heun_evaluates_twice_but_the_last_step_once() -> None:
 
 def test_stochastic_samplers_require_noise() -> None:
     x, levels = start(2, 1.0), karras_sigmas(4, 0.01, 1.0)
-    with pytest.raises(ValueError, match="source of noise"):
+    with pytest.raises(ValueError, match="noise must be given"):
         sample_ancestral(denoise, x, levels)
-    with pytest.raises(ValueError, match="source of noise"):
+    with pytest.raises(ValueError, match="noise must be given"):
         sample_heun(denoise, x, levels, churn=Churn(s_churn=1))

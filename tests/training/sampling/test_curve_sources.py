@@ -41,7 +41,7 @@ def test_a_former_name_is_an_alias():
     ("text", "message"),
     [
         ("nothing", "is neither a known name nor a file"),
-        ("swell,swell", "names swell twice"),
+        ("swell,swell", "got swell twice"),
         (",", "must name one or more curves"),
         ("DATA:valid:2", "there is no 2"),
         ("DATA:valid:1-0", "must have a range of clips"),
@@ -88,5 +88,5 @@ def test_names_distinguish_runs(tmp_path):
     assert run_names([tmp_path / "a" / "run", tmp_path / "b" / "run"]) == ["a/run", "b/run"]
     assert run_names([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
     for wrong in ([], [tmp_path, tmp_path]):
-        with pytest.raises(UserError, match="RUN= names"):
+        with pytest.raises(UserError, match="RUN= must name"):
             run_names(wrong)

@@ -145,17 +145,11 @@ def evaluate_classifier(net: PvtNet, clips: ClipSource) -> Accuracy:
         batch = clips.gather(np.arange(first, min(first + TEST_CLIPS, len(clips))))
         audio = batch["data"].float()
         target = labels(batch, torch.from_numpy(PATCHES.centres(audio.shape[-1])).expand(len(audio), -1))
-        instrument, pitch_class, band, degradation = (
-            x.cpu() for x in net.network.heads(net.embed(audio).to(net.device))
-        )
-        of_clip = instrument.softmax(-1).mean(1).argmax(-1)
-        right += [
-            (of_clip == batch["instruments"].mean(-1).argmax(-1)).sum().item(),
-            (instrument.argmax(-1) == target.instrument).sum().item(),
-            (pitch_class.argmax(-1) == target.pitch_class).sum().item(),
-            (band.argmax(-1) == target.velocity_band).sum().item(),
-            (degradation.argmax(-1) == 0).sum().item(),
-        ]
+        heads = [x.cpu() for x in net.network.heads(net.embed(audio).to(net.device))]
+        of_clip = heads[0].softmax(-1).mean(1).argmax(-1)
+        pairs = zip(heads, (target.instrument, target.pitch_class, target.velocity_band, 0), strict=True)
+        correct = [of_clip == batch["instruments"].mean(-1).argmax(-1), *(x.argmax(-1) == label for x, label in pairs)]
+        right += [same.sum().item() for same in correct]
         count, patches = count + len(audio), patches + target.instrument.numel()
     of_clips, of_patches, pitches, bands, clean = (right / np.maximum(1, [count, *[patches] * 4])).tolist()
     return Accuracy(of_clips, of_patches, pitches, bands, clean, count, patches)

@@ -6,6 +6,7 @@ B clips, N samples, F frames; frame i is centred on sample i * HOP of 24 kHz aud
 from pathlib import Path
 
 import torch
+import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from training.evaluation.embedders.pretrained import Pretrained, judge_weights
@@ -39,9 +40,9 @@ class CrepeNetwork(nn.Module):
         maps = frames[:, None, :, None]
         for number in range(1, len(WIDTHS) + 1):
             before, after = (254, 254) if number == 1 else (31, 32)
-            maps = nn.functional.pad(maps, (0, 0, before, after))
+            maps = nnf.pad(maps, (0, 0, before, after))
             maps = getattr(self, f"conv{number}_BN")(torch.relu(getattr(self, f"conv{number}")(maps)))
-            maps = nn.functional.max_pool2d(maps, (2, 1), (2, 1))
+            maps = nnf.max_pool2d(maps, (2, 1), (2, 1))
         return torch.sigmoid(self.classifier(maps.permute(0, 2, 1, 3).flatten(1)))
 
 
@@ -67,7 +68,7 @@ class Crepe(Pretrained):
         The pitch is the mean of the bins around the most probable one, weighted by their probabilities. Both are
         [B, N // 240], float32 and bool.
         """
-        wave = nn.functional.pad(resample(audio.to(self.device))[:, 0], (WINDOW // 2, WINDOW // 2))
+        wave = nnf.pad(resample(audio.to(self.device))[:, 0], (WINDOW // 2, WINDOW // 2))
         frames = wave.unfold(-1, WINDOW, STEP)[:, : audio.shape[-1] // 240]
         probabilities = torch.cat([self.probabilities(part) for part in frames.reshape(-1, WINDOW).split(BATCH)])
         confidence, best = probabilities.max(1)

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from data_specs.arrays import Shape
-from data_specs.strict import StrictModel
+from data_specs.strict import Positive, StrictModel
 from training.conditioning import ControlLayout
 from training.networks.control.base import ControlBranch
 from training.networks.layers import modulate, zeroed
@@ -17,7 +17,7 @@ class GlobalConfig(StrictModel):
     """Names of the controls in the vector, and hidden width of the MLPs."""
 
     features: Annotated[tuple[str, ...], Field(min_length=1)] = ("instruments",)
-    hidden: Annotated[int, Field(gt=0)] = 128
+    hidden: Positive = 128
 
 
 class GlobalBranch(ControlBranch):

@@ -1,14 +1,13 @@
 """Local control: controls encoded at every level of the U-Net and concatenated to its maps."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from data_specs.arrays import Shape
 from data_specs.controls import CONTROLS
-from data_specs.strict import StrictModel
+from data_specs.strict import Positive, StrictModel
 from training.conditioning import ControlLayout
 from training.networks.control.base import ControlBranch
 from training.networks.layers import Block, as_map, convolution
@@ -20,8 +19,8 @@ class LocalConfig(StrictModel):
     `resolution` 1 is for the value alone; "control" uses the number in the registry entry of each control.
     """
 
-    channels: Annotated[int, Field(gt=0)] = 128
-    resolution: Annotated[int, Field(gt=0)] | Literal["control"] = 1
+    channels: Positive = 128
+    resolution: Positive | Literal["control"] = 1
 
 
 class LocalBranch(ControlBranch):
