@@ -21,7 +21,7 @@ from data_specs.registry import lookup
 from pvt.studio.analysis import Analyzer, spectrogram
 from pvt.studio.example import stored_example
 from pvt.studio.jobs import StudioJob
-from pvt.studio.requests import MAX_SECONDS, Generation
+from pvt.studio.requests import MAX_SECONDS, Generation, Recipe
 from pvt.studio.takes import Take, TakeStore
 from training.checkpoint import find_snapshot
 from training.diffusion.inpainting import Known
@@ -137,10 +137,41 @@ class Engine:
             for name in request.guidance:
                 entry.model.data.layout.slice(name)
         if request.span is not None:
-            if entry.model.scaling is None:
-                raise UserError(f"{entry.name} generates codes, which cannot be redrawn in part; generate all of it")
-            if self.takes.get(request.span.take) is None:
-                raise UserError("the take to redraw is not in memory any more; generate it again")
+            _check_redraw(entry)
+            self._redrawn(request)
+
+    def check_recipe(self, recipe: Recipe) -> None:
+        """Refuse a recipe before it is queued.
+
+        Raises:
+            UserError: a model that is not in the menu, or settings that do not fit it.
+        """
+        link: Recipe | None = recipe
+        while link is not None:
+            entry = self._named(link)
+            self.check(link.request(entry.name, None))
+            if link.span is not None:
+                _check_redraw(entry)
+            link = link.kept
+
+    def repeat(self, recipe: Recipe, job: StudioJob) -> None:
+        """Generate the take of a recipe, after the takes it was redrawn from; report it to the job."""
+        take = self._repeated(recipe, job)
+        job.report("takes", takes=[{"id": take.id, "analysis": take.analysis}])
+
+    def _repeated(self, recipe: Recipe, job: StudioJob) -> Take:
+        kept = recipe.kept and self._repeated(recipe.kept, job)
+        entry = self._named(recipe)
+        request = recipe.request(entry.name, kept.id if kept else None)
+        take = self.takes_of(request, recipe.steps or entry.steps, job)[recipe.variant]
+        self.takes.add(take)
+        return take
+
+    def _named(self, recipe: Recipe) -> ModelEntry:
+        found = [entry for entry in self.entries.values() if entry.digest == recipe.model.sha256]
+        if not found:
+            raise UserError(f"the recipe needs the model {recipe.model.name!r:.60}; open the studio with it by RUN=")
+        return found[0]
 
     def generate(self, request: Generation, job: StudioJob) -> None:
         """Generate the takes of a request: a draft if asked for, then in full quality; report both to the job."""
@@ -181,6 +212,7 @@ class Engine:
                 **request.model_dump(mode="json", exclude={"curves", "model", "draft", "variants"}),
                 "steps": steps,
                 "variant": variant,
+                **({"kept": redrawn[0].recipe} if redrawn else {}),
             }
             takes.append(
                 Take(audio, model.data.sample_rate, recipe, self.analyzer(audio, arrays, rate), spectrogram(audio))
@@ -194,12 +226,23 @@ class Engine:
         return samples, entry.model.stack_curves([curves], samples)
 
     def _redrawn(self, request: Generation) -> tuple[Take, int, int] | None:
-        """Return the take of which a span is generated anew, and the span in samples; None without a span."""
-        take = request.span and self.takes.get(request.span.take)
-        if not take or not request.span:
+        """Return the take of which a span is generated anew, and the span in samples; None without a span.
+
+        Raises:
+            UserError: the take was dropped from memory.
+        """
+        if request.span is None:
             return None
+        take = self.takes.get(request.span.take)
+        if take is None:
+            raise UserError("the take to redraw is not in memory any more; generate it again")
         start, stop = (round(edge * take.sample_rate) for edge in (request.span.start, request.span.stop))
         return take, start, stop
+
+
+def _check_redraw(entry: ModelEntry) -> None:
+    if entry.model.scaling is None:
+        raise UserError(f"{entry.name} generates codes, which cannot be redrawn in part; generate all of it")
 
 
 def _spliced(take: Take, start: int, stop: int, audio: Float32) -> Float32:

@@ -15,7 +15,7 @@ KEY = AUDIO.with_suffix(".json")  # what the audio was generated from
 
 def example_key(digest: str, request: Generation, steps: int) -> dict[str, Any]:
     """Return what determines the audio of a request: the model's digest, the request and the number of steps."""
-    return {"model": digest, "steps": steps, **request.model_dump(mode="json", exclude={"model", "draft"})}
+    return {**request.model_dump(mode="json", exclude={"model", "draft"}), "model": digest, "steps": steps}
 
 
 def stored_example(digest: str, request: Generation, steps: int) -> Float32 | None:

@@ -1,7 +1,7 @@
 """Requests of clients and their bounds; every violation is a UserError."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -36,32 +36,40 @@ class Span(StrictModel):
         return self
 
 
-class Generation(StrictModel):
-    """A request to generate takes.
+class Settings(StrictModel):
+    """Curves and sampling.
 
     Attributes:
-        model: name in the menu; empty for the first.
         curves: content of a curve file.
         seconds: length of each take.
-        variants: number of takes, which differ in their noise.
         seed: of the noise.
         guidance: one weight, or one by control.
         steps: of the sampler; None for the model's default.
         s_churn: stochasticity of EDM samplers (Karras et al. 2022).
-        draft: generate with few steps first.
         span: part of an earlier take to generate anew.
     """
 
-    model: Annotated[str, Field(max_length=200)] = ""
     curves: dict[str, Any]
     seconds: Annotated[float, Field(ge=1, le=MAX_SECONDS)] = 8.0
-    variants: Annotated[int, Field(ge=1, le=4)] = 1
     seed: Annotated[int, Field(ge=0, le=2**53)] = 0
     guidance: Weight | dict[Annotated[str, Field(max_length=40)], Weight] = DEFAULT_GUIDANCE
     steps: Annotated[int, Field(ge=1, le=256)] | None = None
     s_churn: Annotated[float, Field(ge=0, le=1000)] = 0.0
-    draft: bool = True
     span: Span | None = None
+
+
+class Generation(Settings):
+    """A request to generate takes.
+
+    Attributes:
+        model: name in the menu; empty for the first.
+        variants: number of takes, which differ in their noise.
+        draft: generate with few steps first.
+    """
+
+    model: Annotated[str, Field(max_length=200)] = ""
+    variants: Annotated[int, Field(ge=1, le=4)] = 1
+    draft: bool = True
 
     def parsed_curves(self) -> Curves:
         """Return the curves, cut to the length.
@@ -70,6 +78,46 @@ class Generation(StrictModel):
             UserError: they are invalid.
         """
         return parse_value(self.curves).cropped(round(self.seconds * SAMPLE_RATE))
+
+
+class RecipeModel(StrictModel):
+    """The model of a recipe: its name, and the digest that identifies it."""
+
+    name: Annotated[str, Field(max_length=200)]
+    sha256: Annotated[str, Field(max_length=64)]
+
+
+class Recipe(Settings):
+    """What reproduces a take.
+
+    Attributes:
+        pvt_sound: version of the file.
+        model: of the take.
+        variant: number of the take among those of its request.
+        kept: of a redrawn span, the recipe of the take before.
+    """
+
+    pvt_sound: Literal[1]
+    model: RecipeModel
+    variant: Annotated[int, Field(ge=0, le=3)] = 0
+    kept: "Recipe | None" = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Recipe":
+        if (self.span is None) != (self.kept is None):
+            raise ValueError("the recipe of a redrawn span must hold the recipe of the take before; export it again")
+        return self
+
+    def request(self, model: str, take: str | None) -> Generation:
+        """Request of the take by a model of the menu, given the id of the take before; without one, of all of it."""
+        span = self.span and take and self.span.model_copy(update={"take": take})
+        shared = {name: getattr(self, name) for name in Settings.model_fields}
+        return Generation(**{**shared, "span": span or None}, model=model, variants=self.variant + 1, draft=False)
+
+
+def parse_recipe(body: bytes) -> Recipe:
+    """Parse the JSON body of `POST /api/recipes`."""
+    return parse_model(Recipe, _json(body), "recipe")
 
 
 def parse_generation(body: bytes) -> Generation:

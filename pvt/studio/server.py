@@ -33,6 +33,7 @@ from pvt.studio.requests import (
     parse_format,
     parse_generation,
     parse_query,
+    parse_recipe,
     utf8_text,
 )
 from pvt.studio.takes import Take, wav_bytes
@@ -119,6 +120,13 @@ class Studio:
         engine = await self.engine()
         engine.check(generation)
         return JSONResponse({"id": self.jobs.add(lambda job: engine.generate(generation, job)).id}, 202)
+
+    async def repeat(self, request: Request) -> Response:
+        """`POST /api/recipes`: queue the generation of a recipe's take."""
+        recipe = parse_recipe(await read_body(request, MAX_BODY))
+        engine = await self.engine()
+        engine.check_recipe(recipe)
+        return JSONResponse({"id": self.jobs.add(lambda job: engine.repeat(recipe, job)).id}, 202)
 
     async def events(self, request: Request) -> Response:
         """`GET /api/jobs/ID/events`: events of a job as server-sent events, until it has finished."""
@@ -220,6 +228,7 @@ class Studio:
             Route("/assets/{name}", self.asset),
             Route("/api/models", self.models),
             Route("/api/jobs", self.start, methods=["POST"]),
+            Route("/api/recipes", self.repeat, methods=["POST"]),
             Route("/api/jobs/{id}/events", self.events),
             Route("/api/jobs/{id}", self.cancel, methods=["DELETE"]),
             Route("/api/takes/{id}/wav", self.wav),

@@ -16,8 +16,11 @@ export async function importFile(studio, file) {
       const recipe = text.includes('"pvt_sound"') ? JSON.parse(text) : null;
       const body = new Blob([recipe ? JSON.stringify(recipe.curves) : text]);
       const { curves, notices } = await api.post("api/import/curves", body);
-      if (recipe) notices.push(...useRecipe(studio, recipe));
-      studio.score.load(curves, recipe?.seconds);
+      studio.score.edit((score) => {
+        if (recipe) notices.push(...useRecipe(studio, recipe));
+        score.load(curves, recipe?.seconds);
+      });
+      if (recipe?.kept) await studio.repeat(recipe);
       if (notices.length) studio.announce(notices.join(" · "));
     }
     studio.view.fit();
@@ -25,18 +28,14 @@ export async function importFile(studio, file) {
 }
 
 // Take model and settings of a recipe; returns what may make the sound differ.
-function useRecipe(studio, { model, seed, steps, s_churn: churn, guidance, variant = 0, span }) {
+function useRecipe(studio, { model, seed, steps, s_churn: churn, guidance, variant = 0, span, kept }) {
   const notices = [];
   const found = studio.models.find(({ digest }) => digest === model?.sha256);
   if (!found) notices.push(`the recipe names another model (${model?.name}); the sound will differ`);
-  else if (found !== studio.model) {
-    $("model").value = found.name;
-    studio.choose(found);
-  }
-  if (span) notices.push("the recipe redraws a span of a take that is not in the file; all of it is generated");
+  if (span && !kept) notices.push("the recipe redraws a span of a take that is not in the file; all of it is generated");
   const common = typeof guidance === "number" ? { guidance } : { by: guidance };
   if (variant) notices.push(`the sound is variant ${variant + 1}`);
-  studio.settings({ seed, steps, churn, variants: variant + 1, ...common });
+  studio.settings({ model: found?.name, seed, steps, churn, variants: variant + 1, ...common });
   $("lock").checked = true;
   return notices;
 }

@@ -54,7 +54,7 @@ export class Lane {
 
   // Follow the pointer until it is released: `move` edits the score from its state before, release makes one undo step.
   drag(event, move, end = () => {}) {
-    const before = this.score.state();
+    const before = this.score.snapshot();
     this.canvas.setPointerCapture(event.pointerId);
     const moved = (next) => { for (const one of next.getCoalescedEvents?.() ?? [next]) move(this.at(one), before); this.studio.view.dirty(this.studio.tool === "select" ? undefined : this); };
     const done = () => {

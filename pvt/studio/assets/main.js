@@ -21,6 +21,7 @@ class Studio {
     Object.assign(this, { score: new Score(), lanes: [], tool: "draw", selection: null, clip: null, history: [], job: null, frameSeconds: 0.01 });
     this.view = new View(this);
     this.player = new Player(() => this.transport());
+    this.score.settings = { read: () => this.settingsValue(), write: (value) => this.settings(value) };
   }
 
   get grid() { return Number($("grid").value); }
@@ -32,10 +33,10 @@ class Studio {
     this.models = models;
     this.presets = presets;
     $("model").replaceChildren(...models.map(({ name, label }) => new Option(`${name} (${label})`, name)));
-    this.choose(models[0]);
+    const stored = JSON.parse(localStorage.getItem(STORED) ?? "null");
+    this.choose(models.find(({ name }) => name === stored?.settings?.model) ?? models[0]);
     listPresets(this);
     this.score.onchange(() => this.changed());
-    const stored = JSON.parse(localStorage.getItem(STORED) ?? "null");
     if (stored?.controls === JSON.stringify(this.model.controls)) {
       this.score.restore(stored.score);
       this.view.fit();
@@ -53,6 +54,7 @@ class Studio {
 
   choose(model) {
     this.model = model;
+    $("model").value = model.name;
     this.score.controls = model.controls;
     const pitched = model.controls.some(({ name }) => name === "pitch");
     const drawn = model.controls.filter(({ name }) => !(pitched && name === "chroma")); // pitch holds more than chroma
@@ -78,15 +80,20 @@ class Studio {
 
   // ---- settings and requests
 
-  settings({ by = {}, ...value } = {}) {
+  settings({ model, by = {}, ...value } = {}) {
+    if (model !== undefined && model !== this.model.name) this.choose(this.models.find(({ name }) => name === model) ?? this.model);
     for (const [id, content] of Object.entries(value)) if ($(id)) $(id).value = content;
     for (const input of $("guidance-by").querySelectorAll("input")) input.value = by[input.dataset.control] ?? "";
     $("guidance-value").value = $("guidance").value;
+    this.settled = this.settingsValue();
   }
+
+  // After an input has changed: one step of undo, from the settings before.
+  settingsChanged() { this.score.commit({ ...this.score.state(), settings: this.settled }); }
 
   settingsValue() {
     const by = Object.fromEntries(this.guided().map((input) => [input.dataset.control, input.value]));
-    return { ...Object.fromEntries(["guidance", "seed", "steps", "churn", "variants"].map((id) => [id, $(id).value])), by };
+    return { model: this.model.name, ...Object.fromEntries(["guidance", "seed", "steps", "churn", "variants"].map((id) => [id, $(id).value])), by };
   }
 
   // Inputs of the controls that have a guidance of their own.
@@ -109,14 +116,27 @@ class Studio {
 
   async generate(span) {
     if (!$("lock").checked) $("seed").value = Math.floor(Math.random() * 1e9);
+    this.settled = this.settingsValue();
     this.cancel();
     const mine = (this.asked = {});
     try {
       const { id } = await api.post("api/jobs", this.request(span));
       if (this.asked !== mine) return api.cancel(id);
-      const time = new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-      this.follow(id, { title: `${span ? "redrawn " : ""}${time} · seed ${$("seed").value}`, state: this.score.state(), settings: this.settingsValue() });
+      this.follow(id, this.entry(span ? "redrawn " : ""));
     } catch (error) { this.announce(error.message); }
+  }
+
+  // Generate the take of a recipe, after the takes it was redrawn from.
+  async repeat(recipe) {
+    this.cancel();
+    this.select({ start: recipe.span.start, stop: recipe.span.stop });
+    this.follow((await api.post("api/recipes", recipe)).id, this.entry("redrawn "));
+  }
+
+  // An entry of the history with the present curves and settings.
+  entry(prefix) {
+    const time = new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+    return { title: `${prefix}${time} · seed ${$("seed").value}`, state: this.score.state(), settings: this.settingsValue() };
   }
 
   follow(job, entry) {
@@ -203,9 +223,13 @@ class Studio {
       item.classList.toggle("current", entry === this.current);
       const show = Object.assign(document.createElement("button"), { textContent: entry.title, title: "Hear this entry" });
       show.onclick = () => this.show(entry);
-      const restore = Object.assign(document.createElement("button"), { textContent: "↺", title: "Restore these curves" });
-      restore.setAttribute("aria-label", `Restore the curves of ${entry.title}`);
-      restore.onclick = () => { this.score.edit((score) => score.restore(entry.state)); this.settings(entry.settings); this.show(entry); this.view.fit(); };
+      const restore = Object.assign(document.createElement("button"), { textContent: "↺", title: "Restore these curves and settings" });
+      restore.setAttribute("aria-label", `Restore curves and settings of ${entry.title}`);
+      restore.onclick = () => {
+        this.score.edit((score) => { score.restore(entry.state); this.settings(entry.settings); });
+        this.show(entry);
+        this.view.fit();
+      };
       item.append(show, restore);
       return item;
     }));
@@ -238,9 +262,10 @@ class Studio {
   }
 
   changed() {
+    this.settled = this.settingsValue();
     $("seconds").value = this.score.seconds;
     if (this.view.stop > this.score.seconds) this.view.fit();
-    localStorage.setItem(STORED, JSON.stringify({ controls: JSON.stringify(this.model.controls), score: this.score.state(), settings: this.settingsValue() }));
+    localStorage.setItem(STORED, JSON.stringify({ controls: JSON.stringify(this.model.controls), score: this.score.state(), settings: this.settled }));
     $("undo").disabled = !this.score.past.length;
     $("redo").disabled = !this.score.future.length;
     this.view.dirty();
@@ -311,11 +336,14 @@ click("export-recipe", () => exportFile(studio, "recipe"));
 click("export-wav", () => exportFile(studio, "wav"));
 $("file").addEventListener("change", () => { if ($("file").files[0]) importFile(studio, $("file").files[0]); $("file").value = ""; });
 $("preset").addEventListener("change", () => { if ($("preset").value) usePreset(studio, $("preset").value); });
-$("model").addEventListener("change", () => { studio.choose(studio.models.find(({ name }) => name === $("model").value)); });
+$("model").addEventListener("change", () => {
+  studio.choose(studio.models.find(({ name }) => name === $("model").value));
+  studio.settingsChanged();
+});
 $("loop").addEventListener("change", () => studio.player.setLoop($("loop").checked));
 $("guidance").addEventListener("input", () => { $("guidance-value").value = $("guidance").value; });
 $("live").addEventListener("change", () => { if ($("live").checked) studio.generate(); });
-for (const id of ["guidance", "seed", "variants", "steps", "churn"]) $(id).addEventListener("change", () => studio.changed());
+for (const id of ["guidance", "seed", "variants", "steps", "churn", "guidance-by"]) $(id).addEventListener("change", () => studio.settingsChanged());
 $("seconds").addEventListener("change", () => {
   const seconds = Math.min(Number($("seconds").max), Math.max(1, Number($("seconds").value) || 8));
   studio.score.edit((score) => { score.seconds = seconds; });

@@ -18,6 +18,7 @@ export class Score {
     this.past = [];
     this.future = [];
     this.listeners = [];
+    this.settings = { read: () => null, write: () => {} }; // model and sampler: part of each step of undo
   }
 
   state() { return clone({ seconds: this.seconds, lines: this.lines, notes: this.notes, strip: this.strip }); }
@@ -28,16 +29,21 @@ export class Score {
 
   changed() { for (const listener of this.listeners) listener(); }
 
-  // Run an edit as one step of undo.
+  // Score and settings: what undo restores.
+  snapshot() { return { ...this.state(), settings: this.settings.read() }; }
+
+  // Run an edit as one step of undo; edits within it belong to the same step.
   edit(change) {
-    const before = this.state();
-    change(this);
+    if (this.editing) { change(this); return; }
+    const before = this.snapshot();
+    this.editing = true;
+    try { change(this); } finally { this.editing = false; }
     this.commit(before);
   }
 
   commit(before) {
     this.tidy();
-    if (JSON.stringify(before) === JSON.stringify(this.state())) return;
+    if (JSON.stringify(before) === JSON.stringify(this.snapshot())) return;
     this.past.push(before);
     if (this.past.length > 200) this.past.shift();
     this.future = [];
@@ -50,8 +56,10 @@ export class Score {
 
   step(from, to) {
     if (!from.length) return;
-    to.push(this.state());
-    this.restore(from.pop());
+    to.push(this.snapshot());
+    const { settings, ...state } = from.pop();
+    this.restore(state);
+    this.settings.write(settings);
     this.changed();
   }
 

@@ -79,6 +79,42 @@ def test_drawing_changes_the_curve_and_undo_restores_it(page):
     assert curves(page) == drawn
 
 
+def test_undo_covers_settings(page):
+    before = page.evaluate("studio.request()")
+    page.check("#lock")
+    page.click("details:has(#guidance-by) summary")
+    for field, value in (("#seed", "41"), ("#steps", "5")):
+        page.fill(field, value)
+        page.keyboard.press("Tab")
+    page.evaluate(
+        "guidance => { guidance.value = 4; guidance.dispatchEvent(new Event('change')); }",
+        page.query_selector("#guidance"),
+    )
+    changed = page.evaluate("studio.request()")
+    assert (changed["seed"], changed["steps"], changed["guidance"]) == (41, 5, 4)
+    page.click("#undo")
+    assert page.evaluate("studio.request()") == {**changed, "guidance": before["guidance"]}
+    for _ in range(2):
+        page.click("#undo")
+    assert page.evaluate("studio.request()") == before
+    for _ in range(3):
+        page.click("#redo")
+    assert page.evaluate("studio.request()") == changed
+
+
+def test_undo_covers_the_model(page):
+    """A second entry of the menu with the controls of the first stands for another model."""
+    page.evaluate("""() => {
+        studio.models.push({ ...studio.models[0], name: "other" });
+        document.getElementById("model").add(new Option("other", "other"));
+    }""")
+    first = page.evaluate("studio.request().model")
+    page.select_option("#model", "other")
+    assert page.evaluate("studio.request().model") == "other"
+    page.click("#undo")
+    assert page.evaluate("studio.request().model") == page.input_value("#model") == first
+
+
 def test_points_are_added_moved_and_removed(page):
     page.click("[data-tool=line]")
     drag(page, "velocity", (0, 0.5), (1, 0.5))
@@ -285,6 +321,18 @@ def test_a_redrawn_span_keeps_the_rest_of_the_take(page, address):
         np.testing.assert_array_equal(old[edge], new[edge])
     inside = slice(int(3.2 * 24_000), int(4.8 * 24_000))
     assert np.abs(old[inside] - new[inside]).max() > 0.01
+    digest = "studio.current.takes[0].buffer.getChannelData(0).reduce((sum, x, i) => sum + x * (i % 97), 0)"
+    sound = page.evaluate(digest)
+    page.click("#exports summary")
+    with page.expect_download() as download:
+        page.click("#export-recipe")
+    recipe = download.value.path().read_bytes()
+    page.reload()
+    page.wait_for_selector("body[data-takes=full][data-job=done]", timeout=60_000)
+    page.set_input_files("#file", {"name": "sound.json", "mimeType": "application/json", "buffer": recipe})
+    generated(page)
+    assert page.evaluate("studio.current.takes[0].id") not in (first, second)
+    assert page.evaluate(digest) == pytest.approx(sound, abs=1e-3)
 
 
 def test_a_job_can_be_cancelled(page):

@@ -1,14 +1,18 @@
 """Splicing of redrawn spans and WAV files."""
 
 import io
+import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 
+from data_specs.errors import UserError
 from pvt.studio.engine import Engine, sample_example
 from pvt.studio.example import stored_example
-from pvt.studio.takes import wav_bytes
+from pvt.studio.requests import Generation, parse_recipe
+from pvt.studio.takes import TakeStore, wav_bytes
 from training.sampling.redraw import splice
 
 RATE, FADE = 24_000, 1200
@@ -53,3 +57,41 @@ def test_the_stored_example_is_what_the_shipped_model_generates():
     assert stored is not None, "the shipped model has changed; run python -m pvt.studio.write_example"
     assert np.abs(stored - sample_example(engine)).max() < 2e-3
     assert stored_example(entry.digest, request.model_copy(update={"seed": 1}), entry.steps) is None
+    assert stored_example(entry.digest, request, entry.steps - 1) is None
+    assert stored_example(entry.digest, request.model_copy(update={"steps": entry.steps}), entry.steps) is not None
+
+
+def test_the_recipe_of_a_take_redrawn_twice_repeats_it():
+    engine = Engine([], "cpu", "float32")
+    reported = []
+    job = SimpleNamespace(check=lambda: None, report=lambda kind, **values: reported.append(values))
+    curves = {"version": 1, "velocity": [[0, 0.4], [2, 0.8]], "pitch": [[0, 60]]}
+
+    def generated(seed, span=None, variants=1):
+        request = Generation(curves=curves, seconds=2.0, seed=seed, steps=2, draft=False, span=span, variants=variants)
+        engine.generate(request, job)
+        return reported[-1]["takes"][-1]["id"]
+
+    first = generated(1, variants=2)
+    second = generated(2, {"take": first, "start": 0.5, "stop": 1.0})
+    take = engine.takes.get(generated(3, {"take": second, "start": 1.2, "stop": 1.6}))
+    engine.takes = TakeStore()  # a file is read later, without the takes before
+    recipe = parse_recipe(json.dumps(take.recipe).encode())
+    engine.check_recipe(recipe)
+    engine.repeat(recipe, job)
+    repeated = engine.takes.get(reported[-1]["takes"][0]["id"])
+    np.testing.assert_allclose(repeated.audio, take.audio, atol=1e-5)
+    assert np.abs(take.audio).max() > 0.01
+
+
+def test_a_recipe_must_be_complete_and_of_a_model_of_the_menu():
+    engine = Engine([], "cpu", "float32")
+    model = {"name": "shipped", "sha256": engine.entry("").digest}
+    recipe = {"pvt_sound": 1, "model": model, "curves": {"version": 1, "velocity": [[0, 0.4]]}, "steps": 2}
+    engine.check_recipe(parse_recipe(json.dumps(recipe).encode()))
+    span = {"take": "0", "start": 0.5, "stop": 1.0}
+    with pytest.raises(UserError, match="must hold the recipe of the take before"):
+        parse_recipe(json.dumps({**recipe, "span": span}).encode())
+    other = {**recipe, "span": span, "kept": {**recipe, "model": {"name": "old", "sha256": "0" * 64}}}
+    with pytest.raises(UserError, match="needs the model 'old'; open the studio with it"):
+        engine.check_recipe(parse_recipe(json.dumps(other).encode()))
