@@ -88,7 +88,7 @@ class RecipeModel(StrictModel):
 
 
 class Recipe(Settings):
-    """What reproduces a take.
+    """Model, curves and settings that reproduce a take.
 
     Attributes:
         pvt_sound: version of the file.
