@@ -19,7 +19,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("run", type=Path, nargs="?", help="folder of a run, of a checkpoint, or a snapshot (the shipped model)")
     add("file", type=Path, nargs="?", help=argparse.SUPPRESS)  # `export RUN OUT` of earlier releases
-    add("--to", choices=KINDS, default="safetensors", help="kind of file (safetensors)")
+    add("--to", metavar="KIND", default="safetensors", help="safetensors, onnx or resumable (safetensors)")
     add("--out", type=Path, metavar="FILE", help="file to write (model.safetensors, model.onnx or model.pt)")
     add("--ema-std", metavar="W", help="relative width of the average of weights to reconstruct (the EMA of the run)")
     parser.set_defaults(command=_export)
@@ -29,6 +29,8 @@ def _export(arguments: argparse.Namespace) -> int:
     from training.checkpoint import find_snapshot, write_half
     from training.model import load_model, shipped_model
 
+    if arguments.to not in KINDS:
+        raise UserError(f"TO= must be one of {', '.join(KINDS)}; got {arguments.to!r:.40}")
     suffix = KINDS[arguments.to]
     out = check_output_file(arguments.out or arguments.file or Path(f"model{suffix}"))
     if out.suffix != suffix:

@@ -138,6 +138,8 @@ def test_export_without_run_is_the_shipped_model_and_out_must_fit(tmp_path, caps
     assert load_model(tmp_path / "a.safetensors").step == load_model(shipped_model()).step
     assert main(["export", "--to", "onnx", "--out", str(tmp_path / "a.safetensors")]) == 2
     assert "must end in .onnx" in capsys.readouterr().err
+    assert main(["export", "--to", "gguf"]) == 2
+    assert "--to must be one of safetensors, onnx, resumable; got 'gguf'" in capsys.readouterr().err
     assert main(["export", str(shipped_model()), str(tmp_path / "b.safetensors")]) == 0  # the former form
     former, now = (load_model(tmp_path / name).network.state_dict() for name in ("b.safetensors", "a.safetensors"))
     assert all(torch.equal(former[name], now[name]) for name in now)
