@@ -18,6 +18,7 @@ import pytest
 from pvt.studio.jobs import StudioJob
 from pvt.studio.server import LOOPBACK_NAMES, Studio
 from pvt.studio.takes import Take, TakeStore
+from tests.pvt.studio.pages import LOADED
 
 ROOT = Path(__file__).parents[3]
 HOST = "127.0.0.1:8765"
@@ -174,3 +175,23 @@ def browser(address):
         )
         yield running
         running.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """A page that has shown the example; console errors and requests to other hosts fail the test."""
+    context = browser.new_context(viewport={"width": 1400, "height": 1000}, accept_downloads=True)
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on(
+        "request",
+        lambda request: None if request.url.startswith((address, "blob:", "data:")) else faults.append(request.url),
+    )
+    page.goto(address)
+    page.wait_for_selector(LOADED, timeout=60_000)
+    page.wait_for_selector("body[data-takes=full][data-job=done]", timeout=60_000)
+    yield page
+    assert not faults
+    context.close()
