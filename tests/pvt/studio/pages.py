@@ -1,4 +1,4 @@
-"""What tests do on the page of the studio in a real browser."""
+"""Gestures and waits of the tests on the page of the studio in a real browser."""
 
 import time
 
