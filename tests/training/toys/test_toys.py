@@ -73,9 +73,9 @@ def test_mnist_from_a_file(tmp_path: Path, pack) -> None:
 @pytest.mark.parametrize("content", [b"", b"not images at all", idx_bytes(np.zeros((2, 4, 4), np.uint8))[:-1]])
 def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "images").write_bytes(content)
-    with pytest.raises(UserError, match="not an IDX file of images"):
+    with pytest.raises(UserError, match="must be the file train-images-idx3-ubyte"):
         read_idx_images(tmp_path / "images")
-    with pytest.raises(UserError, match="is not a file"):
+    with pytest.raises(UserError, match="must be the file train-images-idx3-ubyte, gzipped or not"):
         read_idx_images(tmp_path / "nothing")
 
 
