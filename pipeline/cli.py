@@ -19,7 +19,12 @@ DEFAULT_FORMAT = "encodec"
 
 
 def main(argv: list[str] | None = None, prog: str = "python -m pipeline") -> int:
-    """Run the command line `argv`, by default that of the process, and return the exit status."""
+    """Run one command of the pipeline and return its exit status.
+
+    Args:
+        argv: the command and its options; None takes those of the process.
+        prog: name of the program in usage texts and errors.
+    """
     return run_commands(COMMANDS, argv, prog, "Build, check and export datasets of clips with control curves.")
 
 
@@ -94,7 +99,8 @@ def choose_workers(arguments: argparse.Namespace) -> "Workers":
     """Return the workers chosen by WORKERS=, SCHEDULER= or CLUSTER=; without these, processes on this machine.
 
     Raises:
-        UserError: the options exclude each other, one is missing, or the settings of the cluster cannot be read.
+        UserError: two of the three are given, only some of the TLS options, these without SCHEDULER=, or a WORKERS=
+            that is no integer >= 1; or the settings of the cluster cannot be read.
     """
     from pipeline.cluster.workers import LocalWorkers, RemoteWorkers, Tls
 
@@ -114,10 +120,13 @@ def choose_workers(arguments: argparse.Namespace) -> "Workers":
 
 
 def resolve_spec(arguments: argparse.Namespace) -> Spec:
-    """Return the spec with the fields that are given on the command line.
+    """Return the spec that SPEC= names, with the values given by other options in place of its own.
+
+    A spec of recordings that names no instruments gets the labels of its folder as instruments; this reads the folder.
 
     Raises:
-        UserError: there is no such spec, or an option is invalid or does not apply to it.
+        UserError: there is no such spec, an option is invalid, or AUDIO=, MIDI= or SOUNDFONT= is for the other kind of
+            source.
     """
     spec = load_spec(spec_name(arguments))
     if (arguments.audio and spec.source.midi) or (spec.source.audio and (arguments.midi or arguments.soundfont)):
@@ -151,12 +160,19 @@ def spec_name(arguments: argparse.Namespace) -> str:
 
 
 def default_folder(spec: str) -> Path:
-    """Return the default of OUT=: `data` for the spec `sample`, `data/<name>` for any other."""
+    """Return the default of OUT= for a spec: `data` for `sample`, `data/<name>` for any other.
+
+    Args:
+        spec: name of the spec or path of a .toml file; of a path, <name> is the file name without its suffix.
+    """
     return Path(DEFAULT_OUT) if spec == DEFAULT_SPEC else Path(DEFAULT_OUT) / Path(spec).stem
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
-    """Return the formats in `text` (`all`, or names separated by commas) in the order in which they are built.
+    """Return the formats named in `text`, each once, in the order in which they are built.
+
+    Args:
+        text: `all`, or names separated by commas in any order.
 
     Raises:
         UserError: there is no such format.

@@ -20,7 +20,7 @@ class Rejected(Exception):
 
 
 class Rejects:
-    """Number of rejected inputs by reason, with the first examples of each in alphabetical order.
+    """Number of rejected inputs by reason, with examples: the first 20 of each reason in alphabetical order.
 
     Merging is associative and commutative, so the result does not depend on the number or order of workers.
     """
@@ -30,16 +30,24 @@ class Rejects:
         self.examples: dict[str, list[str]] = {}
 
     def add(self, reason: str, example: str = "", count: int = 1) -> None:
-        """Add `count` rejected inputs under `reason`; `example` names one of them."""
+        """Add `count` rejected inputs under `reason`.
+
+        Args:
+            example: name of one of them. It is kept if it is not empty, not yet kept, and among the first 20 in
+                alphabetical order; also with a `count` of 0.
+        """
         self.counts[reason] += count
         self._keep(reason, example)
 
     def add_rejected(self, rejected: Rejected, name: str) -> None:
-        """Add the rejected input `name`; its example is the name and the detail of the rejection."""
+        """Add one input, called `name`, under the reason of `rejected`.
+
+        Its example is `name: detail`, or the name alone if the rejection has no detail.
+        """
         self.add(rejected.reason, f"{name}: {rejected.detail}" if rejected.detail else name)
 
     def merge(self, other: "Rejects") -> None:
-        """Add the counts and examples of `other` to this object."""
+        """Add the counts and examples of `other` to this object. Of each reason the first 20 examples are kept."""
         self.counts.update(other.counts)
         for reason, examples in other.examples.items():
             for example in examples:
@@ -68,7 +76,7 @@ class Rejects:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        """Return the rejects in a value of `to_json`."""
+        """Return the rejects that `to_json` turned into `value`."""
         rejects = cls()
         for reason, entry in value.items():
             rejects.counts[reason] = int(entry["count"])

@@ -1,8 +1,9 @@
-"""Calls of a function of bytes in a child process, which may hang, exhaust memory or crash without harm to the caller.
+"""Calls of a function in a child process. The child may hang, exhaust memory or crash without harm to the caller.
 
-The child is a plain subprocess at the other end of a socket pair, because daemonic workers may not use multiprocessing.
-It serves many calls, and after it had to be killed the next call starts a new one. Answers are framed bytes and JSON.
-Nothing is unpickled, so a compromised child can return wrong data but cannot execute code in the caller.
+The function takes and returns bytes. The child is a plain subprocess at the other end of a socket pair, because
+daemonic workers may not use multiprocessing. It serves many calls. After it had to be killed, the next call starts a
+new one. Answers are framed bytes and JSON. Nothing is unpickled, so a compromised child can return wrong data but
+cannot execute code in the caller.
 
     sandbox = Sandbox("pipeline.midi.reader:read_packed", {"limits": {...}}, seconds=20, memory_mb=2000)
     packed = sandbox.call(content)
@@ -37,19 +38,19 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THR
 
 
 class _ChildFailed(Rejected):
-    """A child that had to be ended. `reason` is `timeout`, `memory` or `crash`."""
+    """The child had to be ended. `reason` is `timeout`, `memory` or `crash`."""
 
 
 class Sandbox:
-    """A child process that calls a function.
+    """A child process that calls a function. The first `call` starts it.
 
-    An input at which the child fails is tried once more in a new child. Threads that call at the same time wait for
-    each other.
+    A call at which the child had to be ended is tried once more in a new child. Threads that call at the same time wait
+    for each other.
 
     Args:
         target: "module:function", a function that takes bytes and keyword arguments and returns bytes.
-        parameters: the keyword arguments, as JSON values.
-        seconds: limit on the wall-clock time of a call.
+        parameters: the keyword arguments of every call, as JSON values.
+        seconds: limit on the wall-clock time of an attempt.
         memory_mb: limit in MiB on the growth of the child's address space after its imports.
     """
 
@@ -66,7 +67,8 @@ class Sandbox:
         """Return the result of the function for `content`, computed in the child.
 
         Raises:
-            Rejected: the function rejected the input, or the child failed twice (`timeout`, `memory`, `crash`).
+            Rejected: the function raised Rejected; it raised another exception (`crash`); or the child had to be ended
+                at both attempts (`timeout`, `memory` or `crash`).
             UserError: the child process cannot be started.
         """
         with self._lock:
@@ -118,7 +120,7 @@ class Sandbox:
         raise self._failed("crash", "an invalid answer")
 
     def _failed(self, reason: str, detail: str) -> _ChildFailed:
-        """End the child and return the error to raise."""
+        """End the child and return, without raising it, the error with this reason and detail."""
         self._stop()
         return _ChildFailed(reason, detail)
 
@@ -149,7 +151,10 @@ class Sandbox:
         return ours
 
     def _exit_description(self) -> str:
-        """Return how the child ended, as far as it did."""
+        """Wait up to 0.5 s for the child to end and return its signal or exit status.
+
+        For a child that still runs, return that it violated the protocol.
+        """
         assert self._process is not None
         try:
             code = self._process.wait(timeout=0.5)
@@ -168,12 +173,15 @@ class Sandbox:
 
 
 def _receive(connection: socket.socket, deadline: float | None) -> tuple[bytes, bytes]:
-    """Return kind and content of the next frame.
+    """Return kind (one byte) and content of the next frame.
+
+    Args:
+        deadline: time in seconds of time.monotonic, or None to wait without limit.
 
     Raises:
-        TimeoutError: it was not complete at `deadline`, in seconds of time.monotonic.
+        TimeoutError: the frame was not complete at `deadline`.
         EOFError: the connection was closed.
-        ConnectionError: the frame is too long.
+        ConnectionError: the frame is longer than 1 GiB.
     """
     kind, length = _FRAME.unpack(_receive_exactly(connection, _FRAME.size, deadline))
     if length > _LARGEST_FRAME:
@@ -213,9 +221,9 @@ def _answer(function: Callable[..., bytes], content: bytes, parameters: dict[str
 
 
 def serve(descriptor: int, settings: str) -> None:
-    """Run the child: answer frames until the connection is closed.
+    """Run the child: report that it is ready, then answer each frame until the connection is closed.
 
-    An alarm ends the child if a call takes twice the caller's limit: the caller may have been killed.
+    An alarm ends the child if a call takes more than twice `seconds` plus 1 s, since a caller that was killed cannot.
 
     Args:
         descriptor: file descriptor of the child's end of the socket pair.

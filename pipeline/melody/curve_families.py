@@ -1,6 +1,7 @@
 """Families of random curves over a clip, each drawn from uniform numbers and described by a few parameters.
 
-A curve maps time in seconds to 0..1. Its parameters are JSON values, so that clips.parquet can store them.
+A curve maps time in seconds from the start of the clip to values in 0..1. Its parameters are JSON values, so that
+clips.parquet can store them.
 """
 
 import math
@@ -36,15 +37,15 @@ class Draws:
         return round(low + (high - low) * (int.from_bytes(word, "little") >> 11) / 2**53, 6)
 
     def log_uniform(self, low: float, high: float) -> float:
-        """Return a number in low..high whose logarithm is uniform, rounded to 6 decimals."""
+        """Return a random number in low..high, both above 0, whose logarithm is uniform, rounded to 6 decimals."""
         return round(low * (high / low) ** self.uniform(), 6)
 
     def integer(self, low: int, high: int) -> int:
-        """Return a uniform integer in low..high, both included."""
+        """Return a random integer in low..high, both included, with equal probabilities."""
         return min(high, low + int(self.uniform() * (high - low + 1)))
 
     def choice(self, options: Sequence[T]) -> T:
-        """Return one of `options`, each with equal probability."""
+        """Return a random one of `options`, each with equal probability."""
         return options[self.integer(0, len(options) - 1)]
 
 
@@ -53,7 +54,7 @@ class Family(NamedTuple):
 
     Attributes:
         draw: (random numbers, length of the clip in seconds) -> parameters of one curve.
-        evaluate: (parameters, times in seconds [n]) -> values of the curve [n].
+        evaluate: (parameters, times [n] in seconds from the start of the clip) -> values of the curve [n], not clipped.
     """
 
     draw: Callable[[Draws, float], Parameters]
@@ -61,7 +62,7 @@ class Family(NamedTuple):
 
 
 def draw_curve(families: Sequence[str], draws: Draws, length: float) -> Parameters:
-    """Choose one of `families` at random and draw a curve of `length` seconds from it.
+    """Choose one of `families` at random and draw the parameters of a curve from it, for a clip of `length` seconds.
 
     Returns:
         The parameters of the curve, with the name of its family under `family`.
@@ -71,7 +72,12 @@ def draw_curve(families: Sequence[str], draws: Draws, length: float) -> Paramete
 
 
 def evaluate_curve(parameters: Parameters, seconds: Float64) -> Float64:
-    """Return the values [n] of a drawn curve at the times `seconds` [n], clipped to 0..1."""
+    """Return the values [n] of the curve that `draw_curve` drew, clipped to 0..1.
+
+    Args:
+        parameters: the result of `draw_curve`.
+        seconds: times [n] in seconds from the start of the clip.
+    """
     return np.clip(FAMILIES[parameters["family"]].evaluate(parameters, seconds), 0.0, 1.0)
 
 
@@ -84,7 +90,7 @@ def _sine(parameters: Parameters, seconds: Float64) -> Float64:
 
 
 def _draw_ends(draws: Draws) -> tuple[float, float]:
-    """Return two levels in 0..1 that differ by at least `_LEAST_CHANGE`; either may be the larger."""
+    """Return two random levels in 0..1 that differ by at least `_LEAST_CHANGE`; either may be the larger."""
     change = draws.uniform(_LEAST_CHANGE, 1)
     low = draws.uniform(0, 1 - change)
     ends = (low, round(low + change, 6))
@@ -108,7 +114,11 @@ def _draw_arch(draws: Draws, length: float) -> Parameters:
 
 
 def _arch(parameters: Parameters, seconds: Float64) -> Float64:
-    """Raised cosine from base to peak and back to base. It lasts `seconds` and has its peak at the time `at`."""
+    """Return the values [n] at the times `seconds` [n] of a raised cosine from base to peak and back to base.
+
+    The parameters `at` and `seconds` are the time of the peak and the duration of the whole arch, in seconds. Before
+    and after the arch the value is the base.
+    """
     angle = np.clip((seconds - parameters["at"]) / parameters["seconds"], -0.5, 0.5) * 2 * math.pi
     return parameters["base"] + (parameters["peak"] - parameters["base"]) * (0.5 + 0.5 * np.cos(angle))
 

@@ -1,7 +1,7 @@
 """Expression inside notes: dynamics, glides, vibrato, brightness and instrument changes of one clip.
 
-Every curve depends on the seed and the clip id alone and has one value per synthesizer block of 64 samples. In shapes,
-n is the number of notes and B that of blocks.
+The random parameters are fixed by the spec, the clip's notes and instruments, the seed and the clip id. Evaluated
+curves have one value per synthesizer block of 64 samples. In shapes, n is the number of notes and B that of blocks.
 """
 
 import math
@@ -24,12 +24,22 @@ Parameters = dict[str, Any]
 def draw_expression(
     spec: ExpressionSpec, seed: int, clip_id: str, notes: Notes, instrument: int, instruments: int, clip: ClipSpec
 ) -> Parameters:
-    """Draw the parameters of a clip's curves from the seed and the clip id.
+    """Return random parameters of a clip's expression, fixed by the seed, the clip id and the other arguments.
+
+    Args:
+        spec: probabilities and ranges of the parameters.
+        notes: [n, 4], times in samples.
+        instrument: index of the instrument that plays the first note.
+        instruments: number of instruments of the dataset.
+        clip: length and sample rate of the clip.
 
     Returns:
-        JSON values; notes are counted from 0. `velocity`: parameters of a curve, see `draw_curve`. `brightness`: the
-        same, or None where the filter stays open. `glides`: list of [note, semitones, seconds]. `vibratos`: list of
-        [note, hz, cents, start in seconds after the onset]. `relay`: list of [first note, its new instrument].
+        JSON values; notes are counted from 0.
+        `velocity`: parameters of a curve, see `draw_curve`.
+        `brightness`: the same, or None for a clip whose filter stays open.
+        `glides`: list of [note, semitones above its pitch at which it starts, seconds until it reaches its pitch].
+        `vibratos`: list of [note, hz, cents to either side, seconds from onset to start].
+        `relay`: list of [note from which another instrument plays, index of that instrument], in time order.
     """
 
     def draws(purpose: str) -> Draws:
@@ -49,9 +59,14 @@ def draw_expression(
 
 
 def _draw_relay(share: float, draws: Draws, notes: int, instrument: int, instruments: int) -> list[list[int]]:
-    """Return one to three changes [first note, new instrument] with probability `share`, else none.
+    """Return one to three instrument changes [first note, new instrument] with probability `share`, else none.
 
-    There are none either with fewer than two instruments or notes.
+    With fewer than two instruments or notes there are none.
+
+    Args:
+        notes: number of notes.
+        instrument: index of the instrument before the first change.
+        instruments: number of instruments.
     """
     if draws.uniform() >= share or instruments < 2 or notes < 2:
         return []
@@ -65,10 +80,16 @@ def _draw_relay(share: float, draws: Draws, notes: int, instrument: int, instrum
 def _draw_glides(
     spec: ExpressionSpec, draws: Draws, notes: Notes, other_instrument: set[int], rate: int
 ) -> list[list[float]]:
-    """Return the glides of a random share of the legato notes as [note, semitones, seconds].
+    """Return glides [note, semitones, seconds] of legato notes, each chosen with probability `spec.glide.share`.
 
-    A note is legato where it starts at the end of the note before. It begins at that note's pitch, `semitones` off its
-    own, which it reaches after `seconds`. Notes in `other_instrument` get no glide.
+    A note is legato if it starts at the end of the note before. It glides from that note's pitch, `semitones` above its
+    own (negative if below), to its own pitch within `seconds`, at most 0.8 of its length. Notes of the same pitch as
+    the one before, more than 24 semitones away from it, or in `other_instrument` get no glide.
+
+    Args:
+        notes: [n, 4], times in samples at `rate`.
+        other_instrument: numbers of the notes at which the instrument changes.
+        rate: sample rate in Hz.
     """
     legato = notes[1:, ONSET] == notes[:-1, OFFSET]
     interval = notes[:-1, PITCH] - notes[1:, PITCH]
@@ -87,9 +108,15 @@ def _draw_glides(
 def _draw_vibratos(
     spec: ExpressionSpec, draws: Draws, notes: Notes, glides: list[list[float]], rate: int
 ) -> list[list[float]]:
-    """Return the vibratos of a random share of the notes as [note, hz, cents, start in seconds after the onset].
+    """Return vibratos [note, hz, cents, start] of notes, each chosen with probability `spec.vibrato.share`.
 
-    A vibrato starts after the spec's delay and after a glide. Notes that end within one period of the start get none.
+    `start` is in seconds after the onset: the spec's delay or the end of the note's glide, whichever is later. A note
+    that ends less than one period after the start gets no vibrato.
+
+    Args:
+        notes: [n, 4], times in samples at `rate`.
+        glides: the result of `_draw_glides`.
+        rate: sample rate in Hz.
     """
     glide_ends = {note: seconds for note, _, seconds in glides}
     vibratos = []
@@ -110,12 +137,19 @@ def automate(
     instruments: tuple[Instrument, ...],
     clip: ClipSpec,
 ) -> tuple[Notes, Automation]:
-    """Evaluate the parameters of `draw_expression` for a clip.
+    """Evaluate the parameters that `draw_expression` returned for a clip.
 
-    The level is d(t) = song velocity x velocity curve / 127, limited to 1/127..1.
+    At each block, c is the velocity curve (0..1) and v the velocity of the note that started last (before the first
+    onset, the first note). The level is d = v (1 - depth (1 - c)) / 127, limited to 1/127..1, with the spec's depth.
+
+    Args:
+        drawn: the result of `draw_expression`.
+        notes: int32 [n, 4] with the velocities of the song; times in samples, multiples of 64.
+        instrument: index of the instrument that plays until the first change.
+        instruments: all instruments of the dataset.
 
     Returns:
-        The notes [n, 4] with the velocity round(127 d) at their onset, and the automation at each block.
+        A copy of the notes [n, 4] with the velocity round(127 d) at their onset, and the automation of all blocks.
     """
     blocks = np.arange(clip.samples // SYNTH_BLOCK, dtype=np.float64)
     seconds: Float64 = blocks * (SYNTH_BLOCK / clip.sample_rate)
@@ -137,7 +171,13 @@ def automate(
 
 
 def _bend(drawn: Parameters, first: Int32, last: Int32, seconds: Float64) -> Float64:
-    """Return the deviation from the struck pitch in semitones at each block, [B]."""
+    """Return the deviation from the struck pitch in semitones at each block, [B]; 0 without glide or vibrato.
+
+    Args:
+        drawn: the result of `draw_expression`.
+        first, last: blocks of the onset and of the offset of each note, [n].
+        seconds: time of each block in seconds from the start of the clip, [B].
+    """
     bend = np.zeros(len(seconds))
     for note, semitones, duration in drawn["glides"]:
         span = slice(first[note], last[note])
@@ -150,10 +190,15 @@ def _bend(drawn: Parameters, first: Int32, last: Int32, seconds: Float64) -> Flo
 
 
 def separate_repeats(notes: Notes, clip: ClipSpec) -> Notes:
-    """Shorten notes so that a rest of `min_rest_samples` separates consecutive notes of equal pitch.
+    """Return a copy of the notes with a rest of at least `min_rest_samples` between successive notes of one pitch.
 
-    Where velocity moves within notes, nothing else shows that there are two. A note that would become shorter than
-    `min_note_samples` is merged with the next one instead.
+    Where velocity moves within notes, nothing else shows that there are two. The earlier note is shortened. If it would
+    become shorter than `min_note_samples`, it is instead merged with the later one and keeps its own velocity, so there
+    may be fewer notes than before.
+
+    Args:
+        notes: [n, 4] in time order, not overlapping; times in samples.
+        clip: holds both limits.
     """
     kept: list[list[int]] = []
     for onset, offset, pitch, velocity in notes.tolist():

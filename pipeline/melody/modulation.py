@@ -20,14 +20,15 @@ class Modulation:
     depth: float
 
     def __call__(self, seconds: Float64) -> Float64:
-        """Return m, float64 [n], at times in seconds from the start of the clip, [n]."""
+        """Return m, float64 [n], at times `seconds` [n] from the start of the clip."""
         return np.asarray(1 - self.depth * (1 + np.sin(2 * math.pi * self.hz * seconds + self.phase)) / 2)
 
 
 def modulation(spec: ModulationSpec, seed: int, clip_id: str) -> Modulation:
-    """Draw a clip's modulation from the seed and the clip id.
+    """Return the modulation of a clip, whose frequency and phase are random numbers fixed by the seed and the clip id.
 
-    The logarithm of the frequency is uniform between the spec's bounds, the phase uniform in 0..2 pi.
+    The logarithm of the frequency is uniform between the spec's bounds, the phase uniform in 0..2 pi. The depth is the
+    spec's.
     """
     # promise: clip-s-modulation-function
     words = blake2b(f"{seed}/{clip_id}".encode(), digest_size=16).digest()
@@ -37,9 +38,9 @@ def modulation(spec: ModulationSpec, seed: int, clip_id: str) -> Modulation:
 
 
 def with_modulation(notes: Notes, shape: Modulation, rate: int) -> Notes:
-    """Return notes [n, 4] whose velocities are scaled by the modulation at their onset, rounded and limited to 1..127.
+    """Return a copy of notes [n, 4], each velocity scaled by `shape` at the onset, rounded and limited to 1..127.
 
-    Onsets are samples at `rate`.
+    Onsets are in samples; `rate` is the sample rate in Hz.
     """
     # promise: clip-s-modulation-function-2
     scaled = np.floor(notes[:, VELOCITY] * shape(notes[:, ONSET] / rate) + 0.5)

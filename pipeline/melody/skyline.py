@@ -29,9 +29,13 @@ Rejection = tuple[str, str]  # reason, and the place in the song
 
 @dataclass(frozen=True)
 class Melody:
-    """Notes of a track, one at a time: `offset[i] <= onset[i + 1]`. All arrays are [n].
+    """Notes of a track, one at a time: `offset[i] <= onset[i + 1]`. All arrays are int64 [n].
 
-    `onset` and `offset` are in 1/1000 samples from the start of the song, `tick` is the tick of the onset.
+    Attributes:
+        track: index of the track in its song.
+        tick: tick at which each note starts.
+        onset, offset: times in 1/1000 samples from the start of the song.
+        pitch, velocity: as in the file, 0..127 and 1..127.
     """
 
     track: int
@@ -43,7 +47,11 @@ class Melody:
 
 
 def melodies(song: "Song", clip: ClipSpec) -> tuple[list[Melody], list[Rejection]]:
-    """Return the melodies of a song, at most one per track, and a rejection for each track without a melody."""
+    """Return the melodies of a song, at most one per track, and a rejection for each track without a melody.
+
+    Rejected are drum tracks, tracks of unpitched programs, and those whose melody has fewer than `clip.min_notes`
+    notes. A rejection is (reason, place in the song).
+    """
     found: list[Melody] = []
     rejections: list[Rejection] = []
     for track in song.tracks:
@@ -88,12 +96,12 @@ def _melody(track: "Track", clip: ClipSpec) -> Melody:
 
 
 def skyline(onset: Sequence[int], offset: Sequence[int], pitch: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Return the indices of the notes of the upper line, and the time at which each of them ends.
+    """Return the indices of the notes that are kept as the upper line, and the time at which each of them then ends.
 
     A note that starts while the last kept note still sounds is treated by the first of these rules that applies:
 
     - Legato, if the overlap is at most half of the shorter note: both are kept, the earlier one ends where this starts.
-    - Chord, if both start within 24 ms: only the higher note is kept.
+    - Chord, if both start within 24 ms: only the higher note is kept, of equal pitches the earlier one.
     - Otherwise this note is dropped if it is lower; if not, both are kept and the earlier one ends where this starts.
 
     Args:
@@ -119,9 +127,9 @@ def skyline(onset: Sequence[int], offset: Sequence[int], pitch: Sequence[int]) -
 
 
 def _close_short_rests(onset: Int64, offset: Int64, shortest: int) -> Int64:
-    """Return the offsets [n] with notes extended to the next onset where the rest between them is below `shortest`.
+    """Return a copy of `offset` in which a note ends at the next onset if the rest between them is below `shortest`.
 
-    So short a rest is articulation.
+    So short a rest is articulation. All times are in 1/1000 samples; the arrays are [n].
     """
     closed = offset.copy()
     rest = onset[1:] - offset[:-1]

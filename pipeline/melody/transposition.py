@@ -1,4 +1,7 @@
-"""Transposition of a window into the pitch range of clips, and to pitches that a preset can play."""
+"""Transposition of a window into the pitch range of clips, and to pitches that a preset can play.
+
+The range of clips is `lowest_pitch`..`highest_pitch` of ClipSpec, both included.
+"""
 
 import numpy as np
 
@@ -12,7 +15,7 @@ _ORIGIN = _MARGIN - np.arange(12)[:, None] - OCTAVES  # index of pitch 0 before 
 
 
 def octave_move(pitch: Int32, clip: ClipSpec) -> int:
-    """Return the move by whole octaves, in semitones, that leaves the fewest pitches [n] out of the clip's range.
+    """Return the move by whole octaves, in semitones, that leaves the fewest of `pitch` [n] out of the clip's range.
 
     Of several such moves it is the smallest; of one up and one down by the same amount, the one up.
     """
@@ -23,7 +26,7 @@ def octave_move(pitch: Int32, clip: ClipSpec) -> int:
 
 
 def folded_into_range(pitch: Int32, clip: ClipSpec) -> Int32:
-    """Return pitches [n], each one outside the clip's range moved into it by as few octaves as possible."""
+    """Return int32 pitches [n]: those outside the clip's range are moved into it by as few octaves as possible."""
     up = -(-np.maximum(clip.lowest_pitch - pitch, 0) // 12)
     # promise: octave-move-leaves-fewest
     down = -(-np.maximum(pitch - clip.highest_pitch, 0) // 12)
@@ -31,10 +34,10 @@ def folded_into_range(pitch: Int32, clip: ClipSpec) -> Int32:
 
 
 def fitting_keys(notes: Notes, clip: ClipSpec) -> int:
-    """Return the key shifts under which a window fits into the clip's range, as 12 bits.
+    """Return the key shifts of 0..11 semitones under which a window fits into the clip's range, as 12 bits.
 
-    Bit c is set if, after a shift by c semitones and the best octave move, at most a share `max_folded` of the notes is
-    out of range. Shifts an octave apart are equivalent, since the octave move follows the shift.
+    Bit c is set if, after a shift by c semitones and the best octave move, at most `clip.max_folded` times the number
+    of notes are out of range. Shifts an octave apart are equivalent, since the octave move follows the shift.
     """
     below = np.cumsum(np.bincount(notes[:, PITCH] + _MARGIN, minlength=2 * _MARGIN + 128))
     inside = below[_ORIGIN + clip.highest_pitch] - below[_ORIGIN + clip.lowest_pitch - 1]  # [12, octaves]
@@ -44,11 +47,11 @@ def fitting_keys(notes: Notes, clip: ClipSpec) -> int:
 
 
 def transpose(notes: Notes, key_shift: int, clip: ClipSpec) -> tuple[Notes, int, int]:
-    """Shift a window by `key_shift` semitones and move it into the clip's range.
+    """Return a window [n, 4] shifted by `key_shift` semitones and moved by octaves into the clip's range.
 
     Returns:
-        The notes [n, 4], the octave move of the whole window in semitones, and the number of folded notes: those that
-        were still out of range and were moved on their own.
+        A copy of the notes [n, 4] with the new pitches; the octave move of the whole window in semitones; and the
+        number of notes that were still out of range and were moved on their own by further octaves.
     """
     played = notes.copy()
     shifted = notes[:, PITCH] + key_shift
@@ -58,13 +61,18 @@ def transpose(notes: Notes, key_shift: int, clip: ClipSpec) -> tuple[Notes, int,
 
 
 def fold_into_preset(notes: Notes, playable: Bool) -> tuple[Notes, int, int]:
-    """Move notes [n, 4] by octaves to pitches that a preset plays, which are given as bool [128].
+    """Move notes [n, 4] by octaves to pitches that a preset plays.
 
-    The whole window moves by the octaves that make most notes playable. Each of the others then moves to the nearest
-    playable octave, or keeps its original pitch if there is none. Of two equal moves the one up is taken.
+    The whole window moves by the octaves that make most notes playable. Each note that is still not playable then moves
+    to the nearest playable octave; if it has none, it gets back the pitch it had before the window moved. Of two equal
+    moves the one up is taken.
+
+    Args:
+        playable: whether the preset plays each MIDI pitch, bool [128].
 
     Returns:
-        The notes [n, 4], the octave move of the window in semitones, and the number of notes with another move.
+        The notes [n, 4]; the octave move of the window in semitones; and the number of notes moved otherwise. If all
+        notes are playable at first, the notes are the same array. Otherwise they are a copy.
     """
     if playable[notes[:, PITCH]].all():
         return notes, 0, 0

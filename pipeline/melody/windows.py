@@ -1,7 +1,7 @@
 """Windows: stretches of a melody as long as a clip.
 
-Times are counted from the first note of the window and rounded to blocks of the synthesizer. A repeated phrase
-therefore gives the same notes wherever in the song it occurs.
+Times are counted from the first note of the window and rounded to blocks of the synthesizer (64 samples). A repeated
+phrase therefore gives the same notes wherever in the song it occurs.
 
 Windows are compared by hashes of 8 bytes. Among the 2e7 windows of a dataset of 180 000 songs, two different ones share
 a hash with a probability of 1e-5. The dataset would then have one window fewer.
@@ -37,8 +37,8 @@ class Window:
     Attributes:
         track: index of the track in its song.
         start_tick: tick of the first note; it identifies the window within its track.
-        notes: int32 [n, 4]: onset and offset in samples from the first onset, multiples of 64; pitch; velocity as in
-            the file.
+        notes: int32 [n, 4]. Columns: onset and offset in samples from the first onset, multiples of 64, at most the
+            length of the clip; MIDI pitch and velocity as in the file.
     """
 
     track: int
@@ -47,7 +47,10 @@ class Window:
 
 
 def song_windows(song: "Song", clip: ClipSpec) -> tuple[list[Window], list[Rejection]]:
-    """Return the candidate windows of a song, sorted by track and start tick, and the rejected tracks and windows."""
+    """Return the candidate windows of a song, sorted by track and start tick, and the rejected tracks and windows.
+
+    A rejection is (reason, place in the song).
+    """
     lines, rejections = melodies(song, clip)
     found: list[Window] = []
     for melody in lines:
@@ -60,8 +63,8 @@ def song_windows(song: "Song", clip: ClipSpec) -> tuple[list[Window], list[Rejec
 def windows(melody: Melody, clip: ClipSpec) -> tuple[list[Window], list[Rejection]]:
     """Return the windows of a melody that can become clips, and a rejection for each other window.
 
-    The first window starts at the first note, each further one at the first note at or after the end of the window
-    before, so windows never overlap.
+    The first window starts at the first note. Each further one starts at the first note at or after the end of the
+    window before, so windows never overlap. A rejection is (reason, place in the song).
     """
     first = _window_starts(melody.onset.tolist(), clip.samples * UNITS)
     notes, last = _window_notes(melody, first, clip)
@@ -77,7 +80,12 @@ def windows(melody: Melody, clip: ClipSpec) -> tuple[list[Window], list[Rejectio
 
 
 def _window_starts(onset: Sequence[int], length: int) -> Int64:
-    """Return the index of the first note of each window. Onsets and `length` are in 1/1000 samples."""
+    """Return for each window, in time order, the index of its first note, int64 [windows].
+
+    Args:
+        onset: onsets of all notes of a melody, sorted, in 1/1000 samples.
+        length: length of a window in 1/1000 samples.
+    """
     starts = []
     start = 0
     while start < len(onset):
@@ -87,11 +95,17 @@ def _window_starts(onset: Sequence[int], length: int) -> Int64:
 
 
 def _window_notes(melody: Melody, first: Int64, clip: ClipSpec) -> tuple[Notes, Int64]:
-    """Round the notes of all windows to blocks and cut them at the end of their window.
+    """Return the notes of all windows with times rounded to blocks and cut at the end of their window.
+
+    A last note that leaves less than `min_rest_samples` to the end of the window is extended to that end.
+
+    Args:
+        first: index of the first note of each window.
 
     Returns:
-        All notes, int32 [n, 4], with times in samples from the start of their window; and `last`, the end of each
-        window: window i has the rows first[i] to last[i] (exclusive), without a last note that became too short.
+        All notes of the melody, int32 [n, 4], with times in samples from the start of their window; and `last`, the end
+        of each window: window i has the rows first[i] to last[i] (exclusive), without a last note that the cut made
+        shorter than `min_note_samples`.
     """
     following = np.append(first[1:], len(melody.onset))
     origin = np.repeat(melody.onset[first], following - first)
@@ -117,7 +131,11 @@ def _to_blocks(units: Int64) -> Int64:
 
 
 def rejection_reason(notes: Notes, clip: ClipSpec) -> str | None:
-    """Return the reason for which a window of notes [n, 4] cannot become a clip, None if it can."""
+    """Return the reason for which a window of notes [n, 4] cannot become a clip, None if it can.
+
+    It has too few notes, rests for too large a share of the clip, or has too few pitch classes, by the limits in
+    `clip`. Of several reasons the first in this order is returned.
+    """
     if len(notes) < clip.min_notes:
         return "window of few notes"
     sounding = int((notes[:, OFFSET] - notes[:, ONSET]).sum())
@@ -129,11 +147,12 @@ def rejection_reason(notes: Notes, clip: ClipSpec) -> str | None:
 
 
 def fingerprint(notes: Notes, first: int) -> int:
-    """Hash the melodic contour of the first `first` notes; equal for the same tune in another key or tempo.
+    """Return a hash (64 bits) of the melodic contour of a window's first `first` notes.
 
-    The hash covers the intervals in semitones and the ratios of successive times between onsets. Ratios are rounded to
-    powers of the square root of 2, so uneven playing has no effect, while 3:2, 2:1 and 3:1 differ from their inverses.
-    Note lengths do not count. The number of notes is fixed because the tempo decides how many fit into a window.
+    It is equal for the same tune in another key or tempo. It covers the intervals in semitones and the ratios of
+    successive times between onsets. Ratios are rounded to powers of the square root of 2, so uneven playing has no
+    effect, while 3:2, 2:1 and 3:1 differ from their inverses. Note lengths do not count. The number of notes is fixed
+    because the tempo decides how many fit into a window.
     """
     # promise: song-s-side-hash-2
     intervals = _differences(notes[:first, PITCH])
@@ -142,9 +161,10 @@ def fingerprint(notes: Notes, first: int) -> int:
 
 
 def repeat_key(notes: Notes) -> int:
-    """Hash a window's onsets, offsets and intervals; equal for windows that differ only in key and loudness.
+    """Return a hash (64 bits) of a window's onsets, offsets and intervals between successive pitches.
 
-    Key shifts and the octave move could turn such windows into equal clips.
+    It is equal for windows that differ only in key and loudness. Key shifts and the octave move could turn such windows
+    into equal clips.
     """
     timing = notes[:, ONSET : OFFSET + 1]
     intervals = _differences(notes[:, PITCH])

@@ -35,7 +35,11 @@ _ZIP_ERRORS = (OSError, EOFError, ValueError, RuntimeError, NotImplementedError,
 
 
 class Member(NamedTuple):
-    """A file of an archive. `reason` is empty, or the reason of its rejection; then `content` is empty."""
+    """A file of an archive.
+
+    `reason` is empty, or the reason of its rejection; then `content` is empty. The name of a file of an inner archive
+    begins with the path of that archive.
+    """
 
     name: str  # bytes that are not UTF-8 are surrogates, as from os.fsdecode
     content: bytes
@@ -43,7 +47,11 @@ class Member(NamedTuple):
 
 
 class _Stream:
-    """The uncompressed bytes of a tar, read in order. Every failure to read them raises UserError."""
+    """The uncompressed bytes of a tar, read in order. The file may be gzipped or not.
+
+    Each method that reads raises UserError if the file cannot be read, cannot be unpacked, or unpacks to more than 300
+    times its size plus 256 MiB.
+    """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.name = name
@@ -54,26 +62,38 @@ class _Stream:
         self._data: BinaryIO | gzip.GzipFile = gzip.GzipFile(fileobj=buffered) if packed else buffered
 
     def read(self, size: int) -> bytes:
-        """Return the next `size` bytes, which must be there."""
+        """Return the next `size` bytes.
+
+        Raises:
+            UserError: there are fewer, or as in the class.
+        """
         data = self._read(size)
         if len(data) < size:
             raise self.fault("it ends within a file")
         return data
 
     def read_block(self) -> bytes:
-        """Return the next header block, or no bytes at the end of the file."""
+        """Return the next header block (512 bytes), or no bytes at the end of the file.
+
+        Raises:
+            UserError: the file ends within the block, or as in the class.
+        """
         data = self._read(_BLOCK)
         if len(data) not in (0, _BLOCK):
             raise self.fault("it ends within a header")
         return data
 
     def skip(self, size: int) -> None:
-        """Read and discard `size` bytes."""
+        """Read and discard `size` bytes; raise as `read` does."""
         while size:
             size -= len(self.read(min(size, _STEP)))
 
     def drain(self) -> None:
-        """Read to the end of the file, so that gzip compares its checksum. All bytes that are left must be 0."""
+        """Read to the end of the file, so that gzip compares its checksum.
+
+        Raises:
+            UserError: one of the bytes left is not 0, or as in the class.
+        """
         while data := self._read(_STEP):
             if data.strip(b"\x00"):
                 raise self.fault("more data follow its end mark")
@@ -92,13 +112,16 @@ class _Stream:
         return b"".join(parts)
 
     def fault(self, what: str) -> UserError:
-        """Return the UserError for damage `what` at the current position."""
+        """Return, without raising it, the UserError for damage at the current position; `what` describes the damage."""
         where = f"{what}, at byte {self.position}"
         return UserError(f"the archive {self.name} is damaged or cut short ({where}); download or pack it again")
 
 
 class _Content(io.RawIOBase):
-    """The content of one member of a tar as a file that is read in order, for an archive within an archive."""
+    """The content of one member of a tar as a file that is read in order, for an archive within an archive.
+
+    `left` is the number of bytes not read yet.
+    """
 
     def __init__(self, stream: _Stream, size: int) -> None:
         self._stream = stream
@@ -113,7 +136,7 @@ class _Content(io.RawIOBase):
         return self._size - self.left
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Read the next bytes into `buffer` and return their number, 0 at the end."""
+        """Read the next bytes into `buffer`, at most its length, and return their number, 0 at the end."""
         count = min(len(buffer), self.left)
         buffer[:count] = self._stream.read(count)
         self.left -= count
@@ -121,7 +144,11 @@ class _Content(io.RawIOBase):
 
 
 def is_archive(path: Path) -> bool:
-    """Return whether the first block of a file is that of a zip, a tar or a gzipped tar."""
+    """Return whether a file begins like a zip, a tar or a gzipped tar. The rest of the file is not checked.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
     with open(path, "rb") as file:
         if file.read(4) in (b"PK\x03\x04", b"PK\x05\x06"):
             return True
@@ -136,18 +163,22 @@ def is_archive(path: Path) -> bool:
 
 
 def is_archive_name(name: str) -> bool:
-    """Return whether a file name ends like that of an archive, in upper or lower case."""
+    """Return whether a file name ends in .tar, .tar.gz, .tgz or .zip, in upper or lower case."""
     return name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
 def read_members(path: Path, largest: int) -> Iterator[Member]:
     """Iterate over the files of an archive and of the archives in it. Directories are left out.
 
-    Rejected, with a reason instead of content, are files of more than `largest` bytes, absolute names and names with
-    `..`, links, devices, encrypted files, and inner archives that are damaged or nested too deeply.
+    Members that are rejected have a reason instead of content. They are files of more than `largest` bytes, absolute
+    names and names with `..`, links, devices, encrypted or damaged files of a zip, and inner archives that are damaged,
+    sparse, nested more than two levels deep, or too large: more than 256 MiB for a zip, and for any archive within a
+    zip.
 
     Raises:
-        UserError: the archive is damaged, cut short or sparse, or unpacks to more than 300 times its size.
+        UserError: the outermost archive is damaged, cut short or sparse, or unpacks to more than 300 times its size
+            plus 256 MiB.
+        OSError: the archive cannot be opened.
     """
     with open(path, "rb") as file:
         yield from _archive(file, str(path), largest, 0)
@@ -168,7 +199,14 @@ def _archive(file: BinaryIO, name: str, largest: int, depth: int) -> Iterator[Me
 
 
 def _nested(file: BinaryIO, name: str, largest: int, depth: int) -> Iterator[Member]:
-    """Iterate over the members of an archive within an archive. If it is damaged, the last member is a reject."""
+    """Iterate over the members of an archive within an archive, with `name` before their names.
+
+    If the archive is damaged, the last member is a reject for it. If it is nested too deeply, that reject is the only
+    member.
+
+    Args:
+        depth: number of archives around this one, less one.
+    """
     if depth >= NESTING:
         yield Member(name, b"", "archive nested too deeply")
         return
@@ -290,7 +328,11 @@ def _header_data(stream: _Stream, size: int) -> bytes:
 
 
 def _pax(stream: _Stream, data: bytes) -> dict[str, str]:
-    """Return the values by key of the `length key=value` records of a pax header (POSIX.1-2001)."""
+    """Return the values by key of the `length key=value` records of a pax header (POSIX.1-2001).
+
+    Raises:
+        UserError: a record is malformed.
+    """
     values = {}
     while data.strip(b"\x00"):
         digits, _, _ = data[:21].partition(b" ")

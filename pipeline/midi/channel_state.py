@@ -32,7 +32,8 @@ class Change(NamedTuple):
     Attributes:
         kind: PROGRAM, BANK, RHYTHM or RESET.
         channel: 0..15, or -1 for all channels.
-        value: the program, the bank select MSB, 1 for drums and 0 for none, or the mode after a reset: gm, gs or xg.
+        value: of PROGRAM the program, of BANK the bank select MSB, of RHYTHM 1 for drums and 0 for none, of RESET the
+            mode after it: gm, gs or xg.
     """
 
     kind: str
@@ -41,7 +42,7 @@ class Change(NamedTuple):
 
 
 def exclusive_changes(data: bytes) -> list[Change]:
-    """Return the changes of channel state by a system exclusive event; most events make none.
+    """Return the changes of channel state by a system exclusive event, at most one; an empty list for most events.
 
     Args:
         data: bytes of the event after the status F0 and the length.
@@ -67,11 +68,11 @@ def exclusive_changes(data: bytes) -> list[Change]:
 
 
 def state_timeline(channel: int, changes: Iterable[tuple[int, Change]]) -> tuple[Int64, Int64, Int64]:
-    """Return the state of one channel after each of n changes.
+    """Return the state of one channel before and after each of n changes.
 
     Args:
         channel: 0..15.
-        changes: (position in the time order of the file, change), sorted.
+        changes: (position in the time order of the file, change of this channel), sorted by position.
 
     Returns:
         Three arrays int64 [n + 1]: positions, and program and drum flag (0 or 1) from each position on. The first

@@ -28,12 +28,14 @@ class Controllers:
 
 
 def apply_controllers(moves: Iterable[tuple[int, int, int]]) -> list[tuple[int, float, float]]:
-    """Return the steps of bend and volume of one channel as (tick, semitones of bend, volume 0..1).
+    """Return the steps of bend and volume of one channel as (tick, bend in semitones, volume in 0..1), in time order.
 
-    The first step has tick -1 and the default state; each further one has another state than the one before.
+    The first step has tick -1 and the default state: bend 0, controller 7 at 100 and controller 11 at 127. Each further
+    step differs from the one before, so there may be fewer steps than moves. Several steps may have one tick.
 
     Args:
-        moves: (tick, controller or BEND, value) of the channel, in order.
+        moves: (tick, controller or BEND, value) of the channel, in time order. Of BEND the value is 0..16383, with 8192
+            for no bend. Values of controllers above 127 count as 127.
     """
     value, sensitivity, parameter = _CENTER, _SENSITIVITY, [_MOST, _MOST]  # parameter 127, 127: none is selected
     volume, expression = _DEFAULT_VOLUME, _MOST

@@ -16,7 +16,9 @@ _LENGTH = struct.Struct("<I")
 
 
 def read_performance(content: bytes, limits: Limits) -> tuple[Song, list[Controllers]]:
-    """Return the song in a MIDI file, read by the tolerant reader, and the controllers of each of its tracks.
+    """Return the song in a MIDI file, read by the tolerant reader, and the controllers of each track of `song.tracks`.
+
+    Times of controllers are in seconds from the beginning of the song.
 
     Raises:
         Rejected: as by `pipeline.midi.reader.read_song`.
@@ -34,17 +36,28 @@ def read_performance(content: bytes, limits: Limits) -> tuple[Song, list[Control
 
 
 def read_packed(content: bytes, limits: dict[str, Any]) -> bytes:
-    """Return the result of `read_performance` as bytes: length of the controllers, controllers as JSON, the song."""
+    """Return the result of `read_performance` as bytes: length of the controllers, controllers as JSON, packed song.
+
+    The length is uint32, little-endian. The first time of each track, -infinity, is left out.
+
+    Args:
+        limits: the fields of Limits as JSON values.
+
+    Raises:
+        Rejected: as by `read_performance`.
+    """
     song, controllers = read_performance(content, Limits(**limits))
     steps = json.dumps([[one.seconds[1:].tolist(), one.bend.tolist(), one.volume.tolist()] for one in controllers])
     return _LENGTH.pack(len(steps)) + steps.encode() + song.pack()
 
 
 def read_performance_sandboxed(content: bytes, limits: Limits) -> tuple[Song, list[Controllers]]:
-    """Run `read_performance` in a child process of bounded time and memory.
+    """Run `read_performance` in a child process of bounded time and memory and return its result.
 
     Raises:
-        Rejected: as by `read_performance`; or `timeout`, `memory` or `crash` of the child.
+        Rejected: as by `read_performance`; `timeout`, `memory` or `crash` if the child had to be ended twice; `crash`
+            if it raised another error.
+        UserError: the child process cannot be started.
     """
     parameters = {"limits": limits.model_dump()}
     target = f"{__name__}:{read_packed.__name__}"

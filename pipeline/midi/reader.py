@@ -24,7 +24,8 @@ def read_song(content: bytes, limits: Limits) -> Song:
     """Return the song in the bytes of a MIDI file. Equal bytes give equal songs, or rejections, on every machine.
 
     Raises:
-        Rejected: the file is not MIDI, has no notes or exceeds a limit (bytes, events, notes, largest tick).
+        Rejected: the file is not MIDI, has a damaged header, an invalid time division, no track chunks or no notes, or
+            exceeds a limit (bytes, events, notes, largest tick).
     """
     check_size(content, limits)
     index = smf.index_chunks(content)
@@ -33,16 +34,21 @@ def read_song(content: bytes, limits: Limits) -> Song:
 
 
 def check_size(content: bytes, limits: Limits) -> None:
-    """Raise Rejected if a file has more bytes than allowed."""
+    """Check that a file has at most `limits.file_bytes` bytes.
+
+    Raises:
+        Rejected: it has more.
+    """
     if len(content) > limits.file_bytes:
         raise Rejected("file too large", f"{len(content)} bytes, at most {limits.file_bytes}")
 
 
 def sounding_song(raw: RawSong, limits: Limits) -> Song:
-    """Return the song of the notes in a file: overlaps of one pitch ended, notes sorted by track, times in seconds too.
+    """Return the song of the notes in a file: overlaps of one pitch ended, notes divided into tracks, times in seconds.
 
     Raises:
-        Rejected: there are no notes, or more notes or larger ticks than allowed.
+        Rejected: no notes are left, there are more notes than `limits.notes`, or a note ends after
+            `limits.largest_tick`.
     """
     raw = until_next_edge(raw)
     count = len(raw.part)
@@ -66,9 +72,13 @@ def sounding_song(raw: RawSong, limits: Limits) -> Song:
 
 
 def until_next_edge(raw: RawSong) -> RawSong:
-    """End each note at the next tick at which a note of its part and pitch starts or ends; sort by part and start.
+    """Return the notes of `raw`, each ended at the next tick at which a note of its part and pitch starts or ends.
 
-    Notes without such a tick and notes of no length are dropped.
+    Its own end is such a tick. Notes of no length are dropped and end no other note. Notes that no tick ends are
+    dropped too, so there may be fewer notes. They are sorted by part, start, pitch, end and velocity.
+
+    Raises:
+        Rejected: a note starts or ends at or beyond tick 2^36, or there are 2^20 or more parts.
     """
     part, start, end, pitch = raw.part, raw.start_tick, raw.end_tick, raw.pitch
     if (len(start) and max(int(start.max()), int(end.max())) >> _TICK_BITS) or len(raw.parts) >> _PART_BITS:
@@ -88,7 +98,7 @@ def until_next_edge(raw: RawSong) -> RawSong:
 
 
 def _seconds(raw: RawSong, ticks: Int64) -> Float64:
-    """Return ticks [n], one for each note, in seconds by the clock of its part, float64 [n]."""
+    """Return ticks [n], one for each note, as seconds from tick 0 by the clock of the note's part, float64 [n]."""
     if len(raw.clocks) == 1:
         return raw.clocks[0](ticks)
     clock_of = np.array([part.clock for part in raw.parts])[raw.part]
@@ -99,12 +109,19 @@ def _seconds(raw: RawSong, ticks: Int64) -> Float64:
 
 
 def read_packed(content: bytes, limits: dict[str, Any]) -> bytes:
-    """Return the packed song of `read_song`; `limits` are JSON values. Runs in the child process."""
+    """Return the song of `read_song` as the bytes of `Song.pack`. It runs in the child process.
+
+    Args:
+        limits: the fields of Limits as JSON values.
+
+    Raises:
+        Rejected: as by `read_song`.
+    """
     return read_song(content, Limits(**limits)).pack()
 
 
 class SandboxedReader(Sandbox):
-    """`read_song` in a child process, which is replaced if a file makes it hang, exhaust memory or crash."""
+    """`read_song` in a child process, which is replaced if a file makes it time out, exhaust memory or crash."""
 
     def __init__(self, limits: Limits) -> None:
         parameters = {"limits": limits.model_dump()}
@@ -115,7 +132,9 @@ class SandboxedReader(Sandbox):
         """Return the song in the bytes of a MIDI file.
 
         Raises:
-            Rejected: as by `read_song`; or `timeout`, `memory` or `crash` if the child failed twice.
+            Rejected: as by `read_song`; `timeout`, `memory` or `crash` if the child had to be ended twice; `crash` if
+                it raised another error or its answer is not a song.
+            UserError: the child process cannot be started.
         """
         check_size(content, self.limits)
         packed = self.call(content)

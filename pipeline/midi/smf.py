@@ -50,7 +50,7 @@ class SmfIndex:
     """Header fields of a file and the positions of its track chunks.
 
     Attributes:
-        format: 0, 1 or 2.
+        format: as in the header: 0, 1 or 2, but in a damaged file possibly more.
         ticks_per_quarter: ticks per quarter note, 0 under an SMPTE division.
         tick_s: length of a tick in seconds under an SMPTE division, else None.
         tracks: first byte and end (exclusive) of the content of each track chunk.
@@ -68,7 +68,8 @@ def index_chunks(content: bytes) -> SmfIndex:
     """Locate the header and the track chunks of a file.
 
     Raises:
-        Rejected: the file is empty, is not MIDI, has an invalid time division or has no track chunk.
+        Rejected: the file is empty, is not MIDI, ends within the header, or has an invalid time division or no track
+            chunk.
     """
     begin = _header_offset(content)
     riff_end = _riff_end(content, begin)
@@ -120,7 +121,7 @@ def _riff_end(content: bytes, begin: int) -> int | None:
 
 
 def _division(division: int) -> tuple[int, Fraction | None]:
-    """Return (ticks per quarter note, None), or (0, seconds per tick) if the division counts SMPTE frames."""
+    """Return (ticks per quarter note, None), or (0, seconds per tick) for SMPTE frames; raise Rejected if invalid."""
     if not division & 0x8000:
         if not division:
             raise Rejected("division of time", "a quarter note of 0 ticks")
@@ -159,7 +160,7 @@ def _next_track(content: bytes, position: int) -> tuple[tuple[int, int] | None, 
 
 
 def _leads_to_track(content: bytes, position: int) -> bool:
-    """Return whether a track chunk follows at `position`, directly or after whole chunks that are no MIDI header."""
+    """Return whether a track chunk is at `position`, or follows there after whole chunks that are no MIDI header."""
     while _is_chunk(content, position):
         tag, length = _CHUNK.unpack_from(content, position)
         if tag in (b"MTrk", b"MThd"):
@@ -174,7 +175,7 @@ def _is_chunk(content: bytes, position: int) -> bool:
 
 
 def read_notes(content: bytes, index: SmfIndex, limits: "Limits") -> RawSong:
-    """Return the notes of all tracks; damage is bypassed.
+    """Return the notes of all tracks of a file, in file order, with their controllers; damage is bypassed.
 
     Raises:
         Rejected: the file has more than `limits.events` events.
@@ -212,10 +213,10 @@ def read_notes(content: bytes, index: SmfIndex, limits: "Limits") -> RawSong:
 
 
 def _clocks(index: SmfIndex, tempos: list[list[tuple[int, int]]]) -> list[TempoMap | FrameClock]:
-    """Return one clock for all tracks; in format 2, whose tracks are independent pieces, one for each track.
+    """Return the clocks of a file: one for all tracks, or in format 2 without SMPTE division one for each track.
 
     Args:
-        tempos: for each track its (tick, microseconds per quarter note).
+        tempos: for each track its (tick, microseconds per quarter note); not used under an SMPTE division.
     """
     if index.tick_s is not None:
         return [FrameClock(index.tick_s)]
@@ -252,9 +253,12 @@ class _EventReader:
         self.tempos: list[list[tuple[int, int]]] = []
 
     def read_track(self, data: bytes, own_channels: bool) -> None:
-        """Read the content of the next track chunk.
+        """Read the content of the next track chunk and add what it holds to the attributes.
 
         With `own_channels` its channels share no state with those of other tracks.
+
+        Raises:
+            Rejected: the tracks read so far have more than `most_events` events.
         """
         self.scope = len(self.names) * 2048 if own_channels else 0  # of channel 0
         self.names.append("")
@@ -265,11 +269,7 @@ class _EventReader:
             self.repaired.add("track cut short")
 
     def _read_events(self, data: bytes) -> None:
-        """Read events up to the end of the track.
-
-        Raises:
-            IndexError: the data end within an event.
-        """
+        """Read events up to the end of the track; raise IndexError if the data end within one, and as `read_track`."""
         chunk = len(self.names) - 1
         position, tick, status = 0, 0, 0
         pending: dict[int, deque[list[int]]] = defaultdict(deque)  # (scope, pitch) -> open notes, oldest first
@@ -371,7 +371,11 @@ class _EventReader:
 
 
 def variable_length(data: bytes, position: int) -> tuple[int, int]:
-    """Return the variable-length quantity of at most four bytes at `position`, and the position after it."""
+    """Return the variable-length quantity at `position`, of four bytes at most, and the position after it.
+
+    Raises:
+        IndexError: the data end within the quantity.
+    """
     byte = data[position]
     value = byte & 0x7F
     position += 1

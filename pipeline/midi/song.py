@@ -24,10 +24,11 @@ _ROW_BYTES = sum(np.dtype(dtype).itemsize for dtype in _COLUMNS.values())
 class TempoMap:
     """Conversion of ticks to seconds by the tempo events of a file.
 
-    Of several events at one tick the last one in file order applies. Events of 0 microseconds are ignored.
+    Before the first event a quarter note has 500 000 microseconds. Of several events at one tick the last one in the
+    order given applies. Events of 0 microseconds are ignored.
 
     Args:
-        tempos: (tick, microseconds per quarter note) by track, then by position in the track.
+        tempos: (tick, microseconds per quarter note), sorted by track, then by position in the track.
         ticks_per_quarter: ticks per quarter note, from the header of the file.
     """
 
@@ -44,7 +45,7 @@ class TempoMap:
         self.seconds = np.concatenate([[0.0], np.cumsum(np.diff(self.ticks) * self.tick_s[:-1])])
 
     def __call__(self, ticks: Int64) -> Float64:
-        """Return ticks, int64 [n], in seconds, float64 [n]."""
+        """Return the times, float64 [n], in seconds from tick 0, of `ticks`, int64 [n]."""
         at = np.searchsorted(self.ticks, ticks, side="right") - 1
         return self.seconds[at] + (ticks - self.ticks[at]) * self.tick_s[at]
 
@@ -59,7 +60,7 @@ class FrameClock:
         self.tick_s = tick_s
 
     def __call__(self, ticks: Int64) -> Float64:
-        """Return ticks, int64 [n], in seconds, float64 [n]."""
+        """Return the times, float64 [n], in seconds from tick 0, of `ticks`, int64 [n]."""
         return ticks * self.tick_s.numerator / self.tick_s.denominator
 
 
@@ -73,16 +74,16 @@ class Part(NamedTuple):
 
 
 class RawSong(NamedTuple):
-    """Notes as stored in a file, in any order, as int64 columns [n].
+    """Notes as stored in a file, in any order: part, start_tick, end_tick, pitch and velocity are int64 columns [n].
 
     Attributes:
-        parts: sorted by track chunk, channel and program.
+        parts: parts sorted by track chunk, channel and program.
         clocks: conversions from ticks to seconds.
         part: index in `parts` of each note.
         end_tick: NEVER for a note without note-off.
         repaired, rules: as in Song.
-        moves: for each part the (tick, controller or BEND, value) of its channel in order; empty if the reader does not
-            keep them.
+        moves: for each part the (tick, controller or BEND, value) of its channel in time order; empty if the reader
+            does not keep them.
     """
 
     parts: list[Part]
@@ -102,7 +103,8 @@ class Track:
     """Notes of one channel and program of one track chunk.
 
     `index` is the number of the track in its song, from 0, in the order of track chunk, channel and program. Notes are
-    sorted by start tick, pitch, end tick and velocity. Every note ends after its start.
+    sorted by start tick, pitch, end tick and velocity. Every note ends after its start. `name` is that of the track
+    chunk.
     """
 
     index: int
@@ -119,7 +121,7 @@ class Track:
 
 @dataclass(frozen=True, eq=False)
 class Song:
-    """The tracks with notes of a MIDI file, and the end of the last note in seconds.
+    """The tracks with notes of a MIDI file, and the time in seconds at which the last note ends.
 
     `repaired` names the kinds of damage that were bypassed, in alphabetical order; it is empty for a well-formed file.
     `rules` is the version of the reading rules that the notes depend on: RULES, or 1 for a plain file, which gives the
@@ -132,7 +134,10 @@ class Song:
     rules: int = 1
 
     def pack(self) -> bytes:
-        """Return the song as bytes: length of a JSON header, the header, then each column of all tracks."""
+        """Return the song as bytes: length of a header as uint32, the header as JSON, then each column of all tracks.
+
+        Numbers are little-endian. The song must have at least one track.
+        """
         tracks = [[t.index, t.program, t.is_drum, t.name, len(t.pitch)] for t in self.tracks]
         about = {"end_s": self.end_s, "repaired": self.repaired, "rules": self.rules, "tracks": tracks}
         header = json.dumps(about).encode()
@@ -145,7 +150,7 @@ class Song:
 
     @classmethod
     def unpack(cls, packed: bytes) -> "Song":
-        """Return the song in the bytes of `pack`. Nothing is unpickled.
+        """Return the song in the bytes of `pack`, with read-only arrays. Nothing is unpickled.
 
         Raises:
             ValueError: the bytes are not a packed song.

@@ -31,7 +31,7 @@ class SourceFile:
 
     Attributes:
         name: printable name, for messages and tables.
-        path: where the content is read from, unless `content` is given.
+        path: where the content is read from; not used if `content` is given.
         content: bytes of the file, or None.
         is_archive: whether the file is an archive of MIDI files.
     """
@@ -42,7 +42,7 @@ class SourceFile:
     is_archive: bool = False
 
     def read(self, largest: int) -> bytes:
-        """Return the content of the file.
+        """Return the content of the file. A `content` that was given is returned whatever its size.
 
         Raises:
             Rejected: the file cannot be read, is not a regular file, or has more than `largest` bytes.
@@ -75,19 +75,20 @@ def printable(name: str) -> str:
 
 
 def is_midi_name(name: str) -> bool:
-    """Return whether a file name ends like that of a MIDI file, in upper or lower case."""
+    """Return whether a file name ends in .mid, .midi, .kar or .rmi, in upper or lower case."""
     return name.lower().endswith(SUFFIXES)
 
 
 def list_files(midi: str, rejects: Rejects) -> list[SourceFile]:
-    """List the files of the source `midi` without opening MIDI files.
+    """List the files of the source `midi` without reading MIDI files.
 
     Args:
         midi: path of a folder or of an archive, or TUNES.
-        rejects: takes the files of a folder that are left out.
+        rejects: the files of a folder that are left out are added to it.
 
     Returns:
-        The MIDI files and archives of a folder, the one archive, or the tunes.
+        Of a folder its MIDI files and archives, sorted; of an archive that archive alone; of TUNES the tunes with
+        content.
 
     Raises:
         UserError: `midi` is missing, unreadable, or neither a folder nor an archive.
@@ -114,13 +115,13 @@ def list_files(midi: str, rejects: Rejects) -> list[SourceFile]:
 
 
 def expand_archives(files: Iterable[SourceFile], midi: str, limits: "Limits", rejects: Rejects) -> Iterator[SourceFile]:
-    """Iterate over `files` with each archive replaced by the MIDI files in it.
+    """Iterate over `files` with each archive replaced by the MIDI files in it, read to memory one at a time.
 
-    Members are named by their path in the archive, after the name of the archive if it is in the folder `midi`. Other
-    members are added to `rejects`.
+    Members are named by their path in the archive, after the name of the archive if `midi` is a folder. Other members,
+    and those of more than `limits.file_bytes` bytes, are added to `rejects`.
 
     Raises:
-        UserError: there is no MIDI file at all, or an archive is damaged.
+        UserError: at the end, if there was no MIDI file at all; or when a damaged archive is reached.
     """
     found = 0
     for file in files:
@@ -147,7 +148,7 @@ def expand_archives(files: Iterable[SourceFile], midi: str, limits: "Limits", re
 
 
 def source_name(spec: "Spec") -> str:
-    """Return the source of a spec as typed to make, such as `MIDI=folder` or `AUDIO=folder`."""
+    """Return the source of a spec as typed to make: `AUDIO=folder` for recordings, else `MIDI=path`."""
     return f"AUDIO={spec.source.audio}" if spec.source.audio else f"MIDI={spec.source.midi}"
 
 
@@ -157,9 +158,9 @@ def source_exists(midi: str) -> bool:
 
 
 def batches(files: Iterable[SourceFile], count: int) -> Iterator[list[SourceFile]]:
-    """Group files in order into lists of at most `count` files and 64 MiB of content.
+    """Group files in order into lists of at most `count` files and 64 MiB of `content`.
 
-    A file with more content is in a list of its own.
+    A file without `content` counts 0 bytes. One with more than 64 MiB is in a list of its own.
     """
     batch: list[SourceFile] = []
     size = 0
@@ -179,9 +180,9 @@ class FileKind(NamedTuple):
 
     Attributes:
         option: make variable that names the folder, for messages.
-        accepts: tells whether a file with this name is of the kind.
+        accepts: returns whether a file with this name is of the kind.
         otherwise: reason under which files with other names are rejected.
-        ignored: names of files that are neither listed nor rejected.
+        ignored: paths, relative to the folder, of files that are neither listed nor rejected.
     """
 
     option: str
@@ -198,6 +199,9 @@ def list_folder(folder: str, rejects: Rejects, kind: FileKind = MIDI_FILES) -> l
 
     A link is listed if it leads to a file in the folder or in a store that belongs to it: the blobs of a model hub's
     snapshots, or the objects of a git-annex repository. Links to folders are rejected; folders inside are found anyway.
+
+    Args:
+        rejects: files of another kind, links that are not listed and unreadable subfolders are added to it.
 
     Raises:
         UserError: `folder` cannot be read.
@@ -229,7 +233,10 @@ def list_folder(folder: str, rejects: Rejects, kind: FileKind = MIDI_FILES) -> l
 
 
 def _stores(root: str) -> list[str]:
-    """Return the folders outside `root` to which links in it may lead."""
+    """Return the folders outside `root` to which links in it may lead, as far as they exist.
+
+    They are the blobs of a model hub's snapshots and the objects of a git-annex repository that `root` is in.
+    """
     parents = [Path(root), *Path(root).parents]
     hubs = [parent.parent / "blobs" for parent in parents if parent.name == "snapshots"]
     annexes = [parent / ".git" / "annex" / "objects" for parent in parents]
@@ -237,10 +244,11 @@ def _stores(root: str) -> list[str]:
 
 
 def _refusal(entry: os.DirEntry[str], allowed: list[str], kind: FileKind) -> str:
-    """Return the reason for rejecting an entry that is not a folder, empty to accept it.
+    """Return the reason for rejecting an entry that is not a folder, an empty string to accept it.
 
     Args:
-        allowed: folders to which links may lead.
+        allowed: real paths of the folders to which links may lead.
+        kind: the kind of file to accept.
     """
     if entry.is_symlink():
         target = os.path.realpath(entry.path)

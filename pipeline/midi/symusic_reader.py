@@ -45,11 +45,14 @@ _HARMLESS = [Change(RESET, -1, mode) for mode in ("gm", "gs")]
 
 
 def read_notes(content: bytes, index: SmfIndex, limits: "Limits") -> RawSong | None:
-    """Return the notes of a well-formed file, else None.
+    """Return the notes of a well-formed file, in any order and without controllers; else None.
 
-    None means that the tolerant reader has to read it: the file is damaged or unusual, or symusic's result would not be
-    complete. It is not with several notes of one channel and pitch without a note-off, with several tempos at one tick,
-    or with a track name that is not UTF-8.
+    None means that the tolerant reader has to read it: the file is damaged or unusual, may exceed `limits`, or
+    symusic's result would be incomplete. The last is so with several notes of one channel and pitch without a note-off,
+    with several different tempos at one tick, or with a track name that is not UTF-8.
+
+    Args:
+        index: the index of the chunks of `content`.
     """
     tracks = _plain_tracks(content, index, limits)
     if tracks is None:
@@ -89,14 +92,14 @@ def read_notes(content: bytes, index: SmfIndex, limits: "Limits") -> RawSong | N
 class _PlainTrack(NamedTuple):
     """Bytes of the events of a track without the end of track, and its program changes.
 
-    `programs` are (channel, program, position in the events).
+    `programs` are (channel, program, position in `events` in bytes).
     """
 
     events: bytes
     programs: list[tuple[int, int, int]]
 
     def may_play(self, channel: int, before: int | None = None) -> bool:
-        """Return False only if no event, up to the position `before` if given, starts a note on `channel`."""
+        """Return False only if no event starts a note on `channel`; if `before` is given, none before that position."""
         return 0x90 | channel in self.events and bool(_NOTE_ON[channel].search(self.events[:before]))
 
 
@@ -116,9 +119,10 @@ def _plain_tracks(content: bytes, index: SmfIndex, limits: "Limits") -> list[_Pl
 
 
 def _programs_stay_in_tracks(tracks: list[_PlainTrack]) -> bool:
-    """Return whether each channel has one program throughout the file or is used by one track alone.
+    """Return whether no program change in one track applies to notes in another.
 
-    Otherwise a program change in one track would apply to notes in another.
+    It holds if each channel with program changes either is used by one track alone, or has one program in the whole
+    file and every track that plays on it sets it before its first note.
     """
     changes: dict[int, dict[int, list[tuple[int, int]]]] = {}  # channel -> track -> program changes
     for number, track in enumerate(tracks):
@@ -155,7 +159,7 @@ def _plain_track(content: bytes, begin: int, end: int) -> _PlainTrack | None:
     """Return the track at bytes `begin` to `end` of a file if symusic reads its events as `pipeline.midi.smf` does.
 
     None is returned for other system events than exclusive ones, running status across system exclusive or meta events,
-    and tempos of other than three bytes; also for events that select drums or end all notes, and for other ports than
+    and tempos of other than three bytes; also for events that select drums or end all notes, and for ports other than
     0.
     """
     programs: list[tuple[int, int, int]] = []
@@ -193,7 +197,7 @@ def _plain_track(content: bytes, begin: int, end: int) -> _PlainTrack | None:
 
 
 def _with_late_note_offs(tracks: list[_PlainTrack], index: SmfIndex) -> bytes:
-    """Return a MIDI file of these tracks, with two rounds of note-offs for each channel that may have notes."""
+    """Return a MIDI file of these tracks, each with two rounds of note-offs for every channel that may have notes."""
     chunks = [struct.pack(">4sIHHH", b"MThd", 6, index.format, len(tracks), index.ticks_per_quarter)]
     for events, _ in tracks:
         note_offs = [_NOTE_OFFS[channel] for channel in range(16) if 0x90 | channel in events]

@@ -9,11 +9,11 @@ import mido
 def midi_bytes(
     head: Iterable[mido.Message | mido.MetaMessage], notes: Iterable[Sequence[int]], ticks_per_quarter: int, form: int
 ) -> bytes:
-    """Return a MIDI file of one track.
+    """Return the bytes of a MIDI file of one track, whose notes are on channel 1.
 
     Args:
-        head: messages before the notes.
-        notes: (onset, offset, pitch, velocity), times in ticks, in any order.
+        head: messages before the notes, with delta times of 0.
+        notes: (onset, offset, pitch, velocity), times in ticks from the start of the file, in any order.
         ticks_per_quarter: ticks per quarter note.
         form: format of the file, 0 or 1.
     """

@@ -53,7 +53,10 @@ SCHEMA = pa.schema(
 
 @dataclass(slots=True)
 class IndexedSong:
-    """One distinct file in the song table of a part. `rejects` maps a reason to [count, place of the first one]."""
+    """One distinct file in the song table of a part.
+
+    `windows` counts its windows. `rejects` maps a reason to [count, place of the first one].
+    """
 
     digest: str
     name: str
@@ -63,7 +66,7 @@ class IndexedSong:
     rejects: dict[str, list[Any]] = field(default_factory=dict)
 
     def reject(self, reason: str, where: str) -> None:
-        """Count one rejection under `reason`; `where` is its place in the song."""
+        """Add 1 to the rejections under `reason`. `where`, the place in the song, is kept of the first one only."""
         self.rejects.setdefault(reason, [0, where])[0] += 1
 
 
@@ -86,13 +89,14 @@ class IndexPart:
 def index_part(
     files: Iterable["SourceFile"], spec: Spec, folder: Path, reader: Callable[[bytes], "Song"], unread: Rejects
 ) -> IndexPart:
-    """Write the part of the index that holds the candidate windows of `files`, or reuse an existing one.
+    """Return the part of the index with the candidate windows of `files`; write it unless it exists in `folder`.
 
     Args:
         files: MIDI files in any order. Files of equal content count once, under the first name in sorted order.
+        spec: its clip and limits decide the windows.
         folder: the folder of parts, OUT/index.
-        reader: returns the song in a file's content or raises Rejected.
-        unread: takes the files that cannot be read.
+        reader: returns the song in a file's content or raises Rejected. It is called only if the part is written.
+        unread: the files that cannot be read are added to it.
     """
     contents: dict[str, bytes] = {}
     names: dict[str, list[str]] = defaultdict(list)
@@ -129,8 +133,9 @@ def cached_part(
         folder: the folder of parts, OUT/index.
         settings: everything but the files that the part depends on, as JSON values.
         names: names of the files of each content digest.
-        rows: reads the file of an entry of the song table, completes the entry, and returns its rows.
-        is_usable: whether an existing part may be reused.
+        rows: reads the file of an entry of the song table, sets the entry's windows, rules and rejects, and returns the
+            rows of its windows. It is not called if the part is reused.
+        is_usable: returns whether an existing part may be reused; if not, it is replaced.
     """
     files = sorted([digest, *sorted(copies)] for digest, copies in names.items())
     key = value_digest({**settings, "files": files})
@@ -149,7 +154,10 @@ def cached_part(
 
 
 def _song_windows(song: IndexedSong, content: bytes, clip: ClipSpec, reader: Callable[[bytes], "Song"]) -> list[Window]:
-    """Return the windows of one file. Count windows, rejections and the version of the reading rules in `song`."""
+    """Return the windows of one file, and set windows, rules and rejects of its entry `song`.
+
+    If the reader rejects the file, the rejection is added to `song` and the list is empty.
+    """
     try:
         read = reader(content)
     except Rejected as rejected:
@@ -172,10 +180,10 @@ def _row(window: Window, clip: ClipSpec) -> Row:
 
 
 def read_part(path: Path, key: str | None = None) -> IndexPart | None:
-    """Open the part at `path`; None if it is missing, damaged or of another version.
+    """Open the part at `path`; return None if it is missing, damaged or of another version.
 
-    With `key`, the part must have this key, and all rows are read to compare their checksums: a caller that knows the
-    key is able to write the part again.
+    With `key`, None is also returned for a part of another key, and all rows are read to compare their checksums: a
+    caller that knows the key is able to write the part again. Without, rows are not read.
     """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -196,11 +204,11 @@ def read_part(path: Path, key: str | None = None) -> IndexPart | None:
 
 @dataclass(frozen=True)
 class WindowBlock:
-    """Some columns of the candidate windows of one part, all arrays [n].
+    """Some columns of the candidate windows of one part, all arrays [n] in the order of the part's rows.
 
     Attributes:
-        part: index of the part.
-        first: number of the first of these windows among the windows of all parts.
+        part: index of the part in `Candidates.paths`.
+        first: number of the first of these windows, where the windows of all parts are numbered from 0.
         rows: their rows in the part.
         song: their songs, as indices of `Candidates.songs`.
         columns: columns of the part by name.
@@ -214,7 +222,7 @@ class WindowBlock:
 
     @property
     def window(self) -> slice:
-        """Numbers of these windows among the windows of all parts."""
+        """Numbers of these windows, where the windows of all parts are numbered from 0."""
         return slice(self.first, self.first + len(self.rows))
 
 
@@ -229,7 +237,19 @@ class SourceSong(NamedTuple):
 class Candidates:
     """The candidate windows of all parts. Columns are read from disk one part at a time.
 
-    Of a song in several parts, the windows of one part are taken.
+    Of a song in several parts, only the windows of the part with most of them are candidates.
+
+    Args:
+        parts: paths of the parts, in any order.
+
+    Attributes:
+        paths: paths of the parts, sorted.
+        songs: songs with candidate windows, sorted by digest.
+        windows: number of candidate windows.
+        rejects: rejects of all songs, and duplicate files.
+
+    Raises:
+        UserError: a part is missing or damaged.
     """
 
     def __init__(self, parts: Iterable[Path]) -> None:
@@ -259,14 +279,18 @@ class Candidates:
                 self.windows += song.windows
 
     def song_rows(self, part: int, rows: AnyInt) -> Int32:
-        """Return the index in `songs` of each of `rows` [n] of a part's song table, int32 [n].
+        """Return the index in `songs` of each of `rows` [n] of the song table of part number `part`, int32 [n].
 
         It is -1 where the song has no windows or its windows are taken from another part.
         """
         return np.asarray(self._lookup[part][rows])
 
     def blocks(self, *columns: str) -> Iterator[WindowBlock]:
-        """Iterate over the parts, sorted by path, each with the given columns of its windows."""
+        """Iterate over the parts, sorted by path, each with the given columns of its candidate windows.
+
+        Raises:
+            UserError: a part is missing or damaged.
+        """
         first = 0
         for number, path in enumerate(self.paths):
             table = read_columns(path, ["song", *columns])
@@ -280,9 +304,9 @@ class Candidates:
 
 
 def _merged(one: Entry, other: Entry) -> Entry:
-    """Merge the entries of one content in two parts: the one with more windows, with the copies of both.
+    """Return the entry with more windows of one content in two parts, with the smaller name and the copies of both.
 
-    They differ in windows if reading timed out for one of them.
+    They differ in windows if reading timed out for one of them. The song in the result is a new object.
     """
     best = max(one, other, key=lambda entry: entry[0].windows)
     name, copies = min(one[0].name, other[0].name), one[0].copies + other[0].copies

@@ -1,8 +1,9 @@
 """The plan: all clips that a dataset may have, in one order per split.
 
 A format takes the first clips of each split. A plan is a folder of `train.parquet`, `valid.parquet` (one row per clip:
-origin and notes of its window) and `plan.json`, which is written last. With k instruments, the clip at position p is
-played by instrument p mod k, so instruments have equal shares however many clips are taken.
+origin and notes of its window) and `plan.json`, which is written last. With k instruments, the clip at position p of
+its split is played by instrument p mod k, so instruments have equal shares however many clips are taken. Expression may
+change the instrument within the clip. A clip of a recording has the instrument that its label names instead.
 """
 
 import json
@@ -42,7 +43,7 @@ RECORDED = (pa.field("label", pa.string()), pa.field("group", pa.string()))  # f
 
 
 def schema_of(spec: Spec) -> pa.Schema:
-    """Return the columns of train.parquet and valid.parquet."""
+    """Return the columns of train.parquet and valid.parquet, two more (label and group) for a spec of recordings."""
     return pa.schema([*SCHEMA, *RECORDED]) if spec.source.audio else SCHEMA
 
 
@@ -53,11 +54,11 @@ class PlannedClip:
     Attributes:
         id: 16 hexadecimal digits.
         notes: int32 [n, 4]: onset and offset in samples at 24 kHz, multiples of 64; pitch and velocity as played. A
-            clip of a recording has none.
-        instrument: index into the spec's instruments.
+            clip of a recording has none (n = 0).
+        instrument: index into the spec's instruments, of the first note if they change within the clip.
         origin: columns of clips.parquet that describe where the clip is from.
         automation: expression inside notes, with an instrument for each note; None if the spec has no expression.
-        unplayable: number of notes that their preset cannot play.
+        unplayable: number of notes that their preset cannot play; 0 also if presets were not measured.
         event: offset and length in samples of a recorded clip in the stored audio of its file, else None.
     """
 
@@ -70,7 +71,7 @@ class PlannedClip:
     event: tuple[int, int] | None = None
 
     def record(self) -> dict[str, Any]:
-        """Return the part of the clip's row in clips.parquet that follows from the plan."""
+        """Return the columns of the clip's row in clips.parquet that the plan decides: id and origin."""
         return {"id": self.id, **self.origin}
 
 
@@ -79,7 +80,8 @@ class Plan:
     """A finished plan in the folder `path`. It is sent to workers, which read the rows that they need.
 
     `playable` tells what each instrument's preset plays, bool [instruments, 128, 128] by pitch and velocity, or is None
-    where presets were not measured. If given, notes are moved by octaves to pitches that their preset plays.
+    where presets were not measured. If given, `clips` moves notes by octaves to pitches that their preset plays; notes
+    without such a pitch stay.
     """
 
     path: Path
@@ -97,7 +99,7 @@ class Plan:
 
     @classmethod
     def open(cls, path: Path) -> "Plan":
-        """Open the plan in the folder `path`.
+        """Open the plan in the folder `path`, with `playable` None. Only plan.json is read.
 
         Raises:
             UserError: the plan is unfinished, unreadable or of another version.
@@ -131,10 +133,10 @@ class Plan:
             ) from error
 
     def clips(self, split: str, start: int, stop: int) -> list[PlannedClip]:
-        """Return the clips at positions `start` to `stop` (exclusive) of `split`.
+        """Return the clips at positions `start` to `stop` (exclusive, from 0) of `split`, read from its table.
 
         Raises:
-            IndexError: the split has fewer planned clips.
+            IndexError: the range is not within the planned clips of the split.
             UserError: the table of the split is missing or damaged.
         """
         if not 0 <= start <= stop <= self.counts[split]:
@@ -212,10 +214,10 @@ class Plan:
         return PlannedClip(identity, notes, instrument, origin, automation, unplayable)
 
     def _playable_pitches(self, instrument: int) -> Bool:
-        """Return which pitches a clip of `instrument` may use, bool [128].
+        """Return which pitches a clip that starts on `instrument` may use, bool [128].
 
-        They are in the clips' range and play at some velocity. Where instruments change within clips, they play on all
-        instruments.
+        They are in the clips' range and play at one velocity or more. If the spec lets instruments change within clips,
+        they do so on all instruments.
         """
         assert self.playable is not None
         relay = self.expression is not None and self.expression.relay.share > 0
@@ -231,12 +233,18 @@ def count_unplayable(playable: Bool, notes: Notes, instrument: int | Int64) -> i
     Args:
         playable: bool [instruments, 128, 128] by pitch and velocity.
         notes: [n, 4].
-        instrument: index of the instrument of all notes, or of each note [n].
+        instrument: index of the instrument of all notes, or one for each note [n].
     """
     return int((~playable[instrument, notes[:, PITCH], notes[:, VELOCITY]]).sum())
 
 
 def clip_id(digest: str, track: int, start_tick: int, key_shift: int, instrument: str) -> str:
-    """Return the id of a clip: a hash (BLAKE2b) of where it is from, its key shift and instrument, as 16 hex digits."""
+    """Return the id of a clip as 16 hexadecimal digits: a BLAKE2b hash of the arguments.
+
+    Args:
+        digest: content digest of the song.
+        track, start_tick: track and tick of the first note of the window.
+        instrument: name of the instrument.
+    """
     # promise: id-hangs-source-track
     return blake2b(f"{digest}/{track}/{start_tick}/{key_shift}/{instrument}".encode(), digest_size=8).hexdigest()

@@ -45,9 +45,10 @@ KEPT, MISFIT, KNOWN, REPEATED, CAPPED = range(len(REASONS))
 
 
 def plan_digest(spec: Spec, songs: Sequence[SourceSong]) -> str:
-    """Return the digest of everything that decides a plan: the spec's plan key, and what is known of its songs.
+    """Return the digest (SHA-256, hex) of everything that decides a plan: the spec's plan key and its songs.
 
-    That is the content and the version of the reading rules of each song; of recordings content, label and group.
+    Of a song, its content digest and the version of its reading rules count; of a recording its content digest, label
+    and group, which are read from the catalog of its folder. The order of `songs` does not matter.
     """
     sources = [song.digest if song.rules == 1 else f"{song.digest} rules {song.rules}" for song in songs]
     if spec.source.audio:
@@ -57,9 +58,15 @@ def plan_digest(spec: Spec, songs: Sequence[SourceSong]) -> str:
 
 
 def make_plan(spec: Spec, parts: Iterable[Path], folder: Path) -> Plan:
-    """Return the plan in `folder`/plan-<digest>; draw it from the index parts unless it is there with valid checksums.
+    """Return the plan in `folder`/plan-<digest>; draw and write it unless it is there with valid checksums.
 
     The plan does not depend on the order of the parts, nor on how files were divided into parts.
+
+    Args:
+        parts: paths of the parts of the index.
+
+    Raises:
+        UserError: a part is missing or damaged, or the plan cannot be written.
     """
     index = Candidates(parts)
     digest = plan_digest(spec, index.songs)
@@ -97,7 +104,13 @@ def _is_complete(path: Path) -> bool:
 
 
 class PlanRows(NamedTuple):
-    """Clips in the order of the plan: part of the index, row of the window in it, key shift in semitones; all [n]."""
+    """Clips in the order of the plan. All arrays are [n].
+
+    Attributes:
+        part: index of the part of the index.
+        row: row of the window in that part.
+        key_shift: semitones.
+    """
 
     part: np.ndarray  # int32
     row: np.ndarray  # int32
@@ -105,7 +118,10 @@ class PlanRows(NamedTuple):
 
 
 def _choose(spec: Spec, index: Candidates) -> tuple[dict[str, PlanRows], Rejects]:
-    """Return the clips of each split in the order of the plan, and all rejects, those of the index included."""
+    """Return the clips of each split in the order of the plan, and all rejects, those of the index included.
+
+    Clips are the pairs of a window and a key shift that are not left out: all that the plan may have.
+    """
     keys = song_keys([song.digest for song in index.songs])
     valid = _valid_songs(spec, index.songs, keys)
     reasons = EVENT_REASONS if spec.source.audio else REASONS
@@ -140,11 +156,14 @@ def _choose(spec: Spec, index: Candidates) -> tuple[dict[str, PlanRows], Rejects
 
 
 def _valid_songs(spec: Spec, songs: Sequence[SourceSong], keys: UInt64) -> Bool:
-    """Return whether each song belongs to the valid split, bool [n]; recordings of one group are in one split.
+    """Return whether each song belongs to the valid split, bool [n].
 
-    There are few groups, so their number in valid is not left to chance: it is the spec's share, rounded.
-    Each split has at least one of two or more groups unless the share is 0. The groups of the smallest hashes are in
-    valid.
+    A MIDI file is assigned by its key alone, so the number in valid is left to chance. Recordings of one group are in
+    one split. There are few groups, so their number in valid is the spec's share, rounded; those with the smallest
+    hashes are in valid. Each split has at least one of two or more groups unless the share is 0.
+
+    Args:
+        keys: keys of `song_keys`, used for MIDI files only.
     """
     if not spec.source.audio:
         return is_valid(keys, spec.source.valid_share)
@@ -160,7 +179,12 @@ def _valid_songs(spec: Spec, songs: Sequence[SourceSong], keys: UInt64) -> Bool:
 
 
 def _mark_similar(codes: NDArray[np.uint8], index: Candidates, valid: Bool) -> None:
-    """Set the code of the valid events of recordings that have a near-duplicate in train to KNOWN."""
+    """Set to KNOWN the codes of the valid events of recordings that have a near-duplicate in train.
+
+    Args:
+        codes: code of each window of the index, changed in place.
+        valid: whether each song is in the valid split.
+    """
     found: list[Int32] = []
     in_valid = np.zeros(len(codes), np.bool_)
     for block in index.blocks("notes"):
@@ -173,9 +197,15 @@ def _mark_similar(codes: NDArray[np.uint8], index: Candidates, valid: Bool) -> N
 
 
 def _mark_known_and_misfits(codes: NDArray[np.uint8], index: Candidates, valid: Bool, shifts: Int64) -> None:
-    """Set the code of valid windows whose fingerprint occurs in train to KNOWN, of those that fit in no key to MISFIT.
+    """Set to KNOWN the codes of valid windows whose fingerprint occurs in train, then those of misfits to MISFIT.
 
-    Train windows count whether they are kept or not.
+    A misfit is a window, of either split, that fits under none of `shifts`; MISFIT replaces KNOWN. For KNOWN, train
+    windows count whether they are kept or not.
+
+    Args:
+        codes: code of each window of the index, changed in place.
+        valid: whether each song is in the valid split.
+        shifts: key shifts of the spec in semitones.
     """
     of_valid = [np.unique(block.columns["fingerprint"][valid[block.song]]) for block in index.blocks("fingerprint")]
     known = KnownFingerprints(np.concatenate([np.zeros(0, np.uint64), *of_valid]))
@@ -190,9 +220,14 @@ def _mark_known_and_misfits(codes: NDArray[np.uint8], index: Candidates, valid: 
 
 
 def _mark_repeats(codes: NDArray[np.uint8], index: Candidates, seed: int, songs: UInt64) -> None:
-    """Set the code of all but one of equal windows to REPEATED; which one is kept depends on a hash.
+    """Set to REPEATED the codes of all but one of the windows of equal repeat key, among those still KEPT.
 
-    Equal windows are never in both splits, since they have one fingerprint and those in valid are marked already.
+    The one with the smallest window key is kept. Equal windows are never in both splits, since they have one
+    fingerprint and those in valid are marked already.
+
+    Args:
+        codes: code of each window of the index, changed in place.
+        songs: keys of `song_keys`.
     """
     shares = -(-index.windows // REPEAT_SHARE)
     for share in range(shares):
@@ -208,7 +243,7 @@ def _mark_repeats(codes: NDArray[np.uint8], index: Candidates, seed: int, songs:
 
 
 def _count(rejects: Rejects, reason: str, index: Candidates, songs: AnyInt) -> None:
-    """Count a reject for each of `songs`, indices of `index.songs`; the names of the songs are the examples."""
+    """Add a reject for each of `songs`, indices of `index.songs` that may repeat; song names are the examples."""
     if len(songs):
         rejects.add(reason, count=len(songs))
         for name in sorted(index.songs[song].name for song in np.unique(songs))[:EXAMPLES]:
@@ -224,7 +259,7 @@ def _ordered(kept: list[tuple[NDArray[Any], ...]]) -> PlanRows:
 
 
 def _write_split(path: Path, spec: Spec, index: Candidates, rows: PlanRows) -> None:
-    """Write the table of a split in the order of the plan, one chunk of its rows at a time."""
+    """Write the table of a split to `path` in the order of `rows`, one chunk of them at a time."""
     with (
         atomic_write(path) as file,
         pq.ParquetWriter(file, schema_of(spec), compression="zstd", write_page_checksum=True) as writer,
@@ -235,7 +270,7 @@ def _write_split(path: Path, spec: Spec, index: Candidates, rows: PlanRows) -> N
 
 
 def _gather(spec: Spec, index: Candidates, rows: PlanRows) -> pa.Table:
-    """Return the table of `rows` with the columns of a plan, read from the parts of the index."""
+    """Return the table of `rows`, in their order, with the columns of `schema_of`, read from the parts of the index."""
     catalog = read_catalog(spec.source.audio) if spec.source.audio else None
     positions = []
     tables = []

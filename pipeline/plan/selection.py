@@ -1,4 +1,4 @@
-"""Selection and order of clips, as functions of arrays with one element per window or clip.
+"""Selection and order of clips, as functions of arrays with one element per window, clip, or window with a key shift.
 
 The order follows hashes of content and position. Which windows are known from train, repeated or over the cap of their
 song is decided on all candidates, so the plan does not depend on the number of clips asked for.
@@ -14,7 +14,7 @@ _MASK = (1 << 64) - 1
 
 
 def song_keys(digests: list[str]) -> UInt64:
-    """Return the key of each song, uint64 [n]: the first 16 digits of its hexadecimal digest."""
+    """Return the key of each song, uint64 [n]: the number that the first 16 hexadecimal digits of its digest form."""
     return np.array([int(digest[:16], 16) for digest in digests], np.uint64)
 
 
@@ -38,25 +38,28 @@ def window_keys(seed: int, song: UInt64, track: AnyInt, start_tick: AnyInt) -> U
 def combine(state: UInt64, value: AnyInt | int) -> UInt64:
     """Return the hash of a sequence extended by `value`, from the hash `state` of the sequence so far.
 
-    Elementwise over arrays, which are broadcast.
+    Elementwise over arrays, which are broadcast. Values are taken modulo 2^64.
     """
     word = np.full(1, value & _MASK, np.uint64) if isinstance(value, int) else value.astype(np.uint64)
     return splitmix64(state * GOLDEN_GAMMA + splitmix64(word + GOLDEN_GAMMA))
 
 
 class KnownFingerprints:
-    """The distinct fingerprints of the valid windows, and whether each occurs in train. 9 bytes each."""
+    """The distinct fingerprints of the valid windows, and whether each occurs in train. 9 bytes each.
+
+    At first none occurs in train; `add_train` adds the fingerprints of train.
+    """
 
     def __init__(self, valid: UInt64) -> None:
         self.values = np.unique(valid)
         self.known = np.zeros(len(self.values), np.bool_)
 
     def add_train(self, fingerprints: UInt64) -> None:
-        """Mark the fingerprints of valid that occur in `fingerprints`, those of train windows."""
+        """Mark the fingerprints of valid windows that are among `fingerprints`, those of some train windows."""
         self.known[self._rows(fingerprints)[1]] = True
 
     def is_known(self, fingerprints: UInt64) -> Bool:
-        """Return whether each of `fingerprints` [n] of valid windows occurs in train as added so far, bool [n]."""
+        """Return whether each of `fingerprints` [n] is of a valid window and was marked by `add_train`, bool [n]."""
         present, rows = self._rows(fingerprints)
         result = np.zeros(len(fingerprints), np.bool_)
         result[present] = self.known[rows]
@@ -72,7 +75,10 @@ class KnownFingerprints:
 
 
 def repeated(keys: UInt64, sort_keys: UInt64) -> Bool:
-    """Return which windows to drop as repeats, bool [n]: all but the smallest sort key of each key."""
+    """Return which windows to drop as repeats, bool [n].
+
+    Of the windows with equal `keys` [n], all are dropped but the one with the smallest of `sort_keys` [n].
+    """
     order = np.lexsort((sort_keys, keys))
     result = np.zeros(len(keys), np.bool_)
     # promise: song-gives-most-cap-2
@@ -89,9 +95,9 @@ def variants(sort_keys: UInt64, fits: NDArray[np.uint16], key_shifts: Int64) -> 
         key_shifts: semitones [k].
 
     Returns:
-        For each pair its window, the index of its shift in `key_shifts`, its variant rank and its sort key. The rank
-        numbers the shifts of one window from 0 in random order. A plan sorted by rank therefore takes every window
-        once before it takes any window in a second key. The sort key orders the pairs of one rank.
+        For each of m pairs, [m]: its window, the index of its shift in `key_shifts`, its variant rank and its sort key.
+        The rank numbers the fitting shifts of one window from 0 in random order. A plan sorted by rank therefore takes
+        every window once before it takes any window in a second key. The sort key orders the pairs of one rank.
     """
     allowed = (fits[:, None] >> (key_shifts % 12).astype(np.uint16)) & 1 == 1
     pair_keys = combine(sort_keys[:, None], key_shifts[None, :])
@@ -103,7 +109,12 @@ def variants(sort_keys: UInt64, fits: NDArray[np.uint16], key_shifts: Int64) -> 
 
 
 def within_cap(songs: AnyInt, ranks: Int64, sort_keys: UInt64, cap: int) -> Bool:
-    """Return which pairs [n] are among the first `cap` of their song in the order of rank, then sort key, bool [n]."""
+    """Return which pairs [n] are among the first `cap` of their song in the order of rank, then sort key, bool [n].
+
+    Args:
+        songs: index of the song of each pair [n].
+        ranks, sort_keys: of each pair [n], as returned by `variants`.
+    """
     order = np.lexsort((sort_keys, ranks, songs))
     sorted_songs = songs[order]
     position = np.arange(len(order)) - np.searchsorted(sorted_songs, sorted_songs)
@@ -114,6 +125,6 @@ def within_cap(songs: AnyInt, ranks: Int64, sort_keys: UInt64, cap: int) -> Bool
 
 
 def plan_order(ranks: AnyInt, sort_keys: UInt64) -> Int64:
-    """Return the indices of a split's clips in the order of the plan: by variant rank, then by sort key."""
+    """Return the order of the plan as indices [n] of a split's clips: sorted by variant rank, then by sort key."""
     # promise: plan-everything-after-same
     return np.lexsort((sort_keys, ranks))

@@ -31,9 +31,10 @@ Call = dict[str, Callable[..., Any]]
 
 
 def _quantized(automation: Automation) -> Int64:
-    """Return the synthesizer's settings at each block, [3, B].
+    """Return the synthesizer's settings at each block, int64 [3, B].
 
-    Rows: attenuation in cB below velocity 127; pitch wheel, 0..16383; cents off the preset's filter cutoff.
+    Rows: attenuation in cB below velocity 127; pitch wheel, 0..16383, 8192 for no bend, clipped beyond 24 semitones;
+    cents off the preset's filter cutoff.
     """
     bend = np.rint(automation.bend * (WHEEL_CENTER / WHEEL_SEMITONES)) + WHEEL_CENTER
     attenuation, cutoff = np.rint(-400 * np.log10(automation.level)), np.rint(automation.cutoff)
@@ -41,7 +42,12 @@ def _quantized(automation: Automation) -> Int64:
 
 
 def _changes(settings: Int64, first: int, last: int) -> Iterator[tuple[int, int, int, int]]:
-    """Iterate over (block, *settings) at the block `first` and at each later block before `last` with a change."""
+    """Iterate over (block, attenuation, bend, cutoff) at the block `first` and at each later block where one changes.
+
+    Args:
+        settings: the result of `_quantized`, [3, B].
+        last: end of the blocks, exclusive.
+    """
     values = settings[:, first:last]
     changed = np.flatnonzero((values[:, 1:] != values[:, :-1]).any(axis=0)) + 1
     blocks = np.concatenate([[0], changed])
@@ -50,7 +56,10 @@ def _changes(settings: Int64, first: int, last: int) -> Iterator[tuple[int, int,
 
 @dataclass
 class _Channel:
-    """Values last sent to one MIDI channel, kept so that only changes are sent."""
+    """Values last sent to one MIDI channel, kept so that only changes are sent.
+
+    `attenuation` is the offset in cB that was added to that of the velocity, `bend` the pitch wheel, `cutoff` in cents.
+    """
 
     instrument: Instrument | None = None
     attenuation: float = 0.0
@@ -68,14 +77,16 @@ def play_expressive(
     left: Float32,
     right: Float32,
 ) -> None:
-    """Write the audio of notes [n, 4], which are in order and do not overlap, to `left` and `right`, float32 [N].
+    """Write the audio of notes to `left` and `right`, float32 [N], both contiguous and filled to the end.
 
     Args:
         call: FluidSynth's functions by name.
-        synth: a new synthesizer with a SoundFont.
-        select: function that sets the instrument of a channel.
+        synth: pointer to a new synthesizer with a SoundFont.
+        select: function (channel, instrument) that sets the instrument of a channel.
+        notes: integers [n, 4]: onset and offset in samples, multiples of 64; pitch; velocity. They are in order and do
+            not overlap.
         instruments: the instrument of each note.
-        automation: level, bend and cutoff at each block of the clip.
+        automation: level, bend and cutoff at each block of the clip. Its `instruments` are not used.
     """
     write, set_gen, pitch_bend = (call[f"fluid_synth_{name}"] for name in ("write_float", "set_gen", "pitch_bend"))
     noteon, noteoff = call["fluid_synth_noteon"], call["fluid_synth_noteoff"]

@@ -45,7 +45,7 @@ _INSTALL = "install it with `apt-get install libfluidsynth3` (Debian, Ubuntu) or
 
 
 class FluidSynth(NamedTuple):
-    """The bound library: its functions by C name, and its most recent log messages, oldest first."""
+    """The bound library: its functions by C name, and its 20 most recent log messages, oldest first."""
 
     call: dict[str, Callable[..., Any]]
     messages: deque[str]
@@ -54,7 +54,7 @@ class FluidSynth(NamedTuple):
 
 @cache
 def load_fluidsynth() -> FluidSynth:
-    """Load libfluidsynth, once per process, and redirect its log from stderr to `messages`.
+    """Load libfluidsynth, once per process, and send its log to `messages` of the result instead of stderr.
 
     Raises:
         UserError: pyfluidsynth, libfluidsynth or a function of its API is missing.
@@ -63,13 +63,17 @@ def load_fluidsynth() -> FluidSynth:
 
 
 def library_version() -> str:
-    """Return the version of libfluidsynth, for example 2.3.1."""
+    """Return the version of libfluidsynth, for example 2.3.1; load it first if needed.
+
+    Raises:
+        UserError: as by `load_fluidsynth`.
+    """
     version: bytes = load_fluidsynth().call["fluid_version_str"]()
     return version.decode()
 
 
 def bind(library: ctypes.CDLL) -> FluidSynth:
-    """Return the functions of `library` with their argument and result types.
+    """Return the functions of `library` with their argument and result types, and send its log to `messages`.
 
     Raises:
         UserError: a function is missing, since the library is older than FluidSynth 2.

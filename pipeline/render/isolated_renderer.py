@@ -22,27 +22,31 @@ MEMORY_MB = 4_000
 
 
 class IsolatedRenderer(Sandbox):
-    """Renderer in a child process. A clip at which it hangs, exhausts memory or crashes raises Rejected."""
+    """Renderer in a child process. A clip at which it times out, exhausts memory or crashes raises Rejected."""
 
     def __init__(self, soundfont: Path, rendering: Rendering, sample_rate: int) -> None:
         parameters = {"soundfont": str(soundfont), "rendering": rendering.model_dump_json(), "sample_rate": sample_rate}
         super().__init__(TARGET, parameters, SECONDS, MEMORY_MB)
 
     def render(self, notes: AnyInt, instrument: Instrument, samples: int) -> Float32:
-        """Return the audio of one clip, as Renderer.render does.
+        """Return the audio of one clip as Renderer.render does, float32 [samples], read-only.
 
         Raises:
-            Rejected: the child failed twice.
+            Rejected: the child had to be ended twice (`timeout`, `memory` or `crash`), or Renderer.render raised an
+                error (`crash`).
+            UserError: the child process cannot be started.
         """
         return self._render(notes, [instrument], samples, None)
 
     def render_expressive(
         self, notes: AnyInt, instruments: Sequence[Instrument], samples: int, automation: Automation
     ) -> Float32:
-        """Return the audio of one clip with automation, as Renderer.render_expressive does.
+        """Return the audio of one clip as Renderer.render_expressive does, float32 [samples], read-only.
 
         Raises:
-            Rejected: the child failed twice.
+            Rejected: the child had to be ended twice (`timeout`, `memory` or `crash`), or Renderer.render_expressive
+                raised an error (`crash`).
+            UserError: the child process cannot be started.
         """
         return self._render(notes, instruments, samples, automation)
 
@@ -59,7 +63,14 @@ class IsolatedRenderer(Sandbox):
 
 
 def render_packed(content: bytes, soundfont: str, rendering: str, sample_rate: int) -> bytes:
-    """Return the bytes of the float32 samples of one clip; `content` is JSON. Runs in the child process."""
+    """Return the bytes of the float32 samples of one clip. It runs in the child process, which loads a SoundFont once.
+
+    Args:
+        content: JSON object of notes, instruments, samples and automation (null for Renderer.render).
+        soundfont: path of the SoundFont.
+        rendering: Rendering as JSON.
+        sample_rate: in Hz.
+    """
     call = json.loads(content)
     renderer = _renderer(soundfont, rendering, sample_rate)
     notes, samples = np.array(call["notes"], np.int32).reshape(-1, 4), call["samples"]

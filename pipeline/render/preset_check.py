@@ -1,7 +1,8 @@
 """Range and tuning of SoundFont presets, measured note by note.
 
-A note of velocity v is playable if its peak within 100 ms is above -60 dBFS + 40 log10(v / 127) dB and its pitch is
-within 50 cents. The threshold falls with the velocity because the note does.
+A note of velocity v sounds if its peak within 101 ms is above -60 dBFS + 40 log10(v / 127) dB. The threshold falls with
+the velocity because the note does. A note is playable if it sounds and its pitch is not more than 50 cents off; where
+no pitch can be measured it counts as in tune.
 """
 
 import math
@@ -42,9 +43,10 @@ class PresetCheck(NamedTuple):
     Attributes:
         sounding: whether a note sounds, bool [128, 128] by pitch and velocity; False for pitches that were not checked
             and for velocity 0.
-        detune_cents: deviation from equal temperament at 440 Hz, float64 [128, 4] by pitch and band of velocities; NaN
-            where the sound has no pitch within 1900 cents or was not checked.
-        law_db: largest deviation of the level from 40 log10(v / 127) dB, among `LAW_VELOCITIES` of three pitches.
+        detune_cents: deviation from equal temperament at 440 Hz, positive if sharp, float64 [128, 4] by pitch and band
+            of 32 velocities; NaN where no pitch was found within 1900 cents or none was checked.
+        law_db: largest minus smallest deviation of the level from 40 log10(v / 127) dB among the sounding
+            `LAW_VELOCITIES` of one pitch: the largest of three pitches.
     """
 
     sounding: Bool
@@ -53,12 +55,15 @@ class PresetCheck(NamedTuple):
 
     @property
     def playable(self) -> Bool:
-        """Whether a note sounds and is not known to be out of tune, bool [128, 128] by pitch and velocity."""
+        """Whether a note sounds and is not known to be over 50 cents off, bool [128, 128] by pitch and velocity."""
         detuned = np.abs(self.detune_cents) > MAX_DETUNE_CENTS
         return self.sounding & ~np.repeat(detuned, 128 // VELOCITY_BANDS, axis=1)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the check as JSON values, with null for NaN."""
+        """Return the check as JSON values.
+
+        `sounding` becomes packed bits as hexadecimal text; NaN in `detune_cents` becomes null.
+        """
         detune = [[None if math.isnan(cents) else cents for cents in bands] for bands in self.detune_cents.tolist()]
         return {
             "sounding": np.packbits(self.sounding).tobytes().hex(),
@@ -68,7 +73,11 @@ class PresetCheck(NamedTuple):
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        """Return the check in a value of `to_json`."""
+        """Return the check that `to_json` turned into `value`.
+
+        Raises:
+            ValueError: `detune_cents` has another shape.
+        """
         bits = np.frombuffer(bytes.fromhex(value["sounding"]), np.uint8)
         sounding = np.unpackbits(bits).reshape(128, 128).astype(np.bool_)
         detune = np.array(value["detune_cents"], np.float64)  # None becomes NaN
@@ -78,7 +87,9 @@ class PresetCheck(NamedTuple):
 
 
 def check_preset(renderer: Renderer, instrument: Instrument, lowest: int, highest: int, rate: int) -> PresetCheck:
-    """Play every pitch `lowest`..`highest` at every velocity 1..127 and measure level and pitch.
+    """Play every pitch `lowest`..`highest` at every velocity 1..127 and return what was measured of level and pitch.
+
+    The pitch is measured at one velocity of each band. `law_db` is that of the lowest, middle and highest pitch.
 
     Args:
         rate: sample rate of the renderer in Hz.
@@ -111,10 +122,16 @@ def _band_velocities(sounding: Bool) -> Iterator[tuple[int, int]]:
 
 
 def refuse_unusable(check: PresetCheck, instrument: Instrument, soundfont: str) -> None:
-    """Raise UserError if a preset is unusable.
+    """Return None if a preset is usable, else raise UserError.
+
+    The median is taken of `detune_cents` over all pitches and bands of velocities that sound.
+
+    Args:
+        soundfont: name of the SoundFont, for messages.
 
     Raises:
-        UserError: the preset is silent, or at most of its sounding pitches and bands it has no pitch or is detuned.
+        UserError: the preset is silent; not more than half of its sounding pitches and bands have a pitch within 50
+            cents of the median; or the median is more than 50 cents off.
     """
     where = f"{instrument.name} (program {instrument.program}, bank {instrument.bank}) of {soundfont}"
     advice = "choose another program or SoundFont"
@@ -130,12 +147,15 @@ def refuse_unusable(check: PresetCheck, instrument: Instrument, soundfont: str) 
 
 
 def deviation_cents(sound: AnyFloat, pitch: int, rate: int) -> float:
-    """Return the deviation of a sound [N] from a MIDI pitch in cents, NaN if no pitch is found within 1900 cents.
+    """Return the deviation of a sound [N] from a MIDI pitch in cents, positive if sharp; NaN if none can be decided.
 
     Within 500 cents, the deviation of the period and that of the strongest partial are measured. The period is right
-    for harmonic sounds, also without a fundamental, the partial for bells and bars. If one of them is in tune, the
-    sound is; a larger deviation counts only if both agree. Errors by an octave are found from the other partials, those
-    by other intervals from the period.
+    for harmonic sounds, also without a fundamental, the partial for bells and bars. If one of them is in tune (50
+    cents), the sound is; a larger deviation counts only if both agree within 20 cents, else the result is NaN. Errors
+    by an octave are found from the other partials. If neither is found, the period is sought within 1900 cents.
+
+    Args:
+        rate: sample rate in Hz.
     """
     hz = 440 * 2 ** ((pitch - 69) / 12)
     period = _period_cents(sound, hz, rate, _NEAR_CENTS, _NEAR_APERIODICITY)
@@ -150,10 +170,11 @@ def deviation_cents(sound: AnyFloat, pitch: int, rate: int) -> float:
 
 
 def _period_cents(sound: AnyFloat, hz: float, rate: int, reach: float, limit: float) -> float:
-    """Return the deviation of a sound's period from that of `hz` in cents, NaN if its aperiodicity is above `limit`.
+    """Return how far the pitch of a sound's period is from `hz`, in cents, positive if sharp.
 
-    The period is the minimum, within `reach` cents, of the cumulative mean normalized difference function (de Cheveigne
-    and Kawahara 2002, equation 8), interpolated by a parabola.
+    It is NaN if the aperiodicity is above `limit`. The period is the minimum, within `reach` cents to either side, of
+    the cumulative mean normalized difference function (de Cheveigne and Kawahara 2002, equation 8), interpolated by a
+    parabola. Only the first half of the sound is used.
     """
     factor = math.ceil(_LEAST_PERIOD * hz / rate)
     signal = np.fft.irfft(np.fft.rfft(sound[: len(sound) // 2].astype(np.float64)), factor * (len(sound) // 2))
@@ -170,9 +191,9 @@ def _period_cents(sound: AnyFloat, hz: float, rate: int, reach: float, limit: fl
 
 
 def _partial_cents(sound: AnyFloat, hz: float, rate: int) -> float:
-    """Return the deviation from `hz` in cents of the strongest spectral peak within 500 cents.
+    """Return the deviation from `hz` in cents, positive if sharp, of the strongest spectral peak within 500 cents.
 
-    NaN unless the peak is at least 30 dB above the median of the spectrum there.
+    It is NaN unless the peak is at least 30 dB above the median of the spectrum in that range.
     """
     size = 8 * len(sound)
     spectrum = 20 * np.log10(np.abs(np.fft.rfft(sound * np.hanning(len(sound)), size)) + 1e-12)
@@ -184,7 +205,7 @@ def _partial_cents(sound: AnyFloat, hz: float, rate: int) -> float:
 
 
 def _octave_error(sound: AnyFloat, hz: float, rate: int) -> int:
-    """Return the octaves by which a sound is off the pitch `hz`: 1, -1 or 0.
+    """Return the octaves by which a sound is off the pitch `hz`: 1 if it is too high, -1 if it is too low, else 0.
 
     It is an octave too high if only even multiples of `hz` sound, too low if odd multiples of `hz` / 2 are strong.
     """
@@ -203,14 +224,20 @@ def _octave_error(sound: AnyFloat, hz: float, rate: int) -> int:
 
 
 def _vertex(values: Float64) -> float:
-    """Return the position of the vertex of the parabola through three values, relative to the middle one."""
+    """Return the position of the maximum of the parabola through three values, relative to the middle one in steps.
+
+    It is 0 if the parabola has no maximum.
+    """
     before, here, after = values
     curvature = before - 2 * here + after
     return float(0.5 * (before - after) / curvature) if curvature < 0 else 0.0
 
 
 def _law_deviation(probe: Probe, pitch: int, sounding: Bool) -> float:
-    """Return the range in dB of the deviations from 40 log10(v / 127) at one pitch, among velocities that sound."""
+    """Return the largest minus the smallest deviation from 40 log10(v / 127) dB of the level at one pitch.
+
+    The result is in dB, rounded to 0.01. Velocities v are those of LAW_VELOCITIES that sound; it is 0 if none does.
+    """
     heard = [v for v in LAW_VELOCITIES if sounding[pitch, v]]
     levels = [rms_dbfs(probe(pitch, v, LAW_BLOCKS)) - 40 * math.log10(v / 127) for v in heard]
     return round(max(levels) - min(levels), 2) if levels else 0.0

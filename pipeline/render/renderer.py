@@ -32,10 +32,11 @@ class Renderer:
     """Renderer of notes with one SoundFont. Not thread-safe. Use it as a context manager, or call `close`."""
 
     def __init__(self, soundfont: Path, rendering: Rendering, sample_rate: int) -> None:
-        """Load `soundfont` (1 s for 150 MB) at `sample_rate` in Hz.
+        """Load `soundfont` (1 s for 150 MB) for rendering at `sample_rate` in Hz.
 
         Raises:
-            UserError: FluidSynth is missing or cannot load the file.
+            UserError: FluidSynth is missing, cannot load the file, does not accept a setting, or cannot create a
+                synthesizer.
         """
         self._fluidsynth = load_fluidsynth()
         self._soundfont = soundfont
@@ -53,13 +54,13 @@ class Renderer:
         """Return the audio of one clip, float32 [samples], the mean of the left and right channel.
 
         Args:
-            notes: integers [n, 4]: onset and offset in samples, multiples of 64 within 0..samples; MIDI pitch;
-                velocity 1..127. A note starts and is released at exactly these samples.
+            notes: integers [n, 4]: onset and offset in samples, multiples of 64 within 0..samples; MIDI pitch; velocity
+                1..127. A note starts and is released at exactly these samples.
             instrument: bank and program that play all notes.
             samples: length of the clip.
 
         Raises:
-            UserError: the SoundFont lacks the program.
+            UserError: the SoundFont lacks the program, or FluidSynth cannot create a synthesizer.
             ValueError: invalid notes, or the renderer is closed.
         """
         events = _events(notes, samples)
@@ -72,17 +73,18 @@ class Renderer:
     def render_expressive(
         self, notes: AnyInt, instruments: Sequence[Instrument], samples: int, automation: Automation
     ) -> Float32:
-        """Return the audio of one clip whose level, pitch and brightness move, float32 [samples].
+        """Return the audio of one clip whose level, pitch and brightness move, float32 [samples], as in `render`.
 
         Args:
             notes: as in `render`, sorted by time and not overlapping.
             instruments: bank and program of each note.
             samples: length of the clip.
-            automation: values at each block. The level takes the place of that of the velocity from the onset on.
+            automation: values at each block of 64 samples. From the onset on, its level decides the loudness in place
+                of the velocity's. Its `instruments` are not used.
 
         Raises:
-            UserError: the SoundFont lacks a program.
-            ValueError: invalid notes, or the renderer is closed.
+            UserError: the SoundFont lacks a program, or FluidSynth cannot create a synthesizer.
+            ValueError: invalid notes, another number of instruments than of notes, or the renderer is closed.
         """
         _events(notes, samples)
         if np.any(notes[1:, 0] < notes[:-1, 1]) or len(instruments) != len(notes):
@@ -95,7 +97,7 @@ class Renderer:
 
     @contextmanager
     def synth(self) -> Iterator[int]:
-        """Give a new synthesizer that shares the SoundFont. It is deleted when the context ends.
+        """Context manager that gives a new synthesizer (a pointer) with the shared SoundFont and deletes it at the end.
 
         Raises:
             ValueError: the renderer is closed.
@@ -120,9 +122,15 @@ class Renderer:
 
     @contextmanager
     def probe(self, instrument: Instrument) -> Iterator[Callable[[int, int, int], Float32]]:
-        """Give a function that plays single notes for measurements: (pitch, velocity, blocks) -> float32 [64 * blocks].
+        """Context manager that gives a function which plays single notes for measurements.
 
-        Its notes share a synthesizer, so unlike those of `render` their bits may depend on the notes before.
+        The function is (pitch, velocity, blocks) -> float32 [64 * blocks], the mean of both channels. A note is not
+        released within its blocks; the next call ends it. The notes share a synthesizer, so unlike those of `render`
+        their bits may depend on the notes before.
+
+        Raises:
+            ValueError: the renderer is closed.
+            UserError: the SoundFont lacks the program, or FluidSynth cannot create a synthesizer.
         """
         call = self._fluidsynth.call
         with self.synth() as synth:
@@ -140,7 +148,7 @@ class Renderer:
             yield play
 
     def select(self, synth: int, channel: int, instrument: Instrument) -> None:
-        """Set bank and program of a channel of a synthesizer.
+        """Set bank and program of `channel` (0..15) of a synthesizer.
 
         Raises:
             UserError: the SoundFont lacks the program.
@@ -154,7 +162,7 @@ class Renderer:
             )
 
     def close(self) -> None:
-        """Free the SoundFont and FluidSynth's settings; may be called twice."""
+        """Free the SoundFont and FluidSynth's settings; may be called twice. Rendering afterwards raises ValueError."""
         if self._settings:
             self._call("delete_fluid_synth", self._master)
             self._call("delete_fluid_settings", self._settings)
@@ -221,12 +229,12 @@ class Renderer:
 
 
 def _events(notes: AnyInt, samples: int) -> list[tuple[int, int, int]]:
-    """Return the events (sample, velocity, pitch) of notes [n, 4], sorted.
+    """Return two events (sample, velocity, pitch) of each of the notes [n, 4], sorted: its start and its release.
 
     Velocity 0 is a release; releases come before the notes that start at the same sample.
 
     Raises:
-        ValueError: invalid notes.
+        ValueError: the notes are not integers, or a time, pitch or velocity is not as `Renderer.render` requires.
     """
     onset, offset, pitch, velocity = np.asarray(notes).reshape(-1, 4).T
     valid = (
@@ -252,8 +260,8 @@ def _mean(left: Float32, right: Float32) -> Float32:
 def audio_fault(audio: Float32) -> str | None:
     """Return the reason for which the audio [N] of a clip is unusable, None if it is usable.
 
-    `silence`: the peak is below -60 dBFS. `clipping`: the peak is above full scale. `non-finite`: there is a NaN or an
-    infinity.
+    `silence`: the peak is below -60 dBFS. `clipping`: the peak is above 1.0, full scale. `non-finite`: there is a NaN
+    or an infinity.
     """
     peak = float(np.max(np.abs(audio), initial=0.0))
     if not math.isfinite(peak):

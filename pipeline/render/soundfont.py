@@ -12,10 +12,11 @@ def soundfont_path(name: str) -> Path:
     """Return the path of a SoundFont.
 
     Args:
-        name: `timgm6mb` (6 MB, part of pretty_midi), or the path of an .sf2 or .sf3 file.
+        name: `timgm6mb` (6 MB, part of pretty_midi), or the path of an .sf2 or .sf3 file, in which ~ is the home
+            folder.
 
     Raises:
-        UserError: the file is missing, unreadable or not a SoundFont.
+        UserError: the file is missing, unreadable or not a SoundFont, or pretty_midi is needed and missing.
     """
     path = _bundled() if name == TIMGM6MB else Path(name).expanduser()
     if not path.is_file():

@@ -11,7 +11,7 @@ COLLECTIONS = ("folk", "dances", "hymns", "carols", "classical")
 
 
 def tunes() -> Iterator[tuple[str, Tune]]:
-    """Iterate over all tunes as (name, tune), where a name is `collection/title_in_lower_case`."""
+    """Iterate over all tunes as (name, tune), by collection, where a name is `collection/title_in_lower_case`."""
     for collection in COLLECTIONS:
         text = resources.files(__package__).joinpath(f"{collection}.abc").read_text(encoding="utf-8")
         for tune in read_tunes(text):
@@ -19,7 +19,7 @@ def tunes() -> Iterator[tuple[str, Tune]]:
 
 
 def midi_files() -> Iterator[tuple[str, bytes]]:
-    """Iterate over a MIDI file for each tune as (name, content). The bytes are the same on every machine."""
+    """Iterate over all tunes as (name ending in .mid, bytes of a MIDI file), the same bytes on every machine."""
     from pipeline.tunes.playing import tune_midi
 
     for name, tune in tunes():

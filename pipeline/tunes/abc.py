@@ -38,7 +38,14 @@ TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class Note:
-    """A note. `start` in the tune, `length` and `place`, its start in the measure, are in whole notes."""
+    """A note. Times are in whole notes.
+
+    Attributes:
+        start: time from the start of the tune; it keeps counting from verse to verse.
+        length: duration.
+        pitch: MIDI pitch.
+        place: time from the start of its measure.
+    """
 
     start: Fraction
     length: Fraction
@@ -48,7 +55,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Tune:
-    """A tune with repeats written out; `verses` are the notes of each time that it is played."""
+    """A tune with repeats written out. `verses` has one tuple of notes for each time that the whole tune is played."""
 
     title: str
     composer: str
@@ -61,7 +68,10 @@ class Tune:
 
 @dataclass
 class _Event:
-    """A note or rest of a bar. The pitch of a rest is None. A `tied` note is joined with the next one of its pitch."""
+    """A note or rest of a bar. `length` is in whole notes, `pitch` is the MIDI pitch, None for a rest.
+
+    A `tied` note is joined with the event after it if that is a note of its pitch.
+    """
 
     pitch: int | None
     length: Fraction
@@ -104,7 +114,11 @@ def _read_tune(block: str) -> Tune:
 
 
 def _key(name: str) -> dict[str, int]:
-    """Return the semitones by which a key alters letters, without the letters that it does not alter."""
+    """Return the letters that a key alters, each with 1 (sharp) or -1 (flat).
+
+    Raises:
+        ValueError: the key is not supported.
+    """
     match = re.fullmatch(r"([A-G])([#b]?)(m|dor|)", name)
     if not match:
         raise ValueError(f"the key {name} is not supported")
@@ -167,7 +181,11 @@ def _length(text: str) -> Fraction:
 def _pitch(match: re.Match[str], key: dict[str, int], altered: dict[tuple[str, str], int]) -> int | None:
     """Return the MIDI pitch of a note (middle C is 60), None for a rest.
 
-    An accidental is stored in `altered`, where it applies to later notes of the bar.
+    Args:
+        match: a match of TOKEN.
+        key: the result of `_key`.
+        altered: accidentals of the bar by (letter, octave), in semitones. That of this note is added to it, and applies
+            to later notes of the bar in the same octave.
     """
     letter, octave = match["letter"], match["octave"]
     if letter == "z":
@@ -180,7 +198,7 @@ def _pitch(match: re.Match[str], key: dict[str, int], altered: dict[tuple[str, s
 
 
 def _expand_repeats(bars: list[_Bar]) -> list[list[_Event]]:
-    """Return the events of all bars in the order in which they are played."""
+    """Return the events of each bar played, in the order of playing; the second time the first ending is left out."""
     played: list[list[_Event]] = []
     opened = 0
     for i, bar in enumerate(bars):
@@ -197,12 +215,12 @@ def _timed(bars: list[list[_Event]], verses: int, measure: Fraction) -> tuple[tu
     """Return the notes of each verse, with tied notes joined.
 
     Args:
-        bars: events of the bars of one verse.
+        bars: events of the bars of one verse, repeats expanded.
         verses: number of verses.
         measure: length of a measure in whole notes.
 
     Raises:
-        ValueError: a bar has the wrong length.
+        ValueError: a bar has the wrong length, or the last bar and the upbeat do not add up to a measure.
     """
     upbeat = sum((event.length for event in bars[0]), Fraction(0)) % measure
     place = start = (-upbeat) % measure

@@ -16,7 +16,10 @@ BREATH = 60  # ticks cut from a note before one of equal pitch, at most a third 
 
 
 def tune_midi(tune: Tune) -> bytes:
-    """Return the performance of a tune as a MIDI file of one track."""
+    """Return the performance of a tune as the bytes of a MIDI file of format 0.
+
+    In the track name, characters of the title that are not ASCII become question marks.
+    """
     quarters_per_minute = tune.beats_per_minute * tune.beat * 4
     head = [
         mido.MetaMessage("track_name", name=tune.title.encode("ascii", "replace").decode()),
@@ -27,7 +30,10 @@ def tune_midi(tune: Tune) -> bytes:
 
 
 def _played(tune: Tune) -> Iterator[tuple[int, int, int, int]]:
-    """Iterate over (onset, offset, pitch, velocity) of each note, times in ticks."""
+    """Iterate in time order over (onset, offset, pitch, velocity) of each note.
+
+    Times are in ticks from the start of the tune. All verses follow each other.
+    """
     notes = [(verse, note) for verse, of_verse in enumerate(tune.verses) for note in of_verse]
     pitches_in_order = [note.pitch for _, note in notes]
     middle = sorted(pitches_in_order)[len(notes) // 2]
@@ -41,7 +47,10 @@ def _played(tune: Tune) -> Iterator[tuple[int, int, int, int]]:
 def _velocity(tune: Tune, verse: int, note: Note, middle: int) -> int:
     """Return the velocity of a note: level of the verse, plus metrical accent, phrase dynamics and height of the pitch.
 
-    Height is counted from the pitch `middle`; the sum is limited to 1..127.
+    Height is half the number of semitones above the pitch `middle`, limited to -8..8; the sum is limited to 1..127.
+
+    Args:
+        verse: number of the verse, from 0.
     """
     phrase = PHRASE_MEASURES * Fraction(*tune.meter)
     through = (note.start % phrase) / phrase
@@ -52,9 +61,14 @@ def _velocity(tune: Tune, verse: int, note: Note, middle: int) -> int:
 
 
 def accent(meter: tuple[int, int], place: Fraction) -> int:
-    """Return the accent, in steps of velocity, of a note at `place` in whole notes from the start of its measure.
+    """Return the accent of a note, to be added to its velocity.
 
-    It is 12 on the first beat, 6 in the middle of the measure, 3 on other beats and -4 between beats.
+    It is 12 on the first beat, 6 in the middle of the measure if a beat is there, 3 on other beats and -4 between
+    beats. A beat is three eighths in meters such as 6/8, else one unit of the meter.
+
+    Args:
+        meter: beats and unit of the meter, such as (6, 8).
+        place: start of the note in whole notes from the start of its measure.
     """
     beats, unit = meter
     compound = unit == 8 and beats % 3 == 0
