@@ -31,7 +31,14 @@ EXTRAS = {"pipeline": "pipeline", "training": "training", "pvt.studio": "trainin
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run `pvt VERB ...` and return the exit status."""
+    """Run `pvt VERB ...` and return the exit status.
+
+    It is that of the verb; 0 after --help or --version; 2 without arguments, for an unknown verb, or if a Python
+    package that the verb needs is not installed.
+
+    Args:
+        argv: the arguments after `pvt`; None for those of this process.
+    """
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
@@ -57,6 +64,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def usage() -> str:
-    """Return the text of `pvt --help`."""
+    """Return the text of `pvt --help`: the verbs, each with its summary."""
     lines = [f"  {verb:15}{summary}" for verb, (_, summary) in VERBS.items()]
     return "\n".join(["usage: pvt VERB [OPTIONS]", "", *lines, "", "`pvt VERB --help` lists the options of a verb."])

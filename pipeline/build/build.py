@@ -30,8 +30,13 @@ MOST_FAULTS = 0.01  # share of clips with faulty audio above which the run stops
 def build(request: Request) -> int:
     """Build what is missing of the requested datasets and return the exit status, 0.
 
+    Datasets are written below `request.out`, and the index and the plan to `request.index`. With `force`, existing
+    folders of the requested formats are renamed first. With `dry_run`, no dataset is written or renamed, but index and
+    plan are written if the source exists.
+
     Raises:
-        UserError: invalid input, another dataset in a folder, too few clips, or too many clips with faulty audio.
+        UserError: invalid input, FORCE=1 with SHARDS=, another dataset in a folder, a folder in use by another build,
+            too few clips, too many clips with faulty audio, workers of several kinds, or loss of the workers.
     """
     # promise: second-refused-name-first-3
     if request.force and request.subset is not None:
@@ -75,7 +80,7 @@ def build(request: Request) -> int:
 
 
 def _print_estimate(request: Request) -> None:
-    """Print the clips and shards that the spec asks for, when its MIDI files are missing and no plan can be made."""
+    """Print the numbers of clips and shards that the spec asks for. No plan is made: the MIDI files are missing."""
     spec = request.spec
     print(f"MIDI={spec.source.midi} does not exist, so no plan is made; `make lakh` downloads the Lakh MIDI dataset")
     for name in request.formats:
@@ -101,9 +106,10 @@ def _check_enough(request: Request, jobs: Sequence[Job]) -> None:
 
 
 def _check_siblings(request: Request, job: Job) -> None:
-    """Raise UserError unless all formats in OUT, finished or not, have the plan of `job`.
+    """Raise UserError unless all datasets in OUT, finished or not, have the plan of `job`.
 
-    With one plan, an id means the same performance in each format.
+    With one plan, an id means the same performance in each format. Requested formats are not compared if `force` is
+    set, because their folders will be moved aside.
     """
     for name in FORMATS:
         if request.force and name in request.formats:
@@ -148,7 +154,11 @@ def _print_plan(jobs: Sequence[Job], todo: Sequence[Job], workers: int) -> None:
 
 
 def joint_jobs(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Group jobs whose shards are built together, because one format is derived from the arrays of another."""
+    """Group jobs whose shards are built together.
+
+    A job joins the group whose first job has the format from which its own is derived, if the chunks of both coincide;
+    any other job starts a group. A job must come after that of its source format.
+    """
     groups: list[list[Job]] = []
     for job in jobs:
         for group in groups:
@@ -169,7 +179,7 @@ def _aligned(one: Job, other: Job) -> bool:
 
 
 def _build_shards(jobs: Sequence[Job], cluster: Cluster, request: Request, soundfont: Path | None) -> None:
-    """Build the missing shards of a group of formats and finish their folders."""
+    """Build the missing shards of a group of formats; then finish their folders, unless the request is for a subset."""
     first = jobs[0]
     formats = {job.representation.name: job for job in jobs}
     for job in jobs:
@@ -206,10 +216,15 @@ def _build_shards(jobs: Sequence[Job], cluster: Cluster, request: Request, sound
 
 
 def _machine_kind(cluster: Cluster, gpu: bool, accept: bool) -> str:
-    """Return the kind of machine of the workers, one of them if there are several and `accept` is set.
+    """Return the kind of machine of the workers, the first in alphabetical order if several are accepted.
+
+    Args:
+        cluster: the workers.
+        gpu: whether only workers with a GPU count.
+        accept: whether several kinds are accepted.
 
     Raises:
-        UserError: there are several kinds and `accept` is not set.
+        UserError: there are several kinds and `accept` is not set, or there have been no workers for too long.
     """
     kinds = sorted(set(cluster.run_on_all(shard_machine, gpu, gpu=gpu)))
     if len(kinds) > 1 and not accept:
@@ -221,7 +236,7 @@ def _machine_kind(cluster: Cluster, gpu: bool, accept: bool) -> str:
 
 
 def _check_machine(receipt: Receipt, kind: str, accept: bool) -> None:
-    """Raise UserError if the worker that wrote a shard is of another kind and `accept` is not set.
+    """Raise UserError if the worker that wrote a shard is of another kind than `kind` and `accept` is not set.
 
     It may have joined after `_machine_kind` was called.
     """

@@ -1,7 +1,8 @@
 """A dataset folder while it is built: its format key, finished and missing shards, growth and completion.
 
 A finished shard has a receipt in `.build/`. An incomplete dataset has no dataset.json; while a finished one grows, its
-manifest is dataset.json.old. Every step is a rename, so a run that is killed at any point can be resumed.
+manifest is dataset.json.old. Files appear by renaming when they are complete, so a run that is killed at any point can
+be resumed.
 """
 
 import json
@@ -23,7 +24,7 @@ ELSEWHERE = "choose another folder with OUT=, or FORCE=1 to move the old one asi
 
 
 class BuildFolder:
-    """The folder `OUT/PVT-<format>`, which need not exist."""
+    """The folder `PVT-<format>` in `out`, which need not exist. Nothing is made by the constructor."""
 
     def __init__(self, out: Path, format_name: str) -> None:
         self.path = out / folder_name(format_name)
@@ -35,10 +36,13 @@ class BuildFolder:
 
     @contextmanager
     def lock(self, subset: ShardSubset | None = None) -> Iterator[None]:
-        """Lock the folder for one build, or with `subset` for the builds of all subsets.
+        """Hold a lock on the folder within the block, for a build of the whole dataset or of one subset of its shards.
+
+        Without `subset`, no other build can hold the lock at the same time. With it, only builds of other subsets can.
+        The folder and its `.build/` are made if they are missing.
 
         Raises:
-            UserError: another build holds the lock, or one with the same subset does.
+            UserError: another process holds the lock, or the folder is not writable.
         """
         with locked(self.build / "lock", str(self.path), shared=subset is not None):
             if subset is None:
@@ -48,11 +52,11 @@ class BuildFolder:
                     yield
 
     def check_key(self, key: dict[str, Any]) -> None:
-        """Raise UserError unless the shards in the folder, if any, were built with the format key `key`.
+        """Raise UserError unless the dataset in the folder, if any, was built with the format key `key`.
 
         Raises:
-            UserError: the format keys differ, and the message names the first difference; or the folder holds files but
-                no dataset.
+            UserError: the format keys differ, and the message names the first difference; the folder holds files but no
+                dataset; or the file with the stored key is damaged.
         """
         existing = self.existing_key()
         if existing is None and self.path.is_dir() and any(child.name != ".build" for child in self.path.iterdir()):
@@ -64,10 +68,10 @@ class BuildFolder:
         raise UserError(f"{self.path} was built with {name} = {old!r:.60}, this run asks for {new!r:.60}; {ELSEWHERE}")
 
     def existing_key(self) -> dict[str, Any] | None:
-        """Return the format key of the dataset in the folder, finished or not; None if there is none.
+        """Return the format key in dataset.json, else in `.build/key.json`; None if there is neither.
 
         Raises:
-            UserError: the file with the key is damaged.
+            UserError: the file is damaged.
         """
         for path in (self.manifest, self.key_file):
             if path.is_file():
@@ -79,15 +83,22 @@ class BuildFolder:
         return None
 
     def check_records(self, size: int) -> None:
-        """Raise UserError if finished shards have records of another size than `size` bytes."""
+        """Raise UserError unless every finished shard has records of `size` bytes.
+
+        Raises:
+            UserError: a shard has records of another size, or a receipt is damaged.
+        """
         # promise: refused-name-key-nothing-3
         if any(receipt.bytes != receipt.clips * size for receipt in self.receipts().values()):
             raise UserError(f"the records in {self.path} have other features than this version writes; {ELSEWHERE}")
 
     def planned(self) -> dict[str, int]:
-        """Return the number of planned clips by split, from the manifest of before if the dataset grows.
+        """Return the number of planned clips by split in dataset.json, else in dataset.json.old of a growing dataset.
 
-        Empty without a manifest.
+        Empty without either file.
+
+        Raises:
+            UserError: the file is damaged.
         """
         for path in (self.manifest, self.previous_manifest):
             if path.is_file():
@@ -99,7 +110,11 @@ class BuildFolder:
         return {}
 
     def open(self, key: dict[str, Any]) -> None:
-        """Begin or resume a build: write the format key, and rename the manifest until all shards exist."""
+        """Begin or resume a build in the folder, which is made if it is missing.
+
+        The format key is written to `.build/key.json` unless that file exists. dataset.json, if there is one, is
+        renamed to dataset.json.old until `finish` is called.
+        """
         self.build.mkdir(parents=True, exist_ok=True)
         if not self.key_file.is_file():
             write_json(self.key_file, key)
@@ -107,7 +122,11 @@ class BuildFolder:
             self.manifest.replace(self.previous_manifest)
 
     def receipts(self) -> dict[tuple[str, int], Receipt]:
-        """Return the receipts, by (split, number), of the shards whose file exists with the recorded size."""
+        """Return the receipts, by (split, number), of the shards whose file exists with the recorded size.
+
+        Raises:
+            UserError: a receipt is damaged.
+        """
         found = {}
         for path in sorted(self.build.glob("*-[0-9]*.json")):
             receipt = parse_model(Receipt, _read_json(path), str(path))
@@ -117,18 +136,20 @@ class BuildFolder:
         return found
 
     def _shard_file(self, split: str, number: int) -> Path | None:
-        """Return the file of a shard, whatever the number of shards in its name; None if there is none."""
+        """Return the path of a shard's file, whatever total its name has after `-of-`; None if there is no file."""
         stem = shard_name(self.format, split, number, 0).partition("-of-")[0]
         matches = sorted(self.path.glob(f"{stem}-of-*.tfrecord"))
         return matches[-1] if matches else None
 
     def missing(self, tasks: Iterable[ShardTask], machine: str, accept_machine: bool) -> list[ShardTask]:
-        """Return those of `tasks` that are not finished. Finished shards get the new number of shards in their name.
+        """Return those of `tasks` that are not finished.
 
-        A shard is finished if its receipt has the same positions and the SHA-256 of its file.
+        A shard is finished if its receipt has the positions of the task and the SHA-256 of its file. The file of a
+        finished shard is renamed if the total number of shards in its name is another one.
 
         Raises:
-            UserError: a shard was built on another kind of machine than `machine`, and `accept_machine` is not set.
+            UserError: a shard was built on another kind of machine than `machine` and `accept_machine` is not set, or a
+                receipt is damaged.
         """
         receipts = self.receipts()
         todo = []
@@ -152,12 +173,21 @@ class BuildFolder:
         return todo
 
     def write_receipt(self, receipt: Receipt) -> None:
-        """Write the receipt of a finished shard."""
+        """Write the receipt of a finished shard to `.build/<split>-<number>.json`, with five digits of the number."""
         content = receipt.model_dump_json().encode()
         write_bytes(self.build / f"{receipt.split}-{receipt.number:05d}.json", content)
 
     def finish(self, manifest: dict[str, Any], shapes: str, tasks: Sequence[ShardTask]) -> None:
-        """Delete files of shards that are not in `tasks`, then write shapes.txt and last dataset.json."""
+        """Complete the dataset: write shapes.txt and then dataset.json.
+
+        Before that, files of shards that are not in `tasks` are deleted, in the splits that `tasks` has. After it,
+        dataset.json.old and temporary files are deleted.
+
+        Args:
+            manifest: content of dataset.json.
+            shapes: content of shapes.txt.
+            tasks: all shards of the dataset.
+        """
         current = {self.path / task.file for task in tasks}
         for split in {task.split for task in tasks}:
             for file in (self.path / split).glob(f"{folder_name(self.format)}-*.tfrecord"):
@@ -192,7 +222,10 @@ def _damaged(path: Path) -> UserError:
 
 
 def _differences(old: Any, new: Any, name: str = "") -> Iterable[tuple[str, Any, Any]]:
-    """Iterate over the differences of two JSON values as (dotted key, old value, new value), in the order of keys."""
+    """Iterate over the differences of two JSON values as (dotted key, old value, new value), sorted by key.
+
+    Lists are compared as wholes. The value of a missing key is None.
+    """
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
             yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)

@@ -38,7 +38,7 @@ PLUGIN = "pvt-index"
 
 @dataclass(frozen=True)
 class FileBatch:
-    """Files that one task reads. `lost` marks a single file at which every worker died; the task rejects it unread."""
+    """Files that one task reads. `lost` marks a single file at which every worker died: its task rejects it unread."""
 
     files: tuple[SourceFile, ...]
     lost: bool = False
@@ -48,9 +48,13 @@ class FileBatch:
 
 
 def bisect(task: tuple[Spec, FileBatch, str]) -> list[tuple[Spec, FileBatch, str]]:
-    """Return the tasks that replace one whose worker died repeatedly: two with half of the files each.
+    """Return the tasks that replace one whose worker died repeatedly: two, each with half of the files.
 
-    A task with a single file is replaced by one that rejects it.
+    Of an odd number of files, the second task has one more. A task with a single file is replaced by one that rejects
+    it.
+
+    Args:
+        task: (spec, batch, folder), the arguments of `index_files`.
     """
     spec, batch, folder = task
     half = len(batch.files) // 2
@@ -60,19 +64,25 @@ def bisect(task: tuple[Spec, FileBatch, str]) -> list[tuple[Spec, FileBatch, str
 
 @dataclass(frozen=True)
 class IndexedSource:
-    """The parts of the index for a source, and the files that were rejected before they were read."""
+    """The paths of the parts of the index for a source, and the files left out before their content was parsed.
+
+    `rejects` holds files that were not listed as input or could not be opened. Rejections of parsed files are in the
+    parts.
+    """
 
     parts: tuple[Path, ...]
     rejects: Rejects
 
 
 def ready_plan(spec: Spec, folder: Path, cluster: Cluster) -> tuple[Plan, Rejects]:
-    """Return the plan of `spec` and all rejects up to it. What the index `folder` lacks is made on `cluster`.
+    """Return the plan of `spec`, and the rejects up to it: files, tracks and windows.
 
-    Of several processes that call this at the same time, one makes the plan and the others wait for it.
+    Parts of the index that `folder` lacks are computed on `cluster` and written there, and so is the plan. If several
+    processes call this for one folder at the same time, one makes the plan and the others wait for it.
 
     Raises:
-        UserError: the source cannot be read or has no usable file; or something is missing and `folder` is read-only.
+        UserError: the source cannot be read or has no usable file; something is missing and `folder` is read-only; or
+            the workers are lost.
     """
     with ExitStack() as stack:
         if not _is_read_only(folder):
@@ -84,12 +94,16 @@ def ready_plan(spec: Spec, folder: Path, cluster: Cluster) -> tuple[Plan, Reject
 
 
 def _is_read_only(folder: Path) -> bool:
-    """Return whether the folder exists and cannot be written, like that of another user."""
+    """Return whether the folder exists and this process cannot write in it, like that of another user."""
     return folder.is_dir() and not os.access(folder, os.W_OK)
 
 
 def _index_source(spec: Spec, folder: Path, cluster: Cluster) -> IndexedSource:
-    """Return the parts of the index for the spec's source. Its files are read only if the list of files has changed."""
+    """Return the parts of the index for the spec's source, and the files left out.
+
+    Files are read only if the list of files or the settings have changed; the parts and a record of them are then
+    written to `folder`.
+    """
     rejects = Rejects()
     of_audio = bool(spec.source.audio)
     files = list_recordings(spec.source.audio, rejects) if of_audio else list_files(spec.source.midi, rejects)
@@ -118,7 +132,10 @@ def _index_source(spec: Spec, folder: Path, cluster: Cluster) -> IndexedSource:
 
 
 def _signature(spec: Spec, files: Sequence[SourceFile]) -> str:
-    """Return the digest of the settings of the index and of the names, sizes and times of the files."""
+    """Return the SHA-256, hex, of the index settings and of the names, sizes and modification times of the files.
+
+    For a file whose content is in memory, its SHA-256 takes the place of size and time.
+    """
     digest = hashlib.sha256(f"{INDEX_VERSION} {spec.clip.model_dump_json()} {spec.limits.model_dump_json()}".encode())
     if spec.source.audio:
         digest.update(spec.recordings.model_dump_json().encode())
@@ -138,7 +155,10 @@ def _file_state(file: SourceFile) -> str:
 
 
 def _read_record(path: Path) -> IndexedSource | None:
-    """Return what an earlier run wrote to `path`, None if it is missing, damaged or one of its parts is missing."""
+    """Return what an earlier run wrote to `path`.
+
+    None if the record is missing or damaged, or if a part that it lists is missing.
+    """
     try:
         value = json.loads(path.read_bytes())
         parts = tuple(path.with_name(name) for name in value["parts"])
@@ -149,7 +169,10 @@ def _read_record(path: Path) -> IndexedSource | None:
 
 
 class IndexWorker(WorkerPlugin):
-    """Dask plugin of a worker process: the readers of files, whose child processes start when they are first used."""
+    """Dask plugin of a worker process: holds the readers of MIDI files and recordings.
+
+    The child process of a reader starts when the reader is first used.
+    """
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
@@ -166,11 +189,12 @@ class IndexWorker(WorkerPlugin):
 
 
 def index_files(spec: Spec, batch: FileBatch, folder: str) -> tuple[str, int, Rejects]:
-    """Write the part of the index for a batch of files to `folder`.
+    """Write the part of the index for a batch of files to `folder`. Runs on a worker that has the plugin IndexWorker.
 
     Returns:
-        The file name of the part, empty if no file was readable; the number of files in the batch; and the files that
-        were not readable.
+        The file name of the part, empty for a lost batch and if no recording could be opened; the number of files in
+            the
+        batch; and the files that were lost or could not be opened.
     """
     unread = Rejects()
     if batch.lost:

@@ -20,7 +20,20 @@ from pipeline.rejects import Rejects
 
 @dataclass(frozen=True)
 class Request:
-    """Options of `make dataset`. `index` is the folder of the index, `subset` is SHARDS=."""
+    """Options of `make dataset`.
+
+    Attributes:
+        spec: the spec.
+        formats: names of the formats to build.
+        out: parent folder of the datasets.
+        index: folder of the index.
+        workers: source of the workers.
+        dry_run: print the plan and build no dataset.
+        force: rename existing folders of the formats and build them again.
+        accept_fewer: build even if there are fewer clips than asked for or many with faulty audio.
+        accept_device: accept shards of several kinds of machine.
+        subset: the shards to build, from SHARDS=; None for all.
+    """
 
     spec: Spec
     formats: tuple[str, ...]
@@ -43,7 +56,8 @@ class Job:
         key: the format key: JSON values that decide the bytes of the format.
         folder: folder of the dataset.
         tasks: all shards of the dataset, finished or not.
-        velocity_law_db: as in dataset.json.
+        velocity_law_db: by instrument name, the largest deviation of its level from 40 log10(velocity / 127) dB; empty
+            without expression and for recordings.
     """
 
     spec: Spec
@@ -57,25 +71,28 @@ class Job:
 
     @cached_property
     def record_bytes(self) -> int:
-        """Number of bytes of one record with its TFRecord frame."""
+        """Number of bytes of one record in a shard, with the header and checksums of TFRecord."""
         return layout(features_of(self.spec, self.representation)).size
 
     @cached_property
     def shapes(self) -> str:
-        """Content of shapes.txt."""
+        """Content of shapes.txt: one line per feature."""
         return "".join(f"{feature}\n" for feature in features_of(self.spec, self.representation))
 
     @cached_property
     def clips(self) -> dict[str, int]:
-        """Number of planned clips by split."""
+        """Number of planned clips by split. Fewer are stored if clips are rejected while shards are built."""
         return {split: sum(task.clips for task in self.tasks if task.split == split) for split in SPLITS}
 
     @cached_property
     def is_complete(self) -> bool:
-        """Whether the folder holds a finished dataset with at least the planned clips.
+        """Whether the folder holds a finished dataset with at least the planned clips, as it was when first asked.
 
-        dataset.json, clips.parquet and shapes.txt must exist, and every shard must have its size. `make validate`
-        checks the content of shards.
+        dataset.json, clips.parquet and shapes.txt must exist, shapes.txt must have the expected content, and every
+        shard must have the size that dataset.json gives. `make validate` checks the content of shards.
+
+        Raises:
+            UserError: dataset.json is damaged or of another format version.
         """
         folder = self.folder
         table, shapes = folder.path / CLIPS_TABLE, folder.path / SHAPES
@@ -94,7 +111,11 @@ class Job:
 
     @cached_property
     def keeps_more(self) -> bool:
-        """Whether the dataset in the folder has more planned clips than the request asks for."""
+        """Whether the dataset in the folder has more planned clips in a split than the request asks for.
+
+        Raises:
+            UserError: dataset.json is damaged.
+        """
         planned = self.folder.planned()
         return any(planned[split] > self.spec.clips_of(self.representation.name, split) for split in SPLITS)
 
@@ -102,7 +123,22 @@ class Job:
 def make_jobs(
     request: Request, plan: Plan, rejects: Rejects, formats: Iterable[Representation], soundfont: Path | None
 ) -> list[Job]:
-    """Return a job for each of `formats`. `rejects` are those up to the plan; `soundfont` is None for recordings."""
+    """Return a job for each of `formats`, in their order.
+
+    A job plans as many clips of a split as the request asks for, at least those that the folder already has planned
+    unless `request.force` is set, and at most those of the plan. Checks of presets may be written to the index, see
+    `check_presets`.
+
+    Args:
+        request: the request.
+        plan: the plan of its spec.
+        rejects: files, tracks and windows left out up to the plan.
+        formats: representations of the requested formats.
+        soundfont: path of the SoundFont; None for recordings.
+
+    Raises:
+        UserError: the manifest in a folder is damaged.
+    """
     spec, jobs = request.spec, []
     # promise: refused-name-key-nothing-2
     law = {} if soundfont is None else velocity_law(spec, soundfont, request.index)

@@ -13,7 +13,10 @@ ARITHMETIC_VERSION = 2
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of this project, Python, libfluidsynth and the packages that affect stored data, by name."""
+    """Return the versions of this project, Python, libfluidsynth and the packages that affect stored data, by name.
+
+    Packages that are not installed under their usual name are left out.
+    """
     from pipeline.render.fluidsynth import library_version
 
     found = {PROJECT: __version__, "python": platform.python_version(), "fluidsynth": library_version()}
@@ -28,8 +31,11 @@ def versions() -> dict[str, str]:
 def machine_kind(device: str = "cpu") -> str:
     """Return the kind of this machine: one line that names everything on which the bits of float results depend.
 
-    These are the processor, the GPU unless `device` is cpu, torch, numpy, FluidSynth and `ARITHMETIC_VERSION`. Arrays
+    These are the processor, the GPU unless `device` is "cpu", torch, numpy, FluidSynth and `ARITHMETIC_VERSION`. Arrays
     computed on machines of one kind are byte-identical; those of two kinds agree within rounding.
+
+    Args:
+        device: torch device that encodes, "cpu" or a CUDA device.
     """
     import torch
 
@@ -42,9 +48,10 @@ def machine_kind(device: str = "cpu") -> str:
 
 
 def current_kind(kind: str) -> str:
-    """Return a machine kind that was recorded by any release, in the present form of `machine_kind`.
+    """Return a machine kind that any release recorded, in the present form of `machine_kind`.
 
-    Up to release 0.2.0 it had the release in place of the arithmetic version; 0.N.0 corresponds to version N.
+    Releases 0.1.0 and 0.2.0 wrote their own version at its end in place of the arithmetic version: "pvt-audio 0.N.0"
+    becomes "arithmetic N". Other texts are returned unchanged.
     """
     return re.sub(rf"{PROJECT} 0\.([12])\.0$", r"arithmetic \1", kind)
 
@@ -60,10 +67,10 @@ def _cpu_vendor() -> str:
 
 
 def set_deterministic() -> None:
-    """Make torch compute the same bits in this process every time.
+    """Set torch's global options so that this process computes the same bits every time.
 
-    It then uses one thread, no algorithms chosen by timing and no TF32, which rounds the factors of products to 10 bits
-    and is cuDNN's default for convolutions.
+    Torch then uses one thread, no algorithms chosen by timing and no TF32, which rounds the factors of products to 10
+    bits and is cuDNN's default for convolutions.
     """
     import torch
 

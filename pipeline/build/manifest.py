@@ -21,7 +21,13 @@ ROWS = 4096  # rows of clips.parquet that are in memory at once
 
 
 def manifest(job: Job, receipts: Receipts, rejects: Rejects) -> dict[str, Any]:
-    """Return the content of dataset.json as JSON values, checked by the model with which it is read."""
+    """Return the content of dataset.json as JSON values. It is valid for `DatasetInfo`, the model that readers use.
+
+    Args:
+        job: the finished job.
+        receipts: receipts of all its shards.
+        rejects: all rejects, with those of the audio.
+    """
     spec, representation = job.spec, job.representation
     info = DatasetInfo(
         format_version=FORMAT_VERSION,
@@ -47,7 +53,7 @@ def manifest(job: Job, receipts: Receipts, rejects: Rejects) -> dict[str, Any]:
 
 
 def _splits(job: Job, receipts: Receipts) -> dict[str, Split]:
-    """Return the entries `splits` of dataset.json by split."""
+    """Return the entry of each split in dataset.json: planned clips, stored clips and shards."""
     splits = {}
     for split in SPLITS:
         mine = [(task, receipts[split, task.number]) for task in job.tasks if task.split == split]
@@ -57,9 +63,10 @@ def _splits(job: Job, receipts: Receipts) -> dict[str, Split]:
 
 
 def train_statistics(receipts: Receipts) -> dict[str, Any] | None:
-    """Return the sums of all train shards for mean and standard deviation, None if no shard has any.
+    """Return the `Statistics` of the stored data of all train clips as a JSON value: count, sums and sums of squares.
 
-    They are merged in the order of the shards, so the result does not depend on how the work was distributed.
+    They are added in the order of the shards, so the result does not depend on how the work was distributed. None for
+    discrete formats, and if no train clip is stored.
     """
     # promise: statistics-float64-sums-merged
     # promise: statistics-float64-sums-merged-2
@@ -69,7 +76,10 @@ def train_statistics(receipts: Receipts) -> dict[str, Any] | None:
 
 
 def all_rejects(job: Job, receipts: Receipts) -> Rejects:
-    """Return the rejects up to the plan (files, tracks, windows) together with the clips rejected for their audio."""
+    """Return the rejects of a job: those up to the plan (files, tracks, windows) and the clips in its receipts.
+
+    The reasons of clips begin with "audio: ".
+    """
     rejects = Rejects()
     rejects.merge(job.rejects)
     for receipt in receipts.values():
@@ -79,7 +89,11 @@ def all_rejects(job: Job, receipts: Receipts) -> Rejects:
 
 
 def write_clips(job: Job, receipts: Receipts) -> None:
-    """Write clips.parquet: one row per clip in the order of the records, with its source and how it was played."""
+    """Write clips.parquet to the folder of the job: one row per stored clip in the order of the records.
+
+    A row has the source of the clip, how it was played, and its level in dBFS. Without any clip, the file has no rows
+    and only the columns id, split and source_digest.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

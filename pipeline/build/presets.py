@@ -1,7 +1,7 @@
 """Checks of the presets that a build uses, measured once and kept in the index folder.
 
-The check of one instrument is in `index/preset-<key>.json`, where the key is a digest of everything on which it
-depends.
+The check of one instrument is in `index/preset-<key>.json`. The key is the start of a digest of all that the check
+depends on.
 """
 
 import json
@@ -32,8 +32,9 @@ MOST_LAW_DB = 1.0  # deviation of levels from the law of velocities above which 
 def playable_notes(spec: Spec, soundfont: Path, index: Path) -> Bool:
     """Return which notes each instrument's preset can play, bool [instruments, 128, 128] by pitch and velocity.
 
-    Notes outside the pitch range of the clips are False. Pitches of the range that a preset cannot play are printed,
-    with expression also a deviation from the law of velocities.
+    Notes outside the pitch range of the clips are False. The checks come from `check_presets`, which may write to the
+    folder `index`. Pitches of the range that a preset plays at no velocity are printed, and for a spec with expression
+    deviations of more than 1 dB from the law of velocities.
 
     Raises:
         UserError: the SoundFont lacks a preset, or a preset is silent, unpitched or detuned.
@@ -56,9 +57,13 @@ def playable_notes(spec: Spec, soundfont: Path, index: Path) -> Bool:
 
 
 def check_presets(spec: Spec, soundfont: Path, index: Path) -> list[PresetCheck]:
-    """Return the check of each instrument's preset.
+    """Return the check of each instrument's preset, in the order of `spec.instruments`.
 
-    It is read from the folder `index` if it is there, else measured and written there if the folder is writable.
+    A check that this process does not have yet is read from the folder `index`, or measured if it is not there. Checks
+    that are not there are then written there if the folder is writable. A measurement prints a line.
+
+    Raises:
+        UserError: the SoundFont lacks a preset.
     """
     about = {
         "version": CHECK_VERSION,
@@ -90,9 +95,9 @@ def check_presets(spec: Spec, soundfont: Path, index: Path) -> list[PresetCheck]
 
 
 def velocity_law(spec: Spec, soundfont: Path, index: Path) -> dict[str, float]:
-    """Return the largest deviation of each instrument's level from 40 log10(velocity / 127) dB, in dB by name.
+    """Return, by instrument name, the largest deviation in dB of a preset's level from 40 log10(velocity / 127) dB.
 
-    Empty for a spec without expression.
+    It is taken from `check_presets`. Empty for a spec without expression.
     """
     if spec.expression is None:
         return {}
@@ -109,7 +114,7 @@ def _read_check(path: Path) -> PresetCheck | None:
 
 
 def _missing_pitches(check: PresetCheck, spec: Spec) -> str:
-    """Return the pitches of the clips' range that play at no velocity, as text such as "48-54, 72"."""
+    """Return the MIDI pitches of the clips' range that play at no velocity, as text such as "48-54, 72", else empty."""
     missing = [p for p in range(spec.clip.lowest_pitch, spec.clip.highest_pitch + 1) if not check.playable[p].any()]
     starts = [p for p in missing if p - 1 not in missing]
     ends = [p for p in missing if p + 1 not in missing]
@@ -119,13 +124,17 @@ def _missing_pitches(check: PresetCheck, spec: Spec) -> str:
 def built_plan(info: DatasetInfo, index: Path) -> tuple[Plan, list[PresetCheck] | None] | None:
     """Return the plan of a finished dataset and the checks of its presets, if the files that they need still exist.
 
+    Checks are measured and written to `index` if they are missing, see `check_presets`.
+
     Args:
         info: manifest of the dataset.
         index: the index folder beside the dataset.
 
     Returns:
-        None if the plan is missing, or if its notes depend on a SoundFont that is missing or another one now. The
-        checks alone are None if the SoundFont is missing or another one, and for recordings.
+        (plan, checks). None in place of both if the plan is missing or damaged, or if the dataset's notes were moved to
+        playable pitches and the SoundFont is missing or another one now. The checks alone are None for recordings, and
+            if
+        the SoundFont is missing or another one.
     """
     soundfont, checks = info.spec.rendering.soundfont, None
     try:
@@ -146,10 +155,13 @@ def built_plan(info: DatasetInfo, index: Path) -> tuple[Plan, list[PresetCheck] 
 
 
 def preset_limits(plan: Plan, spec: Spec) -> dict[str, Any] | None:
-    """Return, by name, a digest of the notes that an instrument plays, for instruments that lack any in the clips'
-    range.
+    """Return a digest (16 hex digits) of the playable notes of each limited instrument, by its name.
 
-    None if no instrument does. The limits change the clips and are therefore part of the format key of a dataset.
+    An instrument is limited if its preset cannot play every pitch of the clips' range at every velocity 1..127. The
+    limits change the clips and are therefore part of the format key of a dataset.
+
+    Returns:
+        None if no instrument is limited, or if `plan.playable` is None.
     """
     if plan.playable is None:
         return None

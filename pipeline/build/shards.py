@@ -1,8 +1,8 @@
 """The stages of a shard: render clips, encode them, compute controls, write records.
 
-A shard holds the clips at consecutive positions of the plan, except those rejected for their audio. Arrays are computed
-in chunks of a constant number of clips, the last one padded with silence, because another batch size would round
-differently.
+A shard holds the clips at consecutive positions of the plan, except those rejected for their notes or audio. Arrays are
+computed in chunks of a constant number of clips, the last one padded with silence, because another batch size would
+round differently.
 """
 
 import hashlib
@@ -54,13 +54,13 @@ class ShardTask:
 
     @property
     def clips(self) -> int:
-        """Number of positions, which is the largest possible number of records."""
+        """Number of positions. The shard has fewer records if clips are rejected."""
         return self.stop - self.start
 
 
 @dataclass(frozen=True)
 class ShardSubset:
-    """The shards k with k mod `of` = `number`, as in SHARDS=. Runs may build several subsets at the same time."""
+    """The shards whose number k satisfies k mod `of` = `number`, as in SHARDS=. Runs may build several at once."""
 
     number: int
     of: int
@@ -86,7 +86,7 @@ class ShardSubset:
 
 
 class AudioFault(StrictModel):
-    """A clip that was left out of its shard, and the reason."""
+    """A clip that was left out of its shard: its id, and the reason as in `Rendered.faults`."""
 
     id: str
     reason: str
@@ -95,7 +95,9 @@ class AudioFault(StrictModel):
 class Receipt(StrictModel):
     """Description of a finished shard, kept in `.build/` to resume, finish and grow the dataset.
 
-    `clips` is the number of records; it is less than stop - start if there are `faults`.
+    `clips` is the number of records, which is stop - start minus the number of `faults`. `bytes` and `sha256` (hex) are
+    of the shard's file. `machine` is the kind of machine that built it. `statistics` is the JSON value of the
+    `Statistics` of the stored data, None for discrete formats and for a shard without records.
     """
 
     split: str
@@ -120,7 +122,10 @@ Receipts = Mapping[tuple[str, int], Receipt]  # by split and number
 
 
 def shard_tasks(format_name: str, split: str, clips: int, shard_clips: int) -> list[ShardTask]:
-    """Return the shards of the first `clips` positions of a split: shard k starts at position k * shard_clips."""
+    """Return the shards of the first `clips` positions of a split in one format.
+
+    Shard k starts at position k * `shard_clips`. All have `shard_clips` positions, except that the last may have fewer.
+    """
     shards = -(-clips // shard_clips)
     # promise: shard-k-holds-positions
     starts = range(0, clips, shard_clips)
@@ -131,9 +136,12 @@ def shard_tasks(format_name: str, split: str, clips: int, shard_clips: int) -> l
 
 
 def joint_tasks(tasks: Iterable[ShardTask], span: int) -> list[tuple[ShardTask, ...]]:
-    """Group shards of several formats that are in the same stretch of `span` positions of the plan.
+    """Group shards of several formats that start in the same stretch of `span` positions of one split.
+
+    Stretches start at multiples of `span`. Groups are in the order of their first shard in `tasks`.
 
     Args:
+        tasks: shards to group.
         span: number of positions, a multiple of the shard size of each format.
     """
     joint: dict[tuple[str, int], list[ShardTask]] = defaultdict(list)
@@ -143,11 +151,11 @@ def joint_tasks(tasks: Iterable[ShardTask], span: int) -> list[tuple[ShardTask, 
 
 
 class Rendered(NamedTuple):
-    """The rendered clips of a chunk.
+    """The rendered clips of a chunk: B clips of N samples.
 
     Attributes:
-        clips: the planned clips.
-        audio: float32 [B, N], silence for rejected clips.
+        clips: the B planned clips.
+        audio: float32 [B, N] at 24 kHz, silence for rejected clips.
         faults: for each clip the reason of its rejection, or None.
     """
 
@@ -157,7 +165,7 @@ class Rendered(NamedTuple):
 
 
 class ShardWriter:
-    """A shard that is being written. It collects what its receipt needs while records are added."""
+    """Writer of the records of one shard to an open binary file. It collects what the receipt of the shard needs."""
 
     def __init__(self, spec: Spec, representation: Representation, file: BinaryIO) -> None:
         self._features = features_of(spec, representation)
@@ -171,7 +179,15 @@ class ShardWriter:
         self._statistics: Statistics | None = None
 
     def add(self, rendered: Rendered, data: np.ndarray) -> None:
-        """Write the records of a chunk, except those of rejected clips; `data` are the encoded clips, [B, *shape]."""
+        """Write the records of a chunk of B clips to the file, except those of rejected clips.
+
+        The reasons of rejected clips, and the levels (rounded to 0.01 dB) and statistics of the others, are kept for
+        the receipt.
+
+        Args:
+            rendered: audio of the clips.
+            data: the clips in the shard's format, [B, *shape] with the shape of one clip.
+        """
         values = np.ascontiguousarray(data, self._features[0].stored_dtype)
         for clip, fault, sound, array in zip(rendered.clips, rendered.faults, rendered.audio, values, strict=True):
             if fault is not None:
@@ -187,7 +203,12 @@ class ShardWriter:
             self._digest.update(record.data)
 
     def receipt(self, task: ShardTask, machine: str) -> Receipt:
-        """Return the receipt of the records written so far; `machine` is the kind of machine."""
+        """Return the receipt of the records written so far.
+
+        Args:
+            task: the shard.
+            machine: kind of machine that wrote it, see `machine_kind`.
+        """
         return Receipt(
             split=task.split,
             number=task.number,
@@ -205,9 +226,15 @@ class ShardWriter:
 
 @dataclass(frozen=True)
 class ShardBuilder:
-    """Builder of shards, with what a worker keeps from one shard to the next.
+    """Builder of shards, with the objects that a worker reuses for every shard.
 
-    `representations` are by name of the format; `machine` is the kind of machine, `device` a torch device.
+    Attributes:
+        spec: the spec.
+        plan: the plan, from which clips are read.
+        renderer: source of the audio of clips.
+        representations: representations by name of the format.
+        machine: kind of machine, which receipts record.
+        device: torch device on which clips are encoded.
     """
 
     spec: Spec
@@ -218,12 +245,18 @@ class ShardBuilder:
     device: str = "cpu"
 
     def build(self, tasks: Sequence[ShardTask], out: Path) -> list[tuple[ShardTask, Receipt]]:
-        """Write shards, each of which appears under its name when it is complete, and return their receipts.
+        """Write shards below `out` and return each with its receipt, in the order of `tasks`.
+
+        A shard appears under its name when it is complete.
 
         Args:
             tasks: shards of one split and of formats with the same chunk size. A clip that is in several of them is
-                rendered once, and a format that is derived from another one takes its arrays.
+                rendered once, and a format that is derived from another of them is computed from the arrays of that
+                one.
             out: parent folder of the datasets.
+
+        Raises:
+            UserError: a shard cannot be written, or the plan or the stored audio of recordings is damaged.
         """
         chunk = self.spec.format(tasks[0].format).chunk_clips
         with ExitStack() as stack:
@@ -245,7 +278,7 @@ class ShardBuilder:
 
 
 def features_of(spec: Spec, representation: Representation) -> tuple[Feature, ...]:
-    """Return the features (names, types, shapes) of a record of `spec` in a representation."""
+    """Return the features (names, types, shapes) of a record of `spec` in a representation, in stored order."""
     samples = spec.clip.samples
     dtype = spec.format(representation.name).dtype
     frames, instruments = representation.frames(samples), len(spec.instruments)
@@ -253,7 +286,11 @@ def features_of(spec: Spec, representation: Representation) -> tuple[Feature, ..
 
 
 def render_chunk(renderer: ClipSource, planned: list[PlannedClip], spec: Spec) -> Rendered:
-    """Return the audio of planned clips, with silence for rejected ones."""
+    """Return the audio of planned clips, with silence and a reason for rejected ones.
+
+    A clip is rejected if its preset cannot play some of its notes (it is then not rendered), if the renderer rejects
+    it, or if `audio_fault` finds a fault.
+    """
     audio = np.zeros((len(planned), spec.clip.samples), np.float32)
     faults: list[str | None] = []
     for row, clip in enumerate(planned):
@@ -273,7 +310,12 @@ def render_chunk(renderer: ClipSource, planned: list[PlannedClip], spec: Spec) -
 
 
 def render_clip(renderer: ClipSource, clip: PlannedClip, spec: Spec) -> Float32:
-    """Return the audio of one planned clip, float32 [N]."""
+    """Return the audio of one planned clip, float32 [N] with N samples of a clip at 24 kHz.
+
+    Raises:
+        Rejected: the renderer gives up the clip.
+        UserError: the stored audio of a recorded clip is missing or damaged.
+    """
     if isinstance(renderer, RecordingStore):
         assert clip.event is not None
         return renderer.read(clip.origin["source_digest"], *clip.event, spec.clip.samples)
@@ -284,12 +326,13 @@ def render_clip(renderer: ClipSource, clip: PlannedClip, spec: Spec) -> Float32:
 
 
 def encode_chunk(formats: Mapping[str, Representation], audio: Float32, chunk: int, device: str = "cpu") -> Arrays:
-    """Return audio, float32 [B, N], encoded in each format, [B, *shape], by name of the format.
+    """Return the data of clips in each format by name of the format, numpy arrays [B, *shape].
 
     Args:
-        formats: representations in the order of `FORMATS`. One that is derived from an earlier one takes its arrays.
-        audio: at most `chunk` clips.
-        chunk: number of clips of the batch, to which the audio is padded with silence.
+        formats: representations by name, in the order of `FORMATS`. One whose source is an earlier one of them is
+            derived from the data of that one; any other encodes the audio.
+        audio: float32 [B, N], at most `chunk` clips of N samples.
+        chunk: number of clips of the computed batch, to which the audio is padded with silence.
         device: torch device.
     """
     import torch
@@ -308,14 +351,15 @@ def encode_chunk(formats: Mapping[str, Representation], audio: Float32, chunk: i
 def record_arrays(
     clip: PlannedClip, sound: Float32, data: np.ndarray, features: Sequence[Feature], hop: int, instruments: int
 ) -> Arrays:
-    """Return the arrays of one record by feature: data, controls and id.
+    """Return the arrays of one record by feature, in their stored types: data, controls and id (uint8 [16], ASCII).
 
-    A control is computed from the performance if that decides it, else measured from the audio.
+    A control is measured from the audio if its origin is `measured`, and in recordings wherever it can be measured.
+    Else it is computed from the notes and the instrument.
 
     Args:
         clip: the planned clip.
-        sound: its audio [N].
-        data: its encoded audio, of the shape of the feature `data`.
+        sound: its audio, float32 [N] at 24 kHz.
+        data: its audio in the dataset's format, of the shape of the feature `data`.
         features: features of the record.
         hop: samples from one frame to the next.
         instruments: number of instruments of the spec.

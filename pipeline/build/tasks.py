@@ -20,8 +20,12 @@ PLUGIN = "pvt-shards"
 class ShardWorker(WorkerPlugin):
     """Dask plugin of a worker process: loads the SoundFont or the store of recordings, the codec and the plan.
 
-    With `gpu`, only workers that declare the resource GPU load them, because no other gets shards to build. `soundfont`
-    is None for recordings.
+    Args:
+        spec: the spec.
+        formats: names of the formats to build.
+        plan: the plan, in a folder that the worker can read.
+        soundfont: path of the SoundFont; None for recordings.
+        gpu: only workers that declare the resource GPU load at set-up, because no other gets shards to build.
     """
 
     def __init__(self, spec: Spec, formats: tuple[str, ...], plan: Plan, soundfont: Path | None, gpu: bool) -> None:
@@ -33,18 +37,25 @@ class ShardWorker(WorkerPlugin):
         self.builders: dict[bool, ShardBuilder] = {}
 
     def setup(self, worker: Any) -> None:
-        """Make torch deterministic and load everything. Dask calls this in the worker process."""
+        """Set torch's options by `set_deterministic`, and load everything if this worker gets shards to build.
+
+        Dask calls this in the worker process.
+        """
         set_deterministic()
         if not self.gpu or "GPU" in worker.state.total_resources:
             self.builder(isolated=False)
 
     def teardown(self, worker: Any) -> None:
-        """Close the renderers. Dask calls this when the worker ends or the plugin is replaced."""
+        """Close the renderers and drop the builders. Dask calls this when the worker ends or the plugin is replaced."""
         while self.builders:
             self.builders.popitem()[1].renderer.close()
 
     def builder(self, isolated: bool) -> ShardBuilder:
-        """Return the builder of this worker, made on the first call; with `isolated` it renders in a child process."""
+        """Return the builder of this worker for one value of `isolated`, made on the first call.
+
+        Args:
+            isolated: render in a child process. Without effect for recordings, which are not rendered.
+        """
         if isolated not in self.builders:
             spec, device = self.spec, shard_device(self.gpu)
             codec = spec.codec
@@ -79,15 +90,21 @@ def shard_machine(gpu: bool) -> str:
 
 
 def build_shards(tasks: tuple[ShardTask, ...], out: Path, isolated: bool = False) -> list[tuple[ShardTask, Receipt]]:
-    """Write shards below `out` with the builder of this worker and return their receipts, see `ShardBuilder.build`."""
+    """Write shards below `out` and return each with its receipt, see `ShardBuilder.build`.
+
+    Runs on a worker that has the plugin ShardWorker. With `isolated`, clips are rendered in a child process.
+    """
     plugin: ShardWorker = get_worker().plugins[PLUGIN]
     return plugin.builder(isolated).build(tasks, out)
 
 
 def retry_isolated(task: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-    """Return the task that replaces one whose worker died repeatedly: the same with clips rendered in a child process.
+    """Return the tasks that replace one whose worker died repeatedly: one that renders in a child process.
 
-    There is none for a task that was replaced already.
+    Empty for a task that is such a replacement itself.
+
+    Args:
+        task: the arguments of `build_shards`.
     """
     tasks, out, *isolated = task
     return [] if isolated else [(tasks, out, True)]

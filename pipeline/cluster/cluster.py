@@ -23,14 +23,15 @@ Task = tuple[Any, ...]
 
 
 class MemoryPolicy(WorkerPlugin):
-    """Dask plugin of a worker process that turns off pausing for memory.
+    """Dask plugin of a worker process that turns off spilling to disk and pausing for memory.
 
-    Dask pauses a worker at 80 % of its memory limit until memory is freed. SoundFont and codec are never freed, so the
-    run would hang. A worker that exceeds its limit is killed by its nanny or the system instead, which is reported.
+    By default, Dask pauses a worker at 80 % of its memory limit until memory is freed. SoundFont and codec are never
+    freed, so the run would hang. A worker that exceeds its limit is killed by its nanny or the system instead, which is
+    reported.
     """
 
     def setup(self, worker: Any) -> None:
-        """Turn off pausing and spilling to disk. Dask calls this in the worker process."""
+        """Turn off pausing and spilling to disk, and resume a paused worker. Dask calls this in the worker process."""
         memory = worker.memory_manager
         memory.memory_target_fraction = memory.memory_spill_fraction = memory.memory_pause_fraction = False
         if worker.status == Status.paused:
@@ -38,7 +39,7 @@ class MemoryPolicy(WorkerPlugin):
 
 
 class Cluster:
-    """Workers of a run, started when they are first needed. Use it as a context manager, which ends them."""
+    """Workers of a run. They are started when they are first needed, and ended when the context of this object ends."""
 
     def __init__(self, workers: Workers) -> None:
         self.workers = workers
@@ -52,7 +53,9 @@ class Cluster:
         self._stack.close()
 
     def client(self, gpu: bool = False) -> Any:
-        """Return a distributed.Client of the workers; with `gpu`, of the separate GPU cluster if there is one.
+        """Return the distributed.Client of the workers; with `gpu`, of the separate GPU cluster if there is one.
+
+        The first call starts the workers.
 
         Raises:
             UserError: the workers cannot be started or their scheduler does not answer.
@@ -64,20 +67,30 @@ class Cluster:
         return self._clients[key]
 
     def has_gpu(self) -> bool:
-        """Return whether a worker declares the resource GPU, or there is a separate GPU cluster."""
+        """Return whether a present worker declares the resource GPU, or there is a separate GPU cluster.
+
+        Raises:
+            UserError: the workers cannot be started.
+        """
         return self.workers.has_separate_gpu_cluster() or bool(self._addresses(gpu=True))
 
     def size(self) -> int:
-        """Return the expected number of workers, or of a running scheduler the present number; at least 1."""
+        """Return the expected number of workers; where it is not known in advance, the present number, at least 1.
+
+        Raises:
+            UserError: the workers cannot be started.
+        """
         expected = self.workers.expected()
         return max(1, len(self._addresses(gpu=False)) if expected is None else expected)
 
     def register(self, plugin: Any, name: str, gpu: bool = False) -> None:
-        """Register a WorkerPlugin with all present and future workers.
+        """Register a WorkerPlugin under `name` with all present and future workers; it replaces one of the same name.
+
+        With `gpu`, the workers are those of the separate GPU cluster if there is one.
 
         Raises:
-            UserError: the connection to the scheduler is lost, workers die in the plugin's `setup`, or that raised
-                UserError.
+            UserError: the workers cannot be started, the connection to the scheduler is lost, workers die in the
+                plugin's `setup`, or `setup` raised UserError.
         """
         self._register(self.client(gpu), plugin, name)
 
@@ -107,10 +120,11 @@ class Cluster:
         """Yield the results of `function(*task)`, computed on the workers, in the order of completion.
 
         Tasks are taken from the iterator only as workers need them. A result is freed when it has arrived; it should be
-        small, since it passes through the scheduler.
+        small, since it passes through the scheduler. An exception that `function` raises is raised here, and other
+        tasks are canceled.
 
         A task whose worker died repeatedly is retried alone after all others, because another task on the same worker
-        may have been the cause. If its worker dies again, the tasks of `instead(task)` replace it.
+        may have been the cause. If its workers die again, the tasks of `instead(task)` replace it.
 
         Args:
             function: a function at the top level of a module.
@@ -120,8 +134,8 @@ class Cluster:
             instead: returns the tasks that replace one that kills its workers; with none, the run stops.
 
         Raises:
-            UserError: a task without replacement kills its workers, the connection to the scheduler is lost, or there
-                have been no workers for more than `workers.patience_s`.
+            UserError: a task without replacement kills its workers, the workers cannot be started, the connection to
+                the scheduler is lost, or there have been no workers for more than `workers.patience_s`.
         """
         with self._connection(), _InFlight(self, function, gpu) as in_flight:
             waiting = iter(tasks)
@@ -151,12 +165,14 @@ class Cluster:
                     )
 
     def run_on_all(self, function: Callable[..., Any], *arguments: Any, gpu: bool = False) -> list[Any]:
-        """Return the results of `function(*arguments)` on all present workers, except those that die meanwhile.
+        """Return the results of `function(*arguments)` on all present workers, in any order.
 
-        There is at least one result: the call waits for workers.
+        With `gpu`, only workers that declare the resource GPU are used. Workers that die meanwhile, or on which
+        `function` raises, are left out. The call waits until there is at least one result.
 
         Raises:
-            UserError: there have been no workers for more than `workers.patience_s`.
+            UserError: there have been no workers for more than `workers.patience_s`, the workers cannot be started,
+                or the connection to the scheduler is lost.
         """
         with self._connection():
             seconds = 0.0
@@ -169,10 +185,12 @@ class Cluster:
                 time.sleep(POLL_SECONDS)
 
     def check_workers(self, seconds_without: float, gpu: bool) -> float:
-        """Restart lost workers and return for how many seconds there have been no workers, 0 if there are some.
+        """Restart workers that Dask does not, and return for how many seconds there have been none.
+
+        The number is 0 if there are some; else it grows by `POLL_SECONDS` with each call.
 
         Args:
-            seconds_without: result of the call before, `POLL_SECONDS` ago.
+            seconds_without: result of the call before, `POLL_SECONDS` ago; 0 at the first call.
             gpu: whether only workers that declare the resource GPU count.
 
         Raises:
@@ -196,7 +214,11 @@ class Cluster:
 
     @contextmanager
     def _connection(self) -> Iterator[None]:
-        """Raise UserError for each of the errors by which Dask reports that the connection to the scheduler is lost."""
+        """Within the block, turn errors by which Dask reports a lost connection to the scheduler into UserError.
+
+        KeyError, RuntimeError and OSError are turned only if a client has stopped running; all other errors pass
+        unchanged.
+        """
         from concurrent.futures import CancelledError
 
         from distributed.client import ClosedClientError
@@ -212,7 +234,7 @@ class Cluster:
 
 
 class _InFlight:
-    """Submitted tasks that are not completed. Those left when the context ends are canceled."""
+    """Submitted tasks that are not completed; `len` is their number. Those left when the context ends are canceled."""
 
     def __init__(self, cluster: Cluster, function: Callable[..., Any], gpu: bool) -> None:
         self._cluster = cluster
@@ -240,7 +262,13 @@ class _InFlight:
             future.add_done_callback(self._completed.put)
 
     def next_completed(self) -> tuple[Task, Any]:
-        """Wait for a task to complete; return it with its result, or KilledWorker if its worker died repeatedly."""
+        """Wait for any task to complete; return it with its result, or with KilledWorker if its worker died repeatedly.
+
+        Any other exception of the task is raised.
+
+        Raises:
+            UserError: there have been no workers for more than `workers.patience_s`.
+        """
         future, seconds = None, 0.0
         while future is None:
             try:

@@ -41,16 +41,21 @@ ENVIRONMENT = {
 
 
 class Workers(ABC):
-    """A source of workers. A run stops when it has had none for `patience_s` seconds."""
+    """A source of workers. A run stops when it has had no worker for `patience_s` seconds."""
 
     patience_s: float = 60
     lost = "the Dask scheduler is gone"  # message when the connection to the scheduler is lost
 
     @abstractmethod
     def start(self, stack: ExitStack, gpu: bool) -> Any:
-        """Start workers and return their distributed.Client; with `gpu`, those of the separate GPU cluster.
+        """Start workers and return their distributed.Client.
 
-        What has to be ended after the run is entered into `stack`.
+        Args:
+            stack: what has to be ended after the run is entered into it.
+            gpu: start the workers of the separate GPU cluster; set only if `has_separate_gpu_cluster` returns True.
+
+        Raises:
+            UserError: the workers cannot be started, or their scheduler does not answer.
         """
 
     @abstractmethod
@@ -59,22 +64,36 @@ class Workers(ABC):
 
     @abstractmethod
     def memory_hint(self) -> str:
-        """Return a text that names the memory of a worker and the option that changes it."""
+        """Return a text for messages that names the memory of a worker and the option that changes it."""
 
     def restart_missing(self, client: Any) -> None:  # noqa: B027  (optional)
-        """Restart workers that Dask does not restart. Called about once a second while no task completes."""
+        """Restart workers that Dask does not restart; this base method does nothing.
+
+        It is called about once a second while no task completes. `client` is the distributed.Client of the workers.
+        """
 
     def scripts(self) -> str:
-        """Return the job scripts that a run would submit; empty if workers are not jobs."""
+        """Return the job scripts that a run would submit. Here it is the empty text, for workers that are not jobs."""
         return ""
 
     def has_separate_gpu_cluster(self) -> bool:
-        """Return whether GPU workers have a scheduler of their own."""
+        """Return whether GPU workers have a scheduler of their own; here False."""
         return False
 
 
 def connect(target: Any, security: Any = None) -> Any:
-    """Return a distributed.Client of a Dask cluster or a scheduler's address. It does not become the default client."""
+    """Return a distributed.Client of a Dask cluster or of a scheduler's address. It does not become the default client.
+
+    Dask's log messages below critical are turned off in this process.
+
+    Args:
+        target: a Dask cluster object, or the address of a scheduler.
+        security: distributed.Security for TLS, None without TLS.
+
+    Raises:
+        OSError: no scheduler answers within 20 s.
+        ValueError: the address is invalid.
+    """
     from distributed import Client
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # failures are reported as UserError
@@ -82,7 +101,10 @@ def connect(target: Any, security: Any = None) -> Any:
 
 
 def stop(cluster: Any) -> None:
-    """Stop the workers of a Dask cluster. Those that take more than `STOP_SECONDS` end with this process."""
+    """Stop the workers of a Dask cluster.
+
+    If that takes more than `STOP_SECONDS`, print a notice to stderr and leave them to end with this process.
+    """
     try:
         cluster.close(timeout=STOP_SECONDS)
     except TimeoutError:
@@ -91,7 +113,10 @@ def stop(cluster: Any) -> None:
 
 @dataclass(frozen=True)
 class LocalWorkers(Workers):
-    """Processes of one thread on this machine: `processes`, or one per core as far as memory allows."""
+    """Processes of one thread on this machine.
+
+    `processes` is their number; None for one per core, fewer if memory does not suffice for all, but at least one.
+    """
 
     processes: int | None = None
     patience_s: float = 180
@@ -135,14 +160,14 @@ class LocalWorkers(Workers):
 
 
 class Tls(StrictModel):
-    """PEM files for encrypted connections: certificate authority, our certificate and its key."""
+    """PEM files for encrypted connections: certificate authority, and the certificate and its key of this side."""
 
     ca: Path
     certificate: Path
     key: Path
 
     def security(self) -> Any:
-        """Return Dask's settings, with the same files for scheduler, workers and client.
+        """Return a distributed.Security that requires encryption; scheduler, workers and client have the same files.
 
         Raises:
             UserError: a file is missing.
@@ -161,7 +186,11 @@ class Tls(StrictModel):
 
 @dataclass(frozen=True)
 class RemoteWorkers(Workers):
-    """Workers of the running Dask scheduler at `address` (tcp:// or tls://); `ENVIRONMENT` suits them best."""
+    """Workers of a running Dask scheduler, which this project does not start.
+
+    `address` is that of the scheduler: tls://host:port with `tls`, else tcp://host:port. The workers should be started
+    with the variables of `ENVIRONMENT`.
+    """
 
     address: str
     tls: Tls | None = None
@@ -194,17 +223,17 @@ class RemoteWorkers(Workers):
 
 
 def cores() -> int:
-    """Return the number of processors that this process may use."""
+    """Return the number of logical processors that this process may use; without CPU affinity, those of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory_gb() -> float:
-    """Return the memory of this machine or container in GB."""
+    """Return the memory of this machine, or of its container if that has a lower limit, in GB (1e9 bytes)."""
     from distributed.system import memory_limit
 
     return memory_limit() / 1e9
 
 
 def most_by_memory() -> int:
-    """Return the number of workers for which this machine or container has memory."""
+    """Return the number of workers of `WORKER_GB` each for which this machine or container has memory; may be 0."""
     return int(memory_gb() / WORKER_GB)

@@ -1,4 +1,7 @@
-"""Cutting of a recording into events by activity. In shapes, N counts samples at 24 kHz and F frames of 10 ms."""
+"""Cutting of a recording into events by activity: stretches in which its level is high enough.
+
+Audio is float32 [N] with N samples at 24 kHz; F counts frames of 10 ms (240 samples).
+"""
 
 from typing import NamedTuple
 
@@ -21,7 +24,11 @@ SILENT, SHORT, CLIPPED = "silent recording", "event too short", "clipped event"
 
 
 class Event(NamedTuple):
-    """Samples `start` to `stop` (exclusive) of a recording. `active` is the number of samples in its active frames."""
+    """Samples `start` to `stop` (exclusive) of a recording at 24 kHz.
+
+    `active` is the number of samples of all active frames that overlap the event, a multiple of 240; a frame that the
+    event cuts counts whole.
+    """
 
     start: int
     stop: int
@@ -29,11 +36,13 @@ class Event(NamedTuple):
 
 
 def events(audio: Float32, clip: ClipSpec, settings: RecordingsSpec) -> list[Event]:
-    """Return the stretches of a recording [N] that may become clips, in order, none longer than a clip.
+    """Return the stretches of a recording [N] that may become clips, in order of time, none longer than a clip.
 
-    A frame is active if its level is at most `range_db` below that of the loud frames. Active stretches with a pause of
-    less than `pause_seconds` between them are one event. An event longer than a clip is cut into events of one clip's
-    length and a shorter rest.
+    A frame is active if its level is above both -70 dB and the level of the loud frames minus `range_db`. The level of
+    the loud frames is the 95th percentile of the levels above -70 dB. Active stretches with a pause of less than
+    `pause_seconds` between them are one event. An event also has up to 20 ms before and 100 ms after its active frames,
+    but no frame of another active stretch. An event longer than a clip is cut into events of one clip's length and a
+    shorter rest. The list is empty if no frame is above -70 dB.
     """
     level = frame_levels(audio)
     loud = level[level > FLOOR_DB]
@@ -59,9 +68,9 @@ def events(audio: Float32, clip: ClipSpec, settings: RecordingsSpec) -> list[Eve
 
 
 def frame_levels(audio: Float32) -> Float64:
-    """Return the root mean square of each frame in dB re full scale, [F]; the mean of the audio is subtracted first.
+    """Return the root mean square of each frame in dB re full scale, float64 [F], at least -120.
 
-    The last frame is padded with zeros.
+    The mean of the whole audio [N] is subtracted first. The last frame is padded with zeros.
     """
     centred = audio.astype(np.float64) - audio.mean(dtype=np.float64)
     padded = np.pad(centred, (0, -len(centred) % FRAME)).reshape(-1, FRAME)
@@ -69,7 +78,11 @@ def frame_levels(audio: Float32) -> Float64:
 
 
 def cut(audio: Float32, start: int, stop: int) -> Float32:
-    """Return samples `start` to `stop` (exclusive) minus the mean of the recording, within -1..1, with faded ends."""
+    """Return samples `start` to `stop` (exclusive) of a recording [N], minus the mean of the whole recording.
+
+    Values are clipped to -1..1. Both ends then have a linear fade of 240 samples. Of a piece shorter than 480 samples,
+    each half has the quieter part of such a fade.
+    """
     piece = np.clip(audio[start:stop] - audio.mean(dtype=np.float64).astype(np.float32), -1, 1)
     ramp = (np.arange(min(FADE, len(piece) // 2), dtype=np.float32) + 0.5) / FADE
     piece[: len(ramp)] *= ramp
@@ -78,7 +91,11 @@ def cut(audio: Float32, start: int, stop: int) -> Float32:
 
 
 def event_fault(audio: Float32, event: Event, settings: RecordingsSpec) -> str | None:
-    """Return the reason for which an event cannot become a clip, None if it can."""
+    """Return the reason for which an event of a recording [N] cannot become a clip, None if it can.
+
+    The reason is `SHORT` if the event has less than `min_seconds` of active frames, and `CLIPPED` if the
+    `clipped_share` of its samples is above `max_clipped`.
+    """
     if event.active < settings.min_seconds * SAMPLE_RATE:
         return SHORT
     # promise: recording-clipped
@@ -86,6 +103,9 @@ def event_fault(audio: Float32, event: Event, settings: RecordingsSpec) -> str |
 
 
 def clipped_share(audio: Float32) -> float:
-    """Return the share of samples that are in runs of at least `CLIPPED_RUN` samples at full scale."""
+    """Return the share, 0..1, of samples of audio [N] in runs of at least three successive samples at full scale.
+
+    A sample is at full scale if its absolute value is at least 0.999. The share is 0 for empty audio.
+    """
     runs = [stop - start for start, stop in true_spans(np.abs(audio) >= CLIPPED_LEVEL)]
     return sum(run for run in runs if run >= CLIPPED_RUN) / max(1, len(audio))

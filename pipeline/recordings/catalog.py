@@ -1,8 +1,8 @@
 """The recordings in a folder, with a label and a group for each.
 
-The label of a file is the name of its subfolder of the first level, or `unlabelled` directly in the folder. Files of
-one group are in the same split. Each file is a group of its own. `metadata.csv` in the folder may set labels and
-groups:
+The label of a file is the name of its subfolder of the first level, or `unlabelled` for a file directly in the folder.
+Files of one group are in the same split. By default each file is a group of its own. `metadata.csv` in the folder may
+set labels and groups; its columns `label` and `group` are optional:
 
     file_name,label,group
     oboe/a.wav,oboe,session 1
@@ -26,26 +26,32 @@ KIND = FileKind("AUDIO", lambda name: name.lower().endswith(AUDIO_SUFFIXES), "no
 
 @dataclass(frozen=True)
 class Catalog:
-    """The labels and groups in metadata.csv, by file name."""
+    """The labels and groups in metadata.csv. Keys are paths of files below the folder, with `/`."""
 
     labels: dict[str, str]
     groups: dict[str, str]
 
     def label(self, name: str) -> str:
-        """Return the label of a file; `name` is its path below the folder."""
+        """Return the label of a file; `name` is its path below the folder.
+
+        It is that of metadata.csv, else the first-level subfolder, else `unlabelled` for a file directly in the folder.
+        """
         parts = PurePosixPath(name).parts
         return self.labels.get(name, parts[0] if len(parts) > 1 else UNLABELLED)
 
     def group(self, name: str, digest: str) -> str:
-        """Return the group of a file: that of metadata.csv, else the digest of its content."""
+        """Return the group of a file: that of metadata.csv, else `digest`, the digest of the file's content.
+
+        `name` is the path of the file below the folder.
+        """
         return self.groups.get(name, digest)
 
 
 def read_catalog(folder: str) -> Catalog:
-    """Read metadata.csv in a folder. Without that file the catalog is empty.
+    """Read metadata.csv in a folder. Without that file the catalog is empty. Empty cells are left out.
 
     Raises:
-        UserError: the file is not CSV in UTF-8, or lacks the column `file_name`.
+        UserError: the file cannot be read, is not CSV in UTF-8, or has rows but no column `file_name`.
     """
     path = Path(folder) / METADATA
     if not path.is_file():
@@ -65,10 +71,12 @@ def read_catalog(folder: str) -> Catalog:
 
 
 def list_recordings(folder: str, rejects: Rejects) -> list[SourceFile]:
-    """Return the audio files below a folder, sorted by name, without opening them; others are added to `rejects`.
+    """Return the audio files below a folder and its subfolders, sorted by path, without opening them.
+
+    A file is an audio file by its suffix. Other files are added to `rejects`, except metadata.csv.
 
     Raises:
-        UserError: the folder cannot be read, or holds no audio file.
+        UserError: `folder` is not a folder, cannot be read, or holds no audio file.
     """
     if not Path(folder).is_dir():
         raise UserError(f"AUDIO={printable(folder)} must be a folder of recordings, got no folder; check the path")
@@ -82,10 +90,13 @@ def list_recordings(folder: str, rejects: Rejects) -> list[SourceFile]:
 
 
 def with_labels(spec: Spec) -> Spec:
-    """Return a spec of recordings with the sorted labels of its folder as instruments, unless it names instruments.
+    """Return a copy of a spec of recordings with the labels of its files, in alphabetical order, as instruments.
+
+    A spec that names instruments is returned unchanged.
 
     Raises:
-        UserError: the folder cannot be read, or has more than `MOST_LABELS` labels.
+        UserError: the folder or its metadata.csv cannot be read, there is no audio file, or there are more than
+            `MOST_LABELS` labels.
     """
     if spec.instruments:
         return spec

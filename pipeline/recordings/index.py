@@ -25,7 +25,10 @@ FITS = 1  # bit 0 is set: the event fits in its own key alone
 
 
 def store_folder(spec: Spec, index: Path) -> Path:
-    """Return the folder, below the folder `index`, of the events that were cut with the settings of `spec`."""
+    """Return the path of the folder for the events that are cut with the settings of `spec`. No folder is made.
+
+    It is below the folder `index`. Its name has a digest of the settings `clip` and `recordings`.
+    """
     chosen = spec.model_dump(mode="json", include={"clip", "recordings"})
     return index / f"recordings-{value_digest({'version': STORE_VERSION, 'spec': chosen})[:16]}"
 
@@ -33,17 +36,22 @@ def store_folder(spec: Spec, index: Path) -> Path:
 def index_recordings(
     files: Iterable[SourceFile], spec: Spec, folder: Path, read: Callable[[str], ReadRecording], unread: Rejects
 ) -> IndexPart | None:
-    """Write the audio of the events in `files` and their part of the index, or reuse what exists.
+    """Write the audio of the events in `files` to `store_folder` and their part of the index to `folder`.
+
+    If the part and all audio that it refers to exist already, nothing is written.
 
     Args:
         files: audio files in any order. Files of equal content count once, under the first name in sorted order.
         spec: a spec of recordings.
         folder: the folder of parts, OUT/index.
         read: returns the events in the file at a path or raises Rejected.
-        unread: takes the files that cannot be opened.
+        unread: the files that cannot be opened are added to it. Other rejections are stored in the part.
 
     Returns:
         The part; None if no file could be opened.
+
+    Raises:
+        UserError: the disk is full or `folder` is not writable.
     """
     paths: dict[str, str] = {}
     names: dict[str, list[str]] = defaultdict(list)
@@ -67,7 +75,10 @@ def index_recordings(
 
 
 def _store(song: IndexedSong, path: str, read: Callable[[str], ReadRecording], store: Path) -> list[Row]:
-    """Write the audio of one file's events and return their rows. Count events and rejections in `song`."""
+    """Write the audio of one file's events to the folder `store` and return their rows.
+
+    Set the number of windows of `song` to that of the events, and add the rejections to `song`.
+    """
     try:
         found = read(path)
         if found.digest != song.digest:
@@ -91,21 +102,21 @@ def _store(song: IndexedSong, path: str, read: Callable[[str], ReadRecording], s
 
 
 class RecordingStore:
-    """Audio of the events in a folder of `store_folder`."""
+    """Reader of the audio of events; `folder` is a path returned by `store_folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def read(self, digest: str, offset: int, length: int, samples: int) -> Float32:
-        """Return the audio of one event, padded with silence to the length of a clip, float32 [samples].
+        """Return the audio of one event, padded at its end with silence to the length of a clip, float32 [samples].
 
         Args:
-            digest: content digest of the recording.
-            offset, length: of the event in the stored audio of the recording, in samples.
+            digest: content digest (SHA-256, hex) of the recording.
+            offset, length: place of the event in the stored audio of the recording, in samples; `length` <= `samples`.
             samples: length of a clip.
 
         Raises:
-            UserError: the stored audio is missing or too short.
+            UserError: the stored audio is missing, cannot be read or is too short.
         """
         path = self.folder / f"{digest}.f32"
         try:
@@ -122,4 +133,4 @@ class RecordingStore:
         return clip
 
     def close(self) -> None:
-        """Do nothing, since files are opened for one clip at a time. Renderers have this method too."""
+        """Do nothing: each call of `read` opens and closes its file. Renderers have this method too."""

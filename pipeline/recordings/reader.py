@@ -33,7 +33,13 @@ class RecordedEvent:
 
 @dataclass(frozen=True)
 class ReadRecording:
-    """The content digest of a recording, its events, and (reason, place) of each rejected one."""
+    """Result of reading a recording.
+
+    Attributes:
+        digest: SHA-256 of the file, hex.
+        events: the events that become clips, in order of time.
+        rejections: (reason, place) of each event that does not, with a place such as "at 1.25 s".
+    """
 
     digest: str
     events: tuple[RecordedEvent, ...]
@@ -41,10 +47,11 @@ class ReadRecording:
 
 
 def read_recording(path: Path, clip: ClipSpec, settings: RecordingsSpec) -> ReadRecording:
-    """Read an audio file and cut it into events.
+    """Read an audio file, cut it into events and return them with the file's digest and the rejected events.
 
     Raises:
-        Rejected: the file cannot be read as audio, or is silent.
+        Rejected: the file cannot be read as audio, or is silent, so that there is no event, not even a rejected one.
+        OSError: the file cannot be opened.
     """
     digest = file_sha256(path)
     try:
@@ -65,7 +72,18 @@ def read_recording(path: Path, clip: ClipSpec, settings: RecordingsSpec) -> Read
 
 
 def read_packed(content: bytes, clip: dict[str, Any], settings: dict[str, Any]) -> bytes:
-    """Return the result of `read_recording` for the path `content` as bytes. Runs in the child process."""
+    """Return the result of `read_recording` as bytes. Runs in the child process.
+
+    The bytes are the length of the header (8 bytes, little-endian), the header in JSON, and the float32 audio of all
+    events.
+
+    Args:
+        content: path of the audio file in UTF-8, with surrogateescape.
+        clip, settings: fields of ClipSpec and RecordingsSpec.
+
+    Raises:
+        Rejected: as by `read_recording`.
+    """
     path = Path(content.decode("utf-8", "surrogateescape"))
     read = read_recording(path, ClipSpec(**clip), RecordingsSpec(**settings))
     rows = [[event.start, event.shape, event.repeat, len(event.audio)] for event in read.events]
@@ -75,7 +93,10 @@ def read_packed(content: bytes, clip: dict[str, Any], settings: dict[str, Any]) 
 
 
 class SandboxedRecordingReader(Sandbox):
-    """`read_recording` in a child process, which is replaced if a file makes it hang, exhaust memory or crash."""
+    """`read_recording` in a child process with the limits of `spec` on time and memory.
+
+    The child starts at the first call. It is replaced if a file makes it hang, exhaust memory or crash.
+    """
 
     def __init__(self, spec: Spec) -> None:
         parameters = {"clip": spec.clip.model_dump(), "settings": spec.recordings.model_dump()}
@@ -83,11 +104,13 @@ class SandboxedRecordingReader(Sandbox):
         self.limits = spec.limits
 
     def __call__(self, path: str) -> ReadRecording:
-        """Return the events of the recording at `path`.
+        """Return the events and rejections of the recording at `path`.
 
         Raises:
-            Rejected: as by `read_recording`; the file is missing or too large; or `timeout`, `memory` or `crash` if the
-                child failed twice.
+            Rejected: as by `read_recording`; the file is missing or has more than `file_bytes` bytes; `timeout`,
+                `memory` or `crash` if the child failed twice; or `crash` if it raised another error or its answer
+                cannot be read.
+            UserError: the child process cannot be started.
         """
         try:
             size = Path(path).stat().st_size

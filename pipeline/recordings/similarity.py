@@ -1,6 +1,6 @@
 """Near-duplicates among events: the same sound at another sample rate, gain or encoding.
 
-They are found by comparing coarse spectrograms relative to their loudest value.
+They are found by comparing coarse spectrograms, whose levels are relative to the largest energy of their own event.
 """
 
 import numpy as np
@@ -19,7 +19,12 @@ Shapes = Int32  # [n, SEGMENTS * BANDS], dB above the floor
 
 
 def spectral_shape(audio: Float32) -> Int32:
-    """Return the energy of an event [N] in each segment and band, in dB above the floor, int32 [SEGMENTS * BANDS]."""
+    """Return a coarse spectrogram of an event [N] at 24 kHz: integer levels 0..50 dB, int32 [SEGMENTS * BANDS].
+
+    A level is the mean energy in one segment and band, in dB above a floor that is 50 dB below the largest one. There
+    are 8 segments of equal length and 16 bands from 100 Hz to 6 kHz with edges in geometric progression. All bands of
+    the first segment come first. The levels of digital silence are 0.
+    """
     padded = np.pad(audio, (WINDOW // 2, WINDOW // 2 + max(0, SEGMENTS * HOP - len(audio))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP] * np.hanning(WINDOW).astype(np.float32)
     power = np.square(np.abs(np.fft.rfft(frames)))
@@ -32,7 +37,14 @@ def spectral_shape(audio: Float32) -> Int32:
 
 
 def near(events: Shapes, others: Shapes) -> Bool:
-    """Return whether each of `events` has a near-duplicate among `others`, bool [n]."""
+    """Return whether each of `events` has a near-duplicate among `others`, bool [n]; both are of `spectral_shape`.
+
+    Two events are near-duplicates if the root mean square of the difference of their levels is at most 3 dB.
+
+    Args:
+        events: levels of n events, [n, SEGMENTS * BANDS].
+        others: levels of m events, [m, SEGMENTS * BANDS].
+    """
     found = np.zeros(len(events), np.bool_)
     most = NEAR_DB**2 * SEGMENTS * BANDS
     a = events.astype(np.float32)

@@ -25,16 +25,18 @@ def write_audio_curves(
     Args:
         path: an audio file.
         out: path of the curve file; None for that of the recording with the suffix .json.
-        spec: spec whose controls are written.
-        seconds: length of the stretch; None for the rest of the recording.
+        spec: spec whose controls are written, except those that a recording does not determine.
+        seconds: length of the stretch, padded with silence beyond the end of the recording; None for the rest of the
+            recording, at most 30 s.
         start_s: start of the stretch, in seconds from that of the recording.
         instrument, sharpness, notes, tracker: as in `curves_from_audio`.
 
     Returns:
-        The path of the curve file, and a line that describes the curves.
+        The path of the curve file, and a line with the length of the stretch and the number of points of each curve.
 
     Raises:
-        UserError: the file is not audio, the stretch is silent, or a file with other content has the path.
+        UserError: the file is not audio, an option is out of range, the tracker is not installed, the stretch is
+            silent, or the curve file cannot be written, see `write_curve_file`.
     """
     audio = read_recording(path, seconds, start_s)
     curves = curves_from_audio(audio, spec.controls, sharpness, notes, instrument, tracker)

@@ -21,7 +21,11 @@ PYTHONS = (3, 11), (3, 14)  # first and last version for which all pinned packag
 
 
 def doctor() -> int:
-    """Print one line per check. Return 1 if something that the default commands need is missing, else 0."""
+    """Print one line per check and return the exit status.
+
+    It is 1 if something that the default commands need is missing, or if the Python packages are not installed; else 0.
+    Without the packages, only the checks of the system run.
+    """
     is_set_up = importlib.util.find_spec("torch") is not None
     if not is_set_up:
         print("the environment is not set up; type: make setup (1 to 4 GB of packages, some minutes)")
@@ -95,10 +99,10 @@ def _accelerator() -> str:
 
 
 def _memory() -> str:
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
-    if pages < 2:
-        raise UserError(f"{pages:.1f} GB; a worker of make dataset needs about 1 GB, training 2 GB")
-    return f"{pages:.1f} GB, {os.cpu_count()} cores"
+    gigabytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    if gigabytes < 2:
+        raise UserError(f"{gigabytes:.1f} GB; a worker of make dataset needs about 1 GB, training 2 GB")
+    return f"{gigabytes:.1f} GB, {os.cpu_count()} cores"
 
 
 def _disk() -> str:

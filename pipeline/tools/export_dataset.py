@@ -1,7 +1,7 @@
 """`make export-dataset`: a finished dataset as Parquet for Hugging Face `datasets`, or as WAV, CSV and MIDI files.
 
-A file appears when it is complete, and existing files are kept, so running the same command again resumes an export. At
-most `BATCH` clips are in memory.
+A file appears when it is complete, and existing files of clips are kept, so running the same command again resumes an
+export. At most `BATCH` clips are in memory.
 """
 
 import csv
@@ -49,11 +49,18 @@ USE = {
 def export_dataset(data: Path, format_name: str, kind: str, out: Path) -> int:
     """Write the dataset of one format below `data` to the folder `out` and return the exit status, 0.
 
+    README.md in `out` is a dataset card. With `wav`, the format's data are decoded, and MIDI files are written only if
+    the plan is beside the dataset.
+
     Args:
-        kind: parquet or wav.
+        data: the parent folder of datasets, or one of them.
+        format_name: name of the format, such as `audio` or `encodec`.
+        kind: `parquet` or `wav`.
+        out: folder of the export, new or of the same export.
 
     Raises:
-        UserError: there is no such dataset, a shard is damaged, or `out` holds other files.
+        UserError: `kind` is another word; there is no such dataset; a shard is damaged; `out` holds other files, is in
+            use or cannot be written.
     """
     if kind not in USE:
         raise UserError(f"TO= must be one of {', '.join(USE)}; got {kind!r:.40}")
@@ -139,7 +146,11 @@ def _parquet_value(dataset: FinishedDataset, name: str, clip: Arrays, row: dict[
 
 
 def parquet_schema(dataset: FinishedDataset) -> Any:
-    """Return the Arrow schema of the Parquet files; its metadata describe the columns for Hugging Face `datasets`."""
+    """Return the schema of the Parquet files as pyarrow.Schema: id, features, and some columns of clips.parquet.
+
+    Its metadata describe the columns for Hugging Face `datasets`. Data of the format audio are the column `audio`, as
+    FLAC.
+    """
     import pyarrow as pa
 
     fields: list[Any] = [pa.field("id", pa.string())]
@@ -175,7 +186,7 @@ def _sound_file(audio: np.ndarray, container: str, subtype: str) -> bytes:
 
 
 def _planned(plan: Plan, dataset: FinishedDataset, split: str, number: int) -> dict[str, PlannedClip]:
-    """Return the planned clips of one shard by id."""
+    """Return the planned clips of one shard by id, with those that were rejected for their audio."""
     size = dataset.info.spec.format(dataset.info.format).shard_clips
     start = number * size
     clips = plan.clips(split, start, min(start + size, dataset.info.splits[split].planned))
@@ -196,7 +207,14 @@ def _write_clip(dataset: FinishedDataset, clip: Arrays, planned: PlannedClip | N
 
 
 def curves_csv(dataset: FinishedDataset, clip: Arrays) -> bytes:
-    """Return the controls of a clip as a curve file in CSV with one row per frame."""
+    """Return the controls of a clip as a curve file: CSV in UTF-8 with one row per frame.
+
+    The first column is the time in seconds with six decimals; the others are the controls in the order of the record.
+
+    Args:
+        dataset: the dataset of the clip.
+        clip: arrays of its record by feature; `velocity` tells whether a frame sounds.
+    """
     controls = [CONTROLS[feature.name] for feature in dataset.features if feature.name in CONTROLS]
     names = dataset.info.spec.instrument_names
     frames = {control.name: np.atleast_2d(clip[control.name]) for control in controls}
@@ -211,7 +229,10 @@ def curves_csv(dataset: FinishedDataset, clip: Arrays) -> bytes:
 
 
 def midi_file(clip: PlannedClip, dataset: FinishedDataset) -> bytes:
-    """Return the notes of a clip as a MIDI file in which one tick is one sample."""
+    """Return the notes of a clip as a MIDI file with one track, in which one tick is one sample at 24 kHz.
+
+    The program is that of the clip's instrument. Expression within notes is not written.
+    """
     import mido
 
     from pipeline.midi.writing import midi_bytes
@@ -223,7 +244,12 @@ def midi_file(clip: PlannedClip, dataset: FinishedDataset) -> bytes:
 
 
 def card(dataset: FinishedDataset, kind: str) -> str:
-    """Return the dataset card (README.md), with the metadata that Hugging Face reads at its head."""
+    """Return the dataset card (README.md), with the metadata that Hugging Face reads at its head.
+
+    Args:
+        dataset: the dataset.
+        kind: `parquet` or `wav`, which decides the described files.
+    """
     info = dataset.info
     counts = {split: info.splits[split].clips for split in SPLITS if info.splits[split].clips}
     length = f"{info.clip_samples / SAMPLE_RATE:g} s at {SAMPLE_RATE} Hz"

@@ -25,7 +25,7 @@ _EXAMPLES = 3
 
 @dataclass(frozen=True)
 class PublishedArchive:
-    """File name, size in bytes and SHA-256 of a published archive."""
+    """File name, size in bytes and SHA-256 (hex) of a published archive."""
 
     name: str
     size: int
@@ -42,7 +42,7 @@ MATCHED = PublishedArchive(
 
 @dataclass(frozen=True)
 class MemberCounts:
-    """Numbers of members of an archive, by result of the check."""
+    """Numbers of members of an archive, by result of the check. `rejects` also has examples."""
 
     matching: int  # members whose content has the digest in their name
     unnamed: int  # MIDI files whose name has no digest
@@ -50,13 +50,18 @@ class MemberCounts:
 
 
 def lakh(archive: PublishedArchive, out: Path, url: str | None) -> int:
-    """Download `archive` to the folder `out`, check its members, and return the exit status, 0.
+    """Download `archive` to the folder `out`, check its members, print the counts, and return the exit status, 0.
+
+    An existing file is not downloaded again. Members that fail the check are printed and do not change the status.
 
     Args:
+        archive: the archive.
+        out: folder of the file, made if it is missing.
         url: address of the file; None for the published one.
 
     Raises:
-        UserError: the download fails, or another file has the path.
+        UserError: the download fails, its content is not the published one, another file has the path, or the folder
+            cannot be written.
     """
     path = out / archive.name
     existed = path.is_file()
@@ -77,7 +82,13 @@ def lakh(archive: PublishedArchive, out: Path, url: str | None) -> int:
 
 
 def check_members(path: Path) -> MemberCounts:
-    """Compare every MIDI file of the archive at `path` with the MD5 in its name, in constant memory."""
+    """Compare every MIDI file of the archive at `path` with the MD5 in its name and return the counts by result.
+
+    Members of more than 256 MiB are rejected unread. One member is in memory at a time.
+
+    Raises:
+        UserError: the archive is damaged or cut short.
+    """
     matching = unnamed = 0
     rejects = Rejects()
     for member in tqdm(read_members(path, LARGEST), unit="file", desc="check", disable=None):

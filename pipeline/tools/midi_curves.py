@@ -1,7 +1,7 @@
 """`controls` for a MIDI file: its melody as a curve file.
 
-Pitch follows notes and pitch bend, chroma the notes alone. Velocity is that of the notes times the product of volume
-and expression (controllers 7 and 11), relative to the largest product while the melody sounds.
+Pitch follows notes and pitch bend; chroma follows the notes alone. Velocity is that of the notes times the product of
+volume and expression (controllers 7 and 11), divided by the largest product while the melody sounds.
 """
 
 import json
@@ -35,7 +35,7 @@ Segment = tuple[int, int, float, float]  # onset, offset, pitch, velocity: a row
 
 @dataclass(frozen=True)
 class MelodyCurves:
-    """The curves of a melody, and a line that describes its track."""
+    """The curves of a melody, and `source`: a line with file name, track, its length and other tracks to choose."""
 
     curves: Curves
     source: str
@@ -48,14 +48,16 @@ def midi_curves(
 
     Args:
         path: a MIDI file.
-        seconds: length of the stretch.
+        seconds: length of the stretch, above 0 and at most `MAX_SECONDS` of `data_specs.controls.curves`.
         start_s: start of the stretch, in seconds from the first note of the track.
-        track: index of the track; by default one that is named like a melody, else the one with most notes.
-        instrument: name of the instrument; by default the one of the spec `sample` with the program of the track, or
-            unconditioned if there is none.
+        track: index of the track. By default a track named like a melody is preferred, then one named like a voice or
+            lead; among equal ones that with most notes.
+        instrument: name of the instrument. By default it is the one of the spec `sample` with the program of the track;
+            if there is none, the instrument is unconditioned.
 
     Raises:
-        UserError: the file is not MIDI, or it has no such track or no notes in the stretch.
+        UserError: `seconds` or `start_s` is out of range, the file cannot be read or is not MIDI, or it has no melody,
+            no such track or no notes in the stretch.
     """
     if not (math.isfinite(start_s) and start_s >= 0):
         raise UserError(f"START= must be >= 0 s, got {start_s}")
@@ -99,10 +101,10 @@ def _label(track: Track) -> str:
 
 
 def melody_notes(melody: Melody, start_s: float, seconds: float) -> Notes:
-    """Return the notes [n, 4] in the stretch of `seconds` that starts `start_s` seconds after the first note.
+    """Return the notes, int32 [n, 4], in the stretch of `seconds` that starts `start_s` seconds after the first note.
 
-    Columns are onset and offset in samples from the start of the stretch, pitch and velocity. Notes that sound at the
-    start or the end of the stretch are cut there.
+    Columns are onset and offset in samples at 24 kHz from the start of the stretch, MIDI pitch and velocity 0..127.
+    Notes that sound at the start or the end of the stretch are cut there.
     """
     origin = int(melody.onset[0]) + round(start_s * SAMPLE_RATE * UNITS)
     end = round(seconds * SAMPLE_RATE)
@@ -116,6 +118,9 @@ def performed_curves(
     notes: Notes, melody: Melody, start_s: float, controllers: Controllers, instrument: str | None
 ) -> Curves:
     """Return the curves of notes [n, 4] from `melody_notes`, with the pitch bend and volume of their track.
+
+    The pitch curve has the bend and is limited to the range of the control pitch; chroma has no bend. Velocities are
+    scaled by the volume relative to its largest value while the melody sounds, and are at least 1 of 127.
 
     Args:
         notes: notes in the stretch, repeated notes separated.
@@ -150,8 +155,8 @@ def performed_curves(
 def _steps(onset: int, offset: int, times: Int64, values: Float64) -> list[tuple[int, int, float]]:
     """Return the steps (start, stop, value) of a step function within a note, times in samples.
 
-    `values[k]` applies from `times[k]` on. A step less than `STEP_SAMPLES` after the one before is delayed; only the
-    last of several such steps is kept.
+    `values[k]` applies from `times[k]` until `times[k + 1]`. Equal values in succession are one step. A step less than
+    `STEP_SAMPLES` after the one before is delayed; of several such steps only the last is kept.
     """
     first, last = int(np.searchsorted(times, onset, side="right")) - 1, int(np.searchsorted(times, offset))
     starts, kept = [onset], [float(values[first])]
@@ -165,7 +170,7 @@ def _steps(onset: int, offset: int, times: Int64, values: Float64) -> list[tuple
 
 
 def write_midi_curves(path: Path, out: Path | None, **choices: object) -> tuple[Path, str]:
-    """Write the curves of `midi_curves` as JSON; return the path and the description of the track.
+    """Write the curves of `midi_curves` as JSON; return the path of the curve file and the line `MelodyCurves.source`.
 
     Args:
         path: a MIDI file.
@@ -173,21 +178,23 @@ def write_midi_curves(path: Path, out: Path | None, **choices: object) -> tuple[
         choices: further arguments of `midi_curves`.
 
     Raises:
-        UserError: as by `midi_curves`, or a file with other content has the path.
+        UserError: as by `midi_curves` and `write_curve_file`.
     """
     found = midi_curves(path, **choices)  # type: ignore[arg-type]
     return write_curve_file(found.curves, path, out), found.source
 
 
 def write_curve_file(curves: Curves, source: Path, out: Path | None) -> Path:
-    """Write curves as JSON and return the path.
+    """Write curves as JSON and return the path of the file.
 
     Args:
+        curves: the curves.
         source: file from which the curves were made.
         out: path of the curve file; None for that of `source` with the suffix .json.
 
     Raises:
-        UserError: a file with other content has the path, unless it is a curve file that was named by `out`.
+        UserError: the path is a folder or cannot be written, or a file with other content has it. With `out`, an
+            existing curve file is replaced.
     """
     target = out or source.with_suffix(".json")
     content = (json.dumps(curves_value(curves)) + "\n").encode()
@@ -220,6 +227,6 @@ def _chosen(found: list[Melody], tracks: dict[int, Track], track: int | None, pa
 
 
 def _melody_rank(name: str) -> int:
-    """Return 2 for the name of a melody track, 1 for that of a voice or lead, else 0."""
+    """Return 2 for a track name with "melod", 1 for one of a voice or lead, else 0. Case does not matter."""
     words = name.lower()
     return 2 if "melod" in words else int(any(word in words for word in ("vocal", "voice", "vox", "lead", "sing")))

@@ -27,15 +27,16 @@ LEVEL_BINS = 16
 
 
 def report(data: Path, out: Path | None = None, clips: int = CLIPS) -> Path:
-    """Write the page and return its path.
+    """Write the HTML page and return its path.
 
     Args:
         data: the parent folder of datasets, or one of them.
         out: path of the page; None for `report.html` in `data`.
-        clips: number of clips that can be played on the page, half of them from each split.
+        clips: largest number of clips that can be played on the page, taken from train and valid in turn.
 
     Raises:
-        UserError: there is no finished dataset, or one is damaged.
+        UserError: there is no finished dataset, one is damaged, the codec is another one now, or the page cannot be
+            written.
     """
     formats = finished_datasets(data)
     path = check_output_file(out or data / PAGE)
@@ -73,7 +74,7 @@ def report(data: Path, out: Path | None = None, clips: int = CLIPS) -> Path:
 
 
 def _source_name(info: DatasetInfo) -> str:
-    """Return the name of the folder or archive that the dataset was made from; for the tunes, that of the spec."""
+    """Return the last part of the path of the dataset's source; for the shipped tunes, the name of the spec."""
     source = info.spec.source.midi or info.spec.source.audio
     return info.spec.name if source == TUNES else Path(source).name or info.spec.name
 
@@ -143,7 +144,7 @@ def _histograms(dataset: FinishedDataset, notes: NoteTable) -> list[Markup]:
 
 
 def _shapes(dataset: FinishedDataset) -> Markup:
-    """Return a histogram of the families of velocity curves with expression, else of the modulation frequencies."""
+    """Return a histogram of the modulation frequencies; with expression, of the families of velocity curves instead."""
     if "expression" in dataset.table:
         families = Counter(map(_family, dataset.table["expression"]))
         return histogram("Velocity curve", "clips", [Bin(families[name], name, name) for name in sorted(families)])
@@ -154,7 +155,7 @@ def _shapes(dataset: FinishedDataset) -> Markup:
 
 
 def _family(expression: object) -> str:
-    """Return the family of the velocity curve in a value of the column `expression` of clips.parquet."""
+    """Return the family of velocity curve in a value of the column `expression` of clips.parquet, or "unknown"."""
     try:
         return str(json.loads(str(expression))["velocity"]["family"])
     except (ValueError, KeyError, TypeError):

@@ -30,7 +30,7 @@ MOST_CLIPS = 20_000  # clips whose notes are counted; more would not change a hi
 
 @dataclass(frozen=True)
 class FinishedDataset:
-    """A finished dataset: its folder, manifest and the features of its records."""
+    """A finished dataset: its folder, its manifest `info`, and the features of its records in stored order."""
 
     folder: Path
     info: DatasetInfo
@@ -38,17 +38,17 @@ class FinishedDataset:
 
     @property
     def clips(self) -> int:
-        """Number of clips in both splits."""
+        """Number of stored clips in both splits."""
         return sum(split.clips for split in self.info.splits.values())
 
     @property
     def shards(self) -> list[Shard]:
-        """Shards of both splits in order."""
+        """Entries of the shards in the manifest, of train and then valid in order of their numbers."""
         return [shard for split in self.info.splits.values() for shard in split.shards]
 
     @property
     def size(self) -> int:
-        """Number of bytes of all shards."""
+        """Number of bytes of all shards by the manifest."""
         return sum(shard.bytes for shard in self.shards)
 
     @cached_property
@@ -56,7 +56,7 @@ class FinishedDataset:
         """The representation of the dataset, with its codec.
 
         Raises:
-            UserError: the codec of that name now is another one than the dataset was built with.
+            UserError: the codec's weights are missing, or are others than those with which the dataset was built.
         """
         codec = self.info.spec.codec
         made = representation(self.info.format, codec.name, codec.codebooks)
@@ -68,15 +68,20 @@ class FinishedDataset:
         return made
 
     def record(self, split: str, index: int) -> Arrays:
-        """Return the arrays of clip `index` of a split, with its id as `id`.
+        """Return the arrays of stored clip `index` (from 0) of a split by feature, with its id as `id`.
+
+        All records before it are read, too.
 
         Raises:
             UserError: the shard is missing or damaged.
+            StopIteration: the split has no such clip.
         """
         return next(islice(self.records_of(split), index, None))
 
     def records(self, shard: Shard) -> Iterator[Arrays]:
-        """Iterate over the clips of a shard, each as its arrays with its id as `id`. One record is in memory.
+        """Iterate over the clips of a shard, each as its arrays by feature, with its id as `id`.
+
+        The id is uint8 [16], ASCII. One record is in memory.
 
         Raises:
             UserError: the shard is missing or damaged.
@@ -91,7 +96,7 @@ class FinishedDataset:
             raise UserError(f"{path} cannot be read ({error.strerror}); run make dataset again") from None
 
     def records_of(self, split: str) -> Iterator[Arrays]:
-        """Iterate over the clips of a split, see `records`."""
+        """Iterate over the clips of all shards of a split in order, see `records`."""
         return chain.from_iterable(map(self.records, self.info.splits[split].shards))
 
     @cached_property
@@ -100,7 +105,9 @@ class FinishedDataset:
         return layout(self.features)
 
     def arrays(self, record: NDArray[np.uint8], where: str) -> Arrays:
-        """Return the arrays in a record, uint8 [size], with its id as `id`; `where` names the record in errors.
+        """Return the arrays in a record, uint8 [size], by feature in their stored types, with its id as `id`.
+
+        `where` names the record in errors.
 
         Raises:
             RecordError: the record is cut off or damaged.
@@ -113,13 +120,22 @@ class FinishedDataset:
         return {**arrays, "id": values["id"]}
 
     def table_schema(self) -> Any:
-        """Return the Arrow schema of clips.parquet."""
+        """Return the schema of clips.parquet, a pyarrow.Schema.
+
+        Raises:
+            OSError: the file is missing.
+            pyarrow.ArrowException: it is damaged.
+        """
         import pyarrow.parquet as pq
 
         return pq.read_schema(self.folder / CLIPS_TABLE)
 
     def sound(self, data: NDArray[Any]) -> Float32:
-        """Return the audio, float32 [N], of a clip's array `data`, [*shape]."""
+        """Return the decoded audio, float32 [N] at 24 kHz, of a clip's stored array `data`, [*shape].
+
+        Raises:
+            UserError: the codec is missing or another one now.
+        """
         import torch
 
         decoded = self.transform.decode(torch.from_numpy(np.array(data, data.dtype.newbyteorder("=")))[None])
@@ -127,7 +143,7 @@ class FinishedDataset:
 
     @cached_property
     def table(self) -> dict[str, list[Any]]:
-        """Columns of clips.parquet by name.
+        """Columns of clips.parquet by name, each a list with one value per stored clip.
 
         Raises:
             UserError: the file is missing or damaged.
@@ -142,7 +158,10 @@ class FinishedDataset:
 
     @cached_property
     def rejects(self) -> dict[str, Any]:
-        """Count and examples by reason, from rejects.json; only counts if that file is missing or damaged."""
+        """`{"count": ..., "examples": [...]}` by reason, from rejects.json.
+
+        If that file is missing or damaged, the counts are those of the manifest and there are no examples.
+        """
         try:
             found = json.loads((self.folder / REJECTS).read_text(encoding="utf-8"))
             return {str(reason): {"count": int(e["count"]), "examples": e["examples"]} for reason, e in found.items()}
@@ -150,14 +169,14 @@ class FinishedDataset:
             return {reason: {"count": count, "examples": []} for reason, count in self.info.rejects.items()}
 
     def plan(self) -> Plan | None:
-        """Return the plan of the clips if it is beside the dataset, see `built_plan`; else None."""
+        """Return the plan of the clips from the index folder beside the dataset; None if `built_plan` returns none."""
         built = built_plan(self.info, self.folder.parent / INDEX_FOLDER)
         return built and built[0]
 
 
 @dataclass(frozen=True)
 class NoteTable:
-    """The notes of some clips, arrays [n]."""
+    """The notes of some clips; the arrays are [n] for n notes."""
 
     pitch: Int64  # MIDI pitch, or pitch class where `exact` is false
     velocity: Int64
@@ -171,10 +190,10 @@ def dataset_folders(data: Path, formats: Sequence[str] | None = None) -> list[Pa
 
     Args:
         data: a finished dataset, which is returned alone, or the parent folder of datasets.
-        formats: formats whose folders are returned, finished or not; None for all finished ones.
+        formats: names of formats whose folders are returned, whether they exist or not; None for all finished ones.
 
     Raises:
-        UserError: there is none.
+        UserError: `formats` is None and there is no finished dataset.
     """
     if (data / MANIFEST).is_file():
         return [data]
@@ -192,13 +211,20 @@ def finished_datasets(data: Path) -> list[FinishedDataset]:
     """Return the finished datasets below `data`, or the one at `data`, in the order of the formats.
 
     Raises:
-        UserError: there is none, or one is damaged.
+        UserError: there is none, or the manifest or shapes.txt of one is damaged.
     """
     return [FinishedDataset(folder, *load_info(folder)) for folder in dataset_folders(data)]
 
 
 def notes_of(dataset: FinishedDataset) -> NoteTable:
-    """Return the notes of the first clips of both splits, at most `MOST_CLIPS` in all."""
+    """Return the notes of the first clips of both splits, at most `MOST_CLIPS` clips in all.
+
+    The splits have shares in proportion to their clips. Notes are those of the first planned clips, stored or not, if
+    the plan is beside the dataset; else they are found from the control curves of stored clips.
+
+    Raises:
+        UserError: the plan or a shard is damaged.
+    """
     plan = dataset.plan()
     share = min(1.0, MOST_CLIPS / max(1, dataset.clips))
     counts = {split: int(dataset.info.splits[split].clips * share) for split in SPLITS}

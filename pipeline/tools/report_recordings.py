@@ -22,7 +22,13 @@ LENGTHS_S = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 15.0, 30.0
 
 
 def recorded_histograms(dataset: FinishedDataset) -> list[Markup]:
-    """Return histograms of the labels, lengths and levels of clips, and of each control at the frames with sound."""
+    """Return histograms of the labels, lengths and levels of clips, and of each control but the instruments.
+
+    A control is counted at its frames above 0, in the first `MOST_CLIPS` clips.
+
+    Raises:
+        UserError: clips.parquet or a shard is missing or damaged.
+    """
     rows = dataset.table
     levels = np.asarray(rows.get("level_dbfs", []), float)
     return [
@@ -34,7 +40,7 @@ def recorded_histograms(dataset: FinishedDataset) -> list[Markup]:
 
 
 def instrument_histogram(dataset: FinishedDataset, title: str) -> Markup:
-    """Return a histogram of the instruments of clips, which in recordings are their labels."""
+    """Return a histogram of the number of clips of each instrument, which in recordings is a label."""
     clips = Counter(dataset.table.get("instrument", []))
     bins = [
         Bin(clips[name], name, name, INSTRUMENT_COLOURS[k % len(INSTRUMENT_COLOURS)])
@@ -44,7 +50,7 @@ def instrument_histogram(dataset: FinishedDataset, title: str) -> Markup:
 
 
 def recorded_tiles(dataset: FinishedDataset) -> list[tuple[str, str]]:
-    """Return the figures at the head of the report as (figure, its meaning)."""
+    """Return the figures at the head of the report as texts (figure, its meaning): clips, minutes, files and groups."""
     rows = dataset.table
     seconds = float(np.sum(rows.get("seconds", [])))
     return [
@@ -67,7 +73,10 @@ def _frames(dataset: FinishedDataset) -> dict[str, Float32]:
 
 
 def _in_units(name: str, values: Float32) -> tuple[str, AnyFloat, Sequence[float]]:
-    """Return the subtitle, values and edges of the histogram of a control, in its physical unit."""
+    """Return the subtitle, values and bin edges of the histogram of a control, in its physical unit if it has one.
+
+    `values` are those of the stored control, 0..1.
+    """
     if name == PITCH:
         pitches = values * PITCH_SPAN + PITCH_ORIGIN
         return "MIDI note number, of frames", pitches, np.arange(24.0, 109.0, 4.0).tolist()

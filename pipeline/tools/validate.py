@@ -32,8 +32,9 @@ class DatasetCheck(FinishedDataset):
     """The check of one dataset. `run` counts its faults by kind, with a few examples of each.
 
     Attributes:
-        counts, examples: faults found, by kind.
-        ids: ids of the records read.
+        counts: number of faults found, by kind.
+        examples: descriptions of the first three faults of each kind.
+        ids: ids of the records read, ASCII, in order.
         songs: digests of the source files of the clips, by split.
     """
 
@@ -43,20 +44,20 @@ class DatasetCheck(FinishedDataset):
     songs: dict[str, set[str]] = field(default_factory=lambda: {split: set() for split in SPLITS})
 
     def add(self, kind: str, where: str) -> None:
-        """Count a fault of a kind; `where` describes it."""
+        """Count a fault of a kind. `where` describes it, and is kept for the first three faults of the kind."""
         self.counts[kind] += 1
         if self.counts[kind] <= EXAMPLES:
             self.examples.setdefault(kind, []).append(where)
 
     @cached_property
     def audio_notes(self) -> AudioNotes | None:
-        """Measurement of notes in the format audio, None for datasets without audio or without notes."""
+        """Measurement of notes; None unless the format is audio and there are the controls velocity and instruments."""
         measured = self.info.format == "audio" and {"velocity", "instruments"} <= {one.name for one in self.features}
         return AudioNotes(self.info) if measured else None
 
     @cached_property
     def largest_code(self) -> int:
-        """Largest code that the codec of a discrete format can give; 32767 if its weights are missing."""
+        """Largest code that the codec of a discrete format can give; 32767 if the codec's weights are missing."""
         codec = self.info.spec.codec
         if missing_weights(codec.name):
             return int(np.iinfo(np.int16).max)
@@ -64,7 +65,10 @@ class DatasetCheck(FinishedDataset):
         return bins - 1
 
     def run(self) -> None:
-        """Check shards, records, clips.parquet and notes."""
+        """Read all shards and clips.parquet, and count the faults in them and in the notes. Call it once.
+
+        A line is printed if the notes cannot be compared with the SoundFont.
+        """
         for split, content in self.info.splits.items():
             before = len(self.ids)
             for shard in content.shards:
@@ -104,7 +108,7 @@ class DatasetCheck(FinishedDataset):
             self.add(SILENT, f"{name}: {silent}")
 
     def _array_faults(self, arrays: Arrays) -> Iterator[str]:
-        """Iterate over the kinds of fault in the arrays of one record."""
+        """Iterate over the kinds of fault in the arrays of one record; a kind may come more than once."""
         data = arrays["data"]
         discrete = data.dtype.kind == "i"
         if not all(np.isfinite(array).all() for array in arrays.values()):
@@ -149,12 +153,14 @@ class DatasetCheck(FinishedDataset):
 def validate(data: Path, formats: tuple[str, ...] | None) -> int:
     """Check the datasets below `data` and print a table. Return 1 if there is any fault, else 0.
 
+    A song with clips in train and in valid is a fault too.
+
     Args:
         data: the parent folder of datasets, or one of them.
-        formats: formats that must be there; None for all that are.
+        formats: formats that must be there; None for all that are. Not used if `data` is itself a dataset.
 
     Raises:
-        UserError: a dataset is missing or not finished.
+        UserError: a dataset is missing or not finished, or its manifest or shapes.txt is damaged.
     """
     faults, damaged = 0, False
     songs: dict[str, set[str]] = {split: set() for split in SPLITS}
@@ -180,7 +186,10 @@ def validate(data: Path, formats: tuple[str, ...] | None) -> int:
 
 
 def _records(path: Path, where: RecordLayout, digest: "hashlib._Hash") -> Iterator[tuple[int, np.ndarray]]:
-    """Iterate over (number, uint8 [size]) of each record of the shard at `path`, and update `digest` with its bytes."""
+    """Iterate over (number, uint8 [size]) of each record of the shard at `path`, and update `digest` with its bytes.
+
+    The size of the file must be a multiple of the record size.
+    """
     per_block = max(1, BLOCK // where.size)
     number = 0
     with open(path, "rb") as file:

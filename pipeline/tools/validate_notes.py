@@ -1,7 +1,7 @@
 """Checks that the notes which the controls of a dataset describe can be heard.
 
 `check_planned_notes` compares the planned notes with what the presets of the SoundFont can play. It is exact, but needs
-the SoundFont and the plan. `AudioNotes` measures the stored audio instead.
+the SoundFont and the plan. `AudioNotes` measures the stored audio, and needs a dataset of the format audio.
 """
 
 from collections import defaultdict
@@ -32,10 +32,20 @@ SILENT, DETUNED = "note without sound", "instrument out of tune"
 
 
 def check_planned_notes(info: DatasetInfo, index: Path, ids: set[str]) -> list[tuple[str, str]] | None:
-    """Compare the planned notes of the clips `ids` with what the presets play.
+    """Compare the planned notes of the clips `ids` with what the presets of the SoundFont play.
+
+    Checks of presets that are missing in the folder `index` are measured and written there, see `check_presets`.
+
+    Args:
+        info: manifest of the dataset.
+        index: the index folder beside the dataset.
+        ids: ids of the clips to compare; other planned clips are left out.
 
     Returns:
-        (kind of fault, description) of each fault; None if the SoundFont or the plan is missing.
+        (kind of fault, description) of each unusable preset and of each clip with notes that its preset cannot play.
+            Empty
+        if `ids` is. None for recordings, if the plan or the SoundFont is missing, or if the SoundFont is another one
+            now.
     """
     if not ids:
         return []
@@ -62,7 +72,7 @@ def check_planned_notes(info: DatasetInfo, index: Path, ids: set[str]) -> list[t
 
 
 class AudioNotes:
-    """Measurement of the notes in audio clips, record by record."""
+    """Measurement of the notes in the stored audio of clips, one record at a time. `info` is the dataset's manifest."""
 
     def __init__(self, info: DatasetInfo) -> None:
         self._info = info
@@ -72,8 +82,13 @@ class AudioNotes:
     def silent(self, arrays: Arrays) -> int:
         """Return the number of notes of a clip that do not sound, and collect the pitch of its notes for `detuned`.
 
-        A note sounds if its peak within 100 ms is above -60 dBFS + 40 log10(v) dB, with its velocity v in 0..1. Notes
-        shorter than 100 ms are left out.
+        Notes are found from the controls, with equal notes without a rest as one. A note sounds if its peak within 100
+        ms is above -60 dBFS + 40 log10(v) dB, with v in 0..1 the control velocity at its first frame. Notes shorter
+        than 100 ms are left out. The pitch is measured in the first 24 clips of an instrument, and only if there is the
+        control chroma.
+
+        Args:
+            arrays: arrays of a record of the format audio, by feature; `velocity` and `instruments` are needed.
         """
         audio = arrays["data"].reshape(-1)
         instrument = int(arrays["instruments"][:, 0].argmax())
@@ -97,14 +112,18 @@ class AudioNotes:
         return silent
 
     def detuned(self) -> Iterator[str]:
-        """Iterate over a description of each instrument whose median deviation in pitch is above 50 cents."""
+        """Iterate over a description of each instrument that is out of tune by the pitches that `silent` collected.
+
+        An instrument is out of tune if the median over its notes of the deviation from the pitch class is above 50
+        cents in size. A deviation is in -600..600 cents, so octave errors are not found.
+        """
         for instrument, cents in sorted(self._cents.items()):
             if abs(median := float(np.median(cents))) > MAX_DETUNE_CENTS:
                 name = self._info.spec.instrument_names[instrument]
                 yield f"{name}: {median:+.0f} cents off the pitch class, median of {len(cents)} notes"
 
     def _segments(self, arrays: Arrays) -> Iterator[tuple[int, int]]:
-        """Iterate over the first and last (exclusive) frame of each note; equal notes without a rest are one."""
+        """Iterate over (first frame, last frame + 1) of each note; equal notes without a rest are one."""
         velocity = arrays["velocity"]
         values = [arrays[name] for name in ("chroma", "pitch") if name in arrays]
         if self._info.spec.expression is None:

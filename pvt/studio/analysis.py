@@ -1,4 +1,4 @@
-"""Measured curves: the controls as analyzed from the audio, with the error against each drawn curve.
+"""Curves measured from the audio of a take, with the error of each against the curve that was asked for.
 
 Frames are 10 ms apart. A value is None where it is undefined: pitch of unvoiced frames, velocity without notes.
 """
@@ -34,7 +34,7 @@ Lane = dict[str, Any]  # achieved: values by frame; error: a number or None; tex
 
 @dataclass(frozen=True)
 class Analyzer:
-    """Networks and scales for the measurement of takes."""
+    """Classifier, velocity scale and frame models for the measurement of takes."""
 
     classifier: PvtNet
     scale: VelocityScale
@@ -42,7 +42,7 @@ class Analyzer:
 
     @classmethod
     def load(cls) -> "Analyzer":
-        """Load the shipped classifier and scales."""
+        """Return an analyzer with the shipped classifier and scales, read from the package, on the CPU."""
         stored = json.loads(SCALES.read_bytes())
         value = {
             name: np.asarray(stored[name], np.float64) for name in ("offset", "slope", "keys", "level", "centroid")
@@ -51,15 +51,19 @@ class Analyzer:
         return cls(PvtNet.load(WEIGHTS, "cpu"), scale, FrameModels(value["level"], value["centroid"]))
 
     def __call__(self, audio: Float32, arrays: Mapping[str, Float32], frame_rate: Fraction) -> dict[str, Any]:
-        """Return the achieved curves of audio [N] as a JSON value.
+        """Return the curves measured from audio [N], and their errors, as a JSON value.
+
+        `frame_seconds` is the distance of frames, `level_db` the level of each frame, `onsets` are times in seconds,
+        `measures` the adherence by measure, and `lanes` maps a control to its achieved values, error and a text on it.
 
         Args:
-            audio: at 24 kHz; the classifier hears silence after clips shorter than its patches.
-            arrays: control arrays asked for, [T] or [R, T].
-            frame_rate: of the arrays.
+            audio: float32 [N] at 24 kHz. If it is shorter than a patch of the classifier, silence is appended for the
+                classifier.
+            arrays: control arrays asked for, by name, [T] or [R, T] with T frames and R rows.
+            frame_rate: frames per second of `arrays`.
 
         Raises:
-            UserError: audio that is not finite.
+            UserError: the audio is not finite.
         """
         if not np.isfinite(audio).all():
             raise UserError("the audio is not finite; lower the guidance, or choose another model")
@@ -81,7 +85,10 @@ class Analyzer:
         }
 
     def _velocity_lane(self, analysis: ClipAnalysis, targets: ControlTargets, measures: Measures) -> Lane:
-        """Return the velocity of each note, or its course within the notes where the model has pitch."""
+        """Return the lane of velocity.
+
+        Its values are those of the notes, or of the frames within the notes if dynamics within notes were measured.
+        """
         moving = measures["dynamics_error"]
         achieved = self._velocity(analysis, targets) if moving is None else self._level(analysis, targets)
         text = _text("mean error {:.2f}", measures["velocity_error"])
@@ -112,7 +119,10 @@ class Analyzer:
         return {"achieved": self._instruments(analysis), "error": error, "text": _text("{:.0%} recognized", share)}
 
     def _level(self, analysis: ClipAnalysis, targets: ControlTargets) -> list[float | None]:
-        """Return the velocity that corresponds to the level of each frame of the notes."""
+        """Return the velocity, 0..1, that corresponds to the level of each 10 ms frame.
+
+        It is None outside of stable parts of notes.
+        """
         frames = note_frames(analysis.features, 0, targets)
         target_db, measured_db = self.frames.dynamics(frames)
         slope = self.frames.level[frames.instrument, 2]
@@ -122,7 +132,10 @@ class Analyzer:
         return _rounded(achieved, 3)
 
     def _velocity(self, analysis: ClipAnalysis, targets: ControlTargets) -> list[float | None]:
-        """Return the velocity of each note by the level of its attack, held until the next onset or rest."""
+        """Return the velocity, 0..1, at each 10 ms frame: that of the note by the level of its attack.
+
+        It is None in rests, before the first note, and for instruments without a scale.
+        """
         notes = note_levels(analysis.features, 0, targets)
         velocity = self.scale.velocity(notes)
         frames = np.full(analysis.features.frames, np.nan)
@@ -134,7 +147,7 @@ class Analyzer:
         return _rounded(frames, 3)
 
     def _instruments(self, analysis: ClipAnalysis) -> list[dict[str, Any]]:
-        """Return the most probable instrument of each patch of about a second."""
+        """Return the most probable instrument of each patch of about a second, with its probability and times in s."""
         middles = PATCHES.centres(analysis.samples) / SAMPLE_RATE
         half = PATCHES.length * FRAME_S / 2
         return [
@@ -158,12 +171,16 @@ LANES: dict[str, Callable[[Analyzer, ClipAnalysis, ControlTargets, Measures], La
 
 
 def _tracked(analysis: ClipAnalysis) -> list[float | None]:
-    """Return the pitch of the voiced frames as MIDI note numbers."""
+    """Return the pitch of each 10 ms frame as a MIDI note number with two decimals; None for unvoiced frames."""
     return _rounded(np.where(analysis.features.voiced[0], analysis.features.midi[0], np.nan), 2)
 
 
 def spectrogram(audio: Float32) -> NDArray[np.uint8]:
-    """Return the mel spectrogram of audio [N] as levels 0..255 of a range of 65 dB below its maximum, [F, T]."""
+    """Return the mel spectrogram of audio [N] at 24 kHz as levels, uint8 [F, T] with F bands and T frames.
+
+    0 is 65 dB below the largest level or lower, and 255 is the largest level. Quiet audio does not reach 255, see
+    `ceiling_db`.
+    """
     from data_specs.viz.spectrogram import ceiling_db, mel_db
 
     levels = mel_db(audio)

@@ -12,13 +12,18 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def main(argv: list[str] | None = None, prog: str = "pvt") -> int:
-    """Run `pvt studio ...` and return the exit status."""
+    """Run `pvt studio ...` and return the exit status.
+
+    Args:
+        argv: `studio` and its options; None for the arguments of this process.
+        prog: name of the command in messages.
+    """
     commands: Commands = {"studio": ("draw curves and hear them in the browser", add_studio)}
     return run_commands(commands, argv, prog, "Draw curves and generate audio from them.")
 
 
 def add_studio(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `pvt studio`."""
+    """Add the options of `pvt studio` to `parser`, and set its default `command` to the function that serves it."""
     parser.description = "Serve the studio, a web page to draw curves and generate audio from them, until Ctrl-C."
     add = parser.add_argument
     add("--run", metavar="RUNS", default="", help="run folders or snapshots, comma-separated (the shipped model)")

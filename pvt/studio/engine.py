@@ -1,4 +1,4 @@
-"""Models of the studio and the generation of takes. T frames, N samples."""
+"""Models of the studio and the generation of takes. In shapes, N counts samples and T frames."""
 
 import math
 import time
@@ -42,7 +42,7 @@ EXAMPLES = ("climb", "swell")  # for models with pitch, and for others
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A model of the menu."""
+    """A model of the menu, with its name there and the SHA-256 (hex) of its snapshot file."""
 
     name: str
     model: TrainedModel
@@ -50,12 +50,15 @@ class ModelEntry:
 
     @cached_property
     def steps(self) -> int:
-        """Default number of sampler steps."""
+        """Default number of sampler steps on the model's device."""
         options: Any = self.model.paradigm.options({})
         return default_steps(self.model.paradigm, self.model.device) or int(options.steps)
 
     def describe(self) -> dict[str, Any]:
-        """Return a JSON value for the page: controls, instruments, lengths and defaults."""
+        """Return a JSON value for the page: names, controls, instruments, lengths, steps and abilities of the model.
+
+        Lengths are in seconds, `sample_rate` is in Hz.
+        """
         data = self.model.data
         return {
             "name": self.name,
@@ -74,23 +77,31 @@ class ModelEntry:
 
 
 def describe_control(name: str) -> dict[str, Any]:
-    """Return how the page draws a control: as a line, as notes, or as a strip of names."""
+    """Return how the page draws a control, as a JSON value with its name, kind and default interpolation.
+
+    The kind is `line`, `notes`, or `strip` for a strip of names.
+    """
     control = CONTROLS[name]
     return {"name": name, "kind": DRAWN_AS.get(control.lane, "line"), "interpolation": control.default}
 
 
 def draft_steps(steps: int) -> int:
-    """Return the number of steps of a draft."""
+    """Return the number of steps of a draft: a third of `steps`, but at least 10, and never more than `steps`."""
     return min(steps, max(MIN_DRAFT_STEPS, steps // DRAFT_SHARE))
 
 
 class Engine:
-    """Loaded models, the analyzer and the takes of this session.
+    """Loaded models, the analyzer and the takes of this session. The constructor loads everything.
+
+    A model is named by its file or folder; an apostrophe is appended to a name that is taken.
 
     Args:
         paths: run folders or snapshots; empty for the shipped model.
-        device: cpu or cuda; None for cuda where there is one.
-        precision: of `load_model`.
+        device: cpu, cuda or mps; None for cuda where there is one, else cpu.
+        precision: as in `load_model`.
+
+    Raises:
+        UserError: a model is missing or damaged, or the device is not available.
     """
 
     def __init__(self, paths: list[Path], device: str | None = None, precision: PrecisionChoice = "auto") -> None:
@@ -114,21 +125,22 @@ class Engine:
         return entry
 
     def presets(self) -> dict[str, Any]:
-        """Return the contents of the shipped curve files that the first model can follow."""
+        """Return the contents of the shipped curve files, by name, whose controls the first model has."""
         known = set(self.entry("").model.data.layout.names)
         files = {name: read_curves(path) for name, path in shipped_curves().items()}
         return {name: curves_value(curves) for name, curves in files.items() if set(curves.curves) <= known}
 
     def example(self) -> Generation:
-        """Return the request that is generated at the start of the studio."""
+        """Return the request that is generated when the studio starts: a shipped curve file, 8 s, the first model."""
         name = EXAMPLES[0] if PITCH in self.entry("").model.data.layout.names else EXAMPLES[1]
         return Generation(curves=self.presets()[name], seconds=8.0, guidance=DEFAULT_GUIDANCE)
 
     def check(self, request: Generation) -> None:
-        """Refuse a request before it is queued.
+        """Check a request before it is queued. Nothing is changed.
 
         Raises:
-            UserError: an unknown model, control or take, or curves that do not fit.
+            UserError: an unknown model, control or take, curves or sampler settings that do not fit the model, or a
+                span for a model of codes.
         """
         entry = self.entry(request.model)
         self.controls_of(entry, request, request.parsed_curves())
@@ -141,7 +153,7 @@ class Engine:
             self._redrawn(request)
 
     def check_recipe(self, recipe: Recipe) -> None:
-        """Refuse a recipe before it is queued.
+        """Check a recipe before it is queued, and those of the takes that it was redrawn from. Nothing is changed.
 
         Raises:
             UserError: a model that is not in the menu, or settings that do not fit it.
@@ -155,7 +167,14 @@ class Engine:
             link = link.kept
 
     def repeat(self, recipe: Recipe, job: StudioJob) -> None:
-        """Generate the take of a recipe, after the takes it was redrawn from; report it to the job."""
+        """Generate the take of a recipe, after the takes it was redrawn from, and store all of them in `takes`.
+
+        The last one is reported to the job as an event `takes`.
+
+        Raises:
+            UserError: a model is not in the menu, or settings do not fit it.
+            Cancelled: the job was cancelled.
+        """
         take = self._repeated(recipe, job)
         job.report("takes", takes=[{"id": take.id, "analysis": take.analysis}])
 
@@ -174,7 +193,15 @@ class Engine:
         return found[0]
 
     def generate(self, request: Generation, job: StudioJob) -> None:
-        """Generate the takes of a request: a draft if asked for, then in full quality; report both to the job."""
+        """Generate the takes of a request, store them in `takes`, and report them to the job.
+
+        If the request has `draft`, takes with fewer steps come first, in an event `draft`; those of full quality are in
+        an event `takes`. There is no draft if it would not have fewer steps, nor for the shipped example.
+
+        Raises:
+            UserError: the request does not fit the model, or the take of its span was dropped.
+            Cancelled: the job was cancelled.
+        """
         steps = request.steps or self.entry(request.model).steps
         passes = [("draft", draft_steps(steps))] if request.draft and draft_steps(steps) < steps else []
         if stored_example(self.entry(request.model).digest, request, steps) is not None:
@@ -186,7 +213,20 @@ class Engine:
             job.report(kind, takes=[{"id": take.id, "analysis": take.analysis} for take in takes])
 
     def takes_of(self, request: Generation, steps: int, job: StudioJob) -> list[Take]:
-        """Sample, decode and analyze the variants of a request with a number of steps."""
+        """Return the variants of a request as takes, which are not stored.
+
+        They are sampled and decoded, or read from the shipped example if the request is that of it; then analyzed. A
+        span is joined to the audio of its take by crossfades.
+
+        Args:
+            request: the request.
+            steps: number of sampler steps, in place of that of the request.
+            job: progress is reported to it, and it is checked for cancellation.
+
+        Raises:
+            UserError: the request does not fit the model, the take of its span was dropped, or the audio is not finite.
+            Cancelled: the job was cancelled.
+        """
         entry = self.entry(request.model)
         model = entry.model
         curves = request.parsed_curves()
@@ -220,13 +260,19 @@ class Engine:
         return takes
 
     def controls_of(self, entry: ModelEntry, request: Generation, curves: Curves) -> tuple[int, torch.Tensor]:
-        """Return the number of samples of a request and its controls [1, R, T]."""
+        """Return the number of samples N of a request and its controls, [1, R, T] with R rows of controls and T frames.
+
+        N is the length of the request, rounded up to a multiple of the model's hop.
+
+        Raises:
+            UserError: a curve does not fit the model.
+        """
         data = entry.model.data
         samples = math.ceil(request.seconds * data.sample_rate / data.hop) * data.hop
         return samples, entry.model.stack_curves([curves], samples)
 
     def _redrawn(self, request: Generation) -> tuple[Take, int, int] | None:
-        """Return the take of which a span is generated anew, and the span in samples; None without a span.
+        """Return the take whose span is generated again, with the span's start and stop in samples; None without span.
 
         Raises:
             UserError: the take was dropped from memory.
@@ -246,7 +292,10 @@ def _check_redraw(entry: ModelEntry) -> None:
 
 
 def _spliced(take: Take, start: int, stop: int, audio: Float32) -> Float32:
-    """Return the audio of a take with the span from new audio."""
+    """Return the audio of a take, cut or padded to the length of `audio`, with the span from `audio`.
+
+    The span is samples `start` to `stop` (exclusive). There are linear crossfades outside of it.
+    """
     original = np.zeros_like(audio)
     original[: len(take.audio)] = take.audio[: len(audio)]
     return splice(original, audio, start, min(stop, len(audio)), round(CROSSFADE_SECONDS * take.sample_rate))
@@ -266,14 +315,24 @@ def _sample(
     known: Known | None,
     on_step: Callback | None,
 ) -> list[Float32]:
-    """Return the audio [N] of each variant."""
+    """Return the sampled audio, float32 [N], of each variant.
+
+    Args:
+        entry: the model.
+        request: source of guidance, seed and stochasticity.
+        steps: number of sampler steps.
+        controls: [variants, R, T].
+        samples: number of samples N.
+        known: data to keep outside of a span; None to generate all.
+        on_step: called after each sampler step.
+    """
     config = _config(request, steps)
     clips = entry.model.sample_controls(controls, samples, config, batch=len(controls), known=known, callback=on_step)
     return [clip[0].numpy() for clip in clips]
 
 
 def _reporter(job: StudioJob) -> Callback:
-    """Return a callback that reports progress and checks for cancellation after each step."""
+    """Return a callback that reports progress after each sampler step, and raises Cancelled once `job` is cancelled."""
     started = time.monotonic()
 
     def on_step(state: SamplerState) -> None:
@@ -285,7 +344,7 @@ def _reporter(job: StudioJob) -> Callback:
 
 
 def sample_example(engine: Engine) -> Float32:
-    """Return the audio [N] of the example, generated anew."""
+    """Return the audio of the example, float32 [N], sampled by the first model even if it is shipped."""
     entry, request = engine.entry(""), engine.example()
     samples, controls = engine.controls_of(entry, request, request.parsed_curves())
     return _sample(entry, request, entry.steps, controls, samples, None, None)[0]

@@ -1,4 +1,4 @@
-"""The example of the shipped model, generated in advance, for the start of the studio."""
+"""The example of the shipped model: its audio is generated in advance and shipped, for the start of the studio."""
 
 import json
 from pathlib import Path
@@ -14,12 +14,24 @@ KEY = AUDIO.with_suffix(".json")  # what the audio was generated from
 
 
 def example_key(digest: str, request: Generation, steps: int) -> dict[str, Any]:
-    """Return what determines the audio of a request: the model's digest, the request and the number of steps."""
+    """Return what determines the audio of a request, as a JSON object.
+
+    Args:
+        digest: SHA-256 (hex) of the model's snapshot file.
+        request: the request; its `model` and `draft` are left out.
+        steps: number of sampler steps, also if the request leaves it to the model.
+    """
     return {**request.model_dump(mode="json", exclude={"model", "draft"}), "model": digest, "steps": steps}
 
 
 def stored_example(digest: str, request: Generation, steps: int) -> Float32 | None:
-    """Return the stored audio [N] of a request, None if it is of another one."""
+    """Return the shipped audio of the example, float32 [N], if its key is that of the request; else None.
+
+    Args:
+        digest: SHA-256 (hex) of the model's snapshot file.
+        request: the request.
+        steps: number of sampler steps.
+    """
     import soundfile
 
     if json.loads(KEY.read_bytes()) != example_key(digest, request, steps):

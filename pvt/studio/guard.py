@@ -19,13 +19,23 @@ HEADERS = {
 
 
 class Guard:
-    """Middleware: Host, Origin and token of every request, and headers of every response."""
+    """ASGI middleware: checks Host, Origin and token of every request, and adds headers to every response.
+
+    Args:
+        app: the application behind it.
+        names: accepted names in the Host header, in lower case and without port.
+        token: required in the query or the cookie; empty if none is required.
+    """
 
     def __init__(self, app: ASGIApp, names: set[str], token: str) -> None:
         self.app, self.names, self.token = app, names, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse a request or pass it on."""
+        """Pass a request on to the application, or answer 421 for a wrong Host, 403 for a wrong Origin or token.
+
+        A request with the right token in its query also sets the cookie. Other connections than HTTP are passed on
+        unchecked.
+        """
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -56,11 +66,11 @@ class Guard:
 
 
 def host_name(host: str) -> str:
-    """Return the name in a Host header, without its port."""
+    """Return the name in a Host header in lower case, without its port; an IPv6 address keeps its brackets."""
     name, colon, port = host.rpartition(":")
     return name.lower() if colon and port.isdecimal() else host.lower()
 
 
 def problem(status: int, message: str) -> JSONResponse:
-    """Return an error as JSON."""
+    """Return a response with a status and the JSON body `{"error": message}`."""
     return JSONResponse({"error": message}, status)

@@ -1,4 +1,4 @@
-"""Imports of the studio: MIDI files and recordings, read by the bounded readers."""
+"""Imports of the studio: MIDI files and recordings of clients, with limits on size and time."""
 
 import io
 from typing import Any
@@ -20,15 +20,19 @@ MAX_NOTES = 5000
 
 
 def midi_notes(content: bytes, seconds: int, track: int | None) -> dict[str, Any]:
-    """Return the melodies of a MIDI file: notes of one track, and the list of tracks to choose from.
+    """Return the melody of one track of a MIDI file, and the list of tracks to choose from, as a JSON value.
+
+    `notes` are at most `MAX_NOTES`: start and stop in seconds from the first note of the track, MIDI pitch, and
+    velocity 0..1 with four decimals. `track` is the index of their track. `tracks` have index, number of notes, length
+    in seconds and instrument, which is empty if the spec `sample` has none with the program of the track.
 
     Args:
-        content: of the file.
-        seconds: length to read, from the first note of the track.
-        track: index; None for the track with most notes.
+        content: content of the file.
+        seconds: length to read, from the first note of the track, 1 to 600.
+        track: index of the track; None for the one with most notes.
 
     Raises:
-        UserError: not a MIDI file, no melody, or no such track.
+        UserError: not a MIDI file that can be read, no melody, no such track, or `seconds` out of range.
     """
     spec = load_spec("sample")
     if not 1 <= seconds <= 600:
@@ -68,16 +72,19 @@ def midi_notes(content: bytes, seconds: int, track: int | None) -> dict[str, Any
 
 
 def recording_curves(content: bytes, seconds: int, controls: tuple[str, ...], sharpness: float) -> dict[str, Any]:
-    """Return the curves of a recording: pitch as notes, loudness as velocity, centroid as brightness.
+    """Return the curves measured from a recording, as a JSON value with `curves` and `seconds`, the length used.
+
+    Pitch is given as notes, loudness as velocity and the spectral centroid as brightness, each only if it is in
+    `controls`.
 
     Args:
         content: an audio file of any rate and number of channels.
-        seconds: the first seconds of the file that are used, at most.
-        controls: of the model that will follow the curves.
-        sharpness: from 0, the gesture, to 1, every frame.
+        seconds: largest length used from the start of the file, 1 to 30; the file may be shorter.
+        controls: names of the controls of the model that will follow the curves.
+        sharpness: detail of the curves: 0 for the slow movement only, 1 for every frame.
 
     Raises:
-        UserError: not an audio file, or a silent one.
+        UserError: not an audio file, a silent one, or `sharpness` out of range.
     """
     audio = read_recording(io.BytesIO(content))[: min(seconds, MAX_SECONDS) * RATE]
     curves = curves_from_audio(audio, controls, sharpness, notes=True)

@@ -18,19 +18,22 @@ Event = dict[str, Any]
 
 
 class Cancelled(Exception):
-    """The job was cancelled between two steps."""
+    """The job was cancelled; `StudioJob.check` raises it between two steps of the work."""
 
 
 class QueueFull(UserError):
-    """Too many jobs wait."""
+    """A job was refused because `MAX_QUEUE` jobs wait already."""
 
 
 class StudioJob:
-    """A piece of work and its events.
+    """A piece of work and its events. Construct it on the event loop.
+
+    An event is a dict with the key `kind` and further JSON values.
 
     Args:
-        work: called in the worker thread with the job; it calls `report` and `check`.
-        attended: cancel the job when no client listens to it.
+        work: called in the worker thread with the job. It publishes events by `report`, and calls `check` between
+            steps.
+        attended: whether the queue cancels the job when no client has listened to it for some seconds.
     """
 
     def __init__(self, work: "Callable[[StudioJob], None]", attended: bool = True) -> None:
@@ -46,25 +49,33 @@ class StudioJob:
         self._changed = asyncio.Event()
 
     def cancel(self) -> None:
-        """Request the job to stop before its next step."""
+        """Set the request to stop. The work stops when it next calls `check`; no event is published here."""
         self._cancelled.set()
 
     @property
     def cancelled(self) -> bool:
-        """Whether the job was asked to stop."""
+        """Whether `cancel` was called. The work may still run, or have finished before."""
         return self._cancelled.is_set()
 
     def check(self) -> None:
-        """Raise `Cancelled` if the job was cancelled or abandoned."""
+        """Do nothing unless the job was cancelled.
+
+        Raises:
+            Cancelled: `cancel` was called.
+        """
         if self.cancelled:
             raise Cancelled
 
     def report(self, kind: str, **values: Any) -> None:
-        """Publish an event; may be called from the worker thread."""
+        """Schedule an event of a kind with further values for publication. May be called from any thread."""
         self.loop.call_soon_threadsafe(self.publish, {"kind": kind, **values})
 
     def publish(self, event: Event) -> None:
-        """Publish an event on the event loop; progress replaces earlier progress."""
+        """Append an event for the clients; call it on the event loop.
+
+        An event `progress` or `queued` replaces the last event if that is of the same kind. After `done`, `error` or
+        `cancelled` the job counts as finished.
+        """
         if event["kind"] in ("progress", "queued") and self.events and self.events[-1]["kind"] == event["kind"]:
             self.events[-1] = event
         else:
@@ -73,7 +84,11 @@ class StudioJob:
         self._changed.set()
 
     async def stream(self) -> AsyncGenerator[Event, None]:
-        """Yield all events, past ones first, until the job has finished."""
+        """Yield the events so far, then each new one, until the job has finished.
+
+        Of events that replace each other, some may be left out. The caller counts as a listener until the generator is
+        closed.
+        """
         self.listeners += 1
         try:
             seen, last = 0, None
@@ -95,7 +110,11 @@ class StudioJob:
             self.left_at = time.monotonic()
 
     def run(self) -> None:
-        """Do the work in the worker thread; the outcome is published as an event."""
+        """Do the work in the calling thread, and publish the outcome as an event.
+
+        The events are `started`, unless the job was cancelled before, and last `done`, `cancelled` or `error`.
+        Exceptions of the work are not raised again; their message is in `error`.
+        """
         try:
             self.check()
             self.report("started")
@@ -111,7 +130,7 @@ class StudioJob:
 
 
 class JobQueue:
-    """Queue that runs jobs in the order of their arrival."""
+    """Queue that runs jobs one at a time in the order of their arrival. Its methods are called on the event loop."""
 
     def __init__(self) -> None:
         self._waiting: deque[StudioJob] = deque()
@@ -120,7 +139,9 @@ class JobQueue:
         self.running: StudioJob | None = None
 
     def add(self, work: Callable[[StudioJob], None], attended: bool = True) -> StudioJob:
-        """Queue a job.
+        """Queue a job for `work` and return it; see `StudioJob` for the arguments.
+
+        The oldest finished jobs beyond `KEPT_JOBS` jobs are forgotten.
 
         Raises:
             QueueFull: `MAX_QUEUE` jobs wait.
@@ -138,11 +159,11 @@ class JobQueue:
         return job
 
     def get(self, job_id: str) -> StudioJob | None:
-        """Return a job that waits, runs, or finished a short time ago."""
+        """Return a job that waits, runs or has finished; None if its id is unknown or it was forgotten."""
         return self._jobs.get(job_id)
 
     def cancel(self, job: StudioJob) -> None:
-        """Cancel a job; one that waits leaves the queue at once."""
+        """Cancel a job. One that waits leaves the queue at once; one that runs stops at its next `check`."""
         job.cancel()
         if job in self._waiting:
             self._waiting.remove(job)
@@ -154,7 +175,7 @@ class JobQueue:
             job.publish({"kind": "queued", "position": place})
 
     async def serve(self) -> None:
-        """Run jobs until cancelled."""
+        """Run jobs until the task of this coroutine is cancelled; all jobs that wait or run are then cancelled."""
         watch = asyncio.create_task(self._watch())
         try:
             while True:
@@ -173,7 +194,7 @@ class JobQueue:
                     job.cancel()
 
     async def _watch(self) -> None:
-        """Cancel jobs that no client has listened to for `GRACE_SECONDS`, except those added with attended=False."""
+        """Cancel attended jobs that no client has listened to for `GRACE_SECONDS`. Never returns."""
         while True:
             await asyncio.sleep(GRACE_SECONDS / 5)
             now = time.monotonic()

@@ -23,7 +23,10 @@ Weight = Annotated[float, Field(ge=0, le=100)]
 
 
 class Span(StrictModel):
-    """A part of a take to generate anew; the rest of it is kept."""
+    """A part of a take to generate again; the rest of the take is kept.
+
+    `take` is the id of the take. `start` and `stop` are in seconds, at least 0.05 s apart.
+    """
 
     take: Annotated[str, Field(max_length=64)]
     start: Annotated[float, Field(ge=0, le=MAX_SECONDS)]
@@ -37,16 +40,16 @@ class Span(StrictModel):
 
 
 class Settings(StrictModel):
-    """Curves and sampling.
+    """Curves and settings of the sampler.
 
     Attributes:
-        curves: content of a curve file.
-        seconds: length of each take.
-        seed: of the noise.
-        guidance: one weight, or one by control.
-        steps: of the sampler; None for the model's default.
-        s_churn: stochasticity of EDM samplers (Karras et al. 2022).
-        span: part of an earlier take to generate anew.
+        curves: content of a curve file, as a JSON object.
+        seconds: length of each take, 1 to 30.
+        seed: seed of the noise, 0 to 2^53.
+        guidance: one weight for all controls, or a weight by control, each 0 to 100.
+        steps: number of sampler steps, 1 to 256; None for the model's default.
+        s_churn: stochasticity of EDM samplers (Karras et al. 2022), 0 to 1000; 0 for the paradigm's default.
+        span: part of an earlier take to generate again; None to generate all.
     """
 
     curves: dict[str, Any]
@@ -62,9 +65,9 @@ class Generation(Settings):
     """A request to generate takes.
 
     Attributes:
-        model: name in the menu; empty for the first.
-        variants: number of takes, which differ in their noise.
-        draft: generate with few steps first.
+        model: name of a model in the menu; empty for the first.
+        variants: number of takes, 1 to 4, which differ in their noise.
+        draft: also generate takes with fewer steps before those of full quality.
     """
 
     model: Annotated[str, Field(max_length=200)] = ""
@@ -72,7 +75,7 @@ class Generation(Settings):
     draft: bool = True
 
     def parsed_curves(self) -> Curves:
-        """Return the curves, cut to the length.
+        """Return the curves of the request, cut off at `seconds`.
 
         Raises:
             UserError: they are invalid.
@@ -81,7 +84,7 @@ class Generation(Settings):
 
 
 class RecipeModel(StrictModel):
-    """The model of a recipe: its name, and the digest that identifies it."""
+    """The model of a recipe: its name, and the SHA-256 (hex) of its snapshot file, which identifies it."""
 
     name: Annotated[str, Field(max_length=200)]
     sha256: Annotated[str, Field(max_length=64)]
@@ -91,10 +94,10 @@ class Recipe(Settings):
     """Model, curves and settings that reproduce a take.
 
     Attributes:
-        pvt_sound: version of the file.
-        model: of the take.
-        variant: number of the take among those of its request.
-        kept: of a redrawn span, the recipe of the take before.
+        pvt_sound: version of the recipe format, 1.
+        model: model that generated the take.
+        variant: number of the take, from 0, among those of its request.
+        kept: for a take of which a span was generated again, the recipe of the take before; else None.
     """
 
     pvt_sound: Literal[1]
@@ -109,26 +112,44 @@ class Recipe(Settings):
         return self
 
     def request(self, model: str, take: str | None) -> Generation:
-        """Request of the take by a model of the menu, given the id of the take before; without one, of all of it."""
+        """Return the request whose last variant is the take of this recipe.
+
+        Args:
+            model: name of the model in the menu.
+            take: id of the take before, whose span is generated again. Without an id, the request has no span and
+                generates the whole take.
+        """
         span = self.span and take and self.span.model_copy(update={"take": take})
         shared = {name: getattr(self, name) for name in Settings.model_fields}
         return Generation(**{**shared, "span": span or None}, model=model, variants=self.variant + 1, draft=False)
 
 
 def parse_recipe(body: bytes) -> Recipe:
-    """Parse the JSON body of `POST /api/recipes`."""
+    """Parse the JSON body of `POST /api/recipes`.
+
+    Raises:
+        UserError: the body is not JSON in UTF-8, or not a recipe with values in range.
+    """
     return parse_model(Recipe, _json(body), "recipe")
 
 
 def parse_generation(body: bytes) -> Generation:
-    """Parse the JSON body of `POST /api/jobs`."""
+    """Parse the JSON body of `POST /api/jobs`.
+
+    Raises:
+        UserError: the body is not JSON in UTF-8, or not a request with values in range.
+    """
     return parse_model(Generation, _json(body), "request")
 
 
 def parse_query(query: dict[str, str], body: bytes) -> Generation:
-    """Parse `POST /generate`: a curve file as the body, options in the query.
+    """Parse `POST /generate`: a curve file in JSON as the body, options of `Generation` in the query.
 
-    `guidance` is one weight, or `velocity=2,chroma=3` with the colons or equals signs encoded.
+    `guidance` is one weight, or weights by control such as `velocity:2,chroma:3`, where an encoded equals sign may
+    replace the colon. The request has no draft. `rate`, `bits` and `token` are ignored here.
+
+    Raises:
+        UserError: an option is unknown or out of range, or the body is not a curve file in JSON.
     """
     options: dict[str, Any] = {name: value for name, value in query.items() if name not in ("rate", "bits", "token")}
     for name in ("seconds", "s_churn"):
@@ -151,7 +172,11 @@ def parse_query(query: dict[str, str], body: bytes) -> Generation:
 
 
 def parse_format(query: dict[str, str]) -> tuple[int, int]:
-    """Return sample rate and bit depth of a WAV file from a query."""
+    """Return sample rate in Hz (`rate`, default 24000) and bit depth (`bits`, default 16) of a WAV file from a query.
+
+    Raises:
+        UserError: the rate is not 24000 or 48000, or the depth is not 16 or 24.
+    """
     rate, bits = integer("rate", query.get("rate", "24000")), integer("bits", query.get("bits", "16"))
     if rate not in SAMPLE_RATES or bits not in BIT_DEPTHS:
         raise UserError(f"rate must be 24000 or 48000 and bits 16 or 24, got {rate} and {bits}")
@@ -159,7 +184,7 @@ def parse_format(query: dict[str, str]) -> tuple[int, int]:
 
 
 def utf8_text(body: bytes) -> str:
-    """Return a body as text.
+    """Return a body as text, without a byte order mark at its start.
 
     Raises:
         UserError: it is not UTF-8.

@@ -1,7 +1,7 @@
 """Fit the scales that map measured dynamics and brightness to controls: `python -m pvt.studio.scales DATA`.
 
-DATA is the folder of an expressive dataset with PVT-audio; its valid clips are measured. The result replaces
-pvt/studio/scales.json.
+DATA is the folder of an expressive dataset with PVT-audio; its valid clips are measured. The result replaces the
+entries `level` and `centroid` of pvt/studio/scales.json.
 """
 
 import argparse
@@ -23,7 +23,7 @@ BATCH = 20
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line: fit the scales and write them to scales.json."""
     parser = argparse.ArgumentParser(prog="python -m pvt.studio.scales", description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--clips", type=int, default=200)

@@ -1,7 +1,7 @@
 """HTTP service of the studio: the page, generation jobs, takes and imports.
 
-Requests are refused unless the Host header names the address the studio listens on, and Origin, if sent, equals it.
-Bodies are bounded; no path from a client reaches the disk.
+Requests are refused unless the Host header is an accepted name and Origin, if sent, is the same host. Bodies are
+bounded; no path from a client reaches the disk.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ PORTS_TRIED = 50
 
 
 class Studio:
-    """Handlers of the routes; the engine loads in the background while the page is served.
+    """Handlers of the routes. The engine loads in the background while the page is served.
 
     Args:
         load: returns the engine; called once in a thread.
@@ -63,7 +63,10 @@ class Studio:
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        """Start the queue and load the models."""
+        """Start the queue of jobs and the loading of the models, then the example.
+
+        When the block ends, the jobs are cancelled; the loading is not stopped.
+        """
         self.jobs = JobQueue()
         self._engine = asyncio.create_task(asyncio.to_thread(self._load))
         self._begun = asyncio.create_task(self._begin())
@@ -81,23 +84,26 @@ class Studio:
             self._example = self.jobs.add(lambda job: engine.generate(request, job), attended=False)
 
     async def engine(self) -> "Engine":
-        """Return the engine when it is loaded."""
+        """Wait until the engine is loaded and return it. An exception of its loading is raised to every caller."""
         assert self._engine is not None
         return await asyncio.shield(self._engine)
 
     async def page(self, request: Request) -> Response:
-        """`GET /`: the page."""
+        """`GET /`: the page as HTML."""
         return HTMLResponse(ASSETS["index.html"])
 
     async def asset(self, request: Request) -> Response:
-        """`GET /assets/NAME`: a file of the page."""
+        """`GET /assets/NAME`: a file of the page; 404 if there is none of this name."""
         name = request.path_params["name"]
         if name not in ASSETS:
             return problem(404, f"there is no asset {name!r:.80}")
         return Response(ASSETS[name], media_type=TYPES[PurePosixPath(name).suffix])
 
     async def models(self, request: Request) -> Response:
-        """`GET /api/models`: the menu of models, shipped curves, and the job of the example."""
+        """`GET /api/models`: the menu of models, shipped curves, and job and curves of the example.
+
+        The answer comes when the models are loaded.
+        """
         engine = await self.engine()
         await asyncio.shield(self._begun)
         return JSONResponse(
@@ -109,27 +115,27 @@ class Studio:
         )
 
     def _example_job(self, engine: "Engine") -> str | None:
-        """Return the job of the example, None when it or its takes are not in memory any more."""
+        """Return the id of the job of the example; None if there is none, or if it or a take of it was dropped."""
         job = self._example and self.jobs.get(self._example.id)
         takes = [take["id"] for event in job.events for take in event.get("takes", [])] if job else []
         return job.id if job and all(engine.takes.get(take) for take in takes) else None
 
     async def start(self, request: Request) -> Response:
-        """`POST /api/jobs`: queue a generation."""
+        """`POST /api/jobs`: check a request in JSON and queue it; answers 202 with the id of the job."""
         generation = parse_generation(await read_body(request, MAX_BODY))
         engine = await self.engine()
         engine.check(generation)
         return JSONResponse({"id": self.jobs.add(lambda job: engine.generate(generation, job)).id}, 202)
 
     async def repeat(self, request: Request) -> Response:
-        """`POST /api/recipes`: queue the generation of a recipe's take."""
+        """`POST /api/recipes`: check a recipe in JSON and queue its generation; answers 202 with the id of the job."""
         recipe = parse_recipe(await read_body(request, MAX_BODY))
         engine = await self.engine()
         engine.check_recipe(recipe)
         return JSONResponse({"id": self.jobs.add(lambda job: engine.repeat(recipe, job)).id}, 202)
 
     async def events(self, request: Request) -> Response:
-        """`GET /api/jobs/ID/events`: events of a job as server-sent events, until it has finished."""
+        """`GET /api/jobs/ID/events`: events of a job as server-sent events, past ones first, until it has finished."""
         job = self._job(request)
 
         async def lines() -> AsyncIterator[str]:
@@ -140,25 +146,28 @@ class Studio:
         return StreamingResponse(lines(), media_type="text/event-stream")
 
     async def cancel(self, request: Request) -> Response:
-        """`DELETE /api/jobs/ID`: cancel a job between two steps."""
+        """`DELETE /api/jobs/ID`: cancel a job; answers 202 at once, while the work may run until its next step."""
         self.jobs.cancel(self._job(request))
         return JSONResponse({}, 202)
 
     async def wav(self, request: Request) -> Response:
-        """`GET /api/takes/ID/wav?rate=48000&bits=24`: a take as a WAV file."""
+        """`GET /api/takes/ID/wav?rate=48000&bits=24`: a take as a WAV file; by default of 24000 Hz and 16 bits."""
         return await _wav(await self._take(request), *parse_format(dict(request.query_params)))
 
     async def spectrogram(self, request: Request) -> Response:
-        """`GET /api/takes/ID/spectrogram`: bytes [F, T], F in the header X-Bands."""
+        """`GET /api/takes/ID/spectrogram`: levels [F, T], a byte each, row by row; the header X-Bands gives F."""
         levels = (await self._take(request)).spectrogram
         return Response(levels.tobytes(), media_type="application/octet-stream", headers={"X-Bands": str(len(levels))})
 
     async def recipe(self, request: Request) -> Response:
-        """`GET /api/takes/ID/recipe`: everything that reproduces a take."""
+        """`GET /api/takes/ID/recipe`: the recipe of a take in JSON, which `POST /api/recipes` accepts."""
         return JSONResponse((await self._take(request)).recipe)
 
     async def generate(self, request: Request) -> Response:
-        """`POST /generate`: a curve file as the body, options in the query; answers with a WAV file."""
+        """`POST /generate`: a curve file as the body, options in the query; answers with the first take as a WAV file.
+
+        The job is cancelled if the client disconnects.
+        """
         query = dict(request.query_params)
         rate, bits = parse_format(query)
         generation = parse_query(query, await read_body(request, MAX_BODY))
@@ -182,13 +191,16 @@ class Studio:
         return await _wav(take, rate, bits)
 
     async def import_curves(self, request: Request) -> Response:
-        """`POST /api/import/curves`: a curve file, JSON or CSV -> its value and notices."""
+        """`POST /api/import/curves`: a curve file, JSON or CSV; answers with its curves in JSON and notices."""
         text = utf8_text(await read_body(request, MAX_BODY))
         curves = await asyncio.to_thread(parse_json if text.lstrip()[:1] == "{" else parse_csv, text, "the file")
         return JSONResponse({"curves": curves_value(curves), "notices": list(curves.notices)})
 
     async def import_midi(self, request: Request) -> Response:
-        """`POST /api/import/midi?seconds=8&track=N`: a MIDI file -> notes of a track and the list of tracks."""
+        """`POST /api/import/midi?seconds=8&track=N`: a MIDI file; answers with notes of a track and the list of tracks.
+
+        By default the first 8 s of the track with most notes are read.
+        """
         from pvt.studio.imports import midi_notes
 
         query = request.query_params
@@ -198,7 +210,10 @@ class Studio:
         return JSONResponse(await asyncio.to_thread(midi_notes, body, seconds, track))
 
     async def import_recording(self, request: Request) -> Response:
-        """`POST /api/import/recording?seconds=8&sharpness=0.8`: an audio file -> curves measured from it."""
+        """`POST /api/import/recording?seconds=8&sharpness=0.8&model=NAME`: an audio file; answers with its curves.
+
+        The curves are those of the controls of the model, by default the first.
+        """
         from data_specs.analysis.recording_curves import SHARPNESS
         from pvt.studio.imports import recording_curves
 
@@ -222,7 +237,7 @@ class Studio:
         return take
 
     def app(self, names: set[str], token: str) -> Guard:
-        """Return the application."""
+        """Return the ASGI application with all routes; see `Guard` for the arguments."""
         routes = [
             Route("/", self.page),
             Route("/assets/{name}", self.asset),
@@ -252,11 +267,11 @@ class Studio:
 
 
 class Missing(Exception):
-    """A path names nothing that exists."""
+    """A path names a job or take that does not exist; answered with 404."""
 
 
 class TooLarge(Exception):
-    """A body is larger than its bound."""
+    """A body is larger than its bound; answered with 413."""
 
 
 def _answer_with(status: int) -> Callable[[Request, Any], Awaitable[Response]]:
@@ -267,10 +282,11 @@ def _answer_with(status: int) -> Callable[[Request, Any], Awaitable[Response]]:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """Return the body.
+    """Return the body of a request.
 
     Raises:
         TooLarge: it exceeds `limit` bytes.
+        ClientDisconnect: the client closed the connection.
     """
     body = bytearray()
     async for part in request.stream():
@@ -286,7 +302,7 @@ async def _wav(take: Take, rate: int, bits: int) -> Response:
 
 
 async def last_event(job: StudioJob) -> dict[str, Any]:
-    """Wait for a job and return its final event."""
+    """Wait until a job has finished and return its final event."""
     event: dict[str, Any] = {}
     async with contextlib.aclosing(job.stream()) as events:
         async for latest in events:
@@ -295,16 +311,18 @@ async def last_event(job: StudioJob) -> dict[str, Any]:
 
 
 async def disconnected(request: Request) -> None:
-    """Return when the client has closed the connection."""
+    """Wait until the client has closed the connection, then return."""
     while not await request.is_disconnected():
         await asyncio.sleep(0.2)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind a socket to the first free port from `port` on.
+    """Return a socket that listens on the first free port of `port` and those after it.
+
+    At most `PORTS_TRIED` ports are tried. If `port` is 0, the system chooses a free one.
 
     Raises:
-        UserError: the address is not one of this machine, or all ports are taken.
+        UserError: the address is not one of this machine, or none of the ports can be used.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -324,7 +342,19 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(paths: list[Path], host: str, port: int, token: str, device: str | None, browser: bool) -> None:
-    """Serve the studio until Ctrl-C or SIGTERM."""
+    """Serve the studio until Ctrl-C or SIGTERM. The address is printed.
+
+    Args:
+        paths: run folders or snapshots; empty for the shipped model.
+        host: address to listen on.
+        port: first port to try; 0 for any free one.
+        token: required of clients; empty for none, where only loopback names are accepted as Host.
+        device: torch device; None for cuda where there is one.
+        browser: open the page in a browser.
+
+    Raises:
+        UserError: the address or the ports cannot be used.
+    """
 
     def load() -> "Engine":
         from pvt.studio.engine import Engine
@@ -347,7 +377,7 @@ def serve(paths: list[Path], host: str, port: int, token: str, device: str | Non
 
 
 def open_browser(address: str) -> None:
-    """Open the page if there is a graphical browser."""
+    """Open the page at `address` in the default browser; do nothing if there is no graphical display or no browser."""
     if sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         with contextlib.suppress(webbrowser.Error):
             webbrowser.open(address)

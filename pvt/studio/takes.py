@@ -18,14 +18,15 @@ MAX_BYTES = 256_000_000  # of stored audio: 90 takes of 30 s
 
 @dataclass(frozen=True)
 class Take:
-    """Generated audio.
+    """Generated audio with its recipe and analysis.
 
     Attributes:
-        audio: float32 [N].
+        audio: float32 [N], mono.
         sample_rate: in Hz.
-        recipe: JSON value that reproduces the audio: model digest, curves, seed, sampler, guidance.
-        analysis: JSON value of achieved curves and their errors.
-        spectrogram: uint8 [F, T], levels in mel bands.
+        recipe: JSON value that reproduces the audio, see `Recipe`.
+        analysis: JSON value of the curves measured from the audio and their errors, see `Analyzer`.
+        spectrogram: uint8 [F, T], levels in F mel bands at T frames.
+        id: 16 random hexadecimal digits.
     """
 
     audio: Float32
@@ -37,30 +38,37 @@ class Take:
 
     @property
     def bytes(self) -> int:
-        """Size of the arrays in bytes."""
+        """Size of audio and spectrogram in bytes."""
         return self.audio.nbytes + self.spectrogram.nbytes
 
 
 class TakeStore:
-    """The newest takes, within `MAX_BYTES`."""
+    """The newest takes, whose sizes are at most `max_bytes` in all. The newest one is kept whatever its size."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._takes: OrderedDict[str, Take] = OrderedDict()
         self._max_bytes = max_bytes
 
     def add(self, take: Take) -> None:
-        """Store a take; the oldest ones are dropped beyond the bound."""
+        """Store a take, and drop the oldest ones while the sizes exceed `max_bytes`."""
         self._takes[take.id] = take
         while sum(held.bytes for held in self._takes.values()) > self._max_bytes and len(self._takes) > 1:
             self._takes.popitem(last=False)
 
     def get(self, take_id: str) -> Take | None:
-        """Return a take, None if it is unknown or was dropped."""
+        """Return the take with an id, None if the id is unknown or its take was dropped."""
         return self._takes.get(take_id)
 
 
 def wav_bytes(audio: Float32, rate: int, bits: int, to_rate: int) -> bytes:
-    """Encode audio [N] of `rate` Hz as a WAV file of `to_rate` Hz and 16 or 24 bits, clipped to full scale."""
+    """Encode mono audio as the content of a WAV file (PCM); values beyond -1..1 are clipped.
+
+    Args:
+        audio: float [N].
+        rate: sample rate of `audio` in Hz.
+        bits: 16 or 24 bits per sample.
+        to_rate: sample rate of the file in Hz, to which audio of another rate is resampled.
+    """
     if to_rate != rate:
         import soxr
 

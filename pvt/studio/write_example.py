@@ -8,7 +8,7 @@ from pvt.studio.example import AUDIO, KEY, example_key
 
 
 def main() -> None:
-    """Write the audio as 24-bit FLAC, and its key."""
+    """Generate the example and write its audio as 24-bit FLAC, and its key as JSON, to the folder of `pvt.studio`."""
     engine = Engine([], precision="float32")
     entry, request = engine.entry(""), engine.example()
     soundfile.write(AUDIO, sample_example(engine), entry.model.data.sample_rate, subtype="PCM_24")

@@ -25,7 +25,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Jobs(StrictModel):
-    """Slurm jobs of one kind: their number, workers per job, memory per worker in GiB, and lines for sbatch."""
+    """Slurm jobs of one kind: number of jobs, workers per job, memory per worker in GiB, and options of sbatch."""
 
     jobs: Count
     workers: Positive
@@ -34,7 +34,7 @@ class Jobs(StrictModel):
 
 
 class TlsFiles(Tls):
-    """The PEM files of all nodes, whose paths are part of a job script."""
+    """The PEM files of all nodes. Their paths are part of a job script and must not contain spaces."""
 
     @field_validator("*")
     @classmethod
@@ -71,10 +71,13 @@ class Slurm(StrictModel):
 
 
 def load_settings(name: str) -> Slurm:
-    """Return the settings named by CLUSTER=: the default settings for `slurm`, else those of a TOML file.
+    """Return the settings named by CLUSTER=.
+
+    Args:
+        name: `slurm` for the default settings, else the path of a TOML file.
 
     Raises:
-        UserError: the file is missing, is not TOML, or has an unknown key or a value of the wrong type.
+        UserError: the file cannot be read, is not TOML, or has an unknown key or an invalid value.
     """
     path = FOLDER / "default.toml" if name == NAME else Path(name)
     try:
@@ -90,7 +93,7 @@ def load_settings(name: str) -> Slurm:
 
 @dataclass(frozen=True)
 class SlurmWorkers(Workers):
-    """Workers in the configured number of Slurm jobs, which are submitted again when they end before the run."""
+    """Workers in the configured number of Slurm jobs. A job that ends before the run is submitted again."""
 
     settings: Slurm
     patience_s: float = math.inf  # a queue may be long
@@ -119,7 +122,13 @@ class SlurmWorkers(Workers):
         return self.settings.gpu.jobs > 0
 
     def scripts(self) -> str:
-        """Return the job scripts that a run would submit, that of the GPU workers last."""
+        """Return the text of the job scripts that a run would submit, that of the GPU workers last.
+
+        Nothing is submitted. The folder of the logs is made.
+
+        Raises:
+            UserError: that folder cannot be made, or a file of TLS is missing.
+        """
         kinds = (False, True) if self.has_separate_gpu_cluster() else (False,)
         texts = []
         for gpu in kinds:
