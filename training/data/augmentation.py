@@ -1,7 +1,7 @@
-"""Curve augmentation: training on coarser curves, such as drawn ones, with the strength as a further control row.
+"""Curve augmentation: training on filtered, coarser curves, which are more like drawn ones.
 
-The strength is a label as in Karras et al. (2022, appendix F.2): 0 for unchanged curves, which samplers use.
-B clips, N control rows, L frames.
+The strength of the filter, in 0..1, becomes a further control row. It is a label as in Karras et al. (2022, appendix
+F.2): 0 for unchanged curves, which is the strength in sampling. B clips, N control rows, L frames.
 """
 
 from collections.abc import Callable
@@ -23,22 +23,25 @@ WIDEST_S = 0.5  # seconds, width of the filters at strength 1
 
 
 def median_filtered(curve: Tensor, width: int) -> Tensor:
-    """Return the running median [L] over `width` frames, with the end values repeated beyond the ends."""
+    """Return the running median of `curve` [L] over `width` frames, with the end values repeated beyond the ends.
+
+    For an even `width` it is the lower of the two middle values.
+    """
     return _extended(curve, width).unfold(0, width, 1).median(-1).values
 
 
 def decimated(curve: Tensor, width: int) -> Tensor:
-    """Return [L] in which every `width`-th value is held until the next."""
+    """Return `curve` [L] in which the first and every `width`-th value after it is held until the next of them."""
     return curve[torch.arange(len(curve), device=curve.device) // width * width]
 
 
 def blurred(curve: Tensor, width: int) -> Tensor:
-    """Return the running mean [L] over `width` frames, with the end values repeated beyond the ends."""
+    """Return the running mean of `curve` [L] over `width` frames, with the end values repeated beyond the ends."""
     return nnf.avg_pool1d(_extended(curve, width)[None], width, 1)[0]
 
 
 def piecewise_linear(curve: Tensor, width: int) -> Tensor:
-    """Return the linear interpolation [L] between every `width`-th value and the last value."""
+    """Return the linear interpolation [L] of the values of `curve` at frames 0, `width`, 2 `width`, ... and L - 1."""
     last = len(curve) - 1
     frames = torch.arange(len(curve), device=curve.device)
     start = frames // width * width
@@ -50,7 +53,10 @@ FILTERS: tuple[Callable[[Tensor, int], Tensor], ...] = (median_filtered, decimat
 
 
 def strengths(positions: Int64, seed: int, share: float) -> Float64:
-    """Return the strength of each clip [B]: with probability `share` uniform in (0, 1], else 0."""
+    """Return the strength of augmentation of each clip [B]: with probability `share` uniform in (0, 1], else 0.
+
+    It is a function of `seed`, the seed of the run, and `positions` [B] of the clips in the run.
+    """
     chosen = uniform(seed, "augment", positions) < share
     return np.where(chosen, 1 - uniform(seed, "augment strength", positions), 0.0)
 
@@ -59,13 +65,16 @@ def augment_curves(
     controls: Tensor, layout: ControlLayout, strength: Float64, positions: Int64, seed: int,
     frame_rate: float,
 ) -> None:  # fmt: skip
-    """Filter the curves of AUGMENTED in `controls` [B, N, L] in place, each by a random one of FILTERS.
+    """Filter the curves of the controls AUGMENTED in place, each curve of each clip by a random one of FILTERS.
+
+    Controls that the layout lacks are left out. Rests (0) of velocity and pitch remain 0.
 
     Args:
-        controls: stacked controls.
+        controls: stacked controls, float32 [B, N, L], before control dropout.
         layout: order of the controls.
-        strength: of each clip [B], in 0..1; the filter width is `strength` * WIDEST_S, at least 2 frames; 0 for none.
-        positions: of each clip [B]; with `seed` they determine the filters.
+        strength: strength of each clip [B], in 0..1; the filter width is `strength` * WIDEST_S seconds, at least 2
+            frames; a clip with 0 is unchanged.
+        positions: position of each clip in the run [B]; with `seed` they determine the filters.
         seed: seed of the run.
         frame_rate: frames per second.
     """
@@ -82,7 +91,10 @@ def augment_curves(
 
 
 def without_rests(curve: Tensor) -> Tensor:
-    """Return [L] with rests (0) filled by the value before them; a rest at the start takes the first value after it."""
+    """Return `curve` [L] with rests (0) filled by the last value before them.
+
+    A rest at the start takes the first value after it. A curve of rests alone remains 0.
+    """
     sounding = curve > 0
     frames = torch.arange(len(curve), device=curve.device)
     before = torch.where(sounding, frames, -1).cummax(0).values
@@ -90,5 +102,5 @@ def without_rests(curve: Tensor) -> Tensor:
 
 
 def _extended(curve: Tensor, width: int) -> Tensor:
-    """Return [L + width - 1]: [L] with repeated end values, so that a window of `width` fits around each of the L."""
+    """Return `curve` [L] with its end values repeated, [L + width - 1]: a window of `width` for each frame."""
     return nnf.pad(curve[None], ((width - 1) // 2, width // 2), mode="replicate")[0]

@@ -1,7 +1,7 @@
 """Dataset reader: memory-mapped shards as an array of clips.
 
-All records of a dataset have the same length, with each array at the same offset (`data_specs.records`), so the
-position of clip i is computed without an index file. B clips, T frames, L frames of a crop.
+All records of a dataset have the same number of bytes, with each array at the same offset (`data_specs.records`), so
+the place of clip i in the shards is computed without an index file. B clips, T frames of a clip, L frames of a crop.
 """
 
 import mmap
@@ -25,7 +25,7 @@ Clip = dict[str, Any]  # tensors by name, and the text `id`
 
 
 class _Place(NamedTuple):
-    """Byte range of a feature in a record, with the numbers of bytes that crop it in time."""
+    """Byte range of a feature in a record (`start` to `stop`), with the numbers of bytes that crop it in time."""
 
     name: str
     start: int
@@ -39,9 +39,13 @@ class _Place(NamedTuple):
         return cls(feature.name, offset, offset + feature.size, rows, feature.size // rows // frames)
 
     def byte_rows(self, array: NDArray[np.generic]) -> NDArray[np.uint8]:
-        """View the bytes of [B, *shape[:-1], L] of the stored dtype as uint8 [B, rows, L * itemsize].
+        """View the bytes of `array` [B, *shape], its last axis whole or cropped, as uint8 [B, rows, bytes of a row].
 
-        Whole clips are viewed as one row, [B, 1, bytes], since one long copy is faster than many short ones.
+        Whole clips are viewed as one row, [B, 1, bytes of the feature], since one long copy is faster than many short
+        ones.
+
+        Raises:
+            ValueError: the memory of `array` is not contiguous in its last axes, so that there is no such view.
         """
         view = array.reshape(len(array), self.rows, -1).view(np.uint8)
         if view[0].size == self.stop - self.start:
@@ -56,8 +60,8 @@ class _Place(NamedTuple):
 class Dataset:
     """Clips of one split, in the order of the plan.
 
-    `dataset[i]` is a dict of the stored tensors, `data` and the controls with the shapes in `features`, and of the `id`
-    of the clip. The CRC32C of a record is checked when it is first read.
+    `dataset[i]` is a dict of the stored tensors, `data` and the controls by name with the shapes in `features`, and of
+    the text `id` of the clip. The CRC32C of a record is checked when this object first reads it.
 
     Args:
         folder: a PVT-<format> folder, or the folder above it if `format_name` is given.
@@ -66,9 +70,15 @@ class Dataset:
         verify: whether to check the CRC32C.
         in_memory: whether to read the shards into memory instead of mapping them.
 
+    Attributes:
+        folder: the PVT-<format> folder.
+        info: content of the manifest.
+        features: name, shape and dtype of each stored tensor.
+
     Raises:
-        UserError: no finished dataset, another format, or a shard that is missing, of another size or (on access)
-            altered.
+        UserError: no finished dataset, another format, no such split, `data` and controls of different lengths, or a
+            shard that is missing, unreadable or of another size. Access to a clip whose record was altered raises
+            `RecordError`, a UserError.
     """
 
     def __init__(
@@ -104,14 +114,19 @@ class Dataset:
         self._touched = np.zeros(len(self), dtype=bool)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the arguments only, so that a spawned process maps the shards itself."""
+        """Return how to pickle the dataset: by folder, split and options, so that a new process opens the shards."""
         return _reopen, (self.folder, self.split, self._verify, self._in_memory)
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
     def __getitem__(self, index: int) -> Clip:
-        """Return one clip; a negative index counts from the end."""
+        """Return one whole clip as new tensors by name, and its `id`; a negative index counts from the end.
+
+        Raises:
+            IndexError: there is no such clip.
+            RecordError: the record was altered; checked at the first read.
+        """
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.folder} has {len(self)} {self.split} clips, there is no clip {index}")
         index %= len(self)
@@ -124,7 +139,7 @@ class Dataset:
 
     @property
     def frames(self) -> int:
-        """Number of frames T of the controls of a whole clip."""
+        """Number of frames T of the controls of one whole clip."""
         return next(feature.shape[-1] for feature in self.features if feature.name != "data")
 
     @property
@@ -133,10 +148,10 @@ class Dataset:
         return self.frames * self.info.spec.clip.sample_rate / self.info.clip_samples
 
     def crop_frames(self, seconds: float | None) -> int:
-        """Return the number of frames L of a crop of `seconds`, rounded down; that of the whole clip for None.
+        """Return the number of frames L of a crop of `seconds`, rounded down; for None the number T of a whole clip.
 
         Raises:
-            UserError: `seconds` is more than the length of the clips, or less than a frame.
+            UserError: `seconds` is longer than the clips, or shorter than one frame.
         """
         if seconds is None:
             return self.frames
@@ -150,7 +165,13 @@ class Dataset:
         return frames
 
     def empty(self, clips: int, frames: int | None = None, pinned: bool = False) -> dict[str, Tensor]:
-        """Return uninitialized tensors for `gather`: [clips, *shape], with the last axis cut to `frames` frames."""
+        """Return uninitialized tensors for `gather` by name of the feature, each [clips, *shape] in its dtype.
+
+        Args:
+            clips: number of clips.
+            frames: number of frames L, to which the last axis is cut; None, or T and more, for whole clips.
+            pinned: whether to use page-locked memory, for asynchronous copies to a GPU.
+        """
         frames = self.frames if frames is None else frames
         return {
             f.name: torch.empty(
@@ -164,15 +185,21 @@ class Dataset:
     def gather(
         self, indices: Int64, out: dict[str, Tensor] | None = None, starts: Int64 | None = None
     ) -> dict[str, Tensor]:
-        """Copy stored arrays of clips to tensors.
+        """Copy the stored arrays of clips to tensors.
 
         Args:
-            indices: index of each clip, int64 [B].
-            out: tensors [B, *shape] with the last axis as long as the crop, as from `empty`; None for new ones.
-            starts: first frame of the crop of each clip, int64 [B], for data and controls alike; None for 0.
+            indices: index of each clip, int64 [B], from 0.
+            out: tensor of each feature, [B, *shape] with the last axis as long as the crop, as from `empty`; they are
+                overwritten. None for new tensors of whole clips.
+            starts: first frame of the crop of each clip, int64 [B], for data and controls alike; None for 0. The crop
+                must end within the clip.
 
         Returns:
-            `out`, by name of the feature.
+            `out` or the new tensors, by name of the feature.
+
+        Raises:
+            RecordError: a record was altered; checked at the first read, after the copy.
+            ValueError: a tensor of `out` is not contiguous in its last axes.
         """
         out = self.empty(len(indices)) if out is None else out
         starts = np.zeros(len(indices), dtype=np.int64) if starts is None else starts
@@ -213,12 +240,18 @@ class Dataset:
         return content
 
     def _place_of(self, index: int) -> tuple[int, int]:
-        """Return the number of the shard of a clip, and the number of its record in the shard."""
+        """Return the number of the shard of clip `index`, and the number of its record in the shard, both from 0."""
         number = bisect_right(self._ends, index)
         return number, index - (self._ends[number] - self._shards[number].clips)
 
     def _check(self, index: int, number: int, within: int) -> None:
-        """Raise RecordError if a record that is read for the first time was altered."""
+        """Check the CRC32C of clip `index`, record `within` of shard `number`, and mark the clip as read.
+
+        A clip that was read before is not checked, nor is any if the dataset does not verify.
+
+        Raises:
+            RecordError: the record was altered.
+        """
         # promise: found-crc-first-read
         if self._verify and not self._touched[index]:
             try:
@@ -228,7 +261,10 @@ class Dataset:
         self._touched[index] = True
 
     def _announce(self, indices: Int64) -> None:
-        """Advise the kernel to read all records that were not read before, instead of page by page."""
+        """Advise the kernel to read the records of those clips `indices` that were not read before, all at once.
+
+        Shards in memory need no advice.
+        """
         for index in indices[~self._touched[indices]].tolist():
             number, within = self._place_of(index)
             buffer = self._buffers[number]
@@ -243,7 +279,16 @@ def _reopen(folder: Path, split: Literal["train", "valid"], verify: bool, in_mem
 
 
 def _check_shapes(features: tuple[Feature, ...], instruments: int, where: str) -> None:
-    """Raise UserError unless all controls have T frames, and the last axis of `data` is a multiple of T."""
+    """Check that all controls have T frames, and that the last axis of `data` is a multiple of T long.
+
+    Args:
+        features: features of the dataset.
+        instruments: number of instruments, the rows of the control `instruments`.
+        where: file of the shapes, for the message.
+
+    Raises:
+        UserError: it is not so.
+    """
     shapes = {feature.name: feature.shape for feature in features}
     frames = next(shape[-1] for name, shape in shapes.items() if name != "data")
     fitting = all(shapes[name] == CONTROLS[name].shape(frames, instruments) for name in shapes if name != "data")
@@ -252,5 +297,5 @@ def _check_shapes(features: tuple[Feature, ...], instruments: int, where: str) -
 
 
 def _array(feature: Feature, content: NDArray[np.uint8]) -> NDArray[np.generic]:
-    """Return a new array in native byte order from stored bytes."""
+    """Return a new array [*shape] of the dtype of `feature`, in native byte order, from its stored bytes `content`."""
     return np.frombuffer(content.tobytes(), feature.stored_dtype).reshape(feature.shape).astype(feature.dtype)

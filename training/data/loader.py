@@ -1,7 +1,8 @@
 """Batch loader: order of clips, crops, control dropout, and prefetching by a thread.
 
-All random numbers are functions of (seed, position), so batches are the same for any number of ranks and after a
-resume. A position counts the clips of a run. B clips, G clips of the global batch, N control rows, L frames.
+All random numbers are functions of (seed, position), so a clip of a run is the same for any number of ranks and after a
+resume. A position counts the clips of a run from 0. B clips of a batch, G clips of all ranks in a training step, N
+control rows, L frames of a crop.
 """
 
 import queue
@@ -29,10 +30,10 @@ DEPTH = 2  # batches that are prefetched
 
 
 class Batch(NamedTuple):
-    """Stored clips and their controls.
+    """Stored clips and their controls, cropped to L frames.
 
     Attributes:
-        data: [B, *shape] with L frames, in the stored dtype.
+        data: stored data [B, *shape], with the last axis cropped to L frames, in the stored dtype.
         controls: float32 [B, N, L], -1 where unconditioned; with curve augmentation [B, N + 1, L], its strength in the
             last row.
         positions: position of each clip, int64 [B], which determines its random numbers.
@@ -43,12 +44,12 @@ class Batch(NamedTuple):
     positions: Int64
 
     def part(self, start: int, stop: int) -> "Batch":
-        """Return clips start..stop-1 as views."""
+        """Return the clips `start` to `stop` - 1 of the batch, as views."""
         return Batch(self.data[start:stop], self.controls[start:stop], self.positions[start:stop])
 
 
 def control_layout(dataset: Dataset) -> ControlLayout:
-    """Return the layout of the controls of a dataset."""
+    """Return the order of the controls of `dataset` in stacked tensors, with the number of rows of each."""
     return ControlLayout.from_shapes({f.name: f.shape for f in dataset.features if f.name != "data"})
 
 
@@ -56,7 +57,7 @@ class Fence(Protocol):
     """Point in the queue of a device, for example a CUDA event."""
 
     def synchronize(self) -> None:
-        """Block until the device has reached the point."""
+        """Block the calling thread until the device has reached the point."""
 
 
 class BatchBuilder:
@@ -64,10 +65,13 @@ class BatchBuilder:
 
     Args:
         dataset: dataset of the clips.
-        training: seed, crop and, if it is a `Training`, control dropout and curve augmentation.
-        clips: number of clips B of a batch.
+        training: seed and length of the crops and, if it is a `Training`, control dropout and curve augmentation.
+        clips: largest number of clips of a batch.
         pinned: whether to use page-locked memory, for asynchronous copies to a GPU.
         resident: all clips on a device, from which batches are copied; None to read them from the dataset.
+
+    Raises:
+        UserError: the crops of `training` are longer than the clips, or shorter than one frame.
     """
 
     def __init__(
@@ -88,7 +92,14 @@ class BatchBuilder:
         self._controls = torch.empty((clips, self._layout.total, self._frames), pin_memory=pinned)
 
     def train(self, positions: Int64) -> Batch:
-        """Return the training batch at `positions` [B], with control dropout and curve augmentation of a `Training`."""
+        """Return the training batch at `positions`, int64 [B]: the clips in random order and randomly cropped.
+
+        If the options are a `Training`, curves are augmented with probability `curve_augmentation`, and then controls
+        are dropped at random.
+
+        Raises:
+            RecordError: a record of the dataset was altered.
+        """
         indices = clips_at(positions, len(self._dataset), self._training.seed)
         batch = self._filled(indices, positions, "crop")
         if not isinstance(self._training, Training):
@@ -99,7 +110,10 @@ class BatchBuilder:
         return batch
 
     def _augmented(self, batch: Batch, share: float) -> Batch:
-        """Return the batch with augmented curves, and their strength as a further row of controls."""
+        """Augment the curves of `batch` in place; return it with the strength of each clip as a further control row.
+
+        `share` is the probability that a clip is augmented.
+        """
         seed, positions = self._training.seed, batch.positions
         strength = strengths(positions, seed, share)
         augment_curves(batch.controls, self._layout, strength, positions, seed, self._dataset.frame_rate)
@@ -107,7 +121,13 @@ class BatchBuilder:
         return batch._replace(controls=torch.cat([batch.controls, row], dim=1))
 
     def valid(self, positions: Int64) -> Batch:
-        """Return clips by index, up to B of them, without dropout; crops depend on the index alone."""
+        """Return the clips with the indices `positions`, int64 [B], cropped, without dropout and augmentation.
+
+        A crop is a function of the seed and the index of the clip.
+
+        Raises:
+            RecordError: a record of the dataset was altered.
+        """
         return self._filled(positions, positions, "valid crop")
 
     def _filled(self, indices: Int64, positions: Int64, stream: str) -> Batch:
@@ -122,10 +142,16 @@ class BatchBuilder:
 
 
 def drop_controls(controls: Tensor, layout: ControlLayout, positions: Int64, training: Training) -> None:
-    """Set controls in `controls` [B, N, L] to unconditioned (-1) in place, for each clip and control at random.
+    """Set controls to unconditioned (-1) in place, for each clip and control at random.
 
-    A control is dropped over the whole clip with probability `control_dropout`, else with probability `span_dropout`
-    between two uniform random times.
+    A control (all its rows) is dropped over the whole clip with probability `control_dropout`, else with probability
+    `span_dropout` between two uniform random frames.
+
+    Args:
+        controls: stacked controls, float32 [B, N, L], or with further rows, which are unchanged.
+        layout: order of the controls.
+        positions: position of each clip in the run, int64 [B].
+        training: both probabilities, and the seed, which with the positions determines the random numbers.
     """
     frames = controls.shape[-1]
     for name in layout.names:
@@ -141,7 +167,11 @@ def drop_controls(controls: Tensor, layout: ControlLayout, positions: Int64, tra
 
 
 def check_share(dataset: Dataset, training: Optimization, ranks: int) -> None:
-    """Raise UserError if the dataset is empty or the batch is not divisible by the number of ranks."""
+    """Check that `dataset` has clips, and that `training.batch` is a multiple of the number of `ranks`.
+
+    Raises:
+        UserError: it is not so.
+    """
     if not len(dataset):
         raise UserError(
             f"{dataset.folder} must have train clips, got none; build it with more, for example CLIPS=400:80"
@@ -153,20 +183,25 @@ def check_share(dataset: Dataset, training: Optimization, ranks: int) -> None:
 
 
 class PrefetchLoader:
-    """Iterator over the batches of one rank, prefetched by a thread.
+    """Iterator over the training batches of one rank, prefetched by a thread.
 
-    Step s (1, 2, ...) uses positions (s - 1) * G .. s * G - 1, of which rank r of R gets the r-th of R equal parts.
+    Step s (1, 2, ...) uses positions (s - 1) * G to s * G - 1; they are divided into one equal part per rank, in order.
     A batch is valid until the next one is requested. On a GPU copies of it may still be queued then, so its tensors are
-    overwritten only after the device has passed a fence that was recorded at that moment.
+    overwritten only after the device has passed a fence that was recorded at that moment. An error in the thread is
+    raised where the next batch is requested. The thread ends at the end of a `with` block.
 
     Args:
         dataset: dataset of the clips.
-        training: options of training; `batch` is G.
-        steps: steps of the batches, in order.
-        rank: this rank.
-        ranks: number of ranks R.
+        training: options of training; `batch` is G, a multiple of `ranks`.
+        steps: numbers of the training steps of the batches, in order.
+        rank: number of this rank, from 0.
+        ranks: number of ranks.
         pinned, resident: as in `BatchBuilder`.
-        fence: records and returns a fence; None if the device works synchronously, as a CPU does.
+        fence: function that records a fence in the queue of the device and returns it; None if the device works
+            synchronously, as a CPU does.
+
+    Raises:
+        UserError: the crops of `training` are longer than the clips, or shorter than one frame.
     """
 
     def __init__(
@@ -232,7 +267,7 @@ class PrefetchLoader:
         return item
 
     def pop_wait_seconds(self) -> float:
-        """Return the seconds that the consumer has waited for batches since the last call."""
+        """Return the seconds that the consumer has waited for batches since the last call, and set them to 0."""
         waited, self._waited = self._waited, 0.0
         return waited
 

@@ -1,4 +1,4 @@
-"""All clips of a split in the memory of a device. B clips, N control rows, T frames, L frames of a crop."""
+"""All clips of a split in the memory of a device. B clips of a batch, N control rows, L frames of a crop."""
 
 import numpy as np
 import torch
@@ -13,15 +13,15 @@ CHUNK = 256  # clips copied at once
 
 
 class ResidentClips:
-    """All clips of a dataset on a device: data in the stored dtype, controls stacked as float32.
+    """Copy of all clips of `dataset`, one split, on a device: data in the stored dtype, controls stacked as float32.
 
     Args:
         dataset: dataset of the clips.
-        layout: order of its controls.
+        layout: order of its controls in the stacked tensor.
         device: device of the tensors.
 
     Raises:
-        UserError: the clips do not fit into the memory of the device.
+        UserError: the clips do not fit into the memory of the device, or a record was altered.
     """
 
     def __init__(self, dataset: Dataset, layout: ControlLayout, device: torch.device) -> None:
@@ -41,21 +41,24 @@ class ResidentClips:
             self._controls[start : start + CHUNK] = layout.stack({name: part[name] for name in layout.names})
 
     def crops(self, indices: Int64, starts: Int64, frames: int) -> tuple[Tensor, Tensor]:
-        """Return crops of L = `frames` frames.
+        """Return crops of clips as new tensors on the device.
 
         Args:
             indices: index of each clip, int64 [B].
-            starts: first frame of each crop, int64 [B].
-            frames: number of frames L.
+            starts: first frame of the crop of each clip, int64 [B].
+            frames: number of frames L of the crops, at most that of the clips.
 
         Returns:
-            Data [B, *shape] with L frames in the last axis, and controls [B, N, L].
+            Data [B, *shape] with the last axis cropped to L frames, and controls [B, N, L].
         """
         chosen, first = torch.from_numpy(np.stack([indices, starts])).to(self._data.device, non_blocking=True)
         return self._cropped(self._data, chosen, first, frames), self._cropped(self._controls, chosen, first, frames)
 
     def _cropped(self, values: Tensor, chosen: Tensor, first: Tensor, frames: int) -> Tensor:
-        """Crop the last axis, in which every frame has the same number of values."""
+        """Return clips `chosen` [B] of `values`, the last axis cropped to `frames` frames from frame `first` [B].
+
+        Each frame has the same number of values in the last axis.
+        """
         picked = values[chosen]
         if frames == self._frames:
             return picked

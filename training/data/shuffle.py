@@ -1,7 +1,7 @@
 """Order of clips and random numbers as stateless functions of (seed, position).
 
-A position counts the clips of a run from 0; position p is in pass p // n over a dataset of n clips. A run that is
-resumed at any position, on any number of ranks, therefore gets the same clips, crops and control dropout.
+A position counts the clips of a run from 0; position p is in pass p // n over a dataset of n clips, from pass 0. A run
+that is resumed at any position, on any number of ranks, therefore gets the same clips, crops and control dropout.
 """
 
 # promise: none-imported-pipeline-training
@@ -17,7 +17,10 @@ _ROUNDS = 8  # of the Feistel network; 4 suffice in theory for large n, small n 
 
 
 def hashed(*keys: int | str | Int64 | UInt64) -> UInt64:
-    """Hash `keys` (integers, names, or arrays of integers that broadcast) to 64 random bits, uint64 [...]."""
+    """Return a hash of `keys` in their order, 64 pseudorandom bits, uint64 of the broadcast shape of the keys.
+
+    Keys are integers, which count modulo 2^64, texts, or arrays of integers that broadcast.
+    """
     state = np.zeros((), dtype=np.uint64)
     with np.errstate(over="ignore"):
         for key in keys:
@@ -30,19 +33,20 @@ def hashed(*keys: int | str | Int64 | UInt64) -> UInt64:
 
 
 def uniform(*keys: int | str | Int64 | UInt64) -> Float64:
-    """Hash `keys` (see `hashed`) to uniform numbers in [0, 1), float64 [...]."""
+    """Return pseudorandom uniform numbers in [0, 1), float64 of the shape of `hashed(*keys)`, a function of `keys`."""
     return (hashed(*keys) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def seed_of(*keys: int | str) -> int:
-    """Hash `keys` to a seed of a torch.Generator, in 0..2^63-1."""
+    """Return a seed of a torch.Generator in 0..2^63-1, a hash of `keys` (see `hashed`)."""
     return int(hashed(*keys) >> np.uint64(1))
 
 
 def permuted(index: Int64, n: int, key: UInt64) -> Int64:
-    """Map `index` [N] by a pseudorandom permutation of 0..n-1, which `key` (scalar or [N]) selects.
+    """Return the images of `index` [N] under a pseudorandom permutation of 0..n-1, int64 [N].
 
-    A balanced Feistel network (Luby and Rackoff, 1988) permutes the next power of four; values that fall outside
+    `index` is in 0..n-1. `key`, a scalar or one for each index [N], selects the permutation. A balanced Feistel network
+    (Luby and Rackoff, 1988) permutes the integers below a power of four that is at least n; values that fall outside
     0..n-1 are permuted again until they fall inside (cycle walking; Black and Rogaway, 2002).
     """
     half_bits = max(1, ((n - 1).bit_length() + 1) // 2)
@@ -60,12 +64,15 @@ def permuted(index: Int64, n: int, key: UInt64) -> Int64:
 
 
 def order(seed: int, pass_: int, n: int) -> Int64:
-    """Return the indices of the clips in the order of pass number `pass_`, int64 [n]."""
+    """Return the indices 0..n-1 of the clips in the order of pass `pass_` (from 0) of a run with `seed`, int64 [n]."""
     return clips_at(np.arange(pass_ * n, (pass_ + 1) * n), n, seed)
 
 
 def clips_at(positions: Int64, n: int, seed: int) -> Int64:
-    """Return the index of the clip at each position, int64 [N]; a pass of n positions has each of n clips once."""
+    """Return the index in 0..n-1 of the clip at each of `positions` [N] of a run with `seed`, int64 [N].
+
+    Each pass, of n positions, has each of the n clips once, in another order.
+    """
     passes, within = np.divmod(np.asarray(positions, dtype=np.int64), n)
     # promise: same-clips-crops-drop-3
     return permuted(within, n, hashed(seed, "order", passes))

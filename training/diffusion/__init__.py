@@ -29,12 +29,14 @@ def build_paradigm(name: str, table: Json, layout: ControlLayout, *, classes: in
     """Build the paradigm `name` from its table `[diffusion.<name>]`.
 
     Args:
-        table: keys of the config of the paradigm; empty for the published values.
-        layout: order of the controls.
-        classes: number of classes of a code; None for continuous data.
+        name: a key of `PARADIGMS`.
+        table: keys of the config of the paradigm; a key that is left out has the default of the config.
+        layout: order of the controls in stacked tensors.
+        classes: number of classes of a code; None for continuous data. Paradigms over continuous data ignore it.
 
     Raises:
-        UserError: an unknown paradigm or key, or a paradigm over codes for continuous data.
+        UserError: an unknown paradigm or key, a value of the wrong type or out of range, a paradigm over codes without
+            `classes`, or an absorbing transition with a schedule that does not end in 0.
     """
     paradigm: type[Paradigm] = lookup(PARADIGMS, name, "PARADIGM=")
     return paradigm(parse_model(paradigm.Config, table, f"diffusion.{name}"), layout, classes)

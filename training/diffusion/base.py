@@ -1,4 +1,7 @@
-"""Interface of the paradigms, for training and for sampling. B clips, N control rows, T frames."""
+"""Interface of the paradigms, for training and for sampling.
+
+B clips, C channels, F bins, K codebooks, N control rows, T frames.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -26,9 +29,9 @@ class Paradigm(ABC):
     """Loss and sampling of a diffusion model. The network is an argument of the methods.
 
     Args:
-        config: validated table `[diffusion.<name>]`.
-        layout: order of the controls.
-        classes: number of classes of a code; None for continuous data.
+        config: validated table `[diffusion.<name>]`, an instance of `Config`.
+        layout: order of the controls in stacked tensors.
+        classes: number of classes of a code; None for continuous data. Only paradigms over codes use it.
     """
 
     name: ClassVar[str]
@@ -45,23 +48,23 @@ class Paradigm(ABC):
 
     @property
     def sigma_data(self) -> float:
-        """Standard deviation to which continuous data must be scaled."""
+        """Standard deviation to which continuous data must be scaled before `loss`; 1 unless a subclass changes it."""
         return 1.0
 
     @property
     def vocabulary(self) -> int | None:
-        """Number of input values of a code; None for continuous data."""
+        """Number of values that a code has in the input of the network, a mask included; None for continuous data."""
         return None
 
     @abstractmethod
     def loss(self, network: nn.Module, x0: Tensor, controls: Tensor | None, noise: Noise) -> Tensor:
-        """Return the training loss of each clip, float32 [B].
+        """Return the training loss of each clip, float32 [B], with gradients for the parameters of `network`.
 
         Args:
             network: backbone.
             x0: clean clips: scaled data, float [B, C, (F,) T], or codes, int64 [B, K, T].
             controls: [B, N, T], -1 where unconditioned; None for a network without controls.
-            noise: random numbers of these clips.
+            noise: random numbers of these B clips; the call draws the next ones.
         """
 
     @abstractmethod
@@ -75,7 +78,7 @@ class Paradigm(ABC):
         guidance: Weights = 1.0,
         callback: Callback | None = None,
     ) -> Tensor:
-        """Sample B = `noise.batch` clips [B, *shape] without gradients.
+        """Return B = `noise.batch` new clips [B, *shape], scaled data (float32) or codes (int64), without gradients.
 
         Args:
             network: backbone, in eval mode.
@@ -83,19 +86,27 @@ class Paradigm(ABC):
             controls: [B, N, T], -1 where unconditioned; None for a network without controls.
             noise: random numbers of these clips.
             options: an instance of `Options`; None for the defaults.
-            guidance: one weight, or one for each control by its name.
-            callback: called after each step.
+            guidance: weight of classifier-free guidance, 1 for none; or weights by name of the control, 1 for others.
+            callback: called with a `SamplerState` after each step.
+
+        Raises:
+            TypeError: `options` is not an instance of `Options`.
+            UserError: options or weights that the paradigm cannot use.
         """
 
     @abstractmethod
     def evaluations(self, options: StrictModel | None = None) -> int:
-        """Return the number of network evaluations of `sample` without guidance."""
+        """Return the number of network evaluations per clip in `sample` with `options`, without guidance.
+
+        None is for the default options.
+        """
 
     def observe(self, noise: Noise, losses: Tensor) -> None:  # noqa: B027 (only adaptive paradigms need it)
-        """Update the state of an adaptive paradigm by the losses [B] that `loss` returned.
+        """Update the state of an adaptive paradigm by the losses [B] that `loss` returned; other paradigms do nothing.
 
-        It is called once per step, on every rank, for the clips of all ranks in the order of their positions. `noise`
-        must be new, so that it repeats the random numbers of `loss`.
+        The training calls it once per step on every rank, with the clips of all ranks in the order of their positions.
+        `noise` must be a new instance with the seed and positions of the one given to `loss`, so that it repeats the
+        same random numbers.
         """
 
     def state_dict(self) -> State:
@@ -103,13 +114,13 @@ class Paradigm(ABC):
         return {}
 
     def load_state_dict(self, state: State) -> None:  # noqa: B027
-        """Restore a state that `state_dict` returned."""
+        """Set the state to one that `state_dict` returned; does nothing unless the paradigm is adaptive."""
 
     def options(self, values: Json) -> StrictModel:
-        """Return `values` as validated options of sampling.
+        """Return an instance of `Options` from `values` by option name; an option that is left out has its default.
 
         Raises:
-            UserError: an option that is unknown or out of range.
+            UserError: an option that is unknown, of the wrong type or out of range.
         """
         return parse_model(self.Options, values, f"options of {self.name}")
 
@@ -123,15 +134,15 @@ class LossModule(nn.Module):
         self.paradigm = paradigm
 
     def forward(self, x0: Tensor, controls: Tensor | None, noise: Noise) -> Tensor:
-        """Return the loss of each clip, float32 [B]."""
+        """Return the loss of each clip, float32 [B]; arguments as in `Paradigm.loss`."""
         return self.paradigm.loss(self.network, x0, controls, noise)
 
 
 def options_or_default(options: StrictModel | None, kind: type[S]) -> S:
-    """Return `options`, or the defaults of `kind` for None.
+    """Return `options`, or for None an instance of `kind` with the default of every option.
 
     Raises:
-        TypeError: options of another class.
+        TypeError: `options` is not an instance of `kind`.
     """
     if options is None:
         return kind()

@@ -1,7 +1,7 @@
 """Last layer and loss of DiscDPM as one function, computed in chunks to save memory.
 
-A chunk has the logits [R, G, C] of R = B * T rows (some frames of all clips) and G codebooks. Their gradient is
-computed with the loss, so that logits are neither stored nor computed again. B clips, K codebooks, T frames, C classes,
+A chunk has the logits [R, G, C] of R rows (some frames of all B clips) and of G of the K codebooks. Their gradient is
+computed with the loss, so that logits are not stored for the backward pass. B clips, K codebooks, T frames, C classes,
 H features.
 """
 
@@ -16,12 +16,12 @@ from training.networks.codes import ClassLogits
 
 
 class ClassTerms(NamedTuple):
-    """Terms of a divergence from pi = softmax(logits), each [B, K, T].
+    """Terms from which a divergence is computed, each [B, K, T]; pi = softmax(logits) over the classes of a code.
 
     Attributes:
         x0: log pi of the clean code.
-        x_t: log pi of the corrupted code; of class 0 for a mask.
-        excess: sum over classes of log(1 + ratio * pi).
+        x_t: log pi of the corrupted code; log pi of class 0 for a mask.
+        excess: sum over classes of log(1 + ratio * pi), with the `ratio` of the clip given to `class_loss`.
     """
 
     x0: Tensor
@@ -42,16 +42,19 @@ def class_loss(
     scale: Tensor,
     chunk_values: int,
 ) -> Tensor:
-    """Return the scaled sum of the divergence over the codes of each clip, float32 [B].
+    """Return `scale` times the sum of the divergence over the codes of each clip, float32 [B].
+
+    The result has gradients for `features` and the parameters of `layer`, of first order only.
 
     Args:
         layer: last layer of the network.
         features: its inputs [B, H, T].
         x0, x_t: clean and corrupted codes, int64 [B, K, T].
-        divergence: function of the terms and both codes, as `Transition.divergence`.
-        ratio: of `ClassTerms.excess`, [B]; 0 if `divergence` does not use it.
+        divergence: function (terms, x0, x_t) -> [B, K, T], called with some frames and codebooks at a time.
+        ratio: ratio of each clip in `ClassTerms.excess`, [B]; 0 if `divergence` does not use `excess`.
         scale: factor of each clip [B].
-        chunk_values: largest number of logits in memory.
+        chunk_values: largest number of logits of a chunk, which has at least those of one frame and codebook of all
+            clips.
     """
 
     def compute(inputs: tuple[Tensor, ...], scale: Tensor, gradients: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -65,9 +68,10 @@ def class_loss(
 
 
 class _WithGradients(torch.autograd.Function):
-    """Losses [B], with the gradients of their sum computed in the forward pass.
+    """Losses [B], with the gradients of their sum with respect to `inputs` computed in the forward pass.
 
-    The backward pass scales them if all losses have the same gradient, as in a mean; else it computes them again.
+    The backward pass scales these gradients if the gradient of every loss is the same, as for a sum or mean; else it
+    computes them again. On a GPU only an expanded gradient (stride 0) counts as the same.
     """
 
     @staticmethod
@@ -99,7 +103,14 @@ def _losses(
     chunk_values: int,
     gradients: bool,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Return the scaled losses [B], and the gradients of their sum with respect to `inputs` (0 without `gradients`)."""
+    """Return the losses of `class_loss` [B], and the gradients of their sum with respect to each of `inputs`.
+
+    Args:
+        inputs: features [B, H, T], and weight and bias of the last layer.
+        codes: clean and corrupted codes, int64 [B, K, T].
+        divergence, ratio, scale, chunk_values: as in `class_loss`.
+        gradients: whether to compute the gradients; they are 0 otherwise.
+    """
     features, weight, bias = inputs
     batch, codebooks, frames = codes[0].shape
     rows = features.transpose(1, 2)  # [B, T, H]
@@ -141,7 +152,7 @@ def _losses(
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """Add a @ b to a float32 `total` in place; the product is computed in bfloat16 if a or b is bfloat16."""
+    """Add a @ b to `total`, float32, in place; the product is computed in bfloat16 unless a and b are float32."""
     if a.dtype == b.dtype == total.dtype:
         total.addmm_(a, b)
     else:
@@ -157,16 +168,22 @@ def _chunk(
     scale: Tensor,
     gradients: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Return the scaled losses [B] of codes [B, G, T], and their gradient with respect to the logits [B * T, G, C].
+    """Return the scaled losses [B] of the codes of a chunk, and the gradient of their sum for its logits [R, G, C].
 
-    The logits are the first of three `buffers` of their shape, which are all overwritten.
+    Without `gradients` the second result has no meaning.
+
+    Args:
+        buffers: three tensors [R, G, C] with R = B * (frames of the chunk), all overwritten; the first has the logits.
+        x0, x_t: clean and corrupted codes of the chunk, int64 [B, G, frames of the chunk].
+        divergence, ratio, scale: as in `class_loss`.
+        gradients: whether to compute the gradient.
     """
     logits, odds, pi = buffers
     batch, codebooks, frames = x0.shape
     classes = logits.shape[2]
 
     def to_rows(values: Tensor) -> Tensor:
-        """Reshape [B, G, T] to [B * T, G, 1]."""
+        """Return `values` [B, G, frames] as [B * frames, G, 1]."""
         return values.transpose(1, 2).reshape(-1, codebooks, 1)
 
     at_x0, at_x_t = to_rows(x0), to_rows(x_t % classes)

@@ -1,8 +1,9 @@
 """Consistency models tuned from an EDM: f(x, sigma) is the end of the probability flow through x (Song et al. 2023).
 
-The student starts with the weights of the EDM. Its outputs at two noise levels are compared, whose relative difference
-is halved in stages (easy consistency tuning, Geng et al. 2024, section 3.3). The step between the levels follows the
-EDM with classifier-free guidance, so the student learns guided samples and needs no guidance itself. B clips.
+The student starts with the weights of the EDM, its teacher. The loss compares its outputs at two noise levels, whose
+relative difference is halved at each stage of the training (easy consistency tuning, Geng et al. 2024, section 3.3).
+The step between the levels follows the teacher with classifier-free guidance, so the student learns guided samples and
+needs no guidance itself. B clips.
 """
 
 from typing import Annotated
@@ -29,7 +30,11 @@ HUBER = 0.03  # scale below which the loss is quadratic, in units of the output 
 
 
 class ConsistencyConfig(StrictModel):
-    """Config of training; sigma^(1 / rho) is uniform, as for the levels of Karras et al. 2022, eq. 5."""
+    """Config of training.
+
+    sigma^(1 / rho) is uniform between its values at `sigma_min` and `sigma_max`, as the levels of Karras et al. 2022,
+    eq. 5. There are `stages` stages; each but the last has `stage_steps` training steps.
+    """
 
     sigma_data: Level = 0.5  # of the teacher
     sigma_min: Level = 0.002
@@ -42,7 +47,10 @@ class ConsistencyConfig(StrictModel):
 
 
 class ConsistencyOptions(StrictModel):
-    """Options of sampling, with one evaluation per step, at levels from sigma_max to sigma_min."""
+    """Options of sampling: `steps` noise levels from `sigma_max` to `sigma_min`, with one network evaluation at each.
+
+    The levels are those of `karras_sigmas`; for one step the level is `sigma_max`.
+    """
 
     steps: SamplerSteps = 2
     sigma_min: Level = 0.3
@@ -54,8 +62,8 @@ class Consistency(PreconditionedParadigm):
     """f(x, sigma) with the preconditioning of EDM, so that f(x, 0) = x, distilled from a guided EDM.
 
     Attributes:
-        teacher: network of the EDM in eval mode, for `loss`; None when sampling.
-        step: training step, which determines the stage; None for the last stage.
+        teacher: network of the EDM in eval mode, which must be set before `loss`; None when sampling.
+        step: number of the training step, from 1, which determines the stage; None for the last stage.
     """
 
     name = "consistency"
@@ -70,7 +78,7 @@ class Consistency(PreconditionedParadigm):
 
     @property
     def stage(self) -> int:
-        """Stage (1, 2, ...) of `step`."""
+        """Stage of the training at `step`, from 1 to the `stages` of the config."""
         stages, length = self.config.stages, self.config.stage_steps
         return stages if self.step is None else min(stages, 1 + (max(1, self.step) - 1) // length)
 
@@ -84,10 +92,13 @@ class Consistency(PreconditionedParadigm):
         return (sigma * ratio).clamp(min=self.config.sigma_min)
 
     def loss(self, network: nn.Module, x0: Tensor, controls: Tensor | None, noise: Noise) -> Tensor:
-        """Return the pseudo-Huber distance of f at both levels, divided by c_out so that all levels have equal weight.
+        """Return the pseudo-Huber distance between f at a random noise level and f at its `next_level`, float32 [B].
+
+        The difference is divided by c_out of the higher level, so that all levels have equal weight. f at the lower
+        level has no gradient.
 
         Raises:
-            ValueError: there is no teacher.
+            ValueError: `teacher` is None.
         """
         if self.teacher is None:
             raise ValueError("a consistency model must have a teacher for its loss; set `teacher` first")
@@ -114,10 +125,13 @@ class Consistency(PreconditionedParadigm):
         callback: Callback | None = None,
         known: Known | None = None,
     ) -> Tensor:
-        """Sample clips; `guidance` must be None or the weight of the training.
+        """Return new clips [B, *shape], float32; see `Paradigm.sample`.
+
+        `guidance` must be None or the weight of the training. With `known`, the frames that it gives equal `known.x0`.
 
         Raises:
-            UserError: `guidance` has another value.
+            TypeError: `options` is not a `ConsistencyOptions`.
+            UserError: `guidance` has another value, or sigma_min is not below sigma_max.
         """
         if guidance not in (None, self.config.guidance):
             raise UserError(

@@ -20,9 +20,11 @@ Level = Annotated[float, Field(gt=0)]
 
 
 class SigmaOptions(StrictModel):
-    """Options of sampling that are common to the paradigms; each paradigm has its own defaults.
+    """Options of sampling that are common to the paradigms with a choice of sampler, which may change the defaults.
 
-    `rms_threshold` is the largest root mean square of denoised clips, in units of the standard deviation of the data.
+    `s_churn`, `s_min`, `s_max` and `s_noise` are those of `Churn`. `rho` is the exponent of `karras_sigmas`, not used
+    where a sampler uses the trained times. `rms_threshold` (also accepted as `limit`) is the largest root mean square
+    of a denoised clip over all its values, in units of `sigma_data`; None for no limit.
     """
 
     s_churn: Annotated[float, Field(ge=0)] = 0.0
@@ -34,7 +36,7 @@ class SigmaOptions(StrictModel):
 
     @property
     def churn(self) -> Churn:
-        """Options of stochastic sampling."""
+        """The options `s_churn`, `s_min`, `s_max` and `s_noise` as a `Churn`."""
         return Churn(self.s_churn, self.s_min, self.s_max, self.s_noise)
 
 
@@ -48,7 +50,13 @@ class ContinuousParadigm(Paradigm):
         """Estimate clean data, float32 [B, ...], from x [B, ...] = clean data + sigma * noise, for sigma [B]."""
 
     def denoiser(self, network: nn.Module, controls: Tensor | None, guidance: Weights = 1.0) -> Denoiser:
-        """Return the network as a function of (x, sigma), with guidance."""
+        """Return `denoise` with guidance as a function of x [B, ...] and sigma [B].
+
+        The n terms of the guidance are evaluated as one batch of n * B clips.
+
+        Raises:
+            UserError: a weight for an unknown control.
+        """
         terms = Guidance(controls, self.layout, guidance)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
@@ -58,11 +66,20 @@ class ContinuousParadigm(Paradigm):
 
 
 class DenoisingParadigm(ContinuousParadigm):
-    """Paradigm whose denoiser is the expected clean data, so that all of `SAMPLERS` can be used."""
+    """Paradigm whose denoiser estimates the expected clean data given x, as all of `SAMPLERS` require."""
 
     @abstractmethod
     def levels(self, options: StrictModel | None) -> tuple[str, SigmaOptions, list[float], float]:
-        """Return name of the sampler, options, decreasing noise levels, and standard deviation of the initial noise."""
+        """Return what `sample` needs for these options; None is for the default options.
+
+        Returns:
+            Name of the sampler in `SAMPLERS`; the options; noise levels sigma, decreasing, the last 0; and standard
+            deviation of the initial noise, which is not always the first level.
+
+        Raises:
+            TypeError: options of another paradigm.
+            UserError: an option out of range.
+        """
 
     def sample(
         self,
@@ -75,7 +92,11 @@ class DenoisingParadigm(ContinuousParadigm):
         callback: Callback | None = None,
         known: Known | None = None,
     ) -> Tensor:
-        """Sample clips; with `known`, only the frames that it does not give are generated."""
+        """Return new clips [B, *shape], float32; see `Paradigm.sample`.
+
+        With `known`, only the frames that it does not give are generated, by `sample_inpaint`. The sampler and the
+        churn of the options then have no effect.
+        """
         sampler, shared, sigmas, std = self.levels(options)
         with torch.no_grad():
             x = std * noise.normal(shape)
@@ -92,7 +113,7 @@ class DenoisingParadigm(ContinuousParadigm):
 
 
 def thresholded(denoiser: Denoiser, largest: float) -> Denoiser:
-    """Return a denoiser that scales denoised clips down to a root mean square of at most `largest`.
+    """Return a denoiser that scales each denoised clip down to a root mean square of at most `largest` over its values.
 
     An error of the predicted noise is multiplied by sigma in the denoised clip. In the first steps it can exceed the
     data by a factor of 100, and later steps do not remove it. Images are clipped to their range (Ho et al. 2020) or
@@ -108,15 +129,15 @@ def thresholded(denoiser: Denoiser, largest: float) -> Denoiser:
 
 
 def per_clip(values: Tensor, like: Tensor) -> Tensor:
-    """Reshape [B] to [B, 1, ...] with the number of axes and on the device of `like`."""
+    """Return `values` [B] as [B, 1, ..., 1] with as many axes as `like`, on the device of `like`."""
     return values.to(like.device).view(-1, *(1,) * (like.ndim - 1))
 
 
 def mean_per_clip(values: Tensor) -> Tensor:
-    """Return the mean of [B, ...] over all axes but the first, float32 [B]."""
+    """Return the mean of `values` [B, ...] over all axes but the first, computed in float32: [B]."""
     return values.float().flatten(1).mean(dim=1)
 
 
 def conditioning_of(sigma: Tensor) -> Tensor:
-    """Return c_noise = ln(sigma) / 4 (Karras et al. 2022, table 1)."""
+    """Return c_noise = ln(sigma) / 4 (Karras et al. 2022, table 1), float32 with the shape of `sigma`."""
     return torch.log(sigma).float() / 4

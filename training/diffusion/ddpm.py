@@ -22,14 +22,18 @@ from training.diffusion.schedules import SCHEDULES, karras_sigmas, sigmas_of, st
 
 
 class DDPMConfig(StrictModel):
-    """Number of time steps T, and schedule of alphabar."""
+    """Number of trained times (`steps`), and schedule of alphabar over them, a key of `SCHEDULES`."""
 
     steps: TrainedSteps = 1000
     schedule: Literal["linear", "cosine"] = "linear"
 
 
 class DDPMOptions(SigmaOptions):
-    """Options of sampling; `ancestral` and `ddim` use a subset of the trained times, others the levels of EDM."""
+    """Options of sampling.
+
+    The samplers `ancestral` and `ddim` use `steps` of the trained times. The others use `steps` levels of
+    `karras_sigmas` between the lowest and the highest trained level. For `steps` None there are as many as trained.
+    """
 
     sampler: Literal["ancestral", "ddim", "euler", "heun", "dpmpp_2m", "ipndm"] = "ancestral"
     steps: SamplerSteps | None = None  # None for all trained times
@@ -37,9 +41,10 @@ class DDPMOptions(SigmaOptions):
 
 
 class DDPM(DenoisingParadigm):
-    """Noise prediction with the mean squared error (eq. 14) at x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps.
+    """Prediction of eps in x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps, with the mean squared error (eq. 14).
 
-    The network is conditioned on the noise level instead of t, so that it can be evaluated between trained times.
+    abar is alphabar at the time t, at least 4e-5 (see `with_signal_left`). The network is conditioned on ln(sigma) / 4
+    instead of t, with sigma = sqrt((1 - abar) / abar), so that it can be evaluated between trained times.
     """
 
     name = "ddpm"

@@ -1,7 +1,7 @@
 """DiscDPM: diffusion over categorical codes in discrete time (Hoogeboom et al. 2021; Austin et al. 2021).
 
-Last layer and loss are computed in chunks, so that the logits [B, K, T, C] are never all in memory. B clips, K
-codebooks, T frames, C classes, H features.
+Last layer and loss are computed in chunks of limited size, so that the logits [B, K, T, C] need not fit into memory at
+once. The time steps of the diffusion are 1 to S. B clips, K codebooks, T frames, C classes, H features.
 """
 
 from itertools import pairwise
@@ -24,7 +24,12 @@ from training.diffusion.transitions import TRANSITIONS, indices
 
 
 class DiscDPMConfig(StrictModel):
-    """Number of time steps, schedule, corruption process, and distribution of time steps in training."""
+    """Config of training.
+
+    `steps` is the number S of time steps, `schedule` a key of `SCHEDULES`, `transition` the corruption process, a key
+    of `TRANSITIONS`, and `times` the distribution of the time steps in training, a key of `TIMES`. `chunk_values` is
+    the largest number of logits of a chunk, which has at least those of one frame and codebook of all clips.
+    """
 
     steps: TrainedSteps = 1000
     schedule: Literal["cosine", "linear"] = "cosine"
@@ -35,15 +40,20 @@ class DiscDPMConfig(StrictModel):
 
 
 class DiscDPMOptions(StrictModel):
-    """Options of sampling: number of steps over the trained times; None for all of them."""
+    """Options of sampling: `steps` of the trained time steps, evenly spaced; None for all of them."""
 
     steps: SamplerSteps | None = None
 
 
 class DiscDPM(Paradigm):
-    """Diffusion over codes. The loss estimates the variational bound in nats per code: T KL_t at a random t + KL_prior.
+    """Diffusion over codes.
 
-    Networks are conditioned on t / T - 1/2. They must have `features` and `out`, a `ClassLogits`.
+    The loss of a clip estimates the variational bound in nats per code: S KL_t at one random time t, plus KL_prior.
+    KL_t is `Transition.divergence` from t to t - 1, mean over the codes; KL_prior is `Transition.prior_divergence`.
+    Networks are conditioned on t / S - 1/2. They must have a method `features` and a layer `out`, a `ClassLogits`.
+
+    Raises:
+        UserError: `classes` is None, or the transition is absorbing with a schedule that does not end in 0.
     """
 
     name = "discdpm"
@@ -78,7 +88,16 @@ class DiscDPM(Paradigm):
     def terms(
         self, network: nn.Module, x0: Tensor, controls: Tensor | None, times: Tensor, weights: Tensor, noise: Noise
     ) -> Tensor:
-        """Return `weights` [B] * T KL_t of each clip at `times` [B], in nats, mean over its codes: float32 [B]."""
+        """Return `weights` * S KL_t of each clip, in nats, mean over its codes: float32 [B].
+
+        Args:
+            network: backbone with `features` and `out`.
+            x0: clean codes, int64 [B, K, T].
+            controls: [B, N, T], -1 where unconditioned; None for a network without controls.
+            times: time step t of each clip in 1..S, int64 [B].
+            weights: factor of each clip [B].
+            noise: random numbers that corrupt the codes.
+        """
         if times.device not in self._on:
             self._on[times.device] = self.alphabars.to(times.device)
         alphabars = self._on[times.device]
@@ -118,7 +137,11 @@ class DiscDPM(Paradigm):
         guidance: Weights = 1.0,
         callback: Callback | None = None,
     ) -> Tensor:
-        """Sample from p(x_s | x_t) at a subset of trained times; guidance mixes log-probabilities, then normalizes."""
+        """Return new codes, int64 [B, *shape] in 0..C-1; see `Paradigm.sample`.
+
+        Each step samples from p(x_s | x_t), from a time t to the next lower s of the chosen times. Guidance mixes the
+        log-probabilities that the network predicts, which are then normalized.
+        """
         times = strided_times(self.config.steps, options_or_default(options, DiscDPMOptions).steps)
         guided = Guidance(controls, self.layout, guidance)
         with torch.no_grad():
@@ -130,9 +153,10 @@ class DiscDPM(Paradigm):
         return x
 
     def _step(self, network: nn.Module, guided: Guidance, x: Tensor, time: int, before: int, uniform: Tensor) -> Tensor:
-        """Return codes at time `before`, drawn given codes `x` at `time`.
+        """Return codes [B, K, T] at time step `before`, drawn given codes `x` [B, K, T] at the later time step `time`.
 
-        Logits are computed only for codes that may change, in chunks.
+        `uniform` [B, K, T] are random numbers in [0, 1), one per code. Logits are computed in chunks, on a CPU only for
+        codes that may change.
         """
         repeated = guided.repeat(x)
         c_noise = self._conditioning(torch.full((repeated.shape[0],), time)).to(x.device)

@@ -1,4 +1,7 @@
-"""EDM: preconditioned denoising in continuous time (Karras et al. 2022), with s(t) = 1 and sigma(t) = t."""
+"""EDM: preconditioned denoising in continuous time (Karras et al. 2022), with s(t) = 1 and sigma(t) = t.
+
+Equations and tables are those of this paper.
+"""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
@@ -24,7 +27,11 @@ from training.sampling.defaults import DEFAULT_EDM_SAMPLER, DEFAULT_EDM_STEPS
 
 
 class EDMConfig(StrictModel):
-    """Config of training; ln(sigma) is normal with mean `p_mean` and standard deviation `p_std` (table 1)."""
+    """Config of training, with the values of table 1.
+
+    ln(sigma) is normal with mean `p_mean` and standard deviation `p_std`. Data are scaled to the standard deviation
+    `sigma_data`.
+    """
 
     p_mean: float = -1.2
     p_std: Level = 1.2
@@ -32,7 +39,10 @@ class EDMConfig(StrictModel):
 
 
 class EDMOptions(SigmaOptions):
-    """Options of sampling; the default noise levels and number of steps are those of table 1, the sampler is not."""
+    """Options of sampling: `sampler`, and `steps` noise levels from `sigma_max` to `sigma_min`, followed by 0.
+
+    The default levels are those of the paper; the default sampler, `ipndm`, is not. With churn it is `heun`.
+    """
 
     sampler: Literal["heun", "euler", "ancestral", "ddim", "dpmpp_2m", "ipndm"] = DEFAULT_EDM_SAMPLER
     steps: SamplerSteps = DEFAULT_EDM_STEPS
@@ -42,7 +52,10 @@ class EDMOptions(SigmaOptions):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _stochastic(cls, values: Any) -> Any:
-        """Use Heun's method if churn is given without a sampler, since churn removes the history of multistep ones."""
+        """Return `values` with sampler "heun" if s_churn is not 0 and no sampler is given; else unchanged.
+
+        Churn removes the history that multistep samplers use.
+        """
         if isinstance(values, dict) and values.get("s_churn") and "sampler" not in values:
             return {**values, "sampler": "heun"}
         return values
@@ -55,18 +68,24 @@ class EDMOptions(SigmaOptions):
 
 
 def preconditioning(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return c_skip, c_out, c_in and c_noise of table 1, each with the shape of `sigma`."""
+    """Return c_skip, c_out, c_in and c_noise of table 1 for noise levels `sigma`, each with the shape of `sigma`."""
     total = (sigma**2 + sigma_data**2).sqrt()
     return (sigma_data / total) ** 2, sigma * sigma_data / total, 1 / total, conditioning_of(sigma)
 
 
 def loss_weight(sigma: Tensor, sigma_data: float) -> Tensor:
-    """Return lambda(sigma) = 1 / c_out^2 (table 1): an untrained network has loss 1 at every noise level."""
+    """Return lambda(sigma) = 1 / c_out^2 (table 1), the weight of the squared error, with the shape of `sigma`.
+
+    A network whose output is 0 then has an expected loss of 1 at every noise level.
+    """
     return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
 
 
 class PreconditionedParadigm(ContinuousParadigm):
-    """Paradigm with the denoiser D(x, sigma) = c_skip x + c_out F(c_in x, c_noise) of a network F (eq. 7)."""
+    """Paradigm with the denoiser D(x, sigma) = c_skip x + c_out F(c_in x, c_noise) of a network F (eq. 7).
+
+    The coefficients are those of `preconditioning`.
+    """
 
     @property
     def sigma_data(self) -> float:
@@ -79,7 +98,7 @@ class PreconditionedParadigm(ContinuousParadigm):
 
 
 class EDM(PreconditionedParadigm, DenoisingParadigm):
-    """Preconditioned denoiser (eq. 7), trained with the weighted squared error (eq. 2 and 8)."""
+    """Preconditioned denoiser (eq. 7), trained with the squared error times `loss_weight` (eq. 2 and 8)."""
 
     name = "edm"
     Config = EDMConfig

@@ -1,9 +1,10 @@
 """Classifier-free guidance (Ho and Salimans 2022, eq. 6), for all controls or per control, in one batch.
 
-With one weight w the output is D(none) + w (D(all) - D(none)). With weights w_f per control f it is
+D(...) is the output of the network with the named controls, the others unconditioned. With one weight w the guided
+output is D(none) + w (D(all) - D(none)). With weights w_f per control f it is
 D(all) + sum_f (w_f - 1) (D(all) - D(all without f)). Weight 1 is no guidance.
 
-B clips, N control rows, T frames, n terms.
+B clips, N control rows, T frames, n terms D(...).
 """
 
 from collections.abc import Mapping
@@ -17,12 +18,18 @@ Weights = float | Mapping[str, float]
 
 
 class Guidance:
-    """Controls of all terms, concatenated along the batch, and the coefficients of their outputs (with sum 1).
+    """Controls of all terms, and the coefficients of their outputs (with sum 1).
+
+    There is one term, D(all), plus one for a single weight other than 1, or for each weight of a control other than 1.
 
     Args:
-        controls: [B, N, T]; None for a network without controls.
+        controls: [B, N, T], -1 where unconditioned; None for a network without controls, where weights have no effect.
         layout: order of the controls.
-        weights: one weight for all controls, or weights by control (1 for others).
+        weights: one weight for all controls, or weights by name of the control (1 for others).
+
+    Attributes:
+        controls: controls of all terms, [n B, N, T], term by term; None if the argument is.
+        coefficients: factor of the output of each term, n numbers.
 
     Raises:
         UserError: a weight for an unknown control.
@@ -49,11 +56,11 @@ class Guidance:
         self.controls = torch.cat(terms)
 
     def repeat(self, x: Tensor) -> Tensor:
-        """Repeat [B, ...] for each term: [n B, ...]."""
+        """Return `x` [B, ...] repeated for each term, [n B, ...], in the order of `controls`."""
         return torch.cat([x] * len(self.coefficients)) if len(self.coefficients) > 1 else x
 
     def mix(self, outputs: Tensor) -> Tensor:
-        """Return the sum of the terms in [n B, ...], weighted by their coefficients: [B, ...]."""
+        """Return the guided output [B, ...]: the sum of the n parts of `outputs` [n B, ...] times `coefficients`."""
         if len(self.coefficients) == 1:
             return outputs
         parts = outputs.chunk(len(self.coefficients))

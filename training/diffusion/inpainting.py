@@ -16,7 +16,7 @@ class Known:
     """The given part of clips.
 
     Attributes:
-        x0: scaled clean data, [B, ..., T] or [1, ..., T].
+        x0: clean data at the scale of the model, [B, ..., T], or [1, ..., T] for all clips; used where `mask` is true.
         mask: bool [T], true for the given frames.
     """
 
@@ -25,7 +25,7 @@ class Known:
 
 
 def keeping(denoiser: Denoiser, known: Known) -> Denoiser:
-    """Return a denoiser whose output in the given frames is `known.x0`."""
+    """Return `denoiser` with its output in the given frames replaced by `known.x0`."""
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         return torch.where(known.mask.to(x.device), known.x0.to(x), denoiser(x, sigma))
@@ -43,11 +43,11 @@ def sample_inpaint(
     resamples: int = 2,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Sample the frames that are not given, by Heun steps with resampling: [B, ..., T].
+    """Return clips [B, ..., T] in which the frames that are not given are sampled, by Heun steps with resampling.
 
-    At every noise level the given frames are set to clean data plus noise of that level. Each step is repeated with new
-    noise, so that the generated frames fit the given ones (Lugmayr et al. 2022, algorithm 1). In the result the given
-    frames equal `known.x0`.
+    At the start of a step the given frames are set to clean data plus noise of its level. Each step but the last is
+    done `resamples` times; between two times, noise returns x to the level before the step, so that the generated
+    frames fit the given ones (Lugmayr et al. 2022, algorithm 1). In the result the given frames equal `known.x0`.
 
     Args:
         denoiser: maps (x, sigma [B]) to the expected clean data.
@@ -55,8 +55,8 @@ def sample_inpaint(
         sigmas: decreasing noise levels that end in 0.
         known: the given part.
         noise: random numbers of these clips.
-        resamples: number of times each step is done; 1 for no resampling.
-        callback: called after each step.
+        resamples: number of times each step but the last is done; 1 for no resampling.
+        callback: called once for each step, after its last time.
     """
     clean = known.x0.to(x).expand_as(x)
     mask = known.mask.to(x.device)

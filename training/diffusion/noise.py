@@ -14,7 +14,7 @@ Device = torch.device | str
 
 
 class Noise(ABC):
-    """Random numbers of a batch of clips. Every method returns the next numbers [B, *shape] on `device`."""
+    """Random numbers of a batch of B = `batch` clips. Every method returns the next numbers [B, *shape] on `device`."""
 
     batch: int
     device: Device
@@ -23,25 +23,26 @@ class Noise(ABC):
     def _draw(self, shape: Shape, dtype: torch.dtype, fill: str, *arguments: float) -> Tensor: ...
 
     def normal(self, shape: Shape) -> Tensor:
-        """Draw standard normal numbers, float32."""
+        """Draw standard normal numbers, float32 [B, *shape]."""
         return self._draw(shape, torch.float32, "normal_")
 
     def uniform(self, shape: Shape = ()) -> Tensor:
-        """Draw uniform numbers in [0, 1), float32."""
+        """Draw uniform numbers in [0, 1), float32 [B, *shape]."""
         return self._draw(shape, torch.float32, "uniform_")
 
     def integers(self, high: int, shape: Shape) -> Tensor:
-        """Draw uniform integers in 0..high-1, int64."""
+        """Draw uniform integers in 0..high-1, int64 [B, *shape]."""
         return self._draw(shape, torch.int64, "random_", 0, high)
 
 
 class PerClipNoise(Noise):
-    """One generator per clip, seeded by (seed, stream, index), so that its numbers do not depend on the batch.
+    """Random numbers from one generator per clip, seeded by (seed, stream, index).
 
-    Numbers are drawn on the CPU, so that they do not depend on the device.
+    The numbers of a clip do not depend on the other clips of the batch. They are drawn on the CPU, so that they do not
+    depend on the device either.
 
     Args:
-        seed: seed of the run.
+        seed: seed of the run or of the samples.
         indices: index of each clip: its position in a training run, or the number of a sample.
         stream: name of the use (`train`, `valid`, `sample`), so that each use has other numbers for the same index.
         device: device of the results.
@@ -63,7 +64,8 @@ class CounterNoise(Noise):
     """Random numbers as hashes of (key of the clip, number of the draw), computed on the device for all clips at once.
 
     The hash is SplitMix64 (Steele, Lea and Flood 2014), with the method of Box and Muller (1958) for normal numbers.
-    Numbers do not depend on the batch. They differ from those of `PerClipNoise`.
+    The numbers of a clip do not depend on the other clips of the batch. They differ from those of `PerClipNoise`.
+    Uniform numbers have 24 random bits. `high` of `integers` must be at most 2^31.
 
     Args:
         seed, indices, stream: as in `PerClipNoise`.
@@ -89,7 +91,10 @@ class CounterNoise(Noise):
         return drawn.reshape(self.batch, *shape)
 
     def _halves(self, count: int) -> tuple[Tensor, Tensor]:
-        """Return the upper and the lower 32 bits of the next `count` numbers of each clip, int64 [B, count]."""
+        """Return the upper and the lower 32 bits of the next `count` hashes of each clip, int64 [B, count] each.
+
+        The number of hashes drawn rises by `count`.
+        """
         counter = torch.arange(self._drawn + 1, self._drawn + count + 1, device=self.device)
         self._drawn += count
         bits = self._keys + counter * _signed(0x9E3779B97F4A7C15)  # int64 arithmetic wraps around
@@ -100,7 +105,10 @@ class CounterNoise(Noise):
 
 
 class BatchNoise(Noise):
-    """One generator for the whole batch, fast for thousands of small items; numbers depend on the batch size."""
+    """Random numbers from one generator for the whole batch, on `device`, fast for thousands of small items.
+
+    The numbers of an item depend on the batch size and on the device.
+    """
 
     def __init__(self, seed: int, batch: int, device: Device = "cpu") -> None:
         self.batch, self.device = batch, device
@@ -113,17 +121,17 @@ class BatchNoise(Noise):
 
 
 def _signed(constant: int) -> int:
-    """Return the int64 with the same 64 bits as an unsigned constant."""
+    """Return the signed integer with the same 64 bits as `constant`, an unsigned integer in 0..2^64-1."""
     return constant - 2**64 if constant >= 2**63 else constant
 
 
 def _shifted(bits: Tensor, by: int) -> Tensor:
-    """Shift int64 to the right by `by` bits, filling with zeros."""
+    """Return int64 `bits` shifted to the right by `by` bits (1..63), with zeros filled in even for negative ones."""
     return (bits >> by) & ((1 << (64 - by)) - 1)
 
 
 def _key(seed: int, stream: str, index: int) -> int:
-    """Hash all three to 63 bits, so that neighbouring seeds and indices give independent generators."""
+    """Return a hash of all three in 0..2^63-1, so that neighbouring seeds and indices give unrelated numbers."""
     # promise: itself-noise-function-seed-2
     digest = hashlib.blake2b(f"{seed}/{stream}/{index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

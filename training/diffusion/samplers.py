@@ -21,10 +21,10 @@ class SamplerState(NamedTuple):
     """State after a step, as callbacks receive it.
 
     Attributes:
-        step: number of steps done.
+        step: number of steps done, from 1.
         steps: number of steps in all.
-        x: state of the clips.
-        denoised: estimate of the clean clips at the step; None for codes.
+        x: noisy clips after the step, [B, ...]; codes for a paradigm over codes.
+        denoised: estimate of the clean clips [B, ...], made at the start of the step; None for codes.
     """
 
     step: int
@@ -38,7 +38,13 @@ Callback = Callable[[SamplerState], None]
 
 @dataclass(frozen=True)
 class Churn:
-    """Options of stochastic sampling, which adds noise before each step (Karras et al. 2022, algorithm 2)."""
+    """Options of stochastic sampling, which adds noise before each step (Karras et al. 2022, algorithm 2).
+
+    Attributes:
+        s_churn: amount of noise, spread over all steps; 0 for none.
+        s_min, s_max: lowest and highest noise level sigma at which noise is added.
+        s_noise: factor of the standard deviation of the added noise.
+    """
 
     s_churn: float = 0.0
     s_min: float = 0.0
@@ -46,13 +52,23 @@ class Churn:
     s_noise: float = 1.0
 
     def gamma(self, sigma: float, steps: int) -> float:
-        """Return the relative increase of the noise level before the step from `sigma`, of `steps` steps."""
+        """Return the relative increase of the noise level before a step from `sigma`, in 0..sqrt(2) - 1.
+
+        It is 0 outside s_min..s_max. `steps` is the number of steps in all.
+        """
         inside = self.s_min <= sigma <= self.s_max
         return min(self.s_churn / steps, math.sqrt(2) - 1) if inside else 0.0
 
 
 class _Step(NamedTuple):
-    """Values at the start of a step, and the steps before it, the latest last."""
+    """Values at the start of a step.
+
+    Attributes:
+        x: noisy clips [B, ...] at the noise level `sigma`, both after churn.
+        sigma, sigma_next: noise levels at start and end of the step.
+        denoised: output of the denoiser for `x` and `sigma`.
+        past: steps before this one since the last churn, the latest last; at most the `history` of the sampler.
+    """
 
     x: Tensor
     sigma: float
@@ -67,7 +83,7 @@ class _Step(NamedTuple):
 
 
 class Sampler(Protocol):
-    """Signature of the samplers."""
+    """Signature of the samplers, all steps of one method."""
 
     evaluations: Callable[[int], int]  # evaluations of the denoiser for a number of steps
 
@@ -81,15 +97,23 @@ class Sampler(Protocol):
         churn: Churn = Churn(),
         callback: Callback | None = None,
     ) -> Tensor:
-        """Return clips at the last of `sigmas`, given x at the first.
+        """Return clips [B, ...] at the last of `sigmas`, given `x` [B, ...] at the first.
+
+        Args:
+            denoiser: maps (x, sigma [B]) to clean data.
+            x: clean data plus noise of standard deviation `sigmas[0]`.
+            sigmas: decreasing noise levels, one more than steps, the last 0.
+            noise: random numbers of the clips; None is allowed if the sampler is deterministic and there is no churn.
+            churn: noise to add before each step; the default adds none.
+            callback: called after each step.
 
         Raises:
-            ValueError: a stochastic sampler without `noise`.
+            ValueError: `noise` is None but random numbers are needed.
         """
 
 
 def to_d(x: Tensor, sigma: float, denoised: Tensor) -> Tensor:
-    """Return the derivative dx / dsigma."""
+    """Return the derivative dx / dsigma of the probability flow, [B, ...], at x with noise level `sigma` > 0."""
     return (x - denoised) / sigma
 
 
@@ -104,11 +128,13 @@ def _normal(noise: Noise | None, x: Tensor) -> Tensor:
 
 
 def _sampler(history: int = 0, evaluations: Callable[[int], int] = lambda steps: steps) -> Callable[..., Sampler]:
-    """Return a decorator that makes a sampler of a function of one step, (step, denoiser, noise) -> x at sigma_next.
+    """Return a decorator that turns a function of one step into a `Sampler`, which does all steps.
+
+    The function maps (step, denoiser, noise) to x at `step.sigma_next`. `step.denoised` is already evaluated.
 
     Args:
-        history: number of previous steps in `step.past`.
-        evaluations: evaluations of the denoiser for a number of steps.
+        history: largest number of previous steps in `step.past`, which churn empties.
+        evaluations: function from the number of steps to the number of evaluations of the denoiser.
     """
 
     def decorate(advance: Callable[[_Step, Denoiser, Noise | None], Tensor]) -> Sampler:
@@ -152,7 +178,10 @@ def sample_euler(step: _Step, denoiser: Denoiser, noise: Noise | None) -> Tensor
 
 @_sampler(evaluations=lambda steps: 2 * steps - 1)
 def sample_heun(step: _Step, denoiser: Denoiser, noise: Noise | None) -> Tensor:
-    """Heun's method, second order, with two evaluations per step but the last (Karras et al. 2022, algorithm 2)."""
+    """Heun's method, second order (Karras et al. 2022, algorithm 2).
+
+    Each step has two evaluations of the denoiser, but a step to sigma 0 is a step of Euler's method with one.
+    """
     d, h = step.d, step.sigma_next - step.sigma
     x_next = step.x + h * d
     if step.sigma_next == 0:
@@ -162,9 +191,12 @@ def sample_heun(step: _Step, denoiser: Denoiser, noise: Noise | None) -> Tensor:
 
 
 def _ancestral(step: _Step, noise: Noise | None, eta: float) -> Tensor:
-    """Return x at sigma_next by Song et al. 2021, eq. 12 and 16, for x = x_t / sqrt(alphabar_t).
+    """Return x at `step.sigma_next` by Song et al. 2021, eq. 12 and 16, for x = x_t / sqrt(alphabar_t).
 
-    `eta` 1 is the posterior of DDPM, 0 is DDIM.
+    `eta` is in 0..1: 1 for the posterior of DDPM, 0 for DDIM, which needs no `noise`.
+
+    Raises:
+        ValueError: `noise` is None but random numbers are needed.
     """
     sigma_up = eta * step.sigma_next * math.sqrt(max(0.0, 1 - (step.sigma_next / step.sigma) ** 2))
     sigma_down = math.sqrt(step.sigma_next**2 - sigma_up**2)
@@ -187,13 +219,19 @@ def sample_ddim(step: _Step, denoiser: Denoiser, noise: Noise | None) -> Tensor:
 
 @_sampler()
 def sample_consistency(step: _Step, denoiser: Denoiser, noise: Noise | None) -> Tensor:
-    """Multistep consistency sampling (Song et al. 2023, algorithm 1): each step returns clean data plus new noise."""
+    """Multistep consistency sampling (Song et al. 2023, algorithm 1).
+
+    Each step gives the denoised clips plus new noise of the next level; a step to sigma 0 gives the denoised clips.
+    """
     return step.denoised + step.sigma_next * _normal(noise, step.x) if step.sigma_next > 0 else step.denoised
 
 
 @_sampler(history=1)
 def sample_dpmpp_2m(step: _Step, denoiser: Denoiser, noise: Noise | None) -> Tensor:
-    """DPM-Solver++(2M), second order, multistep (Lu et al. 2022, algorithm 2), in lambda = -ln(sigma)."""
+    """DPM-Solver++(2M), second order, multistep (Lu et al. 2022, algorithm 2), in lambda = -ln(sigma).
+
+    The first step and every step after churn are of first order. A step to sigma 0 gives the denoised clips.
+    """
     if step.sigma_next == 0:
         return step.denoised
     h = math.log(step.sigma / step.sigma_next)
@@ -211,7 +249,8 @@ ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 2
 def sample_ipndm(step: _Step, denoiser: Denoiser, noise: Noise | None) -> Tensor:
     """Improved pseudo linear multistep of up to order four (Zhang and Chen 2023, eq. 15 and appendix D).
 
-    The coefficients are those of Adams and Bashforth for equal steps.
+    The order is 1 in the first step and after churn, then rises by 1 per step to 4. The coefficients are those of Adams
+    and Bashforth for equal steps, although the steps in sigma differ.
     """
     slopes = [step.d, *(before.d for before in reversed(step.past))]
     weights = ADAMS_BASHFORTH[len(slopes) - 1]

@@ -17,14 +17,20 @@ State = dict[str, Tensor]  # of an adaptive distribution, by name
 
 
 def linear_alphabars(steps: int) -> Tensor:
-    """Return alphabar_0..T, float64 [T + 1], betas linear from 1e-4 to 0.02, both times 1000 / T (Ho et al. 2020)."""
+    """Return alphabar_0..T for T = `steps`, float64 [T + 1], the linear schedule of Ho et al. 2020.
+
+    beta rises linearly from 1e-4 to 0.02, both times 1000 / T, and is at most 0.999.
+    """
     scale = 1000 / steps
     betas = torch.linspace(1e-4 * scale, 0.02 * scale, steps, dtype=torch.float64).clamp(max=0.999)
     return torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1 - betas, 0)])
 
 
 def cosine_alphabars(steps: int, offset: float = 0.008) -> Tensor:
-    """Return alphabar_0..T, float64 [T + 1]: a squared cosine, exactly 0 at T (Nichol and Dhariwal 2021, eq. 17)."""
+    """Return alphabar_0..T for T = `steps`, float64 [T + 1], the cosine schedule (Nichol and Dhariwal 2021, eq. 17).
+
+    It is a squared cosine with `offset` s, exactly 1 at 0 and exactly 0 at T. Betas are not clipped.
+    """
     times = torch.arange(steps + 1, dtype=torch.float64) / steps
     shape = torch.cos((times + offset) / (1 + offset) * math.pi / 2) ** 2
     alphabars = shape / shape[0]
@@ -36,8 +42,9 @@ SCHEDULES: dict[str, Callable[[int], Tensor]] = {"linear": linear_alphabars, "co
 
 
 def with_signal_left(alphabars: Tensor, least: float = 4e-5) -> Tensor:
-    """Clamp alphabar to at least `least`, the value at the end of the linear schedule, so that sigma is below 160.
+    """Return `alphabars` raised to at least `least`, float64 [T + 1].
 
+    The default is the value at the end of the linear schedule, so that sigma is below 160.
     An error e of the predicted noise is an error sigma * e of the clean data. At the end of the published cosine
     schedule, with betas clipped at 0.999, sigma is 2e4, and sampling at a subset of the times diverges.
     """
@@ -45,12 +52,17 @@ def with_signal_left(alphabars: Tensor, least: float = 4e-5) -> Tensor:
 
 
 def sigmas_of(alphabars: Tensor) -> Tensor:
-    """Return sigma = sqrt((1 - alphabar) / alphabar), the noise level of x_t / sqrt(alphabar_t)."""
+    """Return sigma = sqrt((1 - alphabar) / alphabar), the noise level of x_t / sqrt(alphabar_t).
+
+    It has the shape and dtype of `alphabars`; it is infinite where alphabar is 0.
+    """
     return ((1 - alphabars) / alphabars).sqrt()
 
 
 def strided_times(total: int, steps: int | None) -> list[int]:
-    """Return `steps` + 1 decreasing times from `total` to 0 at nearly equal distances; None for all times.
+    """Return `steps` + 1 decreasing times from `total` to 0, evenly spaced and rounded to integers.
+
+    `steps` None is for `total` steps, that is, all times.
 
     Raises:
         UserError: `steps` is not in 1..total.
@@ -62,7 +74,9 @@ def strided_times(total: int, steps: int | None) -> list[int]:
 
 
 def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> list[float]:
-    """Return `steps` decreasing levels from sigma_max to sigma_min, then 0 (Karras et al. 2022, eq. 5).
+    """Return `steps` decreasing noise levels from sigma_max to sigma_min, then 0: `steps` + 1 values.
+
+    Levels to the power 1 / `rho` are evenly spaced (Karras et al. 2022, eq. 5). For one step the level is sigma_max.
 
     Raises:
         UserError: steps below 1, or not 0 < sigma_min < sigma_max.
@@ -76,7 +90,7 @@ def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7
 
 
 class Times(ABC):
-    """Distribution p(t) over the time steps 1..T of training."""
+    """Distribution p(t) over the time steps 1..T of training, T = `total`."""
 
     adaptive = False
 
@@ -85,24 +99,28 @@ class Times(ABC):
 
     @abstractmethod
     def probabilities(self) -> Tensor:
-        """Return p(t), float64 [T]."""
+        """Return p(t) for t = 1..T, float64 [T], with sum 1."""
 
     def draw(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        """Map uniform numbers [B] to times, int64 [B], and their weights 1 / (T p(t)), float32 [B]."""
+        """Return times drawn from p(t), int64 [B], and their weights 1 / (T p(t)), float32 [B].
+
+        `uniform` [B] are uniform random numbers in [0, 1), which determine the times. With the weights, the expected
+        loss is that of times drawn with equal probability.
+        """
         p = self.probabilities().to(uniform.device, non_blocking=True)
         edges = p.cumsum(0)
         index = torch.searchsorted(edges, uniform.double() * edges[-1], right=True).clamp(max=self.total - 1)
         return index + 1, (1 / (self.total * p[index])).float()
 
     def observe(self, times: Tensor, terms: Tensor) -> None:  # noqa: B027 (only adaptive ones need it)
-        """Update p(t) by the unweighted losses `terms` [B] at `times` [B]; the default does nothing."""
+        """Update p(t) by `terms` [B], the losses at `times` [B] before weights; does nothing in the base class."""
 
     def state_dict(self) -> State:
-        """Return the state that `observe` updates."""
+        """Return a copy of the state that `observe` updates, by name; empty in the base class."""
         return {}
 
     def load_state_dict(self, state: State) -> None:  # noqa: B027
-        """Restore a state that `state_dict` returned."""
+        """Set the state to one that `state_dict` returned; does nothing in the base class."""
 
 
 class UniformTimes(Times):
@@ -115,8 +133,9 @@ class UniformTimes(Times):
 class ImportanceTimes(Times):
     """p(t) proportional to the root mean square of the loss at t (Nichol and Dhariwal 2021, eq. 18).
 
-    The mean square is an exponential average. p is uniform until every time has been drawn ten times. Then a share of
-    0.1 of it remains uniform, so that weights are at most 10.
+    The mean square of the losses at each t is an exponential average, which keeps 0.9 of the old value. p is uniform
+    until every time has been observed ten times, and while all losses are 0. Then p is 0.1 of the uniform distribution
+    plus 0.9 of the proportional one, so that the weights of `draw` are at most 10.
     """
 
     adaptive = True

@@ -1,10 +1,11 @@
 """Corruption processes of codes: multinomial diffusion with a uniform prior, and an absorbing state.
 
-x_0 is a code and x_t its corrupted form; `past` and `now` are alphabar at times s < t. Values per clip are float64,
-since 1 - alphabar loses precision in float32.
+x_0 is a code and x_t its corrupted form at time t. Everywhere `past` is alphabar at a time s and `now` alphabar at a
+later time t (s < t). Values per clip are float64, since 1 - alphabar loses precision in float32.
 
-The model's p(x_s | x_t) is q(x_t | x_s) sum_j q(x_s | x_0 = j) pi_j, normalized (Hoogeboom et al. 2021, eq. 15): the
-true posterior with pi in place of x_0. Thus pi is the prediction of x_0 from all *other* codes, combined with x_t here.
+pi are the probabilities of the classes that the network predicts for a code. The model's p(x_s | x_t) is
+q(x_t | x_s) sum_j q(x_s | x_0 = j) pi_j, normalized (Hoogeboom et al. 2021, eq. 15): the true posterior with pi in
+place of x_0. Thus pi is the prediction of x_0 from all *other* codes, combined with x_t here.
 B clips, K codebooks, T frames, C classes, V values of x_t.
 """
 
@@ -28,7 +29,7 @@ class Transition(ABC):
 
     Args:
         classes: number of classes C.
-        last: alphabar_T, for `prior_divergence`.
+        last: alphabar at the last time step, which subclasses use for `prior_divergence`.
     """
 
     def __init__(self, classes: int, last: float) -> None:
@@ -37,24 +38,27 @@ class Transition(ABC):
     @property
     @abstractmethod
     def vocabulary(self) -> int:
-        """Number of values V of x_t."""
+        """Number of values V of x_t: C, plus 1 with a mask."""
 
     @abstractmethod
     def replacement(self, shape: Shape, noise: Noise) -> Tensor:
-        """Draw values of corrupted codes, int64 [B, *shape]; sampling starts with them."""
+        """Draw values that replace corrupted codes, int64 [B, *shape]; in sampling all codes start with such values."""
 
     def ratio(self, past: Tensor, now: Tensor) -> Tensor:
-        """Return the ratio in `ClassTerms.excess` [B]; the default 0 is for a `divergence` that does not use it."""
+        """Return the ratio in `ClassTerms.excess` for each clip [B], given alphabar at s and at t [B].
+
+        The base class returns 0, for a `divergence` that does not use `excess`.
+        """
         return torch.zeros_like(past)
 
     @abstractmethod
     def divergence(self, terms: ClassTerms, x0: Tensor, x_t: Tensor, past: Tensor, now: Tensor) -> Tensor:
-        """Return KL(q(x_s | x_t, x_0) || p(x_s | x_t)) in nats; at s = 0 (`past` = 1) it is -log p(x_0 | x_1).
+        """Return KL(q(x_s | x_t, x_0) || p(x_s | x_t)) of each code in nats; at s = 0 it is -log p(x_0 | x_t).
 
         Args:
             terms: terms of pi, [B, K, T] each.
             x0, x_t: clean and corrupted codes, int64 [B, K, T].
-            past, now: alphabar at s and t, float64 [B].
+            past, now: alphabar at s and at t, float64 [B]; `past` is 1 at s = 0.
 
         Returns:
             [B, K, T] in the dtype of `terms`.
@@ -62,32 +66,41 @@ class Transition(ABC):
 
     @abstractmethod
     def prior_divergence(self) -> float:
-        """Return KL(q(x_T | x_0) || prior) per code, in nats."""
+        """Return the KL divergence per code, in nats, of x_t given x_0 at the last time step from `replacement`."""
 
     @abstractmethod
     def changing(self, x_t: Tensor, uniform: Tensor, past: float, now: float) -> Tensor:
-        """Return which codes may change from t to s, given the random numbers of `draw`: bool, shape of `x_t`."""
+        """Return which codes may change from t to s, bool with the shape of `x_t`.
+
+        Args:
+            x_t: codes at t.
+            uniform: random numbers in [0, 1) that `draw` will get for them, of the same shape.
+            past, now: alphabar at s and at t.
+        """
 
     @abstractmethod
     def mixture(self, pi_x_t: Tensor, x_t: Tensor, past: float, now: float) -> tuple[Tensor, Tensor]:
         """Return w and v of p(x_s | x_t) = w pi[x_s] + v / C + (1 - w - v) [x_s = x_t], with the shape of `pi_x_t`.
 
+        [x_s = x_t] is 1 if both are equal, else 0. w pi + v / C is for classes, not for a mask.
+
         Args:
-            pi_x_t: pi[x_t]; not used for a mask.
-            x_t: corrupted codes.
-            past, now: alphabar at s and t.
+            pi_x_t: pi[x_t], the probability that the network gives to the present value; not used by `Absorbing`.
+            x_t: corrupted codes, of the same shape.
+            past, now: alphabar at s and at t.
         """
 
     def draw(self, logits: Tensor, x_t: Tensor, uniform: Tensor, past: float, now: float) -> Tensor:
-        """Draw x_s from p(x_s | x_t) by uniform numbers in [0, 1): int64 [R].
+        """Return x_s drawn from p(x_s | x_t) for R codes: int64 [R].
 
-        A number below w draws from pi, one below w + v draws any class, another one keeps x_t (see `mixture`).
+        A random number below w draws from pi, one from w to w + v draws any class with equal probability, a higher one
+        keeps x_t (w and v as in `mixture`).
 
         Args:
-            logits: of pi, [R, C].
-            x_t: corrupted codes [R].
-            uniform: random numbers [R].
-            past, now: alphabar at s and t.
+            logits: logits of pi, float [R, C].
+            x_t: corrupted codes, int64 [R].
+            uniform: uniform random numbers in [0, 1), float [R].
+            past, now: alphabar at s and at t.
         """
         at_x_t = logits.gather(-1, (x_t % self.classes).unsqueeze(-1)).squeeze(-1)
         w, v = self.mixture((at_x_t - logits.logsumexp(-1)).exp(), x_t, past, now)
@@ -100,14 +113,21 @@ class Transition(ABC):
         return x_s
 
     def corrupt(self, x0: Tensor, now: Tensor, noise: Noise) -> Tensor:
-        """Draw from q(x_t | x_0), which keeps each code with probability `now` = alphabar_t: int64 [B, K, T]."""
+        """Return x_t drawn from q(x_t | x_0), int64 [B, K, T].
+
+        Each code of `x0` [B, K, T] is kept with probability `now` [B] (alphabar at t), else it gets a `replacement`,
+        which may equal it.
+        """
         shape = tuple(x0.shape[1:])
         kept = noise.uniform(shape) < _scalar(now, x0, torch.float32)
         return torch.where(kept, x0, self.replacement(shape, noise))
 
 
 class Uniform(Transition):
-    """A corrupted code becomes any class with equal probability (Hoogeboom et al. 2021, eq. 11-14)."""
+    """A corrupted code becomes any class (its own included) with equal probability.
+
+    Source: Hoogeboom et al. 2021, eq. 11-14.
+    """
 
     def __init__(self, classes: int, last: float) -> None:
         super().__init__(classes, last)
@@ -121,12 +141,15 @@ class Uniform(Transition):
         return noise.integers(self.classes, shape)
 
     def _coefficients(self, past: Tensor, now: Tensor, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return a, b, c, d of q(x_t | x_s) = a [x_t = x_s] + b and q(x_s | x_0) = c [x_s = x_0] + d, [B, 1, 1]."""
+        """Return a, b, c, d of q(x_t | x_s) = a [x_t = x_s] + b and q(x_s | x_0) = c [x_s = x_0] + d.
+
+        `past` and `now` are alphabar at s and at t, [B]. Results are float64 [B, 1, 1] on the device of `like`.
+        """
         a, c = _scalar(now / past, like), _scalar(past, like)
         return a, (1 - a) / self.classes, c, (1 - c) / self.classes
 
     def ratio(self, past: Tensor, now: Tensor) -> Tensor:
-        """Return c / d (see `_coefficients`), or 1 at s = 0, where d is 0."""
+        """Return c / d (see `_coefficients`) for each clip [B], or 1 at s = 0, where d is 0."""
         return torch.where(past < 1, self.classes * past / (1 - past), 1.0)
 
     def divergence(self, terms: ClassTerms, x0: Tensor, x_t: Tensor, past: Tensor, now: Tensor) -> Tensor:
@@ -187,7 +210,11 @@ class Uniform(Transition):
 
 
 class Absorbing(Transition):
-    """A corrupted code becomes a mask, value C, and remains one (Austin et al. 2021, section 3.1 and appendix A.3)."""
+    """A corrupted code becomes a mask, value C, and remains one (Austin et al. 2021, section 3.1 and appendix A.3).
+
+    Raises:
+        UserError: `last`, alphabar at the last time step, is not 0.
+    """
 
     def __init__(self, classes: int, last: float) -> None:
         super().__init__(classes, last)
@@ -202,7 +229,10 @@ class Absorbing(Transition):
         return torch.full((noise.batch, *shape), self.classes, dtype=torch.int64, device=noise.device)
 
     def _revealed(self, past: Tensor, now: Tensor, like: Tensor) -> Tensor:
-        """Return the probability that a code masked at t is not masked at s, float64 [B, 1, 1]."""
+        """Return the probability that a code masked at t is not masked at s, float64 [B, 1, 1] on the device of `like`.
+
+        `past` and `now` are alphabar at s and at t, [B].
+        """
         return _scalar((past - now) / (1 - now), like)
 
     def divergence(self, terms: ClassTerms, x0: Tensor, x_t: Tensor, past: Tensor, now: Tensor) -> Tensor:
@@ -225,15 +255,19 @@ TRANSITIONS: dict[str, type[Transition]] = {"uniform": Uniform, "absorbing": Abs
 
 
 def indices(wanted: Tensor) -> tuple[Tensor, ...]:
-    """Return the indices at which `wanted` is true; on a GPU all indices, since counting them would synchronize."""
+    """Return the indices at which bool `wanted` is true, as one int64 tensor per axis.
+
+    On a GPU they are the indices of all elements, true or false, since counting the true ones would synchronize.
+    """
     if wanted.device.type == "cpu":
         return wanted.nonzero(as_tuple=True)
     return torch.unravel_index(torch.arange(wanted.numel(), device=wanted.device), wanted.shape)
 
 
 def categorical(log_prob: Tensor, uniform: Tensor) -> Tensor:
-    """Draw from log-probabilities [..., V] by inverting their cumulative sums at uniform numbers [...]: int64 [...].
+    """Return values in 0..V-1 drawn from log-probabilities `log_prob` [..., V], int64 [...].
 
+    `log_prob` need not be normalized. The cumulative probabilities are inverted at `uniform` [...] in [0, 1).
     This needs one random number per code, while Gumbel noise needs one per class.
     """
     cumulative = log_prob.softmax(-1).cumsum(-1)

@@ -25,10 +25,12 @@ NETWORKS: dict[str, tuple[type[StrictModel], Callable[..., nn.Module]]] = {
 
 
 def network_config(table: Json, where: str = "network") -> tuple[str, StrictModel]:
-    """Return kind and validated config of a table `[network.<format>]`; `where` is its name in messages.
+    """Return kind (a key of `NETWORKS`) and validated config of a table `[network.<format>]`.
+
+    `where` is the name of the table in error messages.
 
     Raises:
-        UserError: an unknown kind or key, or a value of the wrong type.
+        UserError: an unknown kind or key, or a value of the wrong type or out of range.
     """
     keys = dict(table)
     kind = keys.pop("kind", None)
@@ -46,30 +48,34 @@ def build_network(
     """Build the network of a config table `[network.<format>]`.
 
     Args:
-        table: `kind`, one of NETWORKS, and the keys of its config.
-        shape: shape of one clip: (C, T), (C, F, T) or, for codes, (K, T).
-        layout: order of the controls.
+        table: `kind`, a key of `NETWORKS`, and the keys of its config.
+        shape: shape of one clip: (C, T), (C, F, T) or, for codes, (K, T), with C channels, F bins, K codebooks and T
+            frames.
+        layout: order of the controls in stacked tensors.
         classes: number of classes of a code; None for continuous data.
-        vocabulary: number of input values of a code; None for `classes`. A paradigm with a mask has one more.
+        vocabulary: number of values of a code in the input, `classes` plus 1 with a mask; None for `classes`.
 
     Raises:
-        UserError: an unknown kind or key, or a value of the wrong type.
+        UserError: an unknown kind, key, control branch or control, a value of the wrong type or out of range, or an
+            option of the U-Net that is not for codes.
+        ValueError: `classes` for a kind without codes (`mlp`, `cnn`).
     """
     kind, config = network_config(table)
     return NETWORKS[kind][1](config, tuple(shape), layout, classes=classes, vocabulary=vocabulary or classes)
 
 
 def check_width(table: Json, shape: Shape) -> None:
-    """Check that a U-Net for continuous data has enough channels at full length to represent all channels of the data.
+    """Check that a U-Net has at least as many channels at full length as the data have values per position.
 
-    Else the data would have directions that the last layer cannot produce, in which samples remain noise.
+    Else the data would have directions that the last layer cannot produce, in which samples remain noise. The values
+    per position are C, times the patch size once per axis. Other networks and a U-Net with a linear skip always pass.
 
     Args:
         table: table `[network.<format>]`.
-        shape: shape of one clip, (C, T) or (C, F, T).
+        shape: shape of one clip of continuous data, (C, T) or (C, F, T).
 
     Raises:
-        UserError: the network has too few channels and no linear skip.
+        UserError: the U-Net has too few channels and no linear skip, or the table is invalid.
     """
     _, config = network_config(table)
     if not isinstance(config, UNetConfig) or config.skip:
@@ -84,5 +90,5 @@ def check_width(table: Json, shape: Shape) -> None:
 
 
 def parameter_count(network: nn.Module) -> int:
-    """Return the number of all parameters of a network."""
+    """Return the number of values of all parameters of a network, trainable or not."""
     return sum(parameter.numel() for parameter in network.parameters())

@@ -10,7 +10,7 @@ from training.networks.layers import Block, NoiseEmbedding, Norm, as_map, convol
 
 
 class CNNConfig(StrictModel):
-    """Number of blocks (of two convolutions), number of channels, and size of the noise embedding."""
+    """Config of a CNN: number of blocks (of two convolutions), number of channels, and size of the noise embedding."""
 
     blocks: Positive = 4
     channels: Positive = 64
@@ -18,7 +18,13 @@ class CNNConfig(StrictModel):
 
 
 class CNN(nn.Module):
-    """Residual blocks with noise modulation, for data of one or two dimensions. Controls are ignored."""
+    """Residual blocks modulated by the noise embedding, for data (C, T) or (C, F, T).
+
+    The last layer is zero-initialized. Controls, `layout` and `vocabulary` are ignored.
+
+    Raises:
+        ValueError: `classes` is given.
+    """
 
     def __init__(
         self,
@@ -41,7 +47,7 @@ class CNN(nn.Module):
         self.out = zeroed(convolution(dims, config.channels, shape[0], kernel=1))
 
     def forward(self, x: Tensor, c_noise: Tensor, controls: Tensor | None = None) -> Tensor:
-        """Map data [B, C, (F,) T] and noise scalars [B] to [B, C, (F,) T]."""
+        """Map data [B, C, (F,) T] and noise scalars [B] to float32 [B, C, (F,) T]; controls have no effect."""
         embedded = self.noise(c_noise)
         h = self.conv_in(as_map(x, torch.float32))
         for block in self.blocks:

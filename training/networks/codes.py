@@ -1,6 +1,7 @@
 """Input and output layers for codes.
 
-B clips, K codebooks, T frames, V input values (classes, and perhaps a mask), D embedding size, H features.
+B clips, K codebooks, T frames, V values of a code in the input (the classes, plus a mask if the paradigm has one), D
+embedding size, H features.
 """
 
 import torch
@@ -11,7 +12,13 @@ from training.networks.layers import zeroed
 
 
 class CodeEmbedding(nn.Module):
-    """Embedding of codes, int64 [B, K, T] in 0..V-1, as [B, K * D, T], with a table for each codebook."""
+    """Embedding of codes, int64 [B, K, T] in 0..V-1, as float32 [B, K * D, T], with a table for each codebook.
+
+    Args:
+        codebooks: number of codebooks K.
+        vocabulary: number of values V.
+        size: embedding size D of a code.
+    """
 
     offsets: Tensor
 
@@ -27,10 +34,15 @@ class CodeEmbedding(nn.Module):
 
 
 class ClassLogits(nn.Module):
-    """Last layer of a network over codes, a map of features [B, H, T] to logits [B, K, T, classes].
+    """Last layer of a network over codes: an affine function from features [B, H, T] to logits [B, K, T, classes].
 
-    Frames are independent, so that a loss can compute the logits of a few frames at a time. Classes are the last axis,
-    where reductions over them are fastest.
+    It computes in the dtype of the features and is zero-initialized. Frames are independent, so that a loss can compute
+    the logits of a few frames at a time. Classes are the last axis, where reductions over them are fastest.
+
+    Args:
+        features: number of features H.
+        codebooks: number of codebooks K.
+        classes: number of classes of a code.
     """
 
     def __init__(self, features: int, codebooks: int, classes: int) -> None:
@@ -45,7 +57,7 @@ class ClassLogits(nn.Module):
         return logits.unflatten(2, (self.codebooks, self.classes)).transpose(1, 2)
 
     def codebook(self, features: Tensor, k: int) -> Tensor:
-        """Map features [R, H] to the logits of codebook `k`, [R, classes]."""
+        """Return the logits of codebook `k` (from 0), [R, classes], for the features [R, H] of any R frames."""
         part = slice(k * self.classes, (k + 1) * self.classes)
         weight, bias = self.conv.weight[part].squeeze(2), self.conv.bias
         return nnf.linear(features, weight.to(features.dtype), None if bias is None else bias[part].to(features.dtype))

@@ -1,7 +1,8 @@
 """Layers of the networks. B clips, C channels, F bins, T frames, N = F * T positions, E embedding size.
 
-A map is [B, C, F, T] in channels-last memory, with F = 1 for one-dimensional data. Layers compute in the dtype of the
-map: float32, or bfloat16 with weights cast at each call. Norm statistics and noise embeddings stay float32.
+A map is a tensor [B, C, F, T] in channels-last memory, with F = 1 for one-dimensional data. Arguments `dims` are 1 for
+data (C, T) and 2 for data (C, F, T). Layers compute in the dtype of the map: float32, or bfloat16 with weights cast at
+each call. Norm statistics and noise embeddings are float32.
 """
 
 import math
@@ -16,7 +17,10 @@ from data_specs.arrays import Shape
 
 
 class Renamed(nn.Module):
-    """Module that also loads state dicts in which submodules have their names of earlier versions."""
+    """Module that also loads state dicts in which submodules have their names of earlier versions.
+
+    `former_names` maps a former name of a submodule to its present name.
+    """
 
     former_names: ClassVar[dict[str, str]] = {}
 
@@ -37,45 +41,53 @@ class _MapConvolution(nn.modules.conv._ConvNd):
 
 
 class Conv1d(_MapConvolution, nn.Conv1d):
-    """Convolution over the frames of a map; its parameters are those of `nn.Conv1d`."""
+    """Convolution of a map over its frames, for each bin separately; its parameters are those of `nn.Conv1d`."""
 
 
 class Conv2d(_MapConvolution, nn.Conv2d):
-    """Convolution over the bins and frames of a map; its parameters are those of `nn.Conv2d`."""
+    """Convolution of a map over its bins and frames; its parameters are those of `nn.Conv2d`."""
 
 
 def convolution(dims: int, c_in: int, c_out: int, kernel: int = 3, stride: int = 1) -> Conv1d | Conv2d:
-    """Return a zero-padded convolution that keeps the lengths, or divides them by `stride`."""
+    """Return a convolution of maps, zero-padded so that it keeps the lengths, or divides them by `stride`, rounded up.
+
+    Args:
+        dims: 1 for a convolution over frames, 2 for one over bins and frames.
+        c_in, c_out: channels of the input and of the output.
+        kernel: size of the kernel along each axis; must be odd.
+        stride: stride along each axis.
+    """
     return (Conv1d if dims == 1 else Conv2d)(c_in, c_out, kernel, stride, padding=kernel // 2)
 
 
 def zeroed(module: nn.Module) -> nn.Module:
-    """Set all parameters of a module to 0, and return it."""
+    """Set all parameters of `module` to 0 in place, and return it."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module
 
 
 def as_map(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Convert [B, C, T] or [B, C, F, T] to a map."""
+    """Return `x` [B, C, T] or [B, C, F, T] as a map of `dtype`; F is 1 for [B, C, T]."""
     x = x.unsqueeze(2) if x.ndim == 3 else x
     return x.to(dtype).contiguous(memory_format=torch.channels_last)
 
 
 def positions_first(x: Tensor) -> Tensor:
-    """View a map [B, C, F, T] as [B, N, C]."""
+    """Return a map [B, C, F, T] as [B, N, C], frames fastest; a view if the memory is channels-last."""
     return x.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 def channels_first(flat: Tensor, like: Tensor) -> Tensor:
-    """View [B, N, C] as a map with the F and T of `like`."""
+    """View `flat` [B, N, C] as a map with the F and T of the map `like`, the inverse of `positions_first`."""
     return flat.unflatten(1, like.shape[2:]).permute(0, 3, 1, 2)
 
 
 class _NormSiLU(torch.autograd.Function):
-    """SiLU(alpha * normalize(x) + beta) of x [B, N, C] with alpha and beta [B, C], normalized over N and C together.
+    """SiLU(alpha * normalize(x) + beta) of x [B, N, C] with alpha and beta [B, C].
 
-    Norm, affine map and activation are fused, which saves passes over memory, forward and backward.
+    normalize gives each clip mean 0 and variance 1 over N and C together, with `eps` added to the variance. It
+    is fused with the other operations, forward and backward, which saves passes over memory.
     """
 
     @staticmethod
@@ -101,7 +113,7 @@ class _NormSiLU(torch.autograd.Function):
 
 
 class Norm(nn.Module):
-    """Group normalization with one group (all channels and positions), with an affine map per channel."""
+    """Group normalization with one group, all channels and positions of a clip, then a scale and shift per channel."""
 
     eps = 1e-5
 
@@ -110,15 +122,16 @@ class Norm(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalize a map."""
+        """Return a map normalized, scaled and shifted, with the shape of `x`."""
         return nnf.group_norm(x, 1, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
     def silu(self, x: Tensor, scale_shift: Tensor | None = None) -> Tensor:
-        """Normalize a map, modulate its channels and apply SiLU, in fused passes.
+        """Return SiLU of `forward`, with FiLM of the channels before SiLU if `scale_shift` is given: a map like `x`.
 
         Args:
             x: map [B, C, F, T].
-            scale_shift: (scale - 1) and shift of FiLM (Perez et al. 2017, eq. 2), [B, 2C]; None for no modulation.
+            scale_shift: FiLM (Perez et al. 2017, eq. 2), [B, 2C]: scale - 1 of each channel, then shift of each; None
+                for no FiLM.
         """
         alpha, beta = self.weight.expand(x.shape[0], -1), self.bias.expand(x.shape[0], -1)
         if scale_shift is not None:
@@ -129,9 +142,13 @@ class Norm(nn.Module):
 
 
 class NoiseEmbedding(nn.Module):
-    """Embedding [B, E] of the noise scalar [B]: Fourier features, then a two-layer MLP.
+    """Embedding, float32 [B, E], of the noise scalar [B]: Fourier features, then a two-layer MLP.
 
     The scalar must be of order one, such as ln(sigma) / 4 in Karras et al. 2022 (table 1).
+
+    Args:
+        embedding: size E of the embedding.
+        features: number of Fourier features; must be even.
     """
 
     frequencies: Tensor
@@ -146,26 +163,37 @@ class NoiseEmbedding(nn.Module):
 
 
 def fourier_frequencies(count: int) -> Tensor:
-    """Return [count] geometric frequencies from 1/8 to 32."""
+    """Return `count` frequencies from 1/8 to 32 in geometric progression, in periods per unit of the noise scalar."""
     return torch.logspace(-3, 5, count, base=2.0)
 
 
 def fourier_features(c_noise: Tensor, frequencies: Tensor) -> Tensor:
-    """Return sines and cosines of the noise scalar [B], float32 [B, 2 * len(frequencies)], of unit variance."""
+    """Return cosines, then sines, of the noise scalar [B] times 2 pi `frequencies`: float32 [B, 2 * len(frequencies)].
+
+    Both are multiplied by sqrt(2), which gives a variance of 1 over whole periods.
+    """
     phase = 2 * math.pi * c_noise.float()[:, None] * frequencies
     return math.sqrt(2) * torch.cat([phase.cos(), phase.sin()], dim=1)
 
 
 def modulate(x: Tensor, scale_shift: Tensor) -> Tensor:
-    """Apply FiLM (Perez et al. 2017, eq. 2) to a map; `scale_shift` is scale - 1 and shift, [B, 2C, F or 1, T or 1]."""
+    """Return scale * x + shift for a map `x` [B, C, F, T] (FiLM, Perez et al. 2017, eq. 2).
+
+    `scale_shift` [B, 2C, F or 1, T or 1] has scale - 1 of each channel, then the shift of each.
+    """
     scale, shift = scale_shift.to(x.dtype).chunk(2, dim=1)
     return torch.addcmul(x + shift, x, scale)
 
 
 class Block(nn.Module):
-    """Two convolutions with FiLM by the noise embedding between them, and a residual path.
+    """Two convolutions, each after normalization and SiLU, and a residual path; the second is zero-initialized.
 
-    There is no FiLM if `embedding` is None, as in control branches.
+    FiLM by the noise embedding is applied before the SiLU of the second convolution.
+
+    Args:
+        dims: 1 or 2, as in `convolution`.
+        c_in, c_out: channels of the input and of the output.
+        embedding: size E of the noise embedding; None for no FiLM, as in control branches.
     """
 
     def __init__(self, dims: int, c_in: int, c_out: int, embedding: int | None) -> None:
@@ -177,7 +205,10 @@ class Block(nn.Module):
         self.residual = convolution(dims, c_in, c_out, kernel=1) if c_in != c_out else nn.Identity()
 
     def forward(self, x: Tensor, embedded: Tensor | None = None) -> Tensor:
-        """Map a map [B, C_in, F, T] and the noise embedding [B, E] to [B, C_out, F, T]."""
+        """Return a map [B, c_out, F, T] for a map `x` [B, c_in, F, T] and the noise embedding [B, E].
+
+        `embedded` must be given exactly if the block was built with an `embedding`.
+        """
         h = self.conv1(self.norm1.silu(x))
         h = self.norm2.silu(h, None if self.modulation is None else self.modulation(embedded))
         return self.residual(x) + self.conv2(h)
@@ -186,6 +217,7 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Self-attention over all positions of a map (Vaswani et al. 2017, eq. 1), added to its input.
 
+    The last layer is zero-initialized, so that initially the output is the input.
     Heads have 64 channels if the number of channels is a multiple of 64; else there is one head.
     """
 
@@ -204,7 +236,7 @@ class Attention(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Repetition of each position twice along every axis, then a convolution."""
+    """Repetition of each position of a map twice, along T and for two `dims` also along F, then a convolution."""
 
     def __init__(self, dims: int, channels: int) -> None:
         super().__init__()
@@ -219,7 +251,11 @@ class Upsample(nn.Module):
 
 
 def padded(x: Tensor, multiples: Shape, mode: str = "constant") -> Tensor:
-    """Pad the ends of the last axes to multiples of `multiples`, by zeros or (`mode` "replicate") the last values."""
+    """Return `x` with the ends of its last axes padded, so that their lengths are multiples of `multiples`.
+
+    `multiples` has one number per axis, the last for the last axis. Padding is zeros, or for `mode` "replicate" the
+    last value of each axis.
+    """
     pads: list[int] = []
     for axis in range(1, len(multiples) + 1):
         pads += [0, -x.shape[-axis] % multiples[-axis]]
@@ -227,12 +263,15 @@ def padded(x: Tensor, multiples: Shape, mode: str = "constant") -> Tensor:
 
 
 def cropped(x: Tensor, lengths: Shape) -> Tensor:
-    """Crop the positions of a map to `lengths` (F, T), the inverse of `padded`."""
+    """Return a map cropped at the ends to `lengths` (F, T), the lengths before `padded`."""
     return x[:, :, : lengths[0], : lengths[1]]
 
 
 def patchify(x: Tensor, sizes: tuple[int, int]) -> Tensor:
-    """Move blocks of f x t positions to channels: [B, C, F, T] -> [B, C * f * t, F / f, T / t], `sizes` = (f, t)."""
+    """Return a map with blocks of f x t positions moved to channels, for `sizes` (f, t).
+
+    [B, C, F, T] becomes [B, C * f * t, F / f, T / t]. F must be a multiple of f, and T of t.
+    """
     for axis, size in enumerate(sizes, start=2):
         if size > 1:
             x = x.unflatten(axis, (-1, size)).movedim(axis + 1, 2).flatten(1, 2)
@@ -240,7 +279,7 @@ def patchify(x: Tensor, sizes: tuple[int, int]) -> Tensor:
 
 
 def unpatchify(x: Tensor, sizes: tuple[int, int]) -> Tensor:
-    """Move channels to positions, the inverse of `patchify`."""
+    """Return a map with channels moved to positions, the inverse of `patchify` with the same `sizes`."""
     for axis, size in reversed(list(enumerate(sizes, start=2))):
         if size > 1:
             x = x.unflatten(1, (-1, size)).movedim(2, axis + 1).flatten(axis, axis + 1)

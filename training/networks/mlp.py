@@ -14,7 +14,10 @@ from training.networks.layers import fourier_features, fourier_frequencies, zero
 
 
 class MLPConfig(StrictModel):
-    """Number and width of hidden layers, and number of Fourier features of the noise scalar."""
+    """Config of an MLP: number (`layers`) and width (`channels`) of hidden layers, and number of Fourier features.
+
+    An odd number of `noise_features`, the Fourier features of the noise scalar, is rounded down to an even one.
+    """
 
     layers: Positive = 4
     channels: Positive = 128
@@ -22,7 +25,13 @@ class MLPConfig(StrictModel):
 
 
 class MLP(nn.Module):
-    """Linear layers with SiLU on a flattened item and Fourier features of the noise scalar. Controls are ignored."""
+    """Linear layers with SiLU, whose input is a flattened item and Fourier features of the noise scalar.
+
+    The last layer is zero-initialized. Controls, `layout` and `vocabulary` are ignored.
+
+    Raises:
+        ValueError: `classes` is given.
+    """
 
     frequencies: Tensor
 
@@ -44,7 +53,7 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(*hidden, zeroed(nn.Linear(widths[-1], values)))
 
     def forward(self, x: Tensor, c_noise: Tensor, controls: Tensor | None = None) -> Tensor:
-        """Map data [B, *shape] and noise scalars [B] to [B, *shape]."""
+        """Map data `x` [B, *shape] and noise scalars [B] to an output [B, *shape]; controls have no effect."""
         features = fourier_features(c_noise, self.frequencies)
         mapped: Tensor = self.layers(torch.cat([x.flatten(1), features.to(x.dtype)], dim=1))
         return mapped.view_as(x)

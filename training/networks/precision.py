@@ -1,4 +1,7 @@
-"""Precision of a network: float32, or bfloat16 maps with float32 parameters, norm statistics and losses."""
+"""Precision of a network: float32, or in training bfloat16 maps with float32 parameters, norm statistics and losses.
+
+For sampling, `freeze` also makes the weights of convolutions bfloat16.
+"""
 
 import time
 from collections.abc import Callable
@@ -15,13 +18,16 @@ LEAST_GAIN = 1.1  # smallest speed-up by bf16 on a CPU for which it is chosen
 
 
 def set_precision(network: nn.Module, precision: Precision) -> None:
-    """Set the dtype of the maps of a U-Net; other networks always compute in float32."""
+    """Set the dtype of the maps of a U-Net; has no effect on other networks, which always compute in float32."""
     if isinstance(network, UNet):
         network.compute_dtype = torch.bfloat16 if precision == "bf16" else torch.float32
 
 
 def freeze(network: nn.Module, precision: Precision) -> nn.Module:
-    """Prepare a network for sampling and return it: eval mode, no gradients, in bf16 with bf16 convolution weights."""
+    """Set a network up for sampling, in place, and return it: precision, eval mode, no gradients of parameters.
+
+    For bf16, parameters of the convolutions of a U-Net are converted to bfloat16; other networks remain float32.
+    """
     set_precision(network, precision)
     if isinstance(network, UNet) and precision == "bf16":
         for module in network.modules():
@@ -31,16 +37,23 @@ def freeze(network: nn.Module, precision: Precision) -> nn.Module:
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Return whether the device multiplies matrices in bfloat16 natively."""
+    """Return whether the device multiplies matrices in bfloat16 natively; false for devices other than CPU and CUDA."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def choose_precision(network: nn.Module, trial: Callable[[], object], device: torch.device) -> Precision:
-    """Return the faster precision.
+    """Return the precision in which to train.
 
-    On a GPU it is bf16 if available. On a CPU with native bf16, both are timed with `trial`, one training step.
+    On a CPU with native bf16, both precisions are timed by the CPU time of `trial`, the fastest of three calls each;
+    bf16 is chosen if it is more than LEAST_GAIN times as fast. The network is left in bf16, so set the precision
+    afterwards. On other devices, the choice is bf16 if native, else float32, and nothing is run or set.
+
+    Args:
+        network: network that `trial` uses.
+        trial: runs one training step.
+        device: device of the network.
     """
     if device.type != "cpu" or not has_fast_bf16(device):
         return "bf16" if has_fast_bf16(device) else "float32"

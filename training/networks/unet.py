@@ -41,7 +41,11 @@ Factors = tuple[Annotated[float, Field(gt=0)], ...]
 
 
 class UNetConfig(StrictModel):
-    """Config of a U-Net: `channels` at full length, multiplied by one of `factors` at each halving of the length."""
+    """Config of a U-Net.
+
+    Level 0 has full length and `channels` channels. At each further level the length is halved, and the channels are
+    those of the level before times the next of `factors`, rounded.
+    """
 
     channels: Positive
     factors: Factors
@@ -63,23 +67,26 @@ class UNetConfig(StrictModel):
 
     @property
     def down_widths(self) -> Shape:
-        """Channels at each level of the downward path, the bottom last."""
+        """Channels at each level of the downward path, full length first and the lowest level last."""
         return _widths(self.channels, self.factors)
 
     @property
     def up_widths(self) -> Shape:
-        """Channels at each level of the upward path, full length last."""
+        """Channels at each level of the upward path, full length last; the same as on the downward path."""
         return self.down_widths[-2::-1]
 
 
 class UNetExpandConfig(UNetConfig):
-    """Config of a U-Net with other factors on the upward path, for a last layer with more inputs."""
+    """Config of a U-Net whose upward path has its own factors, for a last layer with more inputs.
+
+    The channels of the lowest level are multiplied by the first of `up_factors`, and so on up to full length.
+    """
 
     up_factors: Factors  # one per doubling of the length, from the bottom
 
     @property
     def up_widths(self) -> Shape:
-        """Channels at each level of the upward path, full length last."""
+        """Channels at each level of the upward path, full length last; each those of the level below times a factor."""
         return _widths(self.down_widths[-1], self.up_factors)[1:]
 
     @pydantic.model_validator(mode="after")
@@ -97,7 +104,7 @@ def _widths(channels: int, factors: Factors) -> Shape:
 
 
 class Level(nn.Module):
-    """Blocks of one level of the U-Net, each followed by self-attention if `attention`."""
+    """Blocks of one level of the U-Net on one path, each followed by self-attention if `attention`."""
 
     def __init__(self, dims: int, c_in: int, c_out: int, config: UNetConfig, attention: bool) -> None:
         super().__init__()
@@ -106,7 +113,10 @@ class Level(nn.Module):
         self.attentions = nn.ModuleList(Attention(c_out) for _ in in_widths if attention)
 
     def forward(self, x: Tensor, embedded: Tensor, run: Callable[..., Tensor]) -> Tensor:
-        """Apply the level; `run(module, *inputs)` calls a module, with or without activation checkpointing."""
+        """Return a map [B, c_out, F, T] for a map `x` [B, c_in, F, T] and the noise embedding [B, E].
+
+        `run(module, *inputs)` calls a module, with or without activation checkpointing.
+        """
         for index, block in enumerate(self.blocks):
             x = run(block, x, embedded)
             if self.attentions:
@@ -115,10 +125,11 @@ class Level(nn.Module):
 
 
 class LinearSkip(nn.Module):
-    """Convolution from the input to the output of the U-Net, with channels scaled by a function of the noise level.
+    """Convolution from the input to the output of the U-Net, with output channels scaled by the noise level.
 
-    At low noise a denoiser is close to a linear filter of all channels, whose rank narrow blocks cannot reach. At high
-    noise such a filter would pass noise, so the scales decay as 1 / (1 + sigma^2), where c_noise = ln(sigma) / 4.
+    The scale of a channel is a learned affine function of the noise embedding, times 1 / (1 + sigma^2) for
+    c_noise = ln(sigma) / 4. At low noise a denoiser is close to a linear filter of all channels, whose rank narrow
+    blocks cannot reach. At high noise such a filter would pass noise. The convolution is zero-initialized.
     """
 
     def __init__(self, dims: int, channels: int, kernel: int, embedding: int) -> None:
@@ -128,7 +139,7 @@ class LinearSkip(nn.Module):
         nn.init.ones_(self.gate.bias)
 
     def forward(self, x: Tensor, c_noise: Tensor, embedded: Tensor) -> Tensor:
-        """Filter a map [B, C, F, T], given the noise scalar [B] and its embedding [B, E]."""
+        """Return the filtered map [B, C, F, T], given a map, the noise scalar [B] and its embedding [B, E]."""
         gate = self.gate(embedded) * torch.sigmoid(-8 * c_noise.float())[:, None]
         return self.conv(x) * gate.to(x.dtype)[:, :, None, None]
 
@@ -136,18 +147,23 @@ class LinearSkip(nn.Module):
 class UNet(Renamed):
     """U-Net over [B, C, T] or [B, C, F, T], or over codes [B, K, T] with `classes`.
 
-    Positions are padded to a multiple of the total stride, and the output is cropped. In two dimensions there is a
-    learned bias per channel and bin, since convolutions do not know the pitch of a bin.
+    Positions are padded to a multiple of the patch size times the total stride, and the output is cropped. In two
+    dimensions there is a learned bias per channel and bin, since convolutions do not know the pitch of a bin.
 
     Args:
-        config: config; a `UNetExpandConfig` has other widths on the upward path.
+        config: config; a `UNetExpandConfig` has its own widths on the upward path.
         shape: shape of one clip, (C, T), (C, F, T) or (K, T); T may differ between calls.
-        layout: order of the controls.
+        layout: order of the controls in stacked tensors.
         classes: number of classes of a code; None for continuous data.
-        vocabulary: number of input values of a code: `classes`, plus 1 with a mask.
+        vocabulary: number of values of a code in the input, `classes` plus 1 with a mask; None for `classes`. Not used
+            for continuous data.
 
     Attributes:
-        compute_dtype: dtype of the maps, see `training.networks.precision`; parameters are float32.
+        compute_dtype: dtype of the maps; to be set by `training.networks.precision`.
+
+    Raises:
+        UserError: `patch` above 1 or `skip` above 0 for codes, or an unknown control branch, or a control that the
+            layout lacks.
     """
 
     former_names: ClassVar = {"enter": "conv_in", "shrink": "downsample", "grow": "upsample"}
@@ -210,16 +226,18 @@ class UNet(Renamed):
         return module(*inputs)
 
     def features(self, x: Tensor, c_noise: Tensor, controls: Tensor | None = None) -> Tensor:
-        """Return the inputs of the last layer.
+        """Return the inputs of the last layer, in `compute_dtype`.
 
         Args:
             x: float [B, C, (F,) T] or int64 [B, K, T].
             c_noise: noise scalar [B], of order one.
-            controls: [B, R, T], -1 where unconditioned; None if all are unconditioned. With a further row, that is the
-                strength of curve augmentation, which is 0 otherwise.
+            controls: [B, R, T], -1 where unconditioned; None if all are unconditioned. With R + 1 rows, the last is the
+                strength of curve augmentation, the same at all frames, used only by an `augmented` network; with R
+                rows it is 0.
 
         Returns:
-            [B, H, T] for codes; else a map [B, H, F, T], with F and T divided by the patch size and rounded up.
+            [B, H, T] for codes; else [B, H, F, T] with F = 1 for [B, C, T], F and T divided by the patch size along
+            their axis and rounded up.
         """
         lengths = (1, *x.shape[2:])[-2:]
         h = padded(self.codes(x) if self.codes is not None else x, self.multiples)
@@ -267,7 +285,10 @@ class UNet(Renamed):
         return encodings
 
     def forward(self, x: Tensor, c_noise: Tensor, controls: Tensor | None = None) -> Tensor:
-        """Map the arguments of `features` to [B, C, (F,) T], or for codes to logits [B, K, T, classes]."""
+        """Return an output [B, C, (F,) T], or for codes logits [B, K, T, classes], in `compute_dtype`.
+
+        Arguments are those of `features`.
+        """
         mapped: Tensor = self.out(self.features(x, c_noise, controls))
         if self.codes is not None:
             return mapped
@@ -280,7 +301,10 @@ class UNet(Renamed):
 
 @contextmanager
 def encoding_once(network: nn.Module) -> Iterator[None]:
-    """Encode each tensor of controls only once in the block, in which weights and controls must not change."""
+    """Make a U-Net encode each tensor of controls only once within the `with` block; other networks are unchanged.
+
+    A tensor is recognized by its identity. Weights and controls must not change in the block.
+    """
     if not isinstance(network, UNet):
         yield
         return

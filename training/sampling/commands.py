@@ -18,7 +18,7 @@ DEMO_CLIPS = 2  # real clips on the page of `demo`
 
 
 def add_sample(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `python -m training sample`."""
+    """Add description and options of `python -m training sample` to `parser`, and the function that runs it."""
     parser.description = (
         "Write new clips that follow curves: WAV, the controls, and a figure of each. Several models follow the same "
         "curves from the same noise."
@@ -47,7 +47,7 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
 
 
 def add_demo(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `python -m training demo`."""
+    """Add description and options of `python -m training demo` to `parser`, and the function that runs it."""
     parser.description = "Write one self-contained HTML page with samples of each model and real clips side by side."
     add_models(parser)
     _add_controls(parser)
@@ -125,7 +125,10 @@ def _raw(level: str | None) -> bool:
 
 
 def _samples(model: "TrainedModel", seconds: float | None) -> int:
-    """Return the number of audio samples of a clip of `seconds`; print a notice if it is rounded."""
+    """Return the number of audio samples of a clip of `seconds`, rounded up to a frame; for None as in training.
+
+    Print a notice if rounding changes it by more than one sample.
+    """
     samples, rate = model.sample_count(seconds), model.data.sample_rate
     if seconds is not None and abs(samples - seconds * rate) > 1:
         print(f"note: SECONDS={seconds:g} is rounded up to {samples / rate:g}, a multiple of a frame")
@@ -133,7 +136,14 @@ def _samples(model: "TrainedModel", seconds: float | None) -> int:
 
 
 def _real_clips(data: Path, names: Sequence[str]) -> "list[ControlSet]":
-    """Return the first validation clips of PVT-audio; print a notice and return none if they lack controls `names`."""
+    """Return the first DEMO_CLIPS validation clips of PVT-audio, fewer if it has fewer.
+
+    Print a notice and return an empty list if they cannot be read, or have controls that are not in `names`.
+
+    Args:
+        data: folder of PVT-audio, or the folder above it.
+        names: controls of the model.
+    """
     from training.data.dataset import Dataset
     from training.sampling.curve_sources import dataset_clips
 

@@ -32,8 +32,9 @@ class ControlSet:
     Attributes:
         name: name for files and headings, without folders.
         curves: curves that samples follow.
-        real: audio of the clip, float32 [1, N]; None for drawn curves.
-        real_label: format or codec that `real` was decoded from, or "rendered".
+        real: audio of the clip, float32 [1, N] of N audio samples; None for curves of files and recordings.
+        real_label: "rendered" for the original audio, or "through" and the name of the codec or representation that
+            `real` was decoded by; empty if there is no `real`.
     """
 
     name: str
@@ -43,27 +44,36 @@ class ControlSet:
 
 
 def shipped_curves() -> dict[str, Path]:
-    """Return the paths of the shipped curve files by name."""
+    """Return the paths of the shipped curve files by name (file name without .json), in alphabetical order."""
     return {path.stem: path for path in sorted((Path(__file__).parent / "curves").glob("*.json"))}
 
 
 def load_curves(value: Curves | Mapping[str, Any] | str | Path) -> Curves:
-    """Return curves, given as the name of a shipped file, path or content of a curve file, or Curves."""
+    """Return the curves that `value` gives.
+
+    It is the name of a shipped curve file (present or former), the path of a .json or .csv file, the content of a curve
+    file as a dict, or `Curves`, which are returned unchanged. A file is read.
+
+    Raises:
+        UserError: the file is unreadable, or it or the dict is not a valid curve file.
+    """
     path = None if isinstance(value, (Curves, Mapping)) else shipped_curves().get(ALIASES.get(str(value), str(value)))
     return as_curves(value if path is None else path)
 
 
 def control_sets(text: str, format_name: str | None = None, names: Sequence[str] | None = None) -> list[ControlSet]:
-    """Return the sets of controls that CONTROLS= names, in its order; for an empty text all shipped curves.
+    """Read the sets of controls that CONTROLS= names, and return them in its order; for an empty text shipped curves.
 
     Args:
         text: comma list of names of shipped files, paths of .json or .csv files, and `folder:split:first-last` for
-            clips of a dataset.
-        format_name: format to read if `folder` has datasets of several formats.
-        names: controls of the model. For an empty text, shipped curves of other controls are left out.
+            clips of a dataset, from 0, the last included (`folder:split:first` for one). A text that is the path of a
+            file is that one file, even with commas.
+        format_name: format to read if `folder` is the folder above datasets of several formats. A dataset folder is
+            read whatever its format.
+        names: controls of the model. For an empty text, shipped curves of other controls are left out; None for all.
 
     Raises:
-        UserError: a part is none of these, occurs twice, or cannot be read.
+        UserError: a part is none of these, occurs twice, or cannot be read, or a text of commas alone.
     """
     parts = [text] if Path(text).is_file() else [part.strip() for part in text.split(",") if part.strip()]
     if text.strip() and not parts:
@@ -76,13 +86,20 @@ def control_sets(text: str, format_name: str | None = None, names: Sequence[str]
 
 
 def dataset_clips(folder: Path, split: str, indices: Sequence[int], format_name: str | None = None) -> list[ControlSet]:
-    """Return curves and audio of clips of a dataset, by index.
+    """Return curves and audio of clips of a dataset, named <split>-<index>-<instrument>.
 
-    The audio is the original rendering if PVT-audio is beside the dataset and has the clip, else decoded from the
-    format.
+    The audio is the original rendering if PVT-audio of the same plan is beside the dataset and has the clip, else
+    decoded from the stored data.
+
+    Args:
+        folder: a PVT-<format> folder, or the folder above it if `format_name` is given.
+        split: train or valid.
+        indices: indices of the clips, from 0.
+        format_name: required format; None for any.
 
     Raises:
-        UserError: no such dataset, split or clip.
+        UserError: no such dataset, split or clip, a damaged shard, or the present codec is not the one that made the
+            data.
     """
     if split not in SPLITS:
         raise UserError(f"the split must be train or valid, got {split!r}")
@@ -119,21 +136,24 @@ def recording_set(
     instrument: str | None,
     tracker: str,
 ) -> tuple[ControlSet, int]:
-    """Return the curves of a recording for the controls of a model, and their length in audio samples.
+    """Read a recording; return its curves for the controls of a model, and their length in audio samples.
+
+    The set is named as the file without its suffix, and has no real audio.
 
     Args:
         path: audio file.
-        names: controls of the model.
+        names: controls of the model; those that a recording does not give are left out.
         length: function that returns the number of audio samples for a number of seconds, rounded up to a frame.
-        seconds: length, with a rest at the end if it is longer than the recording; None for that of the recording, at
-            most 30 s.
+        seconds: length of the curves, with a rest at the end if it is longer than the recording; None for the recording
+            from `start_s` to its end, at most 30 s.
         start_s: start in the recording, in seconds.
         sharpness: from 0 (smoothest curves) to 1 (every frame).
-        instrument: name of an instrument of the model; None for unconditioned.
-        tracker: pitch tracker, as in `curves_from_audio`.
+        instrument: name of an instrument of the model, for the whole length; None for unconditioned.
+        tracker: pitch tracker, yin or swift-f0.
 
     Raises:
-        UserError: not an audio file, nothing audible in it, or a value out of range.
+        UserError: not an audio file, nothing audible in it, a value out of range, or a tracker that is unknown or not
+            installed.
     """
     audio = read_recording(path, seconds, start_s)
     samples = length(len(audio) / SAMPLE_RATE)
@@ -143,7 +163,11 @@ def recording_set(
 
 
 def _file_names(parts: Sequence[str]) -> dict[str, str]:
-    """Return a name for each curve file: its stem, or if several have the same stem its path with dashes."""
+    """Return a name for each of `parts` that is the path of a curve file, by the part.
+
+    It is the file name without suffix; if another file or a shipped curve has that name, it is the whole path with
+    suffix, joined by dashes.
+    """
     files = [Path(part) for part in parts if Path(part).suffix.lower() in READERS]
     taken = [path.stem for path in files] + [part for part in parts if part in shipped_curves()]
     names = {}
@@ -179,7 +203,10 @@ def _advice() -> str:
 
 
 def _rendered(data: Dataset) -> Dataset | None:
-    """Return PVT-audio of the same plan beside `data`; None if there is none."""
+    """Return the same split of PVT-audio of the same plan in the folder that contains `data`.
+
+    None if there is none, or if `data` is PVT-audio.
+    """
     folder = data.folder.parent / folder_name("audio")
     if data.info.format == "audio" or not (folder / MANIFEST).is_file():
         return None
@@ -196,7 +223,13 @@ def _original(rendered: Dataset | None, index: int, clip_id: str) -> Tensor | No
 
 
 def _audio(data: Dataset, stored: Tensor, original: Tensor | None) -> tuple[Tensor, str]:
-    """Return audio, float32 [1, N], and the label of what it was decoded from."""
+    """Return the audio of a clip, float32 [1, N], and its label, the `real_label` of a `ControlSet`.
+
+    The audio is `original` [1, N], or for None decoded from `stored`, the data of the clip in the format of `data`.
+
+    Raises:
+        UserError: the present codec is not the one that made the data.
+    """
     if original is not None:
         return original.float(), "rendered"
     codec = data.info.spec.codec

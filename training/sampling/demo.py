@@ -17,13 +17,13 @@ Models = dict[str, tuple[TrainedModel, SamplingConfig]]  # by the name on the pa
 
 
 def write_demo(models: Models, sets: Sequence[ControlSet], out: Path, *, seconds: float | None) -> Path:
-    """Write the page to `out`, and return `out`.
+    """Sample one clip per model and set of controls, write an HTML page of all to `out`, and return `out`.
 
     Args:
-        models: models with their sampling configs.
-        sets: controls that all models follow.
-        out: HTML file.
-        seconds: length of each sample; None for that of the training clips.
+        models: models with their sampling configs, by name on the page; at least one.
+        sets: sets of controls that all models follow.
+        out: HTML file, which is overwritten.
+        seconds: length of each sample, rounded up to a frame; None for that of the training clips.
 
     Raises:
         UserError: controls that do not fit a model, or models whose clips differ in length.

@@ -37,19 +37,24 @@ def write_samples(
 ) -> list[Path]:
     """Sample `n` clips that follow one set of controls, write them, and return the paths of the WAV files.
 
-    The folder <folder>/<name of the set> gets <seed>-<number>.wav with a figure .png for each clip, controls.json, and
-    real.wav if the set has real audio. Levels are normalized by one gain for all clips, which RECORD and the comment of
-    each WAV file state.
+    The folder <folder>/<name of the set> gets <seed>-<number>.wav and .png for each clip (from 00), controls.json,
+    sampling.json with the options and the gain in dB, and real.wav if the set has real audio. If the folder has samples
+    of other options, it is first renamed to <name>.old-<number>, with a notice. Levels of new clips are normalized by
+    one gain for all, which sampling.json and the comment of each WAV file state; real.wav has its own gain.
 
     Args:
         model: the model.
         chosen: set of controls.
         folder: parent folder of the output.
-        samples: length of a clip in audio samples.
+        samples: length of a clip in audio samples; with `take` at least that of the recording.
         n: number of clips.
-        config: how to sample.
-        raw: whether to keep the level of the model.
-        take: recording of which only the span is generated, at its level and in its format; None to generate all.
+        config: options of sampling.
+        raw: whether to keep the level of the model, a gain of 1. With `take` it has no effect on new clips.
+        take: recording of which only the span is generated, at its level and in its sample format; None to generate
+            all.
+
+    Raises:
+        UserError: curves or options that do not fit the model, or `take` with a model of codes.
     """
     curves = fit_curves(chosen, samples)
     controls = model.stack_curves([curves], samples).expand(n, -1, -1)
@@ -94,7 +99,10 @@ def write_samples(
 
 
 def _recorded(place: Path) -> Any:
-    """Return the options with which the samples in a folder were made; None if they are not recorded."""
+    """Read the options with which the samples in the folder `place` were made, without the gain.
+
+    None if they are not recorded or the record cannot be read.
+    """
     try:
         record = json.loads((place / RECORD).read_bytes())
         return {key: value for key, value in record.items() if key != "gain_db"}
@@ -103,9 +111,14 @@ def _recorded(place: Path) -> Any:
 
 
 def write_grid(model: TrainedModel, chosen: ControlSet, folder: Path, *, samples: int, config: SamplingConfig) -> Path:
-    """Sample a clip with all controls and one with each control unconditioned, from the same noise (report, fig. 4.3).
+    """Sample a clip with all curves of a set, and one without each curve (unconditioned), all from the same noise.
 
-    Write WAV files and a figure of all; return the path of the figure.
+    Write to <folder>/<name of the set> <seed>-all.wav, <seed>-without-<control>.wav and a figure of all clips,
+    <seed>-grid.png; return the path of the figure. Levels are those of the model. `samples` is the length of a clip in
+    audio samples.
+
+    Raises:
+        UserError: curves or options that do not fit the model.
     """
     curves = fit_curves(chosen, samples)
     columns = {"all": curves} | {f"without {name}": curves.without(name) for name in curves.curves}
@@ -122,12 +135,12 @@ def write_grid(model: TrainedModel, chosen: ControlSet, folder: Path, *, samples
 
 
 def fit_curves(chosen: ControlSet, samples: int) -> Curves:
-    """Return the curves of a set, those of a real clip cropped to `samples` audio samples, drawn ones unchanged."""
+    """Return the curves of a set, cropped to `samples` audio samples if the set has real audio, else unchanged."""
     return chosen.curves if chosen.real is None else chosen.curves.cropped(samples)
 
 
 def real_audio(chosen: ControlSet, samples: int) -> Tensor | None:
-    """Return the real audio of a set [N], cropped or padded with silence to `samples`; None for drawn curves."""
+    """Return the real audio of a set, [N], cropped or padded with silence to N = `samples`; None if it has none."""
     if chosen.real is None:
         return None
     real = chosen.real[0, :samples]
@@ -135,7 +148,10 @@ def real_audio(chosen: ControlSet, samples: int) -> Tensor | None:
 
 
 def write_wav(path: Path, audio: Tensor, sample_rate: int, gain: float = 1.0) -> Path:
-    """Write float [N] times `gain`, clipped to full scale, as a 16-bit WAV file; return the path."""
+    """Write `audio`, float [N], times `gain` (a factor) as a mono 16-bit WAV file; return the path.
+
+    Values beyond -1..1 are clipped. A gain other than 1 is stated in dB in the comment of the file.
+    """
     import soundfile
 
     with atomic_write(path) as file:
@@ -147,7 +163,11 @@ def write_wav(path: Path, audio: Tensor, sample_rate: int, gain: float = 1.0) ->
 
 
 def describe(model: TrainedModel, config: SamplingConfig) -> str:
-    """Return one line of text with network evaluations, guidance and seed of the samples."""
+    """Return one line of text with network evaluations (without those of guidance), guidance weights and seed.
+
+    Raises:
+        UserError: an option that the paradigm of the model lacks, or that is out of range.
+    """
     guidance = config.guidance
     weights = ", ".join(f"{k}={v:g}" for k, v in guidance.items()) if isinstance(guidance, Mapping) else f"{guidance:g}"
     evaluations = model.paradigm.evaluations(config.resolve(model.paradigm))

@@ -30,11 +30,11 @@ class KeptAudio:
     """A WAV file of which a span is generated again.
 
     Attributes:
-        stored: samples of the file, left-justified int32 [N].
-        gain: factor by which the output of the model was multiplied.
+        stored: samples of the file as int32 [N], the 16 or 24 bits in the highest ones.
+        gain: factor by which the output of the model was multiplied in the file; 1 if the file states none.
         subtype: sample format of the file, a key of SUBTYPES.
-        comment: comment of the file.
-        start, stop: span in samples.
+        comment: comment of the file; may be empty.
+        start, stop: first sample of the span, and the first after it.
     """
 
     stored: NDArray[np.int32]
@@ -46,15 +46,18 @@ class KeptAudio:
 
     @property
     def audio(self) -> Float32:
-        """Audio at the level of the model, float32 [N]."""
+        """Audio at the level of the model, that is, divided by `gain`: float32 [N]."""
         return (self.stored / (2.0**31 * self.gain)).astype(np.float32)
 
 
 def read_take(path: Path, span: str | None, rate: int) -> KeptAudio:
-    """Read the file of KEEP= and the text of SPAN=.
+    """Read the WAV file `path` (KEEP=), and parse the text `span` (SPAN=), `start:stop` in seconds.
+
+    The gain is read from the comment of the file.
 
     Raises:
-        UserError: not a mono WAV file of 16 or 24 bits at `rate` Hz, or a span that is not `start:stop` within it.
+        UserError: not a mono WAV file of 16 or 24 bits at `rate` Hz, or a span that is None, not `start:stop`, empty or
+            not within the file.
     """
     import soundfile
 
@@ -85,7 +88,14 @@ def _span(text: str | None, seconds: float) -> tuple[float, float]:
 
 
 def known_part(model: "TrainedModel", audio: Float32, start: int, stop: int, samples: int) -> Known:
-    """Encode `audio` [N], padded to `samples`, and return its data with the frames of the span [start, stop) not given.
+    """Return the given part of a clip for inpainting: `audio` as data of the model, without the frames of a span.
+
+    Args:
+        model: model whose representation encodes the audio.
+        audio: audio at the level of the model, float32 [N]; it is cropped or padded with silence to `samples`.
+        start, stop: first audio sample of the span, and the first after it. A frame is in the span if its first
+            sample is.
+        samples: length of the clip in audio samples.
 
     Raises:
         UserError: the model is one of codes, which cannot be inpainted.
@@ -102,9 +112,10 @@ def known_part(model: "TrainedModel", audio: Float32, start: int, stop: int, sam
 
 
 def splice(original: NDArray[Any], generated: NDArray[Any], start: int, stop: int, fade: int) -> Float32:
-    """Return `original` [N] with samples [start, stop) from `generated` [N].
+    """Return `original` [N] with the samples start to stop - 1 from `generated` [N], float32 [N].
 
-    There are linear crossfades of `fade` samples before `start` and after `stop`; other samples are unchanged.
+    There are linear crossfades of `fade` samples before `start` and after `stop`, none at an end of the file that the
+    span reaches. Other samples are those of `original`.
     """
     position = np.arange(len(original))
     rise = np.clip((position - (start - fade)) / fade, 0, 1) if start > 0 else np.ones(len(original))
@@ -115,10 +126,19 @@ def splice(original: NDArray[Any], generated: NDArray[Any], start: int, stop: in
 
 
 def write_take(path: Path, take: KeptAudio, generated: Float32, rate: int) -> Float32:
-    """Write the file with the span from `generated` [N]; samples outside span and crossfades are bit-identical.
+    """Write the recording of `take` with its span replaced to the WAV file `path`, in its sample format.
+
+    The file has the comment of the recording. Samples outside the span and its crossfades, of CROSSFADE_SECONDS each,
+    are bit-identical to the recording. Values beyond full scale are clipped.
+
+    Args:
+        path: file to write.
+        take: recording with its span.
+        generated: audio at the level of the model, float32, as long as the recording or longer.
+        rate: sample rate in Hz.
 
     Returns:
-        The audio at the level of the model, float32 [N].
+        The audio of the file at the level of the model, before rounding and clipping, float32 [N].
     """
     import soundfile
 

@@ -1,4 +1,7 @@
-"""Sampling loop: from stacked controls to audio, in batches. B clips, R control rows, T frames, N audio samples."""
+"""Sampling loop: from stacked controls to audio, in batches.
+
+B clips in all, b clips of a batch, R control rows, T frames, N audio samples.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -30,9 +33,9 @@ class SamplingConfig:
 
     Attributes:
         steps: steps of the sampler; None for the default of the paradigm.
-        guidance: one weight, or one for each control by its name; 1 for no guidance.
-        seed: seed of the noise; sample i of a seed is the same in any batch.
-        options: other options of the sampler of the paradigm, for example sampler or s_churn.
+        guidance: one weight for all controls, or weights by name of the control, 1 for others; 1 for no guidance.
+        seed: seed of the noise; sample i of a seed has the same noise in any batch.
+        options: other options of sampling of the paradigm by name, for example sampler or s_churn.
     """
 
     steps: int | None = None
@@ -41,17 +44,22 @@ class SamplingConfig:
     options: Json = field(default_factory=dict)
 
     def resolve(self, paradigm: Paradigm) -> Any:
-        """Return `steps` and `options` as validated options of `paradigm`.
+        """Return `steps` and `options` as validated options of `paradigm`, an instance of its `Options`.
+
+        `steps`, unless None, replaces a value of the same name in `options`.
 
         Raises:
-            UserError: the paradigm lacks an option, or a value is out of range.
+            UserError: the paradigm lacks an option, or a value is of the wrong type or out of range.
         """
         steps = {} if self.steps is None else {"steps": self.steps}
         return paradigm.options({**self.options, **steps})
 
 
 def default_steps(paradigm: Paradigm, device: torch.device) -> int | None:
-    """Return the default steps: on a CPU FEW_STEPS if the paradigm has over twice as many, else None for its own."""
+    """Return the default number of sampler steps on a device; None for the default of the paradigm.
+
+    On a CPU it is FEW_STEPS if the paradigm makes more than twice as many network evaluations by default.
+    """
     return FEW_STEPS if device.type == "cpu" and paradigm.evaluations() > 2 * FEW_STEPS else None
 
 
@@ -69,26 +77,29 @@ def sample_batches(
     known: Known | None = None,
     callback: Callback | None = None,
 ) -> list[Tensor]:
-    """Sample and decode one clip for each clip of `controls`, in batches that are halved if memory is exceeded.
+    """Sample and decode one clip for each clip of `controls`, in batches.
+
+    If a batch exceeds the memory of the device, it is repeated with half as many clips, as are later ones.
 
     Args:
         network: backbone in eval mode.
         paradigm: its paradigm.
-        decode: function from data of the paradigm [B, *shape] to audio [B, 1, N] on the CPU.
-        shape: shape of one clip.
+        decode: function from data of the paradigm [b, *shape] to audio [b, 1, N] on the CPU.
+        shape: shape of the data of one clip.
         controls: float32 [B, R, T], -1 where unconditioned.
         config: options of sampling.
-        indices: index of each sample, which together with the seed determines its noise; None for 0..B-1.
-        batch: clips per batch; None for the default of the device.
-        progress: whether to show a bar if standard error is a terminal.
-        known: given part of every clip, for a paradigm of continuous data; None to generate all.
-        callback: called after each step of each batch.
+        indices: index of each of the B samples, which with the seed determines its noise; None for 0..B-1.
+        batch: largest number of clips of a batch; None for the default of the device.
+        progress: whether to show a progress bar if standard error is a terminal.
+        known: given part of every clip, for a paradigm over continuous data; None to generate all.
+        callback: called with a `SamplerState` of the clips of the batch after each step of each batch.
 
     Returns:
         Audio [b, 1, N] of each batch, in order.
 
     Raises:
-        UserError: an option that the paradigm lacks, or a clip that does not fit into memory.
+        UserError: an option that the paradigm lacks or that is out of range, guidance weights that it cannot use, or
+            one clip that does not fit into the memory of the device.
     """
     options = config.resolve(paradigm)
     device = next(network.parameters()).device

@@ -36,16 +36,16 @@ def build_branches(
     widths: Shape,
     up_widths: Shape,
 ) -> nn.ModuleDict:
-    """Build a branch for each table, by name (`{"local": {...}}`); they are applied in this order.
+    """Build the branches of a U-Net by name; they are applied in the order of `tables`.
 
     Args:
-        tables: keys of the config of each branch.
-        layout: order of the controls.
-        widths: channels of the map at each level of the downward path.
+        tables: config table of each branch by a key of `CONTROL_BRANCHES`, such as `{"local": {...}}`.
+        layout: order of the controls in stacked tensors.
+        widths: channels of the map at each level of the downward path before the first branch, full length first.
         up_widths: channels of the map at each level of the upward path, full length first.
 
     Raises:
-        UserError: an unknown branch or key.
+        UserError: an unknown branch, key or control, or a value of the wrong type or out of range.
     """
     branches: dict[str, ControlBranch] = {}
     for name, table in tables.items():

@@ -1,4 +1,7 @@
-"""Interface of the control branches. B clips, R control rows, C channels, F bins, T frames."""
+"""Interface of the control branches.
+
+B clips, R control rows, C channels, F bins, T frames; a map is a tensor [B, C, F, T], see `training.networks.layers`.
+"""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -15,8 +18,9 @@ from training.networks.layers import Renamed
 class ControlBranch(Renamed, ABC):
     """Part of a U-Net through which controls enter it. Level 0 has full length, each further level half of it.
 
-    `encode` is called once per evaluation, when sampling once per batch. `inject` is called at every level of the
-    downward path and `inject_up` at every level of the upward path, before the blocks of the level.
+    `encode` is called once per evaluation of the U-Net, or once for all evaluations in `encoding_once`. `inject` is
+    called at every level of the downward path and `inject_up` at every level of the upward path, before the blocks of
+    the level. The upward path has all levels but the lowest.
     """
 
     Config: ClassVar[type[StrictModel]]
@@ -27,21 +31,32 @@ class ControlBranch(Renamed, ABC):
         """Build the branch.
 
         Args:
-            config: config of the branch.
-            layout: order of the controls.
-            widths: channels of the map that `inject` receives at each level.
-            up_widths: channels of the map that `inject_up` receives at each level but the last.
+            config: config of the branch, an instance of `Config`.
+            layout: order of the controls in stacked tensors.
+            widths: channels of the map that `inject` receives at each level, level 0 first.
+            up_widths: channels of the map that `inject_up` receives at each level but the lowest, level 0 first.
         """
         super().__init__()
 
     @abstractmethod
     def encode(self, controls: Tensor, dtype: torch.dtype) -> list[Tensor]:
-        """Encode controls, float32 [B, R, T], T divisible by 2 ** (levels - 1), as a tensor of `dtype` per level."""
+        """Return an encoding of the controls for each level, level 0 first, to be used by `inject` and `inject_up`.
+
+        Args:
+            controls: float32 [B, R, T], -1 where unconditioned; T is a multiple of 2 ** (number of levels - 1).
+            dtype: dtype of the maps, in which the encodings should be.
+        """
 
     @abstractmethod
     def inject(self, level: int, x: Tensor, encoded: Tensor) -> Tensor:
-        """Add the encoding of its level to a map [B, C, F, T]; return [B, C + extra_channels, F, T]."""
+        """Return the map `x` [B, C, F, T] of the downward path, changed by the controls: [B, C + extra_channels, F, T].
+
+        `encoded` is the encoding of this level, which `encode` returned. T is that of the level.
+        """
 
     def inject_up(self, level: int, x: Tensor, encoded: Tensor) -> Tensor:
-        """Add the encoding of its level to a map [B, C, F, T] of the upward path; return the same shape."""
+        """Return the map `x` [B, C, F, T] of the upward path, changed by the controls, in the same shape.
+
+        `encoded` is the encoding of this level. The base class returns `x` unchanged.
+        """
         return x

@@ -11,17 +11,18 @@ from training.networks.layers import convolution, zeroed
 
 
 class CondConvConfig(LocalConfig):
-    """Config of `LocalBranch`, and number of experts of each convolution."""
+    """Config of `LocalBranch`, and number of experts (kernels) of the convolution at each level."""
 
     experts: Positive = 4
 
 
 class CondConvBranch(LocalBranch):
-    """The encoder of `LocalBranch` and, on the downward path, a residual convolution with a kernel for each frame.
+    """Residual convolution at each level of the downward path, with a kernel for each frame from its controls.
 
-    A kernel is the sum of the kernels of the experts with routing weights in (0, 1) (eq. 2). The weights are computed
-    from the encoded controls of a frame; the paper computes them from the mean input over all positions, which would
-    give one kernel per clip. Experts are zero-initialized.
+    Controls are encoded as in `LocalBranch`. A kernel is the sum of the kernels of the experts, each times a routing
+    weight in (0, 1) (eq. 2). The weights are computed from the encoded controls of a frame; the paper computes them
+    from the mean input over all positions, which would give one kernel per clip. Experts are zero-initialized, so that
+    maps are initially unchanged. The upward path is unchanged.
     """
 
     Config = CondConvConfig
@@ -36,7 +37,10 @@ class CondConvBranch(LocalBranch):
 
 
 class CondConv(nn.Module):
-    """Residual convolution over frames whose kernel at each frame is a weighted sum of `experts` kernels."""
+    """Residual convolution over frames, whose kernel at each frame is a weighted sum of `config.experts` kernels.
+
+    `width` is the number of channels C of the map.
+    """
 
     def __init__(self, config: CondConvConfig, width: int) -> None:
         super().__init__()
@@ -44,7 +48,7 @@ class CondConv(nn.Module):
         self.experts = zeroed(convolution(1, width, config.experts * width))
 
     def forward(self, x: Tensor, encoded: Tensor) -> Tensor:
-        """Map [B, C, F, T] and encoded controls [B, E, 1, T] to [B, C, F, T]."""
+        """Return a map [B, C, F, T] for a map `x` [B, C, F, T] and encoded controls [B, E, 1, T] of E channels."""
         weights = self.routing(nnf.silu(encoded)).sigmoid()
         outputs = self.experts(x).unflatten(1, (weights.shape[1], -1))
         return x + (outputs * weights[:, :, None]).sum(1)

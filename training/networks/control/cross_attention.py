@@ -1,4 +1,8 @@
-"""Cross-attention to controls at a lower rate, with rotary positions (Su et al. 2021, RoFormer, section 3.2)."""
+"""Cross-attention to controls at a lower rate, with rotary positions (Su et al. 2021, RoFormer, section 3.2).
+
+B clips, C channels of a map, E channels of the encoded controls, F bins, T frames, K keys, D channels of a head. Times
+are in frames at full length.
+"""
 
 from typing import Self
 
@@ -18,7 +22,10 @@ LONGEST = 10_000.0  # ratio of the longest to the shortest period of the rotary 
 
 
 class CrossAttentionConfig(LocalConfig):
-    """Rate, reach and number of heads of the attention; times in frames at full length."""
+    """Config: that of `LocalBranch`, and rate (`stride`), reach and number of heads of the attention.
+
+    `stride` and `reach` are in frames at full length; `reach` is at least `stride`.
+    """
 
     stride: Positive = 4  # frames per key: 18.75 Hz for 75 frames per second
     reach: Positive = 38  # largest distance between a frame and the centre of a key to which it attends
@@ -56,7 +63,10 @@ class CrossAttentionBranch(ControlBranch):
         )
 
     def encode(self, controls: Tensor, dtype: torch.dtype) -> list[Tensor]:
-        """Return K keys [B, C, 1, K], one for each `stride` frames, the same for every level."""
+        """Return the keys [B, E, 1, K], one for each `stride` frames, K = T / stride rounded up.
+
+        The list has the same tensor for every level.
+        """
         whole = padded(controls, (self.config.stride,), mode="replicate")
         h = self.conv_in(with_basis(whole, self.resolutions))
         return [self.project(as_map(nnf.silu(h), dtype))] * len(self.attentions)
@@ -69,7 +79,13 @@ class CrossAttentionBranch(ControlBranch):
 
 
 class CrossAttention(nn.Module):
-    """Attention of the frames of a map, `step` apart at full length, to keys within `reach`, added to the map."""
+    """Attention of the frames of a map to the keys within `config.reach`, added to the map.
+
+    Args:
+        config: config of the branch.
+        width: number of channels C of the map.
+        step: distance between the frames of the map, in frames at full length.
+    """
 
     def __init__(self, config: CrossAttentionConfig, width: int, step: int) -> None:
         super().__init__()
@@ -83,7 +99,7 @@ class CrossAttention(nn.Module):
             nn.init.ones_(projection.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, encoded: Tensor) -> Tensor:
-        """Map [B, C, F, T] and encoded controls [B, E, 1, K] to [B, C, F, T]."""
+        """Return a map [B, C, F, T] for a map `x` [B, C, F, T] and keys `encoded` [B, E, 1, K]."""
         batch, _, bins, _ = x.shape
         times = middles(x.shape[-1], self.step, x.device)
         key_times = middles(encoded.shape[-1], self.stride, x.device)
@@ -96,17 +112,20 @@ class CrossAttention(nn.Module):
         return x + self.out(flat.permute(0, 3, 1, 2))
 
     def _heads(self, x: Tensor) -> Tensor:
-        """View a map [B, E, F, T] as [B * F, heads, T, D]."""
+        """Return `x` [B, E, F, T] as [B * F, heads, T, D]; F is 1 and T is K for keys."""
         return x.permute(0, 2, 3, 1).flatten(0, 1).unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
 def middles(count: int, step: int, device: torch.device) -> Tensor:
-    """Return the centres [count] of consecutive segments of `step` frames, in frames."""
+    """Return the centres of `count` consecutive segments of `step` frames, in frames, float32 [count]."""
     return torch.arange(count, device=device) * step + (step - 1) / 2
 
 
 def rotated(x: Tensor, times: Tensor) -> Tensor:
-    """Rotate pairs of channels of [..., T, D] by angles `times` [T] * frequency, with geometric frequencies."""
+    """Return `x` [..., T, D] with pairs of channels rotated by angles `times` [T] * frequency, in radians.
+
+    Channel i < D / 2 is paired with channel i + D / 2. The frequencies are LONGEST ** (-2 i / D). D must be even.
+    """
     half = x.shape[-1] // 2
     frequencies = LONGEST ** (-torch.arange(half, device=x.device) / half)
     angles = times[:, None] * frequencies

@@ -14,17 +14,21 @@ from training.networks.layers import modulate, zeroed
 
 
 class GlobalConfig(StrictModel):
-    """Names of the controls in the vector, and hidden width of the MLPs."""
+    """Config: names of the controls in the vector (`features`), and width of the hidden layer of an MLP (`hidden`)."""
 
     features: Annotated[tuple[str, ...], Field(min_length=1)] = ("instruments",)
     hidden: Positive = 128
 
 
 class GlobalBranch(ControlBranch):
-    """A chain of MLPs, one per level, each ending in a sigmoid, whose output is the input of the next.
+    """FiLM of the downward path by a chain of MLPs, one per level; the output of each is the input of the next.
 
-    The output in (0, 1) is mapped to a scale in (0, 2) and a shift in (-1, 1) per channel. Last layers are
-    zero-initialized, so that the initial scale is 1 and the initial shift is 0.
+    The input of the first is the mean over time of the chosen controls. Each MLP ends in a sigmoid, whose output in
+    (0, 1) is mapped to a scale in (0, 2) and a shift in (-1, 1) per channel. Last layers are zero-initialized, so that
+    the initial scale is 1 and the initial shift is 0. The upward path is unchanged.
+
+    Raises:
+        UserError: one of `features` is not in the layout.
     """
 
     Config = GlobalConfig
@@ -40,7 +44,10 @@ class GlobalBranch(ControlBranch):
             size = 2 * width
 
     def encode(self, controls: Tensor, dtype: torch.dtype) -> list[Tensor]:
-        """Return [B, 2C, 1, 1] per level, computed from the mean over time of the chosen controls."""
+        """Return scale - 1 and shift of the C channels of each level, float32 [B, 2C, 1, 1]; `dtype` is not used.
+
+        They are computed from the mean of the chosen controls over all T frames, in which unconditioned frames are -1.
+        """
         h = torch.cat([controls[:, rows] for rows in self.rows], dim=1).mean(dim=2)
         encoded = []
         for mlp in self.mlps:

@@ -9,9 +9,10 @@ from training.networks.layers import convolution, modulate, zeroed
 
 
 class FilmLocalBranch(LocalBranch):
-    """The encoder of `LocalBranch` and, per level and path, a zero-initialized projection to scales and shifts.
+    """FiLM of each frame by the encoded controls of `LocalBranch`, on both paths of the U-Net.
 
-    The same conditioning as SongEcho's per-frame FiLM (arXiv 2602.19976), without its gate.
+    A projection per level and path gives scale - 1 and shift of each channel; it is zero-initialized, so that maps are
+    initially unchanged. SongEcho's per-frame FiLM (arXiv 2602.19976) is the same with a gate.
     """
 
     def __init__(self, config: LocalConfig, layout: ControlLayout, widths: Shape, up_widths: Shape) -> None:

@@ -1,4 +1,7 @@
-"""Local control: controls encoded at every level of the U-Net and concatenated to its maps."""
+"""Local control: encoded controls, concatenated to the maps at every level of the downward path of the U-Net.
+
+B clips, R control rows, T frames.
+"""
 
 from typing import ClassVar, Literal
 
@@ -14,9 +17,10 @@ from training.networks.layers import Block, as_map, convolution
 
 
 class LocalConfig(StrictModel):
-    """Channels of the encoded controls at each level, and number of triangular functions for each control row.
+    """Config: channels of the encoded controls at each level, and how many functions of a control row are encoded.
 
-    `resolution` 1 is for the value alone; "control" uses the number in the registry entry of each control.
+    For `resolution` n > 1, n triangular functions of each row are encoded beside its value (`triangular_basis`); for 1
+    the value alone; for "control" the number is the attribute `encoding` of each control.
     """
 
     channels: Positive = 128
@@ -24,9 +28,10 @@ class LocalConfig(StrictModel):
 
 
 class LocalBranch(ControlBranch):
-    """Encoder like the downward path of the U-Net, but one-dimensional and with a constant number of channels.
+    """Concatenation of encoded controls to the channels of the map at each level of the downward path.
 
-    In a two-dimensional U-Net the encoded controls are the same for all bins.
+    The encoder is like the downward path of the U-Net, but one-dimensional and with the same number of channels at each
+    level. In a two-dimensional U-Net the encoded controls are the same for all bins.
     """
 
     Config = LocalConfig
@@ -53,7 +58,10 @@ class LocalBranch(ControlBranch):
 
 
 def control_rows(layout: ControlLayout, resolution: int | Literal["control"]) -> tuple[int, Shape]:
-    """Return the number of rows of `with_basis`, and the number of triangular functions of each control row."""
+    """Return the number of rows that `with_basis` gives, and the number of triangular functions of each control row.
+
+    `resolution` is that of `LocalConfig`. The second result is the argument `resolutions` of `with_basis`.
+    """
     functions = tuple(
         CONTROLS[name].encoding if resolution == "control" else resolution
         for name, rows in layout.rows
@@ -63,15 +71,16 @@ def control_rows(layout: ControlLayout, resolution: int | Literal["control"]) ->
 
 
 def with_basis(controls: Tensor, resolutions: Shape) -> Tensor:
-    """Append the triangular functions of controls [B, R, T] to their rows."""
+    """Return `controls` [B, R, T] followed by the rows of their `triangular_basis`."""
     return torch.cat([controls, triangular_basis(controls, resolutions)], dim=1)
 
 
 def triangular_basis(controls: Tensor, resolutions: Shape) -> Tensor:
-    """Return triangular functions of controls [B, R, T]: [B, sum of resolutions > 1, T].
+    """Return triangular functions of controls [B, R, T]: [B, sum of the resolutions above 1, T].
 
-    Their centres are evenly spaced from 0 to 1, so that a value activates the two nearest ones (linear interpolation).
-    With 12 functions each pitch class activates one. Unconditioned values (-1) activate none.
+    `resolutions` has the number of functions of each of the R rows; 1 is for none. Functions have a height of 1, and
+    their centres are evenly spaced from 0 to 1. A value in 0..1 has weights with sum 1 in the two nearest ones, or 1 in
+    one whose centre it is. With 12 functions each pitch class has its own. Unconditioned values (-1) give 0 in all.
     """
     parts = [controls[:, :0]]
     for row, resolution in enumerate(resolutions):
