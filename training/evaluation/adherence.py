@@ -1,11 +1,13 @@
 """Adherence of audio to its controls, measured from the audio alone.
 
-A measure of a clip is a ratio of two counts, so that clips average by their counts:
+A measure of a clip is a ratio: a sum and the count it is divided by. Clips are averaged by adding both, so that a clip
+counts by its frames, notes or patches, or as one for a rank correlation.
 
 chroma          share of frames with a target pitch class whose tracked pitch is within half a semitone of it, modulo
                 octaves; an unvoiced frame counts as wrong
 pitch           share of voiced frames with a target pitch class that are within a semitone of it, modulo octaves
-velocity_rank   Spearman's rank correlation, within a clip, of target velocities and peak levels after their onsets
+velocity_rank   Spearman's rank correlation, within a clip, of target velocities and those estimated from peak levels
+                after their onsets
 velocity_error  mean absolute error of velocities estimated from peak levels, in velocity / 127
 onsets          F-measure of onsets within 50 ms
 silence         F-measure of silent frames within 30 ms, since rests of a few frames end in releases
@@ -15,18 +17,23 @@ pitch_accuracy  share of frames with a target pitch whose tracked pitch is withi
                 frame counts as wrong (raw pitch accuracy of mir_eval)
 pitch_error     mean absolute error of the tracked pitch of voiced frames in cents, octaves counted
 brightness_rank   Spearman's rank correlation, within a clip, of target brightness and that estimated from the centroid
-brightness_error  mean absolute error of the brightness estimated from the centroid
+brightness_error  mean absolute error of the brightness estimated from the centroid, in 0..1
 loudness_rank   Spearman's rank correlation, within a clip, of target and measured loudness where either is audible
 loudness_error  mean absolute error of the loudness there, in dB
 centroid_rank   Spearman's rank correlation, within a clip, of target and measured centroid
 centroid_error  mean absolute error of the centroid, in semitones
-instrument      share of one-second patches that the classifier assigns to the target instrument
+noisiness_rank   Spearman's rank correlation, within a clip, of target and measured noisiness
+noisiness_error  mean absolute error of the noisiness, in 0..1
+instrument      share of patches of 1.04 s with a note that the classifier assigns to the target instrument
 
-`ADHERENCE` has an entry for each control; adherence to a control without an entry is not measured. Measures are
+Frames within 25 ms of a change of note are left out of the measures of chroma, pitch, dynamics and brightness; of the
+latter two also the first 60 ms of a note. Dynamics are those of notes whose target level moves by 3 dB or more.
+
+`ADHERENCE` has an entry for each control that has measures; adherence to other controls is not measured. Measures are
 undefined where the controls they need are unconditioned (-1). Levels and centroids are compared with those of real
 clips with the same controls (`velocity.py`, `frame_models.py`).
 
-B clips, F frames, P patches, I instruments.
+B clips, F frames of 10 ms, P patches, I instruments.
 """
 
 from collections.abc import Callable, Sequence
@@ -68,7 +75,7 @@ UNDEFINED: Ratio = (0.0, 0.0)
 
 @dataclass(frozen=True)
 class ClipAnalysis:
-    """Analysis of clips of N = `samples` audio samples, independent of their controls."""
+    """Analysis of B clips of N = `samples` audio samples each, independent of their controls."""
 
     features: FrameFeatures
     instruments: Float32  # [B, P, I], probabilities; [B, P, 0] if the classifier lacks an instrument
@@ -79,14 +86,14 @@ class ClipAnalysis:
 
     @classmethod
     def concatenate(cls, parts: Sequence["ClipAnalysis"]) -> "ClipAnalysis":
-        """Join batches of clips of one length."""
+        """Return one analysis of the clips of one or more batches, in order; all clips have the same length."""
         arrays = [[getattr(part.features, field.name) for part in parts] for field in fields(FrameFeatures)]
         instruments = np.concatenate([part.instruments for part in parts])
         return cls(FrameFeatures(*map(np.concatenate, arrays)), instruments, parts[0].samples)
 
 
 def analyze(audio: Tensor, classifier: InstrumentClassifier, controls: Sequence[str] = ()) -> ClipAnalysis:
-    """Analyze float32 [B, 1, N] at 24 kHz, with noisiness if it is among `controls`.
+    """Return the analysis of audio, float32 [B, 1, N] at 24 kHz; noisiness is NaN unless it is among `controls`.
 
     Raises:
         UserError: audio that is not finite, or shorter than a patch of the classifier.
@@ -99,20 +106,20 @@ def analyze(audio: Tensor, classifier: InstrumentClassifier, controls: Sequence[
 
 @dataclass(frozen=True)
 class Calibration:
-    """Models of level and centroid as functions of the controls, fitted on real clips."""
+    """Models fitted on real clips: of note velocities by peak levels (`velocity`), of level and centroid (`frames`)."""
 
     velocity: VelocityScale
     frames: FrameModels
 
     @classmethod
     def fit(cls, real: ClipAnalysis, targets: Sequence[ControlTargets], instruments: int) -> "Calibration":
-        """Fit the models on real clips with their targets, for `instruments` instruments."""
+        """Return the models fitted on one or more real clips with the targets of each, for I = `instruments`."""
         arguments = real.features, targets, instruments
         return cls(VelocityScale.fit(*arguments), FrameModels.fit(*arguments))
 
 
 def measure(analysis: ClipAnalysis, targets: Sequence[ControlTargets], calibration: Calibration) -> list[Ratios]:
-    """Return all measures of each clip.
+    """Return all measures of each clip by name, as numerator and denominator.
 
     Args:
         analysis: analysis of B clips.
@@ -131,11 +138,11 @@ def measure(analysis: ClipAnalysis, targets: Sequence[ControlTargets], calibrati
 
 
 def average(ratios: Sequence[Ratios], measures: Sequence[str] | None = None) -> dict[str, float | None]:
-    """Return each measure over all clips, weighted by counts; None where it is undefined.
+    """Return each measure over all clips: its summed numerators over its summed denominators; None if the latter are 0.
 
     Args:
-        ratios: measures of each clip.
-        measures: names of the measures; None for those of the project.
+        ratios: measures of each clip, which must include those of `measures`.
+        measures: names of the measures; None for those of `measure_names`.
     """
     names = measure_names() if measures is None else measures
     sums = {name: np.sum([clip[name] for clip in ratios], axis=0) if ratios else (0, 0) for name in names}
@@ -145,9 +152,9 @@ def average(ratios: Sequence[Ratios], measures: Sequence[str] | None = None) -> 
 def anchors(
     real: ClipAnalysis, targets: Sequence[ControlTargets], calibration: Calibration, seed: int
 ) -> dict[str, dict[str, float | None]]:
-    """Return the measures of real clips: `ceiling` against their own controls, `floor` against those of another clip.
+    """Return the averaged measures of real clips against their own controls (`ceiling`) and those of others (`floor`).
 
-    The other clip is the next one in a random order, a function of `seed`.
+    The other clip is the one before it in a random order, that of the first the last; `seed` determines the order.
     """
     order = np.random.default_rng(seed).permutation(len(targets))
     other = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
@@ -174,19 +181,19 @@ def _pitch(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Cali
 
 
 def share(right: Bool, of: Bool) -> Ratio:
-    """Return the number of true values in `right` over that in `of`."""
+    """Return the share of frames as a ratio: the number of true values in `right`, and that in `of`."""
     return float(right.sum()), float(of.sum())
 
 
 def _silence(silent: Bool, targets: ControlTargets) -> Ratio:
-    """Return the F-measure of silent frames: a frame is correct if a frame of the other set is within the tolerance."""
+    """Return the F-measure of `silent` frames and target rests as a ratio; frames within 30 ms of each other match."""
     found = silent & targets.rests_known
     right = (found & _widened(targets.rest)).sum() + (targets.rest & _widened(found)).sum()
     return float(right), float(found.sum() + targets.rest.sum())
 
 
 def _widened(frames: Bool) -> Bool:
-    """Return the frames within `SILENCE_TOLERANCE` frames of a true one."""
+    """Return which frames are within SILENCE_TOLERANCE frames of a true one, bool [F]."""
     reach = np.ones(2 * SILENCE_TOLERANCE + 1)
     return np.convolve(frames, reach, mode="same") > 0.5
 
@@ -197,14 +204,15 @@ def _onsets(features: FrameFeatures, number: int, targets: ControlTargets) -> Ra
 
 
 def f_measure(one: Float64, other: Float64) -> Ratio:
-    """Return the F-measure of two sorted lists of onsets in seconds, which match within ONSET_TOLERANCE_S."""
+    """Return the F-measure of two sorted lists of onsets in seconds as a ratio; they match within 50 ms."""
     return 2.0 * matches(one, other, ONSET_TOLERANCE_S), float(len(one) + len(other))
 
 
 def matches(one: Float64, other: Float64, tolerance: float) -> int:
-    """Return the size of the largest one-to-one matching of two sorted lists of times, with pairs within `tolerance`.
+    """Return the largest number of pairs of a time of `one` and a time of `other` that differ by `tolerance` at most.
 
-    Matching each time to the earliest possible partner is optimal for sorted times.
+    All are in seconds, the lists are sorted, and a time is in one pair only. Matching each time to the earliest
+    possible partner is optimal for sorted times.
     """
     hits = first = second = 0
     while first < len(one) and second < len(other):
@@ -229,7 +237,7 @@ def _velocity(analysis: ClipAnalysis, number: int, targets: ControlTargets, cali
 
 
 def _dynamics(frames: NoteFrames, models: FrameModels) -> tuple[Ratio, Ratio]:
-    """Return `_curve` of target and measured level in the notes whose target level moves, each note centred."""
+    """Return `_curve` of target and measured level, each note centred, without notes that move less than MOVING_DB."""
     target, level = models.dynamics(frames)
     _, note = np.unique(frames.note, return_inverse=True)
     moving = np.zeros(len(note), bool)
@@ -243,7 +251,11 @@ def _dynamics(frames: NoteFrames, models: FrameModels) -> tuple[Ratio, Ratio]:
 
 
 def _brightness(analysis: ClipAnalysis, number: int, targets: ControlTargets, calibration: Calibration) -> Measured:
-    """Return `_curve` of target brightness and the one estimated from the centroid."""
+    """Return rank correlation and error of target brightness and the one estimated from the centroid, as `_curve`.
+
+    The estimate is clipped to 0..1. The rank correlation is UNDEFINED if the range of the target is below
+    MOVING_BRIGHTNESS, and both are where no frame has an estimate or brightness is unconditioned in all.
+    """
     frames = note_frames(analysis.features, number, targets)
     estimate = calibration.frames.brightness(frames)
     known = np.isfinite(estimate)
@@ -259,12 +271,13 @@ def descriptor_adherence(
 ) -> tuple[Ratio, Ratio]:
     """Return rank correlation and error of a measured control in one clip, over frames with a target and a measurement.
 
-    Loudness is compared in frames where the target or the audio is above AUDIBLE_DB.
+    Loudness is compared in frames where the target or the audio is above AUDIBLE_DB. The error is in dB, semitones or
+    (for noisiness) a share. Both are UNDEFINED if there is no such frame.
 
     Args:
         name: name of the control, one of MEASURED.
         features: features of all clips.
-        number: number of the clip.
+        number: number of the clip in `features`.
         targets: targets of the clip.
     """
     found = getattr(features, name)[number].astype(np.float64)
@@ -277,13 +290,19 @@ def descriptor_adherence(
 
 
 def _curve(target: Float64, measured: Float64) -> tuple[Ratio, Ratio]:
-    """Return the rank correlation of two curves, over the count 1, and their summed absolute error over frames."""
+    """Return the rank correlation of two curves, over the count 1, and their summed absolute error, over their frames.
+
+    The rank correlation is UNDEFINED for fewer than MIN_CURVE frames or a constant target.
+    """
     error = (float(np.abs(measured - target).sum()), float(len(target)))
     return (UNDEFINED if len(target) < MIN_CURVE or np.ptp(target) == 0 else _rank(target, measured)), error
 
 
 def _struck(features: FrameFeatures, number: int, targets: ControlTargets, scale: VelocityScale) -> tuple[Ratio, Ratio]:
-    """Return rank correlation and error of the velocities estimated from the levels after onsets."""
+    """Return rank correlation and error of the velocities of clip `number`, estimated from the levels after onsets.
+
+    The rank correlation is UNDEFINED for fewer than MIN_RANKED notes, equal targets, or a note without an estimate.
+    """
     notes = note_levels(features, number, targets)
     estimate = scale.velocity(notes)
     known = np.isfinite(estimate)
@@ -293,7 +312,7 @@ def _struck(features: FrameFeatures, number: int, targets: ControlTargets, scale
 
 
 def _rank(target: Float64, measured: Float64) -> Ratio:
-    """Return Spearman's rho over the count 1; 0 if the measured values are constant, as in silence."""
+    """Return Spearman's rank correlation of two arrays, over the count 1; 0 if the measured values are all equal."""
     from scipy.stats import rankdata
 
     if np.ptp(measured) == 0:
@@ -302,7 +321,11 @@ def _rank(target: Float64, measured: Float64) -> Ratio:
 
 
 def _instruments(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Calibration) -> Measured:
-    """Return the share of correctly classified patches, of those with a note or with unconditioned rests."""
+    """Return the share of patches of a clip that are classified as their target instrument, as the only measure.
+
+    It is that at the centre of the patch. Patches without a target there count in neither number, nor do those in which
+    all frames are known to be rests. UNDEFINED if the classifier lacks an instrument.
+    """
     if not analysis.instruments.shape[-1]:
         return (UNDEFINED,)
     half = PATCHES.length // 2
@@ -323,7 +346,8 @@ class Adherence:
 
     Attributes:
         measures: names of the measures.
-        ratios: function of (analysis, number of the clip, its targets, calibration) that returns the measures.
+        ratios: function of (analysis of all clips, number of one clip in it, targets of this clip, calibration) that
+            returns the measures of this clip as ratios, in the order of `measures`.
         lower_is_better: names of the measures that are errors.
     """
 
@@ -333,7 +357,7 @@ class Adherence:
 
 
 def _descriptor(name: str) -> Adherence:
-    """Return the measures of the adherence to a measured control."""
+    """Return the measures of the adherence to the measured control `name`: `<name>_rank` and `<name>_error`."""
 
     def ratios(analysis: ClipAnalysis, number: int, targets: ControlTargets, _: Calibration) -> Measured:
         return descriptor_adherence(name, analysis.features, number, targets)
@@ -356,17 +380,17 @@ ADHERENCE = {
 
 
 def measure_names() -> tuple[str, ...]:
-    """Return the names of all measures."""
+    """Return the names of all measures, in the order of ADHERENCE."""
     return tuple(name for control in ADHERENCE.values() for name in control.measures)
 
 
 def lower_is_better() -> frozenset[str]:
-    """Return the names of the measures that are errors."""
+    """Return the names of the measures of which lower values are better: the errors."""
     return frozenset().union(*(control.lower_is_better for control in ADHERENCE.values()))
 
 
 def to_json(ratios: Sequence[Ratios], ids: Sequence[str]) -> list[Json]:
-    """Return a JSON object for each clip with its id and its measures, None where undefined."""
+    """Return a JSON object for each clip: its `id`, and the value of each measure by name, None where undefined."""
     return [
         {"id": one, **{name: top / bottom if bottom else None for name, (top, bottom) in clip.items()}}
         for one, clip in zip(ids, ratios, strict=True)

@@ -23,7 +23,7 @@ CURVES_PRESET = "curves"  # the benchmark of drawn curves; its entries may also 
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `python -m training evaluate`."""
+    """Add description and options of `python -m training evaluate` to `parser`, and set its `command`."""
     parser.description = (
         "Sample from trained models and measure Frechet audio distance, control adherence, time and size. Writes JSON, "
         "Markdown and CSV. Needs PVT-audio."
@@ -98,7 +98,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def add_judges(parser: argparse.ArgumentParser) -> None:
-    """Define `python -m training judges`, which has no options."""
+    """Set description and `command` of `python -m training judges` in `parser`; it has no options."""
     parser.description = "Fetch the weights of the external judges from their packages' wheels into the cache folder."
     parser.set_defaults(command=_judges)
 
@@ -112,7 +112,7 @@ def _judges(arguments: argparse.Namespace) -> int:
 
 
 def add_sweep(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `python -m training sweep`."""
+    """Add description and options of `python -m training sweep` to `parser`, and set its `command`."""
     parser.description = (
         "Measure how sampling options change quality: samples with each value of each option, on the same controls "
         "from the same noise. Needs PVT-audio."
@@ -158,7 +158,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
 
 
 def add_classifier(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `python -m training classifier`."""
+    """Add description and options of `python -m training classifier` to `parser`, and set its `command`."""
     parser.description = "Train the instrument classifier, which is also the embedder pvt-net, on PVT-audio."
     add = parser.add_argument
     add("verb", choices=["train"])

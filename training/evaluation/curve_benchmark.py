@@ -1,6 +1,7 @@
 """Benchmark of drawn curves: adherence of samples to 120 curve files, with confidence intervals.
 
-An entry is a model, or a folder of WAV files with the names of the curve files. B clips, N samples.
+An entry is a model, or a folder of WAV files with the names of the curve files. B clips, N = 96 000 audio samples (4
+s).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -45,7 +46,7 @@ def curve_paths() -> list[Path]:
 
 @dataclass(frozen=True)
 class Score:
-    """A measure over all clips, and its 95 % interval by the bootstrap over clips."""
+    """A measure over all clips, and the limits of its 95 % interval by the bootstrap over clips."""
 
     value: float
     low: float
@@ -53,7 +54,13 @@ class Score:
 
 
 def curve_targets(curves: Curves, instruments: Sequence[str]) -> ControlTargets:
-    """Return the targets of drawn curves: all drawn controls, and the pitch class of a drawn pitch as chroma."""
+    """Return the targets of drawn curves: all drawn controls, and as chroma the pitch class of a drawn pitch.
+
+    `instruments` are the names of the instruments of the dataset, in order.
+
+    Raises:
+        UserError: a point is beyond 4 s, or a drawn instrument is not among `instruments`.
+    """
     frames = SAMPLES // HOP
     names = tuple(curves.curves)
     arrays = curves.arrays(instruments, SAMPLES, frames, HOP, names)
@@ -63,7 +70,12 @@ def curve_targets(curves: Curves, instruments: Sequence[str]) -> ControlTargets:
 
 
 def bootstrap(ratios: Sequence[Ratios], seed: int) -> dict[str, Score]:
-    """Return the score of every measure that is defined in all resamples."""
+    """Return the score of each measure by its name; measures that are undefined in any resample are left out.
+
+    Args:
+        ratios: measures of each clip, of one or more clips.
+        seed: seed of the RESAMPLES resamples of the clips.
+    """
     rng = np.random.default_rng(seed)
     picks = rng.integers(0, len(ratios), (RESAMPLES, len(ratios)))
     scores = {}
@@ -77,10 +89,17 @@ def bootstrap(ratios: Sequence[Ratios], seed: int) -> dict[str, Score]:
 
 
 def read_entry(path: Path, names: Iterable[str], device: str) -> Tensor | TrainedModel:
-    """Return the clips of a folder of WAV files in the order of `names`, float32 [B, 1, N], or else a model.
+    """Return the clips in a folder of WAV files, float32 [B, 1, N], or the model at `path` if it is no such folder.
+
+    Channels are averaged. A longer file is cropped and a shorter one padded with silence to N samples.
+
+    Args:
+        path: folder with WAV files, run folder or snapshot.
+        names: names of the WAV files without suffix, which is the order of the clips.
+        device: device of a model.
 
     Raises:
-        UserError: a WAV file is missing or unreadable, or there is no model.
+        UserError: a WAV file is missing, unreadable or of another sample rate, or there is no model.
     """
     if not (path.is_dir() and any(path.glob("*.wav"))):
         return load_model(path, device)
@@ -94,10 +113,12 @@ def read_entry(path: Path, names: Iterable[str], device: str) -> Tensor | Traine
 
 
 def sample_curves(model: TrainedModel, curves: Mapping[str, Curves], options: Options) -> Tensor:
-    """Return a clip of each curve, float32 [B, 1, N].
+    """Return one clip for each of `curves` in order, float32 [B, 1, N] on the CPU.
+
+    A drawn brightness is left out for a model without this control. Of the options, steps, guidance and seed are used.
 
     Raises:
-        UserError: the model lacks an instrument.
+        UserError: curves that do not fit the instruments or the controls of the model.
     """
     has_brightness = "brightness" in model.data.layout.names
     kept = [one if has_brightness else one.without("brightness") for one in curves.values()]
@@ -128,8 +149,13 @@ def benchmark(paths: Sequence[Path], options: Options) -> Json:
     The row of real clips (rendered clips of PVT-audio against their own controls) shows the error of the analysis. The
     second row of an entry is its floor: the same clips against curves of another instrument and family.
 
+    Args:
+        paths: a folder of WAV files, run folder or snapshot for each entry.
+        options: of these, clips, seconds, reference, published, unconditioned and vggish are not used.
+
     Raises:
-        UserError: an entry that cannot be read, or no PVT-audio.
+        UserError: no path or one twice, an entry that cannot be read, audio that is not finite, no PVT-audio, or
+            weights that cannot be read.
     """
     train = ReferenceSet.open(options.data, "train", SAMPLES, SCALE_CLIPS)
     valid = ReferenceSet.open(options.data, "valid", SAMPLES, len(curve_paths()))
@@ -169,7 +195,7 @@ def _row(name: str, ratios: Sequence[Ratios], seed: int) -> Json:
 
 
 def write_benchmark(result: Mapping[str, Any], out: Path) -> str:
-    """Write curves.json and curves.md to the folder `out`; return the Markdown."""
+    """Write curves.json and curves.md to the folder `out`; return the Markdown. Existing files are replaced."""
     measures = [
         name for name in (*measure_names(), *JUDGE_MEASURES) if any(name in row["scores"] for row in result["rows"])
     ]

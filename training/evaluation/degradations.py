@@ -1,6 +1,6 @@
-"""Degradations of audio by a known amount, for training the classifier; none is specific to a codec.
+"""Degradations of audio by a known amount, for training the classifier; none imitates a particular codec.
 
-B clips, N samples.
+B clips or excerpts of them, N audio samples.
 """
 
 import numpy as np
@@ -17,15 +17,18 @@ FFT, HOP = 1024, 512
 
 
 def degrade(audio: Tensor, level: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Degrade clips, each with probability 1 - CLEAN_SHARE, by a random kind and a random amount.
+    """Return a copy of `audio` in which each excerpt is degraded with probability 1 - CLEAN_SHARE.
+
+    The kind of each is drawn from the three functions below, and its amount from RATIO_DB.
 
     Args:
         audio: excerpts of clips, float32 [B, N].
-        level: root mean square of each whole clip, [B]; noise relative to it also degrades rests.
+        level: root mean square of the whole clip of each excerpt, [B]; noise relative to it also degrades rests.
         rng: generator of kinds, amounts and noise.
 
     Returns:
-        The clips, and the ratio of `level` to the root mean square of the change in dB, [B]; infinite for clean clips.
+        The excerpts, and the ratio of `level` to the root mean square of the change in dB, [B]. The ratio is infinite
+        where nothing changed, and NaN if `level` is 0 as well.
     """
     kinds = (hiss, multiplicative_noise, spectral_gate)
     kind = torch.from_numpy(rng.integers(len(kinds), size=len(audio)))
@@ -40,7 +43,10 @@ def degrade(audio: Tensor, level: Tensor, rng: np.random.Generator) -> tuple[Ten
 
 
 def hiss(audio: Tensor, level: Tensor, ratio_db: Tensor, rng: np.random.Generator) -> Tensor:
-    """Add noise with a random spectral slope, `ratio_db` below `level`."""
+    """Return audio [B, N] plus noise whose root mean square is `ratio_db` [B] dB below `level` [B].
+
+    The amplitude of the noise falls with frequency f as f ** -a, with a random exponent a of each clip in 0..STEEPEST.
+    """
     noise = torch.fft.rfft(_normal(rng, audio.shape))
     slope = torch.from_numpy(rng.uniform(0, STEEPEST, (len(audio), 1)).astype(np.float32))
     coloured = torch.fft.irfft(noise * torch.arange(1, noise.shape[-1] + 1) ** -slope, n=audio.shape[-1])
@@ -49,9 +55,10 @@ def hiss(audio: Tensor, level: Tensor, ratio_db: Tensor, rng: np.random.Generato
 
 
 def multiplicative_noise(audio: Tensor, level: Tensor, ratio_db: Tensor, rng: np.random.Generator) -> Tensor:
-    """Multiply each bin of the spectrogram by 1 + noise (as the modulated noise of ITU-T P.810).
+    """Return audio [B, N] with each bin of its spectrogram times 1 + noise (as the modulated noise of ITU-T P.810).
 
-    The noise of overlapping frames is averaged, so the ratio is up to 4 dB above `ratio_db`.
+    The noise is complex, with root mean square 10 ** (-`ratio_db` / 20) for each clip. The noise of overlapping frames
+    is averaged, so that the ratio of audio to its change is up to 4 dB above `ratio_db`. `level` is not used.
     """
     spectrum = _spectrum(audio)
     noise = torch.complex(_normal(rng, spectrum.shape), _normal(rng, spectrum.shape)) / 2**0.5
@@ -59,7 +66,10 @@ def multiplicative_noise(audio: Tensor, level: Tensor, ratio_db: Tensor, rng: np
 
 
 def spectral_gate(audio: Tensor, level: Tensor, ratio_db: Tensor, rng: np.random.Generator) -> Tensor:
-    """Set bins to 0 that are below a random share of the largest bin of their frame; `ratio_db` is not used."""
+    """Return audio [B, N] without the bins of its spectrogram that are far below the largest one of their frame.
+
+    The limit is random for each clip, GATE_DB below the largest bin. `level` and `ratio_db` are not used.
+    """
     spectrum = _spectrum(audio)
     magnitude = spectrum.abs()
     gate = torch.from_numpy(10 ** (rng.uniform(*GATE_DB, (len(audio), 1, 1)) / 20)).float()

@@ -1,7 +1,7 @@
 """Evaluation of trained models: a row of FAD, adherence, time and size for each, and tables of all rows.
 
 Generated clips follow the controls of the valid clips of PVT-audio in order. If more clips are requested, the controls
-are repeated with other noise. B clips, N audio samples, R control rows, T frames.
+are repeated with other noise. B clips, N audio samples, R control rows, T frames, I labels of instruments.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +34,7 @@ from training.sampling.sampling import SamplingConfig, default_steps
 
 @dataclass(frozen=True)
 class Preset:
-    """Sizes of an evaluation."""
+    """Sizes of an evaluation: number of generated clips of each model, their length in seconds, and the reference."""
 
     clips: int
     seconds: int
@@ -51,18 +51,21 @@ class Options:
 
     Attributes:
         data: PVT-audio or the folder above it.
-        clips: number of generated clips of each model.
-        seconds: length of each clip.
+        clips: number of generated clips of each model, 2 or more.
+        seconds: length of each clip, rounded up to a frame of the first model.
         reference: largest number of training clips in the reference.
         sampler_steps: steps of the sampler; None for the default (see `default_steps`).
-        guidance: one weight, or one for each control by its name.
-        published: whether to use the samplers of the publications instead of the defaults.
+        guidance: one weight, or one for each control by its name; 1 for no guidance.
+        published: whether to use the sampler options of the publications instead of the defaults.
         unconditioned: controls that are unconditioned when sampling; adherence to them is still measured.
         seed: seed of noise, subsets and pairings.
         device: device of the networks.
         classifier: weights file of the classifier.
-        vggish: file or address of the weights of VGGish; None for `$PVT_VGGISH` or the cache folder.
+        vggish: file or http(s) address of the weights of VGGish; None for `$PVT_VGGISH`, else the cache folder.
         judges: names of external judges.
+
+    Raises:
+        UserError: fewer than 2 clips, or a name in `unconditioned` that is no control.
     """
 
     data: Path
@@ -88,7 +91,7 @@ class Options:
 
 @dataclass
 class Evaluation:
-    """Results of an evaluation."""
+    """Results of an evaluation: a row for each model, the measures of each clip, and `Evaluator.reference_facts`."""
 
     rows: list[Json]
     clips: dict[str, list[Json]]  # measures of every generated clip, by model
@@ -96,10 +99,15 @@ class Evaluation:
 
 
 def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
-    """Evaluate models (run folders or snapshots) with the same controls and the same reference.
+    """Evaluate models with the same controls and the same reference, in the order of `paths`.
+
+    Args:
+        paths: run folders or snapshots.
+        options: options of all models.
 
     Raises:
-        UserError: a model cannot be loaded or does not fit PVT-audio, or there is no PVT-audio.
+        UserError: no path or one twice, a model that cannot be loaded, does not fit PVT-audio or lacks a control of
+            `options`, no PVT-audio, weights that cannot be read, or samples that are not finite.
     """
     names = run_names(paths)
     models = [load_model(path, options.device) for path in paths]
@@ -150,7 +158,11 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
 
 
 def check_reference(model: TrainedModel, reference: ReferenceSet, path: Path) -> None:
-    """Raise UserError if the model lacks an instrument of the reference, or the reference a control of the model."""
+    """Check that a model and the real clips have the same instruments and controls; `path` names the model in errors.
+
+    Raises:
+        UserError: the model lacks an instrument of the reference, or the reference a control of the model.
+    """
     folder, instruments = reference.clips.folder, model.data.instruments
     if unknown := [label for label in reference.labels if label not in instruments]:
         raise UserError(
@@ -171,15 +183,16 @@ def generate(
     unconditioned: Sequence[str] = (),
     start: int = 0,
 ) -> Iterator[tuple[Tensor, list[ControlTargets]]]:
-    """Yield batches of generated clips [B, 1, N] and their targets.
+    """Yield batches of generated clips, float32 [B, 1, N] on the CPU, with the targets of each clip.
 
     Args:
         model: the model.
-        evaluator: has the valid clips whose controls are used, repeated if `clips` is larger than their number.
-        settings: how to sample.
+        evaluator: has the valid clips whose controls are used, from `start` to the last and again from `start` until
+            there are enough.
+        settings: how to sample; the noise of a clip depends on its number, from 0, and the seed.
         clips: number of clips.
         unconditioned: controls that are unconditioned when sampling; targets include them.
-        start: number of the first valid clip.
+        start: number of the first valid clip, which must exist.
 
     Raises:
         UserError: a sample is not finite.
@@ -211,10 +224,11 @@ def model_controls(
 
     Args:
         model: the model.
-        batch: controls by name, with a value every `hop` samples.
+        batch: controls by name, with a value every `hop` samples, among them all controls of the model; `data` is
+            ignored.
         samples: length of the clips in audio samples.
         hop: samples from one value to the next.
-        labels: names of the rows of instruments, which are matched to those of the model.
+        labels: names of the rows of the control `instruments`, which are matched to those of the model.
     """
     if INSTRUMENTS in model.data.layout.names:
         batch = {**batch, INSTRUMENTS: _instrument_rows(batch[INSTRUMENTS], labels, model.data.instruments)}
@@ -225,14 +239,21 @@ def model_controls(
 
 
 def _instrument_rows(rows: Tensor, labels: Sequence[str], instruments: Sequence[str]) -> Tensor:
-    """Reorder rows [B, I, T] of `labels` to those of `instruments`; instruments that are no label are 0."""
+    """Return the rows [B, I, T] of the instruments `labels` as rows of the instruments `instruments`, in their order.
+
+    An instrument that is no label gets 0, or -1 at frames where all labels are unconditioned. A label that is no
+    instrument is left out.
+    """
     absent = rows.amax(1).clamp(max=0)  # 0, or unconditioned where all labels are
     # promise: labels-model-by-name
     return torch.stack([rows[:, labels.index(name)] if name in labels else absent for name in instruments], 1)
 
 
 def ceiling(model: TrainedModel, evaluator: Evaluator, clips: int) -> Json:
-    """Return the scores of real valid clips that were encoded and decoded by the representation of the model."""
+    """Return the `audio_scores` of real valid clips that the representation of the model has encoded and decoded.
+
+    They are the first `clips` valid clips, or all if there are fewer.
+    """
 
     def decoded() -> Iterator[tuple[Tensor, list[ControlTargets]]]:
         for batch in evaluator.valid.batches(clips, task="decoded clips"):
@@ -243,7 +264,10 @@ def ceiling(model: TrainedModel, evaluator: Evaluator, clips: int) -> Json:
 
 
 def audio_scores(metrics: ClipMetrics, evaluator: Evaluator) -> Json:
-    """Return FAD, adherence, and the mean harmonic-to-between ratio of each instrument in dB (None without notes)."""
+    """Return FAD, adherence and the harmonic-to-between ratio of clips as a JSON object.
+
+    The ratio is the mean over frames of held notes for each instrument, in dB; None without such frames.
+    """
     sums = zip(evaluator.classifier.instruments, metrics.harmonic_to_between.tolist(), strict=True)
     return {
         "fad": evaluator.fad(metrics.embeddings),
@@ -253,7 +277,10 @@ def audio_scores(metrics: ClipMetrics, evaluator: Evaluator) -> Json:
 
 
 class LatentSteps:
-    """Mean frame-to-frame step of the latents of generated clips, relative to real clips with the same controls."""
+    """Measure of the steps between latent frames in held notes of generated clips, relative to real clips.
+
+    The real clips are the valid clips whose controls the generated ones follow. Only the format encodec has latents.
+    """
 
     def __init__(self, model: TrainedModel, evaluator: Evaluator) -> None:
         self.model = model
@@ -263,7 +290,13 @@ class LatentSteps:
     def watch(
         self, clips: Iterator[tuple[Tensor, list[ControlTargets]]]
     ) -> Iterator[tuple[Tensor, list[ControlTargets]]]:
-        """Yield the clips unchanged, and measure them if the format of the model is encodec."""
+        """Yield the clips unchanged, and add the steps of each batch and of its real clips to `sums`.
+
+        For a model of another format than encodec nothing is added.
+
+        Args:
+            clips: batches of all generated clips with their targets, as `generate` yields them for `start` 0.
+        """
         done = 0
         for audio, targets in clips:
             if self.model.config.format == "encodec":
@@ -277,13 +310,17 @@ class LatentSteps:
 
     @property
     def ratio(self) -> float | None:
-        """Mean step of generated clips divided by that of real clips; None for other formats."""
+        """Mean step of generated clips divided by that of real clips; None for other formats or without held notes."""
         (made, made_count), (real, real_count) = self.sums.tolist()
         return (made / made_count) / (real / real_count) if made_count and real else None
 
 
 def scores(metrics: ClipMetrics, evaluator: Evaluator) -> Json:
-    """Return FAD, memorization check, adherence and texture of generated clips."""
+    """Return the scores of generated clips as a JSON object.
+
+    They are those of `audio_scores`, the search for copies (`copies`), the averaged measures of external judges on
+    these clips (`judged`) and on real clips (`judged_real`), and `notes` on what is not measured.
+    """
     return {
         **audio_scores(metrics, evaluator),
         "copies": evaluator.copies(metrics.embeddings),
@@ -294,7 +331,18 @@ def scores(metrics: ClipMetrics, evaluator: Evaluator) -> Json:
 
 
 def describe_model(name: str, path: Path, model: TrainedModel) -> Json:
-    """Return properties of a model, and time and memory of its training."""
+    """Return names, sizes, steps, device, and time and memory of the training of a model as a JSON object.
+
+    Times are in s, memory in MB; the memory is the largest in the log, or None without it.
+
+    Args:
+        name: name of the run in tables.
+        path: run folder or snapshot, from which the log is found.
+        model: the model.
+
+    Raises:
+        UserError: the log has a damaged line.
+    """
     batch = model.config.training.batch
     memory = [line["peak_memory_mb"] for line in training_log(path) if "peak_memory_mb" in line]
     return {
@@ -315,7 +363,13 @@ def describe_model(name: str, path: Path, model: TrainedModel) -> Json:
 
 
 def training_log(path: Path) -> list[Json]:
-    """Return the lines of the log of a run folder, or of the run of a snapshot; empty if there is no log."""
+    """Return the lines of the log in folder `path`, else in the nearest of the three folders above it that has one.
+
+    So the log of a run is also found from a snapshot in it. Empty if there is no log.
+
+    Raises:
+        UserError: the log has a damaged line.
+    """
     for folder in (path, *path.parents[:3]):
         if lines := read_log(folder):
             return lines
@@ -323,7 +377,10 @@ def training_log(path: Path) -> list[Json]:
 
 
 def write(evaluation: Evaluation, out: Path) -> str:
-    """Write evaluation.json, .md, .csv and clips.json to the folder `out`; return the Markdown."""
+    """Write evaluation.json, evaluation.md, evaluation.csv and clips.json to the folder `out`; return the Markdown.
+
+    Existing files are replaced.
+    """
     text = table.report(evaluation.rows)
     write_json(out / "evaluation.json", {"reference": evaluation.reference, "rows": evaluation.rows})
     write_json(out / "clips.json", evaluation.clips)

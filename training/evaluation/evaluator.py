@@ -1,6 +1,6 @@
 """Scores of audio against the real clips of a PVT-audio dataset: FAD, adherence, memorization.
 
-B clips, N samples, F frames of an embedding, D dimensions.
+B clips, N audio samples, F frames of an embedding, D dimensions, I instruments.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,7 +38,7 @@ Embeddings = dict[str, Float32]  # by embedder, [B, F, D]
 
 @dataclass(frozen=True)
 class ClipMetrics:
-    """Embeddings and adherence of a set of clips."""
+    """Embeddings of a set of clips, and the measures of each clip in order."""
 
     embeddings: Embeddings
     ratios: list[Ratios]
@@ -48,7 +48,7 @@ class ClipMetrics:
 
 @dataclass(frozen=True)
 class ReferenceSet:
-    """The first `count` real clips of one split, cropped to N = `samples` audio samples."""
+    """The first `count` real clips of one split; audio and controls are cropped to N = `samples` audio samples."""
 
     clips: Dataset
     count: int
@@ -56,10 +56,16 @@ class ReferenceSet:
 
     @classmethod
     def open(cls, data: Path, split: Literal["train", "valid"], samples: int, most: int | None) -> "ReferenceSet":
-        """Open PVT-audio, at most `most` clips of a split (None: all).
+        """Open the first clips of a split of PVT-audio.
+
+        Args:
+            data: PVT-audio or the folder above it.
+            split: train or valid.
+            samples: length N to which clips are cropped, in audio samples.
+            most: largest number of clips to use; None or 0 for all.
 
         Raises:
-            UserError: no PVT-audio, clips shorter than `samples`, or fewer than two of them.
+            UserError: no PVT-audio, clips shorter than `samples`, or fewer than two clips in the split.
         """
         clips = Dataset(data, split, format_name="audio")
         held = clips.info.clip_samples
@@ -77,18 +83,24 @@ class ReferenceSet:
 
     @property
     def controls(self) -> tuple[str, ...]:
-        """Names of the dataset's controls."""
+        """Names of the controls that the dataset has, in its order."""
         return tuple(feature.name for feature in self.clips.features if feature.name in CONTROLS)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the dataset's instruments, in the order of its rows."""
+        """Names of the dataset's instruments, in the order of the rows of its control `instruments`."""
         return self.clips.info.spec.instrument_names
 
     def batches(self, count: int | None = None, start: int = 0, task: str = "") -> Iterator[dict[str, Tensor]]:
-        """Yield batches of clips number `start` to start + count - 1: `data` [B, 1, N] and the controls by name.
+        """Yield clips in order from number `start` on, in batches of up to 16 clips.
 
-        `task` is the name of a progress bar on a terminal; empty for none.
+        A batch has `data`, float32 [B, 1, N], and the controls by name, which have N // hop frames, with the hop of the
+        dataset.
+
+        Args:
+            count: largest number of clips; None for all. There are fewer if the set ends before.
+            start: number of the first clip, from 0.
+            task: name of a progress bar on a terminal; empty for none.
         """
         stop = self.count if count is None else min(start + count, self.count)
         frames = self.samples // self.clips.info.hop
@@ -100,14 +112,18 @@ class ReferenceSet:
                 bar.update(len(batch["data"]))
 
     def targets(self, batch: Mapping[str, Tensor]) -> list[ControlTargets]:
-        """Return the targets of each clip of a batch."""
+        """Return the targets of each clip of a batch that `batches` yields."""
         rate = Fraction(SAMPLE_RATE, self.clips.info.hop)
         rows = zip(*(batch[name].numpy() for name in self.controls), strict=True)
         frames = self.samples // HOP
         return [control_targets(dict(zip(self.controls, row, strict=True)), rate, frames) for row in rows]
 
     def analyze(self, classifier: MatchedClassifier, count: int | None) -> tuple[ClipAnalysis, list[ControlTargets]]:
-        """Return analysis and targets of the first `count` clips (None: all)."""
+        """Return analysis and targets of the first `count` clips (None: all); shows a progress bar on a terminal.
+
+        Raises:
+            UserError: audio that is not finite, or shorter than a patch of the classifier.
+        """
         parts: list[ClipAnalysis] = []
         targets: list[ControlTargets] = []
         for batch in self.batches(count, task=f"real {self.clips.split} clips"):
@@ -118,20 +134,20 @@ class ReferenceSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluator:
-    """Reference statistics, classifier and calibration from one PVT-audio dataset, for clips of one length.
+    """Networks, reference statistics and calibration from one PVT-audio dataset, to score clips of one length.
 
     Attributes:
-        train: real clips, the reference of FAD.
-        valid: real clips, whose controls generated clips follow.
+        train: real clips, the reference of FAD and of the search for copies.
+        valid: real clips, whose controls generated clips follow; the second reference of FAD.
         classifier: classifier of the instruments of the dataset.
         embedders: embedders for FAD.
         missing: reason why an embedder cannot be used, by its name.
-        embeddings: embeddings of the real clips by split and embedder.
-        references: statistics of `embeddings`.
-        calibration: models of level and centroid, fitted on real clips.
-        anchors: adherence of real clips to their own controls (`ceiling`) and to those of others (`floor`).
+        embeddings: embeddings of the real clips by split and embedder, each [B, F, D].
+        references: statistics of `embeddings`, by split and embedder.
+        calibration: models of velocity, level and centroid, fitted on train clips.
+        anchors: averaged measures of valid clips against their own controls (`ceiling`) and those of others (`floor`).
         judges: external judges of adherence, and librosa for measured controls; None without any.
-        judged: measures of the judges on real valid clips.
+        judged: averaged measures of the judges on valid clips against their own controls; None where undefined.
         seed: seed of subsets and pairings.
     """
 
@@ -162,21 +178,25 @@ class Evaluator:
         seed: int = 0,
         device: str | torch.device = "cpu",
     ) -> "Evaluator":
-        """Load the networks, embed the real clips and fit the calibration.
+        """Load the networks, embed and analyze the real clips, and fit the calibration; returns the evaluator.
+
+        VGGish is left out, with the reason in `missing`, if its weights cannot be read. They are downloaded to the
+        cache folder if `vggish` or `$PVT_VGGISH` is an address.
 
         Args:
             data: PVT-audio or the folder above it.
-            samples: length N of the clips to be scored, to which real clips are cropped.
+            samples: length N of the clips to be scored, to which real clips are cropped, in audio samples.
             classifier: weights file of the classifier.
-            vggish: file or address of the weights of VGGish; None for `$PVT_VGGISH` or the cache folder.
+            vggish: file or http(s) address of the weights of VGGish; None for `$PVT_VGGISH`, else the cache folder.
             reference: largest number of training clips to use; None for all.
-            anchor_clips: largest number of valid clips for ceiling and floor; None for all.
+            anchor_clips: largest number of valid clips for ceiling, floor and `judged`; None for all.
             judges: names of external judges.
             seed: seed of subsets and of the pairing of the floor.
             device: device of the networks.
 
         Raises:
-            UserError: no PVT-audio, clips shorter than `samples`, or unreadable weights.
+            UserError: no PVT-audio, fewer than two clips in a split, clips shorter than `samples` or than a patch of an
+                embedder, or missing or unreadable weights of the classifier or a judge.
         """
         train = ReferenceSet.open(data, "train", samples, reference)
         valid = ReferenceSet.open(data, "valid", samples, None)
@@ -216,11 +236,18 @@ class Evaluator:
 
     @property
     def samples(self) -> int:
-        """Length N of the clips to be scored."""
+        """Length N of the clips to be scored, in audio samples."""
         return self.train.samples
 
     def measure(self, batches: Iterable[tuple[Tensor, list[ControlTargets]]]) -> ClipMetrics:
-        """Embed and measure batches of (audio [B, 1, N], targets of each clip); the audio is not kept."""
+        """Return embeddings and measures of the clips of one or more batches, in order; the audio is not kept.
+
+        Args:
+            batches: pairs of audio, float32 [B, 1, N] on the CPU, and the targets of each clip.
+
+        Raises:
+            UserError: audio that is not finite.
+        """
         parts: list[Embeddings] = []
         ratios: list[Ratios] = []
         judged: list[Ratios] = []
@@ -234,7 +261,7 @@ class Evaluator:
         return ClipMetrics(_join(parts), ratios, judged, harmonics)
 
     def real_fad(self, name: str, clips: int) -> float | None:
-        """Return the FAD by embedder `name` of `clips` real training clips against the other training clips.
+        """Return the FAD by embedder `name` of `clips` random training clips against all other training clips.
 
         It is the score of a perfect model with that number of clips; None if fewer than two others are left.
         """
@@ -245,10 +272,16 @@ class Evaluator:
         return frechet_distance(Gaussian.of(frames[order[:clips]]), Gaussian.of(frames[order[clips:]]))
 
     def fad(self, embeddings: Embeddings) -> dict[str, Json]:
-        """Return FAD scores of clips as a JSON object.
+        """Return the FAD scores of clips by embedder, as a JSON object.
 
-        For each embedder: a `FadScore` against `train` and against `valid`, and `real`, the score of `real_fad`. For an
-        embedder that cannot be used, the reason is in `missing`.
+        An embedder has a `FadScore` under `train` and `valid`, and under `real` the `value` of `real_fad` (or None)
+        with the number of `clips`. An embedder that cannot be used has the reason under `missing` and `train.missing`.
+
+        Args:
+            embeddings: embeddings of the clips by embedder, each [B, F, D].
+
+        Raises:
+            UserError: an embedding is not finite.
         """
         counts = {"train": self.train.count, "valid": self.valid.count}
         scores: dict[str, Json] = {
@@ -263,13 +296,21 @@ class Evaluator:
         return {**scores, **{name: {"train": {"missing": why}, "missing": why} for name, why in self.missing.items()}}
 
     def copies(self, embeddings: Embeddings) -> Json | None:
-        """Return the result of `find_copies` with the embeddings of pvt-net; None for too few real clips."""
+        """Return the `Copies` among clips as a JSON object, by their embeddings with pvt-net; None for too few clips.
+
+        `embeddings` are those of the clips by embedder; the real clips are those of the evaluator.
+        """
         name = PvtNet.name
         found = find_copies(embeddings[name], self.embeddings["train"][name], self.embeddings["valid"][name], self.seed)
         return None if found is None else asdict(found)
 
     def reference_facts(self) -> Json:
-        """Return sizes and plan digest of the reference, FAD of halves of train, and FAD of valid against train."""
+        """Return properties of the real clips as a JSON object.
+
+        They are the plan digest, the length in s, the numbers of clips, and by embedder the FAD of two halves of the
+        train clips (`split_half`) and the `FadScore` of valid against train clips, or why there is none
+        (`valid_against_train`).
+        """
         halves = {name: split_half(frames, self.seed) for name, frames in self.embeddings["train"].items()}
         return {
             "plan_digest": self.train.clips.info.plan_digest,
@@ -284,7 +325,10 @@ class Evaluator:
 def _judged(
     valid: ReferenceSet, classifier: MatchedClassifier, judges: Judges | None, count: int | None
 ) -> dict[str, float | None]:
-    """Return the measures of the judges on the first `count` real clips against their own controls."""
+    """Return the averaged measures of the judges on the first `count` clips (None: all) against their own controls.
+
+    A measure is None where it is undefined, and all are without judges.
+    """
     ratios: list[Ratios] = []
     if judges is not None:
         for batch in valid.batches(count, task="judges on real clips"):

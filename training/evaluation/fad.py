@@ -1,8 +1,9 @@
 """Frechet audio distance (Kilgour, Zuluaga, Roblek and Sharifi, Interspeech 2019).
 
-An embedder maps audio to frames of embeddings, whose statistics are those of a Gaussian; the score is the distance of
-two Gaussians. Scores with different embedders, numbers of clips or references cannot be compared, so `FadScore` states
-them. B clips, N samples, F frames per clip, D dimensions; all statistics are float64.
+An embedder maps audio to frames of embeddings. A Gaussian is fitted to the frames of each of two sets of clips; the
+score is the squared Frechet distance of the two Gaussians. Scores with different embedders, numbers of clips or
+references cannot be compared, so `FadScore` states these. B clips, N audio samples, F frames per clip, D dimensions of
+an embedding; means and matrices are float64.
 """
 
 from dataclasses import dataclass
@@ -22,14 +23,14 @@ SMALLEST_SUBSET = 0.2  # of the clips
 
 
 class Embedder(Protocol):
-    """Network that maps audio to frames of embeddings."""
+    """Interface of networks that map audio to frames of embeddings."""
 
     name: str
     sample_rate: int  # Hz, of its input
     dimension: int  # D
 
     def embed(self, audio: Tensor) -> Tensor:
-        """Map float32 [B, 1, N] at `sample_rate` to float32 [B, F, D], without gradient.
+        """Map audio, float32 [B, 1, N] at `sample_rate`, to embeddings, float32 [B, F, D] on the CPU, without gradient.
 
         Raises:
             UserError: the clips are too short for one frame.
@@ -39,10 +40,10 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Count, mean and scatter matrix of embeddings; `+` merges those of two sets.
+    """Number, mean and scatter matrix of a set of embeddings; the sum of two is that of both sets together.
 
-    The scatter is the sum of (x - mean)(x - mean)^T. Sums of squares around zero would lose precision if the mean is
-    much larger than the standard deviation.
+    The scatter is the sum over all embeddings x of (x - mean)(x - mean)^T. A sum of x x^T would lose precision where
+    the mean is much larger than the standard deviation.
     """
 
     count: int
@@ -51,7 +52,9 @@ class Gaussian:
 
     @classmethod
     def of(cls, frames: NDArray[Any]) -> Self:
-        """Return the statistics of embeddings [..., D] of any float dtype.
+        """Return the statistics of embeddings [..., D] of any float dtype, all axes but the last taken as one.
+
+        Without any embedding all three are 0.
 
         Raises:
             UserError: a value is not finite.
@@ -66,7 +69,7 @@ class Gaussian:
         return cls(len(frames), mean, centred.T @ centred)
 
     def __add__(self, other: "Gaussian") -> "Gaussian":
-        """Return the statistics of the union of both sets (Chan, Golub and LeVeque 1979, eq. 2.1)."""
+        """Return the statistics of both sets together (Chan, Golub and LeVeque 1979, eq. 2.1)."""
         count = self.count + other.count
         if not count:
             return self
@@ -77,10 +80,10 @@ class Gaussian:
 
     @property
     def covariance(self) -> Float64:
-        """Unbiased covariance [D, D].
+        """Unbiased covariance [D, D]: the scatter divided by count - 1.
 
         Raises:
-            UserError: fewer than two frames.
+            UserError: fewer than two embeddings.
         """
         if self.count < 2:
             raise UserError(f"embeddings must have 2 or more frames for a covariance, got {self.count}; raise CLIPS=")
@@ -88,7 +91,10 @@ class Gaussian:
 
 
 def _root(covariance: Float64) -> Float64:
-    """Return the symmetric square root; negative eigenvalues, which are rounding errors, are set to 0."""
+    """Return the symmetric square root of a covariance [D, D].
+
+    Negative eigenvalues of the covariance, which are rounding errors, count as 0.
+    """
     values, vectors = np.linalg.eigh(covariance)
     return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
 
@@ -96,8 +102,12 @@ def _root(covariance: Float64) -> Float64:
 def frechet_distance(one: Gaussian, other: Gaussian) -> float:
     """Return the squared Frechet distance of two Gaussians (Dowson and Landau 1982).
 
-    |m1 - m2|^2 + tr(C1) + tr(C2) - 2 tr((C1^1/2 C2 C1^1/2)^1/2). The last matrix is symmetric, so its eigenvalues
-    are real. The root of C1 C2, which is not symmetric, can become complex by rounding.
+    |m1 - m2|^2 + tr(C1) + tr(C2) - 2 tr((C1^1/2 C2 C1^1/2)^1/2), with means m and covariances C. C1^1/2 C2 C1^1/2 is
+    symmetric, so its eigenvalues are real. The root of C1 C2, which is not symmetric, can become complex by rounding.
+    Rounding can make a distance of 0 slightly negative.
+
+    Raises:
+        UserError: a Gaussian has fewer than two embeddings.
     """
     first, second = one.covariance, other.covariance
     root = _root(first)
@@ -109,7 +119,14 @@ def frechet_distance(one: Gaussian, other: Gaussian) -> float:
 
 
 def split_half(embeddings: NDArray[Any], seed: int) -> float:
-    """Return the distance between two random halves of clips [B, F, D], the score of a perfect model of that size."""
+    """Return the squared Frechet distance between two random halves of embeddings [B, F, D], split by clip.
+
+    It is the score of a perfect model with B // 2 clips. If B is odd, one clip is left out. `seed` determines the
+    halves.
+
+    Raises:
+        UserError: a value is not finite, or a half has fewer than two frames.
+    """
     order = np.random.default_rng(seed).permutation(len(embeddings))
     half = len(order) // 2
     return frechet_distance(Gaussian.of(embeddings[order[:half]]), Gaussian.of(embeddings[order[half : 2 * half]]))
@@ -117,7 +134,7 @@ def split_half(embeddings: NDArray[Any], seed: int) -> float:
 
 @dataclass(frozen=True)
 class Extrapolation:
-    """Line fitted to the scores of subsets of N clips as a function of 1/N."""
+    """Least-squares line of the scores of subsets as a function of 1/N, with N the number of clips of a subset."""
 
     value: float  # at 1/N = 0
     slope: float  # per unit of 1/N
@@ -128,8 +145,8 @@ class Extrapolation:
 def fad_infinity(embeddings: NDArray[Any], reference: Gaussian, seed: int) -> Extrapolation | None:
     """Return FAD extrapolated to infinitely many clips (Chong and Forsyth, CVPR 2020; Gui et al., ICASSP 2024).
 
-    The bias of the score is linear in 1/N to first order. A line is fitted by least squares to the scores of random
-    subsets of clips, with sizes evenly spaced in 1/N.
+    The bias of the score is linear in the inverse number of clips to first order. A line is fitted by least squares to
+    the scores of all clips and of random subsets, with sizes evenly spaced in the inverse number.
 
     Args:
         embeddings: embeddings of the generated clips, [B, F, D].
@@ -137,7 +154,12 @@ def fad_infinity(embeddings: NDArray[Any], reference: Gaussian, seed: int) -> Ex
         seed: seed of the subsets.
 
     Returns:
-        None if there are too few clips: with fewer frames than 2 D in a subset the bias is not linear.
+        The line; its `value` is the extrapolated FAD. None if there are too few clips: the smallest subset has a fifth
+        of the clips and at least 2 D frames, since with fewer the bias is not linear, and must be below half of the
+        clips.
+
+    Raises:
+        UserError: a value is not finite.
     """
     clips, frames, dimension = embeddings.shape
     smallest = max(round(clips * SMALLEST_SUBSET), -(-2 * dimension // frames))
@@ -159,7 +181,11 @@ def fad_infinity(embeddings: NDArray[Any], reference: Gaussian, seed: int) -> Ex
 
 @dataclass(frozen=True)
 class FadScore:
-    """FAD with its embedder, numbers of clips and reference."""
+    """FAD of generated clips (`value`), with its embedder, numbers of clips and reference.
+
+    `frames_per_clip` is that of the embeddings, `seed` that of the extrapolation. `infinity` is None for too few clips
+    to extrapolate. `warning` is empty if there are enough frames.
+    """
 
     value: float
     embedder: str
@@ -175,15 +201,18 @@ class FadScore:
 def score(
     embedder: str, generated: NDArray[Any], real: Gaussian, reference: str, reference_clips: int, seed: int
 ) -> FadScore:
-    """Return the FAD of generated clips against real clips.
+    """Return the FAD of generated clips against real clips, with a warning if either set has fewer than 10 D frames.
 
     Args:
         embedder: name of the embedder.
         generated: embeddings of the generated clips, [B, F, D].
-        real: statistics of the real clips.
+        real: statistics of the real clips by the same embedder.
         reference: name of the set of real clips.
         reference_clips: number of real clips.
-        seed: seed of the extrapolation.
+        seed: seed of the subsets of the extrapolation.
+
+    Raises:
+        UserError: a value is not finite, or either set has fewer than two frames.
     """
     clips, frames, dimension = generated.shape
     fewest = min(clips * frames, real.count)

@@ -33,7 +33,7 @@ CHUNK = 8  # clips at a time, to bound memory
 
 @dataclass(frozen=True)
 class FrameFeatures:
-    """Features of each clip and frame, [B, F] each."""
+    """Features of each clip and frame: arrays [B, F], float32 or (`voiced`, `silent`, `onset`) bool."""
 
     midi: Float32  # [B, F], fractional MIDI note number; undefined where unvoiced
     voiced: Bool
@@ -50,12 +50,15 @@ class FrameFeatures:
         return self.midi.shape[1]
 
     def times(self) -> Float64:
-        """Centre of each frame in seconds, [F]."""
+        """Return the centre of each frame in seconds from the start of the clip, float64 [F]."""
         return np.arange(self.frames, dtype=np.float64) * FRAME_S
 
 
 def extract_features(audio: Tensor, noisiness: bool = False) -> FrameFeatures:
-    """Return the features of float32 [B, 1, N] at 24 kHz, F = N // 240; noisiness (slow) is NaN unless requested."""
+    """Return the features of audio, float32 [B, 1, N] at 24 kHz on any device, in F = N // 240 frames.
+
+    Noisiness is slow: it is measured only if `noisiness` is true, and is NaN in every frame otherwise.
+    """
     parts = [_extract(part.float().cpu(), noisiness) for part in audio.split(CHUNK)]
     return FrameFeatures(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
@@ -79,23 +82,31 @@ def _extract(audio: Tensor, noisiness: bool) -> tuple[NDArray[np.generic], ...]:
 
 
 def _levels(audio: Tensor) -> Tensor:
-    """Return the root mean square over windows of 20 ms, every 10 ms, in dBFS: [B, F]."""
+    """Return the level of audio [B, 1, N] in each frame, float32 [B, F].
+
+    It is the root mean square over 20 ms around the centre of the frame in dB re full scale (1.0), at least -120.
+    """
     framed = _centred(audio, LEVEL_WINDOW)[:, 0].unfold(-1, LEVEL_WINDOW, HOP)[:, : audio.shape[-1] // HOP]
     return 20 * torch.log10(framed.square().mean(-1).sqrt().clamp(min=LEVEL_FLOOR))
 
 
 def _silent(level: Tensor) -> Tensor:
-    """Return the frames below SILENT_DB or in a release, since releases can be longer than a rest: bool [B, F]."""
+    """Return which frames are silent, bool [B, F], by their `level` in dBFS [B, F].
+
+    They are those below SILENT_DB, and those where the level falls faster than RELEASE_DB_PER_S, measured over 40 ms,
+    as in a release. Releases are included since they can be longer than a rest.
+    """
     padded = nnf.pad(level, (SLOPE_FRAMES // 2, SLOPE_FRAMES // 2), mode="replicate")
     slope = (padded[:, SLOPE_FRAMES:] - padded[:, :-SLOPE_FRAMES]) / (SLOPE_FRAMES * FRAME_S)
     return (level < SILENT_DB) | (slope < -RELEASE_DB_PER_S)
 
 
 def _onsets(audio: Tensor) -> Tensor:
-    """Return the peaks of the spectral flux, bool [B, F].
+    """Return the frames with an onset in audio [B, 1, N], bool [B, F]: the peaks of its spectral flux, one frame later.
 
-    The flux is the mean rise of the log-mel bands over 30 ms. Each band is compared with the loudest of its
-    neighbours 30 ms before, so that vibrato gives no onset (SuperFlux; Boeck and Widmer, DAFx 2013).
+    The flux is the rise of each log-mel band over 30 ms (0 for a fall), averaged over bands. Each band is compared with
+    the loudest of itself and its two neighbours 30 ms before, so that vibrato gives no onset (SuperFlux; Boeck and
+    Widmer, DAFx 2013). A peak is the maximum over 70 ms and more than FLUX_PEAK above the mean over 310 ms.
     """
     # Silence is prepended, so that a note at the start of the clip has a rise.
     lead = nnf.pad(_centred(audio, FLUX.window), (FLUX_LAG * HOP, 0))

@@ -1,12 +1,13 @@
 """Models of level and centroid of frames as functions of the controls, fitted on real clips.
 
-Both are ridge regressions per instrument, over frames of notes whose controls are known:
+Both are ridge regressions per instrument, each with its own coefficients a, b, ... and its own decay:
 
-level     a + b * 20 log10(velocity) + decay(time since the onset) + c * key, in dB
-centroid  a + b * brightness + c * 20 log10(velocity) + d * key + decay(time since the onset), in semitones
+level     a + b * key + c * 20 log10(velocity) + decay(time since the onset), in dB
+centroid  a + b * key + c * 20 log10(velocity) + d * brightness + decay(time since the onset), in semitones
 
-Clips are compared with these predictions, so that the decay of a piano or the brightness of a loud note is no error.
-n frames, I instruments.
+The key is the tracked pitch in semitones above MIDI note 60; velocity is in 0..1. Measured clips are compared with
+these predictions, so that the decay of a piano or the brightness of a loud note is no error. n frames of notes, F
+frames of a clip, I instruments.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ MIN_RANGE = 0.3  # smallest range of brightness to fit the model of the centroid
 
 @dataclass(frozen=True)
 class NoteFrames:
-    """Frames of a clip in stable parts of notes with known velocity and instrument."""
+    """The n frames of a clip that `kept_frames` selects, in order of time, with their measurements and targets."""
 
     level_db: Float64  # [n]
     centroid: Float64  # [n], semitones above 20 Hz
@@ -40,13 +41,28 @@ class NoteFrames:
 
 
 def kept_frames(features: FrameFeatures, clip: int, targets: ControlTargets) -> Bool:
-    """Return a mask [F] of the frames in stable parts of notes with known velocity and instrument."""
+    """Return which frames of clip number `clip` can be compared with the models, bool [F].
+
+    They are in a note, 25 ms or more from a change of note and 60 ms or more after its start, with known velocity above
+    0, known instrument, and a measured centroid.
+
+    Args:
+        features: features of all clips.
+        clip: number of the clip in `features`.
+        targets: targets of this clip.
+    """
     kept = targets.note & targets.stable & (targets.note_time >= ATTACK_S) & (targets.velocity > 0)
     return np.asarray(kept & (targets.instrument != UNSPECIFIED) & np.isfinite(features.centroid[clip]))
 
 
 def note_frames(features: FrameFeatures, clip: int, targets: ControlTargets) -> NoteFrames:
-    """Return the frames of clip number `clip` that `kept_frames` selects."""
+    """Return measurements and targets of the frames of clip number `clip` that `kept_frames` selects.
+
+    Args:
+        features: features of all clips.
+        clip: number of the clip in `features`.
+        targets: targets of this clip.
+    """
     kept = kept_frames(features, clip, targets)
     voiced, midi = features.voiced[clip][kept], features.midi[clip][kept].astype(float)
     usual = midi[voiced].mean() if voiced.any() else 60.0
@@ -64,14 +80,24 @@ def note_frames(features: FrameFeatures, clip: int, targets: ControlTargets) -> 
 
 @dataclass(frozen=True)
 class FrameModels:
-    """Coefficients per instrument; NaN where an instrument or a range of brightness did not occur."""
+    """Coefficients of the two regressions for each instrument.
+
+    A row is NaN if the instrument has fewer than MIN_FRAMES frames. A row of `centroid` is also NaN if the brightness
+    of these frames has a range below MIN_RANGE.
+    """
 
     level: Float64  # [I, 3 + knots]: 1, key, velocity, decay
     centroid: Float64  # [I, 4 + knots]: 1, key, velocity, brightness, decay
 
     @classmethod
     def fit(cls, features: FrameFeatures, targets: Sequence[ControlTargets], instruments: int) -> "FrameModels":
-        """Fit the models on real clips with their targets."""
+        """Return the models fitted on one or more real clips.
+
+        Args:
+            features: features of the clips.
+            targets: targets of each clip.
+            instruments: number of instruments I.
+        """
         clips = [note_frames(features, clip, one) for clip, one in enumerate(targets)]
         joined = NoteFrames(*(np.concatenate([getattr(clip, name) for clip in clips]) for name in vars(clips[0])))
         level, centroid = (np.full((instruments, terms + len(KNOTS_S)), np.nan) for terms in (3, 4))
@@ -85,14 +111,21 @@ class FrameModels:
         return cls(level, centroid)
 
     def dynamics(self, frames: NoteFrames) -> tuple[Float64, Float64]:
-        """Return the target level curve and the measured one without decay and key, in dB, each [n]."""
+        """Return the target level and the measured level, in dB, each [n].
+
+        The target level is what the model adds for the target velocity. The measured level is without what the model
+        adds for key, decay and the constant. Both are NaN for an instrument without a model.
+        """
         coefficients = self.level[frames.instrument]
         predicted = (_columns(frames) * coefficients).sum(-1)
         target = coefficients[:, 2] * frames.velocity_db
         return target, frames.level_db - predicted + target
 
     def brightness(self, frames: NoteFrames) -> Float64:
-        """Return the brightness [n] that explains the centroids, unclipped; NaN without a model."""
+        """Return for each frame the brightness [n] at which the model gives the measured centroid, not clipped to 0..1.
+
+        It is NaN for an instrument without a model of the centroid, or whose centroid does not depend on brightness.
+        """
         coefficients = self.centroid[frames.instrument]
         slope = coefficients[:, 3]
         rest = (_columns(frames, frames.brightness) * coefficients).sum(-1) - slope * frames.brightness
@@ -101,9 +134,10 @@ class FrameModels:
 
 
 def _columns(frames: NoteFrames, *more: Float64) -> Float64:
-    """Return the inputs of a regression, [n, 3 + len(more) + knots]: 1, key, velocity, `more`, decay.
+    """Return the inputs of a regression, [n, 3 + len(more) + knots].
 
-    The decay is piecewise linear, as triangular functions of the time, and constant after the last knot.
+    They are 1, key in semitones above MIDI note 60, velocity in dB, each of `more` [n], and the decay. The decay is a
+    triangular function of the time for each of KNOTS_S, together piecewise linear and constant after the last knot.
     """
     position = np.interp(frames.time, KNOTS_S, np.arange(len(KNOTS_S)))
     decay = np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(len(KNOTS_S))))
@@ -111,6 +145,9 @@ def _columns(frames: NoteFrames, *more: Float64) -> Float64:
 
 
 def _ridge(columns: Float64, values: Float64) -> Float64:
-    """Return the ridge regression of values [n] on columns [n, k]; the decay columns sum to the constant one."""
+    """Return the coefficients [k] of the ridge regression of values [n] on columns [n, k].
+
+    The penalty makes them unique although the columns of the decay sum to that of the constant.
+    """
     penalty = RIDGE * np.eye(columns.shape[1])
     return np.asarray(np.linalg.solve(columns.T @ columns + penalty, columns.T @ values), np.float64)

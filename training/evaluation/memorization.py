@@ -1,7 +1,8 @@
 """Detection of copies of training clips by nearest neighbours among embeddings.
 
-The vector of a clip is its concatenated frames, each dimension divided by its standard deviation over training clips.
-n, m clips, F frames, D dimensions of a vector.
+The vector of a clip is its embeddings of all frames one after the other, each dimension divided by its standard
+deviation over training clips. Distances are Euclidean. n, m clips, F frames, D dimensions of an embedding, V = F * D of
+a vector.
 """
 
 from dataclasses import dataclass
@@ -21,12 +22,18 @@ LISTED = 10  # nearest pairs in the result
 class Copies:
     """Result of the nearest-neighbour search.
 
+    Train and valid clips are compared in equal numbers: random subsets as large as the smaller of all train clips and
+    all valid clips but one.
+
     Attributes:
-        nearer_to_train: share of generated clips that are nearer to train than to valid clips, in equal numbers.
-        nearer_to_train_real: the same share for valid clips instead of generated ones: the chance level.
-        suspects: number of generated clips whose distance to train is below `limit`.
-        nearest: the nearest pairs: `clip` (generated), `train` (its neighbour) and `distance`.
-        limit: smallest distance of a valid clip to a training clip.
+        nearer_to_train: share of generated clips whose nearest clip of the train subset is nearer than their nearest
+            clip of the valid subset.
+        nearer_to_train_real: the same share for all valid clips instead of generated ones, against the train subset and
+            all other valid clips: the chance level.
+        suspects: number of generated clips whose distance to the nearest of all train clips is below `limit`.
+        nearest: up to ten generated clips nearest to a train clip, nearest first: `clip`, `train` (indices of the
+            generated clip and of its neighbour) and `distance`.
+        limit: smallest distance of any valid clip to any train clip.
     """
 
     nearer_to_train: float
@@ -37,9 +44,12 @@ class Copies:
 
 
 def nearest(one: NDArray[Any], other: NDArray[Any], same: bool = False) -> tuple[NDArray[Any], Int64]:
-    """Return distance and index, [n] each, of the vector of `other` [m, D] nearest to each of `one` [n, D].
+    """Return distance to and index of the nearest vector of `other` for each vector of `one`, float64 and int64 [n].
 
-    `same` excludes the vector itself, if both are the same array.
+    Args:
+        one: vectors [n, V].
+        other: vectors [m, V].
+        same: whether both are the same array; a vector is then not compared with itself.
     """
     best, which = np.empty(len(one)), np.empty(len(one), dtype=np.int64)
     norms = np.square(other).sum(1)
@@ -55,7 +65,17 @@ def nearest(one: NDArray[Any], other: NDArray[Any], same: bool = False) -> tuple
 
 
 def find_copies(generated: NDArray[Any], train: NDArray[Any], valid: NDArray[Any], seed: int) -> Copies | None:
-    """Compare the embeddings [n, F, D] of generated and real clips; return None for fewer than two clips of a split."""
+    """Return the result of the search for copies of train clips among generated clips.
+
+    Args:
+        generated: embeddings of generated clips, [n, F, D].
+        train: embeddings of train clips, [m, F, D].
+        valid: embeddings of valid clips, as `train`.
+        seed: seed of the random subsets.
+
+    Returns:
+        None without generated clips, or for fewer than two train or valid clips.
+    """
     if len(train) < 2 or len(valid) < 2 or not len(generated):
         return None
     flat = [np.asarray(x, np.float64).reshape(len(x), -1) for x in (generated, train, valid)]

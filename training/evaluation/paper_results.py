@@ -1,4 +1,4 @@
-"""Results in tables 4.1 and 4.2 of the report (section 4.3)."""
+"""Published results: tables 4.1 and 4.2 of the report (section 4.3) as rows in the form of those of `evaluate.py`."""
 
 from data_specs.io.files import Json
 

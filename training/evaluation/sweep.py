@@ -1,5 +1,10 @@
-"""Effect of sampling options on quality: one option is varied, the others keep their defaults, on the same clips."""
+"""Effect of sampling options on quality.
 
+One option at a time takes several values, while the others keep those of a base config. Samples for all values follow
+the controls of the same clips and start from the same noise.
+"""
+
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,17 +25,18 @@ STEPS, GUIDANCE = "steps", "guidance"  # options that are fields of SamplingConf
 
 @dataclass(frozen=True)
 class Sweep:
-    """An option of sampling and its values."""
+    """A sampling option and the finite values to measure it at; `option` is its name in lower case."""
 
     option: str
     values: tuple[float, ...]
 
     @classmethod
     def parse(cls, text: str) -> "Sweep":
-        """Parse VARY=, for example `s_churn=0,10,40`.
+        """Parse the text of VARY=, for example `s_churn=0,10,40`; the name of the option becomes lower case.
 
         Raises:
-            UserError: not an option with two or more different numbers.
+            UserError: the text is not a name, `=` and two or more different numbers, or a number is inf or nan. Whether
+                the option exists is not checked here.
         """
         option, equals, written = text.partition("=")
         try:
@@ -41,13 +47,18 @@ class Sweep:
             raise UserError(
                 f"VARY= must be an option with two or more values such as s_churn=0,10,40, got {text!r:.60}"
             )
+        if not all(math.isfinite(value) for value in values):
+            raise UserError(f"the values of VARY= must be finite, got {text!r:.60}")
         return cls(option.strip().lower(), values)
 
     def settings(self, value: float, base: SamplingConfig) -> SamplingConfig:
-        """Return `base` with the option set to `value`.
+        """Return a copy of `base` with the option set to `value`.
+
+        The options `steps` and `guidance` set the fields of that name. Any other option is put into `options`
+        unchecked.
 
         Raises:
-            UserError: steps that are not an integer, or a negative guidance.
+            UserError: `value` is not an integer for `steps`, or is negative for `guidance`.
         """
         if self.option == STEPS:
             if value != int(value):
@@ -61,7 +72,9 @@ class Sweep:
 
 
 def plan_sweep(paradigm: Paradigm, sweeps: Sequence[Sweep], base: SamplingConfig) -> list[tuple[Json, SamplingConfig]]:
-    """Return for each value of each option its row (option, value, network evaluations) and its sampling config.
+    """Return for each value of each option, in order, the start of its row and its sampling config.
+
+    A row has `option`, `value` and `evaluations`, the network evaluations of one clip without guidance.
 
     Raises:
         UserError: the paradigm lacks an option, or a value is out of range.
@@ -80,9 +93,19 @@ def sweep(
     clips: int,
     save: Callable[[list[Json]], object] = lambda rows: None,
 ) -> list[Json]:
-    """Return the rows of `plan_sweep` with FAD and adherence of `clips` samples, from the same controls and noise.
+    """Sample and measure `clips` clips for each planned value; return the rows with the results added.
 
-    `save` is called with all rows so far after each of them.
+    The added entries are those of `scores`: FAD, adherence and others. All values get the same controls and noise.
+
+    Args:
+        model: the model to sample from.
+        evaluator: valid clips whose controls the samples follow, and references of the measures.
+        planned: rows and sampling configs, as `plan_sweep` returns them.
+        clips: number of samples for each value.
+        save: called after each value with the list of all rows so far.
+
+    Raises:
+        UserError: a sample is not finite.
     """
     rows: list[Json] = []
     for row, config in planned:
@@ -93,14 +116,20 @@ def sweep(
 
 
 def flat(row: Json) -> dict[str, float]:
-    """Return the numbers of a row in the table: FAD against train by each embedder, and the measures of adherence."""
+    """Return the numbers of a row by column name; those that are missing or None are left out.
+
+    They are the FAD against train clips by each embedder, as `FAD <embedder>`, then the measures of adherence.
+    """
     fads = {f"FAD {name}": split["train"].get("value") for name, split in row["fad"].items()}
     found = {**fads, **row["adherence"]}
     return {name: float(value) for name, value in found.items() if isinstance(value, (int, float))}
 
 
 def markdown(rows: Sequence[Json], clips: int) -> str:
-    """Return the rows as Markdown, with a table for each option."""
+    """Return the rows as Markdown, with a table for each option; `clips` is the number of samples that the text states.
+
+    The columns of a table are the numbers that the first row of its option has. A number with None is a dash.
+    """
     parts = [f"# Sampling options\n\nEach value is measured on the same {clips} clips, from the same noise.\n"]
     for option in dict.fromkeys(row["option"] for row in rows):
         mine = [row for row in rows if row["option"] == option]
@@ -114,7 +143,10 @@ def markdown(rows: Sequence[Json], clips: int) -> str:
 
 
 def write_sweep(rows: Sequence[Json], out: Path, clips: int) -> str:
-    """Write sweep.json, sweep.md and a figure for each option into `out`; returns the Markdown."""
+    """Write sweep.json, sweep.md and sweep-<option>.png for each option to the folder `out`; return the Markdown.
+
+    `clips` is the number of samples for each value, which the Markdown states. Existing files are replaced.
+    """
     text = markdown(rows, clips)
     write_json(out / "sweep.json", list(rows))
     write_bytes(out / "sweep.md", text.encode())

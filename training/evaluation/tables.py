@@ -1,4 +1,7 @@
-"""Markdown and CSV tables of the rows of `evaluate.py`. A row is nested dictionaries; a missing value is a dash."""
+"""Markdown and CSV tables of the rows of `evaluate.py`.
+
+A row is nested dictionaries. A missing value is a dash in Markdown and empty in CSV.
+"""
 
 import csv
 import io
@@ -35,7 +38,7 @@ def _count(x: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Format a duration in the units of the published tables: `75.7 h`, `1216.2 s`."""
+    """Format seconds in the units of the published tables: `75.7 h` from an hour up, else `1216.2 s`."""
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.1f} s"
 
 
@@ -55,7 +58,10 @@ def _score(x: Any) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """Column of a table: heading, path of the value in a row, and its format, a string for str.format or a function."""
+    """Column of a table: heading, dotted path of the value in a row, and format of the value.
+
+    `show` is a string for str.format or a function that returns the text of the value.
+    """
 
     heading: str
     path: str
@@ -88,8 +94,8 @@ DETAILS = (
 def fad_columns(embedders: Sequence[str], splits: Sequence[str] = ("train", "valid")) -> tuple[Column, ...]:
     """Return the FAD columns of each embedder.
 
-    They are FAD against each split, real clips against real clips, the extrapolated FAD, and the FAD of real clips
-    decoded from the format.
+    They are FAD against each of `splits`, FAD of real against other real training clips, and, against the first split,
+    extrapolated FAD and FAD of real clips that were encoded and decoded by the format.
     """
     columns: list[Column] = []
     for name in embedders:
@@ -101,20 +107,23 @@ def fad_columns(embedders: Sequence[str], splits: Sequence[str] = ("train", "val
 
 
 def adherence_columns(of: str = "adherence") -> tuple[Column, ...]:
-    """Return a column for each measure in the table `of` of a row; an arrow marks the better direction."""
+    """Return a column for each measure of adherence; an arrow in the heading marks the better direction.
+
+    `of` is the dotted path of the measures in a row.
+    """
     lower = lower_is_better()
     arrow = {name: "↓" if name in lower else "↑" for name in measure_names()}
     return tuple(Column(f"{name.replace('_', ' ')} {arrow[name]}", f"{of}.{name}", "{:.3f}") for name in arrow)
 
 
 def markdown(rows: Sequence[Row], columns: Sequence[Column]) -> str:
-    """Return a Markdown table without the columns that are empty in every row."""
+    """Return a Markdown table of the rows without the columns that are None or missing in every row."""
     used = [column for column in columns if any(value(row, column.path) is not None for row in rows)]
     return markdown_table([column.heading for column in used], ([_cell(row, one) for one in used] for row in rows))
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table with a line for each row of cells."""
+    """Return a Markdown table with a line for each row of cells, which are written as they are."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
@@ -128,7 +137,7 @@ def _cell(row: Row, column: Column) -> str:
 
 
 def flat(row: Row, prefix: str = "") -> Json:
-    """Return nested dictionaries as one dictionary with keys joined by dots, without lists."""
+    """Return nested dictionaries as one, with keys joined by dots after `prefix`, without lists and tuples."""
     out: Json = {}
     for key, held in row.items():
         if isinstance(held, Mapping):
@@ -139,7 +148,7 @@ def flat(row: Row, prefix: str = "") -> Json:
 
 
 def csv_text(rows: Sequence[Row]) -> str:
-    """Return the rows as CSV, with a column for each key of `flat` in order of first appearance."""
+    """Return the rows as CSV with a heading; it has a column for each key of `flat` in order of first appearance."""
     flattened = [flat(row) for row in rows]
     keys = list(dict.fromkeys(key for row in flattened for key in row))
     text = io.StringIO()
@@ -150,7 +159,7 @@ def csv_text(rows: Sequence[Row]) -> str:
 
 
 def beside_published(rows: Sequence[Row], published: Sequence[Row]) -> list[Row]:
-    """Return each published row followed by the rows of the same paradigm and format."""
+    """Return each published row followed by those of `rows` that have the same paradigm and format."""
     out: list[Row] = []
     for theirs in published:
         out.append(theirs)
@@ -159,7 +168,11 @@ def beside_published(rows: Sequence[Row], published: Sequence[Row]) -> list[Row]
 
 
 def equal_group(rows: Sequence[Row], path: str, tolerance: float = EQUAL) -> list[Row]:
-    """Return the largest group of rows whose values at `path` differ by at most the share `tolerance`, in order."""
+    """Return the largest group of rows whose values at `path` are nearly equal, in the order of `rows`.
+
+    The largest value of a group is at most 1 + `tolerance` times its smallest. Rows whose value is missing or 0 are in
+    no group; without any other row the group is empty.
+    """
     known = sorted((float(value(row, path)), number) for number, row in enumerate(rows) if value(row, path))
     best: list[int] = []
     for start, (least, _) in enumerate(known):
@@ -169,7 +182,10 @@ def equal_group(rows: Sequence[Row], path: str, tolerance: float = EQUAL) -> lis
 
 
 def equal_budgets(rows: Sequence[Row], embedders: Sequence[str]) -> str:
-    """Return three tables: of models of equal size, of equal number of training clips, of equal time of training."""
+    """Return as Markdown a table each of models of equal size, equal number of training clips and equal training time.
+
+    Models are equal within 10 % (EQUAL). A sentence says so where no two are. `embedders` are those of the FAD columns.
+    """
     columns = (
         *IDENTITY,
         *BUDGET,
@@ -190,12 +206,12 @@ def equal_budgets(rows: Sequence[Row], embedders: Sequence[str]) -> str:
 
 
 def embedders_of(rows: Sequence[Row]) -> list[str]:
-    """Return the names of the embedders in all rows, in order of first appearance."""
+    """Return the names of the embedders that any row has, in order of first appearance."""
     return list(dict.fromkeys(name for row in rows for name in row.get("fad", {})))
 
 
 def report(rows: Sequence[Row]) -> str:
-    """Return all tables of an evaluation as one Markdown text."""
+    """Return the rows of an evaluation as one Markdown text with all tables."""
     names = embedders_of(rows)
     scored = fad_columns(names)
     anchors = [
@@ -235,12 +251,15 @@ def report(rows: Sequence[Row]) -> str:
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-    """Return the notes of all rows on what was not measured, each once, as paragraphs."""
+    """Return the notes in the rows on what was not measured, as paragraphs; a note of several rows occurs once."""
     return [f"{note}\n" for note in dict.fromkeys(note for row in rows for note in row.get("notes", ()))]
 
 
 def _judged_parts(rows: Sequence[Row]) -> list[str]:
-    """Return the section of the external judges: their measures, ours, and `disagreement`; empty without judges."""
+    """Return heading and table of the external judges; empty if no row has their measures.
+
+    The table has the measures of the judges, ours of the same, and the `disagreement` of both.
+    """
     if not any(found is not None for row in rows for found in row.get("judged", {}).values()):
         return []
     real = {
@@ -259,7 +278,10 @@ def _judged_parts(rows: Sequence[Row]) -> list[str]:
 
 
 def _texture(rows: Sequence[Row]) -> str:
-    """Return the table of harmonic-to-between ratios and latent steps, also of real clips decoded from the format."""
+    """Return a Markdown table of harmonic-to-between ratios (dB) and latent steps.
+
+    It has rows of real clips that each representation encoded and decoded, then `rows`.
+    """
     instruments = list(dict.fromkeys(name for row in rows for name in row.get("harmonic_to_between", {})))
     columns = [Column("run", "run")]
     columns += [Column(f"{name}, dB", f"harmonic_to_between.{name}", "{:.1f}") for name in instruments]
@@ -273,9 +295,11 @@ def _texture(rows: Sequence[Row]) -> str:
 
 
 def disagreement(row: Row) -> dict[str, float]:
-    """Return the disagreement with our measure for each measure of an external judge.
+    """Return by how much each judge finds generated clips worse, compared to real clips, than our own measure does.
 
-    It is (real - generated) by the judge minus (real - generated) by our measure, positive if the judge is stricter.
+    For each measure of a judge in BESIDE, it is (real - generated) by the judge minus (real - generated) by our
+    measure, with the sign changed if lower is better. It is positive if the judge is stricter. Measures of which a
+    value is missing are left out.
     """
     found, lower = {}, lower_is_better()
     for theirs, ours in BESIDE.items():
@@ -299,7 +323,7 @@ def _first_of_each(rows: Sequence[Row], key: str) -> list[Row]:
 
 
 def _notes(rows: Sequence[Row]) -> str:
-    """Return warnings and reasons for missing scores, each once, as paragraphs."""
+    """Return as paragraphs the warnings of FAD scores and the reasons for missing ones, each once."""
     notes = []
     for row in rows:
         for name, scores in row.get("fad", {}).items():

@@ -1,6 +1,7 @@
-"""Targets of the adherence measures, read from control curves on the frames of `features.py`.
+"""Targets of the adherence measures: values of controls at the frames of `features.py`, and notes read from them.
 
-T control frames, F feature frames, I instruments. A control value below zero is unconditioned.
+T control frames, F feature frames (every 10 ms), R rows of a control (one for each instrument). A control value below
+zero is unconditioned.
 """
 
 from collections.abc import Mapping
@@ -23,7 +24,10 @@ STABLE_S = 0.025  # seconds around a change of note in which pitch is not measur
 
 @dataclass(frozen=True)
 class ControlTargets:
-    """Targets of one clip. A frame belongs to a note, to a rest, or to neither where controls are unconditioned."""
+    """Targets of one clip, with F feature frames, n onsets and m velocity onsets.
+
+    A frame belongs to a note, to a rest, or to neither where the controls that would tell are unconditioned.
+    """
 
     note: Bool  # [F]
     rest: Bool  # [F]
@@ -45,11 +49,12 @@ class ControlTargets:
 
 
 def control_targets(controls: Mapping[str, NDArray[np.generic]], frame_rate: Fraction, frames: int) -> ControlTargets:
-    """Return the targets of one clip.
+    """Return the targets of one clip. A feature frame takes the value of the nearest control frame.
 
     Args:
-        controls: control values [T] or [R, T] by name, -1 where unconditioned; a missing control is unconditioned.
-            If `pitch` is among them, velocity varies within notes, so that its steps start no note.
+        controls: one or more controls by name, values [T] or (`instruments`) [R, T], -1 where unconditioned; a missing
+            control is unconditioned. If `pitch` is among them, velocity varies within notes, so that its steps start no
+            note.
         frame_rate: frame rate of the controls in Hz.
         frames: number of feature frames F.
     """
@@ -97,11 +102,18 @@ def control_targets(controls: Mapping[str, NDArray[np.generic]], frame_rate: Fra
 
 
 def _note_starts(velocity: Float64, chroma: Float64, midi: Float64, sounding: Bool, expressive: bool) -> Bool:
-    """Return the frames [T] at which notes start: after a rest, at a step of velocity, at a change of chroma or pitch.
+    """Return which frames start a note, bool [T].
 
-    A step is a change between two constant segments, so that a drawn ramp starts no note. A change from or to an
-    unconditioned frame starts no note. If velocity varies within notes (`expressive`), its steps start no note, and
-    changes of pitch do where chroma is unconditioned.
+    Notes start after a rest, at a step of velocity, and at a change of chroma. A step is a change between two constant
+    segments, so that a drawn ramp starts no note. A change from or to an unconditioned frame starts no note.
+
+    Args:
+        velocity: velocity / 127, [T], negative where unconditioned.
+        chroma: chroma as stored, [T], negative where unconditioned.
+        midi: drawn pitch in MIDI note numbers, [T], NaN in rests and where unconditioned.
+        sounding: whether a frame belongs to a note, bool [T].
+        expressive: whether velocity varies within notes. Its steps then start no note, but jumps of pitch do where
+            chroma is unconditioned.
     """
     velocity_known, chroma_known = velocity >= 0, chroma >= 0
     was_sounding = _previous(sounding)
@@ -118,22 +130,28 @@ def _note_starts(velocity: Float64, chroma: Float64, midi: Float64, sounding: Bo
 
 
 def _changes(values: NDArray[np.generic], tolerance: float = SAME) -> Bool:
-    """Return the frames [T] that differ from the frame before; false for the first frame."""
+    """Return which frames [T] differ from the frame before by more than `tolerance`; false for the first frame."""
     return np.abs(np.diff(values.astype(float), prepend=values[:1])) > tolerance
 
 
 def _previous(flags: Bool, first: bool = False) -> Bool:
-    """Return the value of the frame before for each frame [T], `first` for the first frame."""
+    """Return for each frame the flag of the frame before, bool [T]; `first` for the first frame."""
     return np.concatenate([[first], flags[:-1]])
 
 
 def _seconds(frames: Int64, rate: float) -> Float64:
-    """Return the times of changes that are first visible at `frames`: half a frame before them."""
+    """Return the times in s of changes that are first visible at the frame numbers `frames`, at `rate` frames a second.
+
+    A change is half a frame before the first frame that shows it, and not before 0 s.
+    """
     return np.maximum(0, frames - 0.5) / rate
 
 
 def _distance(change: Bool) -> Float64:
-    """Return the distance in frames from each frame [T] to the nearest change, half a frame before its first frame."""
+    """Return the distance of each frame to the nearest change in frames, float64 [T]; infinite without any change.
+
+    `change` [T] is true at the first frame after a change; the change itself is half a frame before.
+    """
     edges = np.flatnonzero(change) - 0.5
     frames = np.arange(len(change))
     return np.abs(frames[:, None] - edges).min(1, initial=np.inf)

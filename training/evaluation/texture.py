@@ -1,6 +1,6 @@
 """Measures of noise within held notes; docs/metrics.md has the definitions.
 
-B clips, N samples, C channels, T latent frames, F feature frames, I instruments.
+B clips, N audio samples at 24 kHz, C channels, T latent frames, F feature frames (every 10 ms), I instruments.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,10 @@ FLOOR = 1e-12  # of power
 
 
 def held_frames(targets: ControlTargets) -> Bool:
-    """Return a mask [F] of frames of notes that are `HELD_S` or more from the start and end of the note."""
+    """Return which frames are in a note and 0.1 s (HELD_S) or more from its start and its end, bool [F].
+
+    The end of the clip does not count as the end of a note.
+    """
     reach = 2 * round(HELD_S / FRAME_S) + 1
     same = targets.note.copy()
     same[1:] &= targets.note_number[1:] == targets.note_number[:-1]
@@ -34,10 +37,13 @@ def held_frames(targets: ControlTargets) -> Bool:
 def harmonic_to_between(
     audio: Tensor, features: FrameFeatures, targets: Sequence[ControlTargets], instruments: int
 ) -> Float64:
-    """Return the summed harmonic-to-between ratio in dB and the number of frames of each instrument, [I, 2].
+    """Return the sum of the harmonic-to-between ratio in dB and the number of its frames, float64 [I, 2].
+
+    Every fifth of the held and voiced frames with a known target instrument is measured in each clip. Frames whose
+    window of 171 ms is not within the clip are left out.
 
     Args:
-        audio: clips [B, 1, N].
+        audio: clips, float32 [B, 1, N].
         features: features of the clips.
         targets: targets of each clip.
         instruments: number of instruments I.
@@ -60,7 +66,15 @@ def harmonic_to_between(
 
 
 def _ratio_db(spectrum: Float64, hertz: float) -> float:
-    """Return the mean power at the harmonics over the mean power midway between them, in dB."""
+    """Return the mean power at the harmonics over the mean power midway between them, in dB.
+
+    Up to ten harmonics below 8 kHz count, and two at least. A harmonic is the largest of three bins; midway is their
+    mean.
+
+    Args:
+        spectrum: power of the FFT bins of one window.
+        hertz: fundamental frequency.
+    """
     count = max(2, min(HARMONICS, int(HIGHEST_HZ / hertz)))
     bins = hertz * WINDOW / SAMPLE_RATE
     at = np.round(np.arange(1, count + 1) * bins).astype(int)
@@ -72,7 +86,11 @@ def _ratio_db(spectrum: Float64, hertz: float) -> float:
 
 
 def latent_steps(latents: Tensor, targets: Sequence[ControlTargets]) -> Ratio:
-    """Return the summed RMS difference of consecutive frames of latents [B, C, T] in held notes, and its count."""
+    """Return the sum of the steps between successive latent frames in held notes, and the number of these steps.
+
+    A step is the root mean square over channels of the difference of two frames of latents [B, C, T]. Only steps
+    between two frames in held notes count; `targets` are those of each clip.
+    """
     steps = (latents[..., 1:] - latents[..., :-1]).float().square().mean(1).sqrt().cpu().numpy()
     total = count = 0.0
     for clip, one in enumerate(targets):

@@ -1,4 +1,4 @@
-"""Time of sampling and decoding: measured on a GPU, extrapolated from a few network evaluations on a CPU."""
+"""Seconds to sample and decode clips: measured on a CUDA GPU, extrapolated from a few sampler steps on a CPU."""
 
 import time
 
@@ -16,17 +16,18 @@ PROBE_STEPS = 2
 
 
 def inference_times(model: TrainedModel) -> dict[str, Json]:
-    """Return `inference_time` for 8 clips of 4 s and 64 clips of 8 s."""
+    """Return `inference_time` of 8 clips of 4 s under the key `8x4`, and of 64 clips of 8 s under `64x8`."""
     return {name: inference_time(model, clips, seconds) for name, (clips, seconds) in CASES.items()}
 
 
 @torch.inference_mode()
 def inference_time(model: TrainedModel, clips: int, seconds: int) -> Json:
-    """Measure the time to sample and decode `clips` clips of `seconds`.
+    """Return the time to sample and decode `clips` clips of `seconds` s with the default steps of the paradigm.
 
     Returns:
-        `seconds`; `evaluations` of the network for one clip; whether the time is `extrapolated` from few steps and
-        clips, as on a CPU; `device`.
+        `seconds`: the time in s; `evaluations`: network evaluations of one clip without guidance; `extrapolated`:
+        whether the time is computed from few steps and clips, true on any device but CUDA; `device`: name of the GPU,
+        or `CPU` and the number of threads.
     """
     device, samples = model.device, model.sample_count(seconds)
     on_gpu, evaluations = device.type == "cuda", model.paradigm.evaluations()
@@ -46,7 +47,18 @@ def inference_time(model: TrainedModel, clips: int, seconds: int) -> Json:
 
 
 def _probe(model: TrainedModel, controls: Tensor, samples: int) -> tuple[float, float, int]:
-    """Return seconds of sampling PROBE_STEPS steps, seconds of decoding, and network evaluations, after a warm-up."""
+    """Sample and decode a batch twice, with 1 step as a warm-up and with PROBE_STEPS steps, and time the second.
+
+    Times are valid on a CPU only: on a GPU nothing waits for its kernels, so there the call is only a warm-up.
+
+    Args:
+        model: the model.
+        controls: controls of the batch, float32 [B, R, T] (B clips, R control rows, T frames).
+        samples: length of each clip in audio samples.
+
+    Returns:
+        Seconds of sampling, seconds of decoding, and network evaluations of one clip without guidance.
+    """
     shape, device = model.representation.shape(samples), model.device
     controls = controls.to(device)
     for steps in (1, PROBE_STEPS):

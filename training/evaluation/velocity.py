@@ -1,9 +1,10 @@
 """Estimation of note velocities from peak levels, by a scale that is fitted on real clips.
 
 The level of a note depends on velocity, instrument, key and SoundFont. The scale is a ridge regression per instrument,
-ln(velocity) = a + b * level + c[key] + d * (1 - brightness), on clips whose controls are known.
+ln(velocity) = a + b * level + c[key] + d * (1 - brightness), on clips whose controls are known. Velocities are in 0..1
+(MIDI velocity / 127), levels in dBFS.
 
-n notes, I instruments, K keys.
+n notes, I instruments, K = 25 keys from MIDI note 48.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ MIN_NOTES = 20  # smallest number of notes of an instrument to fit its scale
 
 @dataclass(frozen=True)
 class NoteLevels:
-    """Peak levels of the notes of a clip, with their targets."""
+    """Peak levels and tracked keys of the n notes of a clip, with their targets."""
 
     level_db: Float64  # [n]
     key: Int64  # [n], tracked pitch above `LOWEST_KEY`, UNSPECIFIED where unvoiced or out of range
@@ -33,7 +34,16 @@ class NoteLevels:
 
 
 def note_levels(features: FrameFeatures, clip: int, targets: ControlTargets) -> NoteLevels:
-    """Return peak level, tracked key and targets of each velocity onset of clip number `clip`."""
+    """Return peak level, tracked key and targets of the notes of a clip, one for each velocity onset.
+
+    The peak is the largest level within 0.2 s after the onset and before the next one. The key is the median of the
+    tracked pitch there, rounded.
+
+    Args:
+        features: features of all clips.
+        clip: number of the clip in `features`.
+        targets: targets of this clip.
+    """
     first = np.clip(np.round(targets.velocity_onsets / FRAME_S).astype(int), 0, features.frames - 1)
     end = np.minimum(targets.onset_end, targets.velocity_onsets + PEAK_S)
     last = np.clip(np.round(end / FRAME_S).astype(int), first + 1, features.frames)
@@ -53,7 +63,10 @@ def _key(midi: Float32) -> int:
 
 @dataclass(frozen=True)
 class VelocityScale:
-    """Regression coefficients per instrument; NaN where an instrument has too few notes."""
+    """Regression coefficients per instrument.
+
+    For an instrument with fewer than MIN_NOTES notes `offset` and `slope` are NaN, `keys` and `dullness` 0.
+    """
 
     offset: Float64  # [I]
     slope: Float64  # [I]
@@ -62,7 +75,13 @@ class VelocityScale:
 
     @classmethod
     def fit(cls, features: FrameFeatures, targets: Sequence[ControlTargets], instruments: int) -> "VelocityScale":
-        """Fit the scale on real clips with their targets."""
+        """Return the scale fitted on one or more real clips.
+
+        Args:
+            features: features of the clips.
+            targets: targets of each clip.
+            instruments: number of instruments I.
+        """
         notes = [note_levels(features, clip, one) for clip, one in enumerate(targets)]
         level, key, velocity, instrument, brightness = (
             np.concatenate([getattr(one, name) for one in notes])
@@ -82,9 +101,10 @@ class VelocityScale:
         return cls(offset, slope, keys, dullness)
 
     def velocity(self, notes: NoteLevels) -> Float64:
-        """Return estimated velocities [n] in 0..1; NaN for an instrument without a scale.
+        """Return estimated velocities [n] of notes, clipped to 0..1; NaN for an instrument without a scale.
 
-        An instrument that is UNSPECIFIED takes the mean of all scales.
+        For an UNSPECIFIED instrument offset and slope are the means of those of all scales, and neither key nor
+        brightness is used. All velocities are NaN if no instrument has a scale.
         """
         instrument, key = notes.instrument, notes.key
         if np.isnan(self.offset).all():

@@ -105,6 +105,12 @@ def test_sweeps_are_parsed():
             Sweep.parse(text)
 
 
+@pytest.mark.parametrize("text", ["steps=9,inf", "steps=nan,9", "guidance=1,-inf", "s_churn=0,1e999"])
+def test_values_that_are_not_finite_are_refused(text):
+    with pytest.raises(UserError, match=f"the values of VARY= must be finite, got '{text}'"):
+        Sweep.parse(text)
+
+
 def test_guidance_is_swept_like_an_option():
     base, one = SamplingConfig(), Sweep.parse("guidance=1,1.5,3")
     assert [one.settings(value, base).guidance for value in one.values] == [1, 1.5, 3]

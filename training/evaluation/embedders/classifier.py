@@ -1,10 +1,10 @@
 """Classifier of instrument, pitch class, velocity and degradation of log-mel patches, and embedder `pvt-net`.
 
-Its penultimate layer is the embedder `pvt-net` of the Frechet audio distance, which needs no download. It was trained
-on rendered audio that no codec had processed. Half of the clips were degraded (`degradations.py`) and the amount of
-degradation was a target, so that the embedding depends on it.
+The penultimate layer of its network is the embedder `pvt-net` of the Frechet audio distance, which needs no download.
+The network was trained on rendered audio that no codec had processed. Half of the patches were degraded
+(`degradations.py`) and the amount of degradation was a target, so that the embedding depends on it.
 
-B clips, N samples, P patches, L frames, M mel bands, I instruments.
+B clips, N audio samples at 24 kHz, P patches, L = 96 frames and M = 128 mel bands of a patch, I instruments.
 """
 
 import json
@@ -41,7 +41,11 @@ FACTS = json.loads(
 
 
 class PatchNetwork(nn.Module):
-    """Convolutions and a linear embedding (`forward`), and four linear heads on the embedding (`heads`)."""
+    """Convolutions and a linear embedding (`forward`), and four linear heads on its positive part (`heads`).
+
+    Args:
+        instruments: number of instruments I.
+    """
 
     def __init__(self, instruments: int) -> None:
         super().__init__()
@@ -65,27 +69,37 @@ class PatchNetwork(nn.Module):
         self.damage = nn.Linear(DIMENSION, len(DEGRADATION_DB) + 1)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Map [B, L, M] to [B, 64], without activation, so that the embeddings are closer to a Gaussian."""
+        """Map log-mel patches [P, L, M] to embeddings [P, 64], without activation: closer to a Gaussian."""
         return self.embedding(self.maps(patches[:, None]).flatten(1))
 
     def heads(self, embedded: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return logits of instrument [B, I], pitch class or rest [B, 13], velocity band [B, 5], degradation [B, 6]."""
+        """Map embeddings [P, 64] to the logits of the four heads.
+
+        They are, in this order, instrument [P, I], pitch class or rest [P, 13], velocity band [P, 5] and degradation
+        [P, 6].
+        """
         active = torch.relu(embedded)
         return self.instrument(active), self.pitch_class(active), self.velocity_band(active), self.damage(active)
 
 
 class InstrumentClassifier(Protocol):
-    """Interface of the classifier that adherence measures use."""
+    """Interface of the classifier that adherence measures use; `instruments` are the names of its classes in order."""
 
     instruments: tuple[str, ...]
 
     def instrument_probabilities(self, audio: Tensor) -> Tensor:
-        """Return the probability of each instrument in each patch of float32 [B, 1, N] at 24 kHz: [B, P, I]."""
+        """Return the probability of each instrument in each patch of audio, float32 [B, 1, N] at 24 kHz: [B, P, I]."""
         ...
 
 
 class PvtNet(Pretrained):
-    """The trained network as embedder and instrument classifier of 24 kHz audio."""
+    """A `PatchNetwork` as embedder and instrument classifier of 24 kHz audio.
+
+    Args:
+        network: it is moved to `device` and set to eval mode without gradients.
+        instruments: names of the instruments in the order of the output of its head.
+        device: device of the network.
+    """
 
     name = "pvt-net"
     dimension = DIMENSION
@@ -99,7 +113,8 @@ class PvtNet(Pretrained):
         """Load the shipped weights, or a file that `python -m training classifier train` wrote.
 
         Raises:
-            UserError: the file is missing or of another kind.
+            UserError: the file is missing, unreadable or of another version, or its weights are not those of the
+                network.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -123,7 +138,10 @@ class PvtNet(Pretrained):
         return cls(network, instruments, device)
 
     def save(self, path: Path) -> None:
-        """Write weights and metadata; the same weights give the same bytes."""
+        """Write weights and metadata to the safetensors file `path`; equal weights give equal bytes.
+
+        The metadata are the version of the network and the names of the instruments.
+        """
         from safetensors.torch import save
 
         metadata = {KEY: json.dumps({**FACTS, "instruments": self.instruments}, sort_keys=True)}
@@ -132,10 +150,12 @@ class PvtNet(Pretrained):
 
     @torch.inference_mode()
     def embed(self, audio: Tensor) -> Tensor:
-        """Map float32 [B, 1, N] to embeddings [B, P, 64], one for each 0.96 s.
+        """Map audio, float32 [B, 1, N] at 24 kHz, to embeddings, float32 [B, P, 64] on the CPU.
+
+        A patch has 1.04 s (24 848 samples) and the next starts 0.96 s later.
 
         Raises:
-            UserError: clips shorter than 1.04 s.
+            UserError: clips shorter than a patch.
         """
         # On a CPU clip by clip, which gives the same bits in any batch.
         parts = audio.split(1) if self.device.type == "cpu" else [audio]
@@ -143,17 +163,25 @@ class PvtNet(Pretrained):
 
     @torch.inference_mode()
     def instrument_probabilities(self, audio: Tensor) -> Tensor:
-        """Map float32 [B, 1, N] to the probability of each instrument in each patch, [B, P, I]."""
+        """Map audio, float32 [B, 1, N], to the probability of each instrument in each patch, [B, P, I] on the CPU.
+
+        Raises:
+            UserError: clips shorter than a patch.
+        """
         embedded = self.embed(audio)
         return self.network.heads(embedded.to(self.device))[0].softmax(-1).cpu()
 
 
 class MatchedClassifier:
-    """The network as a classifier of the instruments of a dataset, matched by name, in the order of the dataset.
+    """A `PvtNet` as a classifier of the instruments of a dataset, which are matched by name.
+
+    Args:
+        net: the trained network, whose instruments may be others and in another order.
+        labels: names of the instruments of the dataset.
 
     Attributes:
-        instruments: names of the instruments of the dataset.
-        unknown: those that the network was not trained on; if there are any, instruments are not classified.
+        instruments: names of the instruments of the dataset, in its order.
+        unknown: those of them that `net` was not trained on; if there are any, no instrument is classified.
     """
 
     def __init__(self, net: PvtNet, labels: tuple[str, ...]) -> None:
@@ -165,7 +193,7 @@ class MatchedClassifier:
 
     @property
     def notes(self) -> list[str]:
-        """The reason why instruments are not classified, as a list of one sentence; empty if they are."""
+        """The reason why instruments are not classified, as a list of one sentence; empty if they are classified."""
         if not self.unknown:
             return []
         return [
@@ -174,5 +202,12 @@ class MatchedClassifier:
         ]
 
     def instrument_probabilities(self, audio: Tensor) -> Tensor:
-        """Map float32 [B, 1, N] to probabilities [B, P, I], or to [B, P, 0] if any instrument is unknown."""
+        """Map audio, float32 [B, 1, N], to probabilities [B, P, I] in the order of `instruments`.
+
+        They are among all instruments of the network, so their sum may be below 1. [B, P, 0] if any instrument is
+        unknown.
+
+        Raises:
+            UserError: clips shorter than a patch.
+        """
         return self._net.instrument_probabilities(audio)[..., self._rows]

@@ -1,6 +1,7 @@
-"""Training and test of the classifier of `classifier.py` on PVT-audio; results are a function of the seed.
+"""Training and test of the classifier of `classifier.py` on PVT-audio.
 
-B clips, N samples, T control frames, I instruments, P patches.
+With one thread, the result is a function of clips, steps and seed. B clips, N audio samples, T control frames, I
+instruments, P patches of a clip, L = 96 frames and M = 128 mel bands of a patch.
 """
 
 import math
@@ -28,12 +29,16 @@ TEST_CLIPS = 64  # at a time, to bound memory
 
 
 class ClipSource(Protocol):
-    """Interface of the clips: those of a `training.Dataset` of PVT-audio."""
+    """Interface of a set of clips, which a `training.Dataset` of PVT-audio has."""
 
     def __len__(self) -> int: ...
 
     def gather(self, indices: Int64) -> dict[str, Tensor]:
-        """Return `data` [B, 1, N] at 24 kHz, `velocity` [B, T], `chroma` [B, T] and `instruments` [B, I, T]."""
+        """Return audio and controls of the B clips with these indices, as stored.
+
+        They are `data` [B, 1, N] at 24 kHz, `velocity` [B, T] (in 0..1, 0 in rests), `chroma` [B, T] (pitch class / 11)
+        and `instruments` [B, I, T].
+        """
         ...
 
 
@@ -47,7 +52,12 @@ class Labels:
 
 
 def labels(clips: dict[str, Tensor], centres: Tensor) -> Labels:
-    """Return the labels of patches, given the clips and the centre of each patch in samples, int64 [B, P]."""
+    """Return the labels of patches: the values of the controls at their centres.
+
+    Args:
+        clips: clips as `ClipSource.gather` returns them.
+        centres: centre of each patch in audio samples from the start of its clip, int64 [B, P].
+    """
     frames, samples = clips["velocity"].shape[-1], clips["data"].shape[-1]
     at = (centres * frames // samples).clamp(max=frames - 1)
     velocity = clips["velocity"].gather(1, at)
@@ -64,17 +74,19 @@ def train(
     seed: int = 0,
     progress: Callable[[int, float], None] = lambda step, loss: None,
 ) -> PvtNet:
-    """Train a classifier.
+    """Train a classifier from random weights on the CPU; seeds the global random generator of torch.
 
     Args:
         clips: training clips.
-        instruments: names of their rows of `instruments`.
-        steps: number of steps.
+        instruments: names of the rows of their control `instruments`.
+        steps: number of optimization steps of 32 patches each, four of each of eight clips.
         seed: seed of initial weights, clips and degradations.
-        progress: called after each step with its number and its loss.
+        progress: called after each step with its number (from 0) and its loss, the sum of the cross-entropies of the
+            heads.
 
     Raises:
         UserError: no clips.
+        ValueError: clips shorter than a patch (1.04 s).
     """
     if not len(clips):
         raise UserError("PVT-audio must have train clips, got none; build it with make dataset FORMAT=audio")
@@ -94,13 +106,20 @@ def train(
 
 
 def _rate(step: int, steps: int) -> float:
-    """Return the factor of the learning rate: linear warm-up over 5 % of the steps, times half a cosine."""
+    """Return the factor of the learning rate at step number `step` (from 0) of `steps`.
+
+    It is half a cosine from 1 to 0, times a linear warm-up over the first 5 % of the steps.
+    """
     warm = min(1.0, (step + 1) / max(1, 0.05 * steps))
     return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
 
 
 def _batches(clips: ClipSource, steps: int, seed: int) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
-    """Yield patches [B, L, M] at random positions of random clips, half of them degraded, and a label for each head."""
+    """Yield for each step 32 log-mel patches, float32 [32, L, M], and their labels for each head, int64 [32].
+
+    The patches are at random positions of random clips, and each is degraded with probability 1/2. The order of the
+    labels is that of `PatchNetwork.heads`.
+    """
     spectrum = PATCHES.spectrum
     span = (PATCHES.length - 1) * spectrum.hop + spectrum.window
     for step in range(steps):
@@ -119,7 +138,7 @@ def _batches(clips: ClipSource, steps: int, seed: int) -> Iterator[tuple[Tensor,
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Accuracy of the heads of a classifier, as shares."""
+    """Accuracy of the heads of a classifier on audio without degradation, as shares in 0..1 of clips or of patches."""
 
     instrument: float  # of clips, by the mean probability of their patches
     instrument_patches: float
@@ -139,7 +158,7 @@ class Accuracy:
 
 @torch.inference_mode()
 def evaluate_classifier(net: PvtNet, clips: ClipSource) -> Accuracy:
-    """Return the accuracy on all adjacent patches of all clips."""
+    """Return the accuracy of `net` on all patches of all clips, one every 0.96 s; shares are 0 without clips."""
     right, count, patches = np.zeros(5), 0, 0
     for first in range(0, len(clips), TEST_CLIPS):
         batch = clips.gather(np.arange(first, min(first + TEST_CLIPS, len(clips))))
@@ -156,7 +175,19 @@ def evaluate_classifier(net: PvtNet, clips: ClipSource) -> Accuracy:
 
 
 def train_file(data: Path, out: Path, steps: int, seed: int) -> Accuracy:
-    """Train on the train split of PVT-audio, write the weights to `out`, and return the accuracy on the valid split."""
+    """Train on the train split of PVT-audio, write the weights to `out`, and return the accuracy on the valid split.
+
+    Sets torch to one thread, and shows a progress bar on a terminal.
+
+    Args:
+        data: PVT-audio or the folder above it.
+        out: safetensors file to write; an existing one is replaced.
+        steps: number of optimization steps.
+        seed: seed of initial weights, clips and degradations.
+
+    Raises:
+        UserError: no PVT-audio, or no train clips.
+    """
     from tqdm import trange
 
     from training.data.dataset import Dataset

@@ -1,8 +1,8 @@
 """VGG taggers of musicnn (Pons and Serra, ISMIR late-breaking 2019) as embedders of the Frechet audio distance.
 
 `musicnn-msd` was trained on the Million Song Dataset, `musicnn-mtt` on MagnaTagATune. The embedding is the flattened
-output of the last pooling layer. Input: log-compressed mel spectrograms of 3 s at 16 kHz, one patch a second.
-B clips, N samples, P patches, L frames, M mel bands.
+output of the last pooling layer. Input: patches of log-compressed mel spectrograms at 16 kHz, of 2.99 s each, one every
+0.99 s. B clips, N audio samples, P patches, L frames, M = 96 mel bands.
 """
 
 from functools import cached_property
@@ -33,7 +33,13 @@ FILES = {"musicnn-msd": "musicnn-MSD_vgg.safetensors", "musicnn-mtt": "musicnn-M
 
 
 class VggTagger(nn.Module):
-    """Five convolutions with pooling; batch normalization comes before the first and after every activation."""
+    """Network of a tagger up to its last pooling layer, the embedding.
+
+    Batch normalization, then five times convolution, ReLU, batch normalization and max pooling.
+
+    Args:
+        name: a key of POOLS, which determines the sizes of the pooling.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -43,14 +49,21 @@ class VggTagger(nn.Module):
         self.convolutions = nn.ModuleList([nn.Conv2d(size, width, 3, padding=1) for size in (1, *[width] * 4)])
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Map log-mel patches [P, L, M] to [P, 256]."""
+        """Map log-mel patches [P, L, M] with L = 187 frames to embeddings [P, 256]."""
         maps: Tensor = self.norms[0](patches[:, None])
         for convolution, norm, (size, stride) in zip(self.convolutions, self.norms[1:], self.pools, strict=True):
             maps = nn.functional.max_pool2d(norm(torch.relu(convolution(maps))), size, stride)
         return maps.permute(0, 2, 3, 1).flatten(1)  # channels last, as TensorFlow flattens
 
     def load_tensorflow(self, tensors: dict[str, Tensor]) -> None:
-        """Load weights by their names in the TensorFlow checkpoint, whose kernels are [height, width, in, out]."""
+        """Set the weights from the tensors of the TensorFlow checkpoint, by their names there.
+
+        Kernels of the checkpoint are [height, width, in, out]. Tensors with other names are ignored.
+
+        Raises:
+            KeyError: a tensor is missing.
+            RuntimeError: a tensor has another shape.
+        """
         names = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
         state = {}
         for number in range(len(self.convolutions)):
@@ -64,7 +77,13 @@ class VggTagger(nn.Module):
 
 
 class Musicnn(Pretrained):
-    """One of both networks as an embedder of 24 kHz audio."""
+    """One of the two taggers as an embedder of 24 kHz audio.
+
+    Args:
+        name: name of the tagger, a key of FILES.
+        network: its network, which is moved to `device` and set to eval mode without gradients.
+        device: device of the network.
+    """
 
     dimension = DIMENSION
 
@@ -74,10 +93,10 @@ class Musicnn(Pretrained):
 
     @classmethod
     def load(cls, name: str, path: Path, device: str | torch.device = "cpu") -> "Musicnn":
-        """Load the network `name` (a key of FILES) from a file that `make judges` wrote.
+        """Load the tagger `name` (a key of FILES) from a file that `make judges` wrote.
 
         Raises:
-            UserError: the file is of another kind.
+            UserError: the file cannot be read, or has the weights of another network.
         """
         network = VggTagger(name)
         with judge_weights(path, "a VGG tagger of musicnn") as tensors:
@@ -86,10 +105,12 @@ class Musicnn(Pretrained):
 
     @torch.inference_mode()
     def embed(self, audio: Tensor) -> Tensor:
-        """Map float32 [B, 1, N] to embeddings [B, P, 256], one for each second from the third on.
+        """Map audio, float32 [B, 1, N] at 24 kHz, to embeddings, float32 [B, P, 256] on the CPU.
+
+        A patch has 2.99 s, and the next starts 0.99 s later.
 
         Raises:
-            UserError: clips shorter than 3 s.
+            UserError: clips shorter than 2.976 s, which have fewer frames than a patch.
         """
         bands = self.log_mel(resample(audio.to(self.device))[:, 0])
         if bands.shape[1] < LENGTH:
@@ -97,7 +118,10 @@ class Musicnn(Pretrained):
         return self.embed_patches(bands.unfold(1, LENGTH, STRIDE).transpose(2, 3), BATCH)
 
     def log_mel(self, audio: Tensor) -> Tensor:
-        """Map audio [B, N] at 16 kHz to log10(10^4 power + 1) on the mel scale of Slaney, [B, L, M]."""
+        """Map audio [B, N] at 16 kHz to a log-mel spectrogram, float32 [B, L, M] with L = 1 + N // 256.
+
+        Its values are log10(10^4 p + 1), with p the power in a band of the mel scale of Slaney.
+        """
         window = torch.hann_window(FFT, device=audio.device)
         spectra = torch.stft(audio, FFT, HOP, window=window, pad_mode="constant", return_complex=True)
         power = spectra.abs().square().transpose(1, 2) @ self._filters.to(audio.device)

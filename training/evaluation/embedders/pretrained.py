@@ -1,4 +1,7 @@
-"""Networks with fixed weights, as embedders and judges of 24 kHz audio. B clips, P patches, D dimensions."""
+"""Base class of networks with fixed weights: embedders and judges of 24 kHz audio.
+
+B clips, P patches, D dimensions of an embedding.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +16,12 @@ from data_specs.rates import SAMPLE_RATE
 
 
 class Pretrained:
-    """A network in eval mode without gradients, on a device."""
+    """A network on a device.
+
+    Args:
+        network: it is moved to `device` and set to eval mode without gradients.
+        device: device of the network.
+    """
 
     sample_rate = SAMPLE_RATE
 
@@ -22,17 +30,25 @@ class Pretrained:
         self.network: Any = network.to(self.device).eval().requires_grad_(False)
 
     def embed_patches(self, patches: Tensor, batch: int) -> Tensor:
-        """Map patches [B, P, ...] to embeddings [B, P, D] on the CPU, `batch` patches at a time to bound memory."""
+        """Map patches [B, P, ...] on the device of the network to embeddings [B, P, D] on the CPU.
+
+        `batch` is the number of patches in the network at a time, which bounds memory.
+        """
         embedded = torch.cat([self.network(part) for part in patches.flatten(0, 1).split(batch)])
         return embedded.unflatten(0, patches.shape[:2]).cpu()
 
 
 @contextmanager
 def judge_weights(path: Path, network: str) -> Iterator[dict[str, Tensor]]:
-    """Yield the tensors of a file that `make judges` wrote, by name; the block loads them.
+    """Yield the tensors by name of a safetensors file that `make judges` wrote; the `with` block loads them.
+
+    Args:
+        path: the file.
+        network: what the file must contain, in words, for the error message.
 
     Raises:
-        UserError: the file cannot be read, or the block finds that it is not the file of `network`.
+        UserError: the file cannot be read, or the block raises OSError, SafetensorError, KeyError or RuntimeError, as
+            for tensors of another network.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file

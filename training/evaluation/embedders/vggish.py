@@ -2,8 +2,8 @@
 
 Variants of VGGish give different scores. This one resamples to 16 kHz and uses examples of 0.96 s without overlap. The
 embedding is the 128 outputs of the last layer, without PCA, quantization or the ReLU that the common PyTorch port adds.
-The weights are those of that port, read from `$PVT_VGGISH` (a file or an address) or from the cache folder.
-B clips, N samples, F examples.
+The weights are those of that port, read from `$PVT_VGGISH` (a file, or an address that is downloaded to the cache
+folder) or else from the cache folder. B clips, N audio samples, F examples of a clip.
 """
 
 import os
@@ -32,10 +32,10 @@ BATCH = 32  # examples at a time, to bound memory
 
 
 def resample(audio: Tensor) -> Tensor:
-    """Resample 24 kHz [B, 1, N] to 16 kHz [B, 1, ceil(2 N / 3)] by a polyphase windowed-sinc filter.
+    """Resample audio [B, 1, N] from 24 kHz to 16 kHz, [B, 1, ceil(2 N / 3)], by a polyphase windowed-sinc filter.
 
-    Aliases of components above 8 kHz fall above 7.5 kHz, where VGGish has no mel band. Output sample k is at input
-    sample 1.5 k.
+    Output sample k is at input sample 1.5 k. Aliases of components above 8 kHz fall above 7.5 kHz, where VGGish has no
+    mel band.
     """
     stuffed = torch.zeros(*audio.shape[:-1], 2 * audio.shape[-1], device=audio.device, dtype=audio.dtype)
     stuffed[..., ::2] = audio
@@ -44,7 +44,10 @@ def resample(audio: Tensor) -> Tensor:
 
 
 def _low_pass() -> np.ndarray:
-    """Kaiser-windowed sinc at 48 kHz with gain 2, for the inserted zeros; float64 [TAPS]."""
+    """Return the low-pass filter at 48 kHz, a Kaiser-windowed sinc, float64 [TAPS].
+
+    Its gain is 2, since every second sample at 48 kHz is an inserted zero.
+    """
     time = np.arange(TAPS) - TAPS // 2
     cutoff = 2 * CUTOFF_HZ / (2 * SAMPLE_RATE)
     kernel = np.sinc(cutoff * time) * np.kaiser(TAPS, KAISER_BETA)
@@ -52,7 +55,7 @@ def _low_pass() -> np.ndarray:
 
 
 class VggishNetwork(nn.Module):
-    """Six convolutions and three linear layers, with the parameter names of the port."""
+    """Six convolutions and three linear layers, with the parameter names of the common PyTorch port."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +72,7 @@ class VggishNetwork(nn.Module):
         )
 
     def forward(self, examples: Tensor) -> Tensor:
-        """Map log-mel examples [B, 96, 64] to [B, 128]."""
+        """Map n log-mel examples [n, 96, 64] (frames, mel bands) to embeddings [n, 128]."""
         maps = self.features(examples[:, None])
         return self.embeddings(maps.permute(0, 2, 3, 1).flatten(1))  # channels last, as TensorFlow flattens
 
@@ -82,16 +85,20 @@ class Vggish(Pretrained):
 
     @classmethod
     def load(cls, source: str | None = None, device: str | torch.device = "cpu") -> "Vggish":
-        """Load weights from `source`, a file or an http(s) address; None for `$PVT_VGGISH` or the cache.
+        """Load the weights from `source`; an http(s) address is first downloaded to the cache folder.
+
+        Args:
+            source: file or http(s) address; None for `$PVT_VGGISH`, else the file in the cache folder.
+            device: device of the network.
 
         Raises:
-            UserError: the weights are missing, or of another network.
+            UserError: the weights are missing, cannot be downloaded, or are those of another network.
         """
         return cls(_network(weights_file(source)), device)
 
     @torch.inference_mode()
     def embed(self, audio: Tensor) -> Tensor:
-        """Map float32 [B, 1, N] at 24 kHz to embeddings [B, F, 128], one for each 0.96 s.
+        """Map audio, float32 [B, 1, N] at 24 kHz, to embeddings, float32 [B, F, 128] on the CPU, one every 0.96 s.
 
         Raises:
             UserError: clips shorter than 0.975 s.
@@ -100,10 +107,11 @@ class Vggish(Pretrained):
 
 
 def weights_file(source: str | None = None) -> Path:
-    """Return the path of the file of weights (288 MB).
+    """Return the path of the file of weights (288 MB), downloaded to the cache folder if the source is an address.
 
     Args:
-        source: a file, or an http(s) address to download it from; None for `$PVT_VGGISH`, else the cache folder.
+        source: a file, or an http(s) address that is downloaded unless the cache folder has the file; None for
+            `$PVT_VGGISH`, else the file in the cache folder.
 
     Raises:
         UserError: there is no such file, or the download failed.

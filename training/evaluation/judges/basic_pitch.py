@@ -1,6 +1,6 @@
 """Onsets by Basic Pitch (Bittner et al., ICASSP 2022), run by onnxruntime (extra `judges`).
 
-N samples, W windows.
+N audio samples, W windows, n frames of 11.6 ms.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ MERGE_S = 0.03  # onsets of several keys this close are one
 
 
 class BasicPitch:
-    """The network as a detector of onsets in 24 kHz audio."""
+    """The network as a detector of onsets in 24 kHz audio; `session` is the onnxruntime session of the network."""
 
     def __init__(self, session: Any) -> None:
         self.session = session
@@ -30,10 +30,10 @@ class BasicPitch:
 
     @classmethod
     def load(cls, path: Path) -> "BasicPitch":
-        """Load the network from a file that `make judges` wrote.
+        """Load the network from a file that `make judges` wrote; it runs on one thread of the CPU.
 
         Raises:
-            UserError: onnxruntime is missing, or the file is of another kind.
+            UserError: onnxruntime is missing, the file cannot be read, or it is of another kind.
         """
         try:
             import onnxruntime
@@ -47,14 +47,21 @@ class BasicPitch:
             raise UserError(f"{path} must contain Basic Pitch ({error}); delete it, then make judges") from error
 
     def onsets(self, audio: Float32) -> Float64:
-        """Return the times of onsets in audio [N] at 24 kHz, in seconds, sorted."""
+        """Return the times of onsets in audio [N] at 24 kHz, in seconds, sorted, float64.
+
+        Onsets are the peaks of `onset_curve` that are ONSET or higher. A peak 30 ms (MERGE_S) or less after the peak
+        before it is left out.
+        """
         times, values = self.onset_curve(audio)
         inner = (values[1:-1] > values[:-2]) & (values[1:-1] >= values[2:]) & (values[1:-1] >= ONSET)
         peaks = times[1:-1][inner]
         return peaks[np.diff(peaks, prepend=-np.inf) > MERGE_S]
 
     def onset_curve(self, audio: Float32) -> tuple[Float64, Float32]:
-        """Return frame times in seconds and, for each frame of audio [N] at 24 kHz, the largest onset probability."""
+        """Return the times of frames in seconds and the largest onset probability of any key in each, [n] each.
+
+        The frames reach beyond the end of the audio, [N] at 24 kHz and not empty, to the end of the last window.
+        """
         from scipy.signal import resample_poly
 
         wave = resample_poly(audio.astype(np.float64), UP, DOWN).astype(np.float32)

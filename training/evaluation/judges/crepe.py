@@ -36,7 +36,10 @@ class CrepeNetwork(nn.Module):
         self.classifier = nn.Linear(4 * channels, BINS)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Map normalized frames [B, 1024] to probabilities [B, 360]."""
+        """Map n frames with mean 0 and standard deviation 1, [n, 1024] at 16 kHz, to probabilities [n, 360].
+
+        They are those of pitches 20 cents apart, each in 0..1.
+        """
         maps = frames[:, None, :, None]
         for number in range(1, len(WIDTHS) + 1):
             before, after = (254, 254) if number == 1 else (31, 32)
@@ -47,14 +50,14 @@ class CrepeNetwork(nn.Module):
 
 
 class Crepe(Pretrained):
-    """The network as a pitch tracker of 24 kHz audio."""
+    """The network as a pitch tracker of 24 kHz audio, every 10 ms."""
 
     @classmethod
     def load(cls, path: Path, device: str | torch.device = "cpu") -> "Crepe":
-        """Load a file that `make judges` wrote.
+        """Load the weights from a file that `make judges` wrote.
 
         Raises:
-            UserError: the file is of another kind.
+            UserError: the file cannot be read, or has the weights of another network.
         """
         network = CrepeNetwork()
         with judge_weights(path, "CREPE's tiny network") as tensors:
@@ -63,10 +66,10 @@ class Crepe(Pretrained):
 
     @torch.inference_mode()
     def track(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the pitch of float32 [B, 1, N] in fractional MIDI note numbers, and whether frames are voiced.
+        """Return pitch and voicing of audio, float32 [B, 1, N] at 24 kHz: each [B, N // 240] on the CPU.
 
-        The pitch is the mean of the bins around the most probable one, weighted by their probabilities. Both are
-        [B, N // 240], float32 and bool.
+        The pitch is a fractional MIDI note number, float32: the mean of the nine bins around the most probable one,
+        weighted by their probabilities. A frame is voiced (bool) if the largest probability is VOICED or more.
         """
         wave = nnf.pad(resample(audio.to(self.device))[:, 0], (WINDOW // 2, WINDOW // 2))
         frames = wave.unfold(-1, WINDOW, STEP)[:, : audio.shape[-1] // 240]
@@ -80,6 +83,9 @@ class Crepe(Pretrained):
         return midi.reshape(shape).cpu(), (confidence >= VOICED).reshape(shape).cpu()
 
     def probabilities(self, frames: Tensor) -> Tensor:
-        """Map frames [B, 1024] at 16 kHz to probabilities [B, 360]."""
+        """Map n frames [n, 1024] at 16 kHz of any level to probabilities in 0..1, [n, 360], of pitches 20 cents apart.
+
+        Each frame is normalized to mean 0 and standard deviation 1. The probabilities of a frame do not sum to 1.
+        """
         centred = frames - frames.mean(1, keepdim=True)
         return self.network(centred / centred.std(1, keepdim=True).clamp(min=1e-10))

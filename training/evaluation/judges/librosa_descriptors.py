@@ -1,6 +1,6 @@
 """Loudness, centroid and noisiness by librosa, independent of the code that measured the controls of the dataset.
 
-Windows have the default length of librosa, 2048 samples (85 ms). B clips, N samples, F frames.
+Windows have the default length of librosa, 2048 samples (85 ms). B clips, N audio samples, F frames (every 10 ms).
 """
 
 import math
@@ -21,10 +21,14 @@ HANN_RMS = math.sqrt(3 / 8)  # root mean square of the window
 
 
 def librosa_features(audio: Tensor, features: FrameFeatures) -> FrameFeatures:
-    """Return a copy of `features` with loudness, centroid and noisiness of [B, 1, N] by librosa.
+    """Return a copy of `features` whose loudness, centroid and noisiness are those of `audio` by librosa.
 
-    Loudness is the A-weighted root mean square in dB; the centroid is in semitones above 20 Hz. Noisiness is the
-    spectral flatness, which has another scale, so that only its ranks can be compared.
+    Loudness is the A-weighted root mean square in dB re full scale, at least -80. The centroid is in semitones above 20
+    Hz. Noisiness is the spectral flatness, whose scale is another, so that only its ranks can be compared.
+
+    Args:
+        audio: float32 [B, 1, N] at 24 kHz.
+        features: features of the same clips, [B, F].
     """
     found = zip(*(_describe(clip, features.frames) for clip in audio[:, 0].float().cpu().numpy()), strict=True)
     loudness, centroid, noisiness = (np.stack(arrays).astype(np.float32) for arrays in found)
@@ -32,7 +36,10 @@ def librosa_features(audio: Tensor, features: FrameFeatures) -> FrameFeatures:
 
 
 def _describe(audio: Float32, frames: int) -> tuple[NDArray[np.floating], ...]:
-    """Return loudness, centroid and flatness [F] of one clip [N]; the latter two are NaN in silence."""
+    """Return loudness, centroid and flatness, [F] each, of one clip [N]; the latter two are NaN in silence.
+
+    The units are those of `librosa_features`; F = `frames`.
+    """
     import librosa
 
     spectrum = np.abs(librosa.stft(audio, n_fft=WINDOW, hop_length=HOP))[:, :frames]

@@ -1,11 +1,16 @@
-"""Adherence measured by external judges, beside the project's own measures.
+"""Adherence measured by external judges, beside the project's own measures of `adherence.py`.
 
 crepe_chroma     as `chroma`, by CREPE's pitch
 crepe_pitch      as `pitch_accuracy`, by CREPE's pitch
-pitch_agreement  share of frames that both trackers call voiced where they are within 50 cents, octaves counted
+pitch_agreement  share of frames that both trackers call voiced where they are within 50 cents, octaves counted; without
+                 frames close to a change of note
 basic_onsets     as `onsets`, by Basic Pitch's onsets
-onset_agreement  F-measure within 50 ms of the project's onsets and those of Basic Pitch
-librosa_...      as `loudness`, `centroid` and `noisiness`, by librosa; measured where a dataset has these controls
+onset_agreement  F-measure within 50 ms of the project's onsets and those of Basic Pitch, both detected in the audio,
+                 where velocity and chroma are conditioned
+librosa_...      as the measures of `loudness`, `centroid` and `noisiness`, by librosa, without `noisiness_error`;
+                 measured where a dataset has these controls
+
+B clips, N audio samples.
 """
 
 from collections.abc import Sequence
@@ -47,7 +52,9 @@ NAMES = ("musicnn", "crepe", "basic-pitch")
 
 
 def judge_names(text: str) -> tuple[str, ...]:
-    """Return the names in JUDGES=: all of them for `all`, else those of a comma list.
+    """Return the names of judges in JUDGES=: all of NAMES for `all`, else those of a comma-separated list.
+
+    Blanks and empty names are ignored; an empty text gives no name.
 
     Raises:
         UserError: an unknown name.
@@ -59,10 +66,10 @@ def judge_names(text: str) -> tuple[str, ...]:
 
 
 def embedders(names: Sequence[str], device: str | torch.device) -> tuple[Musicnn, ...]:
-    """Load the embedders for FAD among the judges `names`; none without `musicnn`.
+    """Return the embedders of FAD among the judges `names`: both taggers for `musicnn`, none without it.
 
     Raises:
-        UserError: the weights are not in the cache folder.
+        UserError: the weights are not in the cache folder, or cannot be read.
     """
     if "musicnn" not in names:
         return ()
@@ -71,7 +78,7 @@ def embedders(names: Sequence[str], device: str | torch.device) -> tuple[Musicnn
 
 @dataclass(frozen=True)
 class Judges:
-    """External judges of adherence; None for those that are not used."""
+    """External judges of adherence; a network that is not used is None."""
 
     crepe: Crepe | None = None
     basic_pitch: BasicPitch | None = None
@@ -79,10 +86,15 @@ class Judges:
 
     @classmethod
     def load(cls, names: Sequence[str], device: str | torch.device, controls: Sequence[str] = ()) -> "Judges | None":
-        """Load judges by name, and librosa for the measured controls among `controls`; return None for no judge.
+        """Load the judges of adherence; return None if there is none.
+
+        Args:
+            names: names among NAMES; `musicnn` is no judge of adherence and is ignored.
+            device: device of CREPE.
+            controls: controls of the dataset; librosa judges the measured ones among them.
 
         Raises:
-            UserError: the weights are not in the cache folder, or a package is missing.
+            UserError: weights are not in the cache folder or cannot be read, or a package is missing.
         """
         found = cls(
             Crepe.load(judge_file("crepe-tiny.safetensors"), device) if "crepe" in names else None,
@@ -92,7 +104,13 @@ class Judges:
         return None if found == cls() else found
 
     def measure(self, audio: Tensor, analysis: ClipAnalysis, targets: Sequence[ControlTargets]) -> list[Ratios]:
-        """Return the measures of the judges for each clip of [B, 1, N] at 24 kHz; UNDEFINED for judges not used."""
+        """Return the measures JUDGE_MEASURES of each clip; UNDEFINED for judges not used and controls not measured.
+
+        Args:
+            audio: clips, float32 [B, 1, N] at 24 kHz on the CPU.
+            analysis: the project's analysis of the same clips.
+            targets: targets of each clip.
+        """
         found: list[Ratios] = [dict.fromkeys(JUDGE_MEASURES, UNDEFINED) for _ in targets]
         features = analysis.features
         if self.crepe is not None:

@@ -1,7 +1,7 @@
 """Read float32 tensors of a TensorFlow checkpoint (format of TensorFlow's tensor_bundle) without TensorFlow.
 
 The index is a LevelDB table without compression: blocks of sorted entries with shared key prefixes, and a footer that
-holds the place of the index block. The value of an entry is a `BundleEntryProto`.
+holds offset and size of the index block. The value of an entry is a `BundleEntryProto`.
 """
 
 import struct
@@ -19,7 +19,7 @@ VARINT, BYTES, FIXED32 = 0, 2, 5  # wire types of protocol buffers
 
 
 def read_checkpoint(index: bytes, data: bytes) -> dict[str, Float32]:
-    """Return the float32 tensors of a checkpoint with one data file, by name.
+    """Return the float32 tensors by name of a checkpoint with one data file; tensors of other types are left out.
 
     Args:
         index: content of the `.index` file.
@@ -58,7 +58,11 @@ def _tensors(index: bytes, data: bytes) -> Iterator[tuple[str, Float32]]:
 
 
 def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
-    """Yield key and value of the entries of a block."""
+    """Yield key and value of each entry of the block of `size` bytes at byte `offset` of a table.
+
+    Raises:
+        ValueError: the block is compressed.
+    """
     block = table[offset : offset + size]
     if table[offset + size] != 0:
         raise ValueError("a compressed TensorFlow checkpoint index")
@@ -74,7 +78,13 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """Yield number and value of the fields of a protocol buffer message."""
+    """Yield number and value of the fields of a protocol buffer message, as integers or bytes.
+
+    Fields of four bytes are left out.
+
+    Raises:
+        ValueError: a field of another wire type.
+    """
     place = 0
     while place < len(message):
         tag, place = _varint(message, place)
@@ -93,7 +103,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:
-    """Return an integer of seven bits a byte, and the place after it."""
+    """Return the variable-length integer (seven bits a byte) at byte `place` of `data`, and the place after it."""
     value = shift = 0
     while True:
         byte = data[place]

