@@ -1,4 +1,4 @@
-"""Command-line helpers shared by the packages: run a command, report a UserError in one sentence, parse integers."""
+"""Command-line helpers shared by the packages: run a command, print a UserError as one line, parse numbers."""
 
 import argparse
 import math
@@ -20,7 +20,15 @@ MISUSED = 2
 
 
 def run(parser: argparse.ArgumentParser, argv: list[str] | None) -> int:
-    """Parse `argv`, run the chosen command and return the exit status."""
+    """Parse `argv` (None: the process's arguments), call the chosen command and return the exit status.
+
+    The parser must set `command`, a function of the parsed arguments that returns the status. The status is 2 after a
+    UserError, 130 after an interrupt from the keyboard (both print one line on stderr), and 0 if the reader of stdout
+    has closed it. Other exceptions are not caught. Sets OMP_WAIT_POLICY, HOME and USER where they are missing.
+
+    Raises:
+        SystemExit: `argv` asks for help or does not fit the parser.
+    """
     wait_passively()
     ensure_home()
     arguments = parser.parse_args(argv)
@@ -39,9 +47,12 @@ def run(parser: argparse.ArgumentParser, argv: list[str] | None) -> int:
 
 
 def run_commands(commands: Commands, argv: list[str] | None, prog: str, description: str) -> int:
-    """Run the command that `argv` names and return the exit status.
+    """Call the command that the first of `argv` names and return the exit status, as `run` does; None: sys.argv[1:].
 
-    Only its own options are added and only its own module is imported, so that --help is fast.
+    Options are added, and modules imported, for the named command only, so that --help is fast.
+
+    Raises:
+        SystemExit: help is asked for, no command is named, or the options do not fit it.
     """
     arguments = sys.argv[1:] if argv is None else argv
     parser = Parser(prog=prog, description=description)
@@ -55,9 +66,10 @@ def run_commands(commands: Commands, argv: list[str] | None, prog: str, descript
 
 
 def as_typed(message: str, parser: argparse.ArgumentParser) -> str:
-    """Return `message` with make variables (`STEPS=9`) as options (`--steps 9`), unless make runs the command.
+    """Return `message` with make variables (`STEPS=9`, `FORCE=1`) as options (`--steps 9`, `--force`).
 
-    Only names that `parser` or one of its subcommands has as options are replaced, and no make command lines.
+    Only names that `parser` or one of its subcommands has as options are replaced. Text such as `make dataset CLIPS=9`
+    stays. Under make (MAKELEVEL is in the environment) the message is returned unchanged.
     """
     if "MAKELEVEL" in os.environ:
         return message
@@ -88,7 +100,7 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 
 def decimal(text: str) -> int | None:
-    """Return the integer >= 0 that `text` consists of (1 to 18 ASCII digits), None for any other text."""
+    """Return the integer >= 0 that `text` consists of (1 to 18 ASCII digits); None for any other text."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
 
 
@@ -96,7 +108,7 @@ def integer(name: str, text: str, least: int = 1) -> int:
     """Return the integer given as `text` for the make variable `name`.
 
     Raises:
-        UserError: not an integer, or less than `least`.
+        UserError: not 1 to 18 digits without a sign, or less than `least`.
     """
     value = decimal(text)
     if value is None or value < least:
@@ -105,20 +117,24 @@ def integer(name: str, text: str, least: int = 1) -> int:
 
 
 def integer_or_none(name: str, text: str | None) -> int | None:
-    """Return the `integer` >= 1 given as `text` for the make variable `name`; None if it is not given."""
+    """Return the integer >= 1 given as `text` for the make variable `name`; None if `text` is None.
+
+    Raises:
+        UserError: not an integer, or less than 1.
+    """
     return None if text is None else integer(name, text)
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
-    """Add the option that `use_threads` reads."""
+    """Add the option --threads, which `use_threads` reads, to `parser`."""
     parser.add_argument("--threads", metavar="N", help="of a CPU (the fastest)")
 
 
 def use_threads(arguments: argparse.Namespace) -> None:
-    """Set the number of threads of torch: THREADS= as given, else OMP_NUM_THREADS, else the fastest.
+    """Set the number of CPU threads of torch: --threads, else OMP_NUM_THREADS, else the fastest of those measured.
 
     Raises:
-        UserError: not an integer >= 1.
+        UserError: --threads is not an integer >= 1.
     """
     set_threads(integer_or_none("THREADS", arguments.threads))
 
@@ -127,7 +143,7 @@ def number(name: str, text: str) -> float:
     """Return the number given as `text` for the make variable `name`.
 
     Raises:
-        UserError: not a finite number.
+        UserError: not a number, or not finite.
     """
     try:
         value = float(text)
@@ -139,7 +155,7 @@ def number(name: str, text: str) -> float:
 
 
 class Parser(argparse.ArgumentParser):
-    """Argument parser that reports a misuse as one `error:` line and exits with status 2."""
+    """Argument parser that reports arguments it cannot parse in one `error:` line on stderr, with exit status 2."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
         self.exit(MISUSED, f"error: {message}; see {self.prog} --help\n")

@@ -1,6 +1,6 @@
 """Files beside the shards: `shapes.txt`, the shapes of a record, and `dataset.json`, the manifest.
 
-`dataset.json` is written last; a folder without it is not a finished dataset. Shards are not opened here.
+A build writes `dataset.json` last; a folder without it is not a finished dataset. Shards are not opened here.
 """
 
 import json
@@ -33,7 +33,7 @@ _DIM = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 
 @dataclass(frozen=True)
 class Feature:
-    """One array of a record: little-endian, C order."""
+    """One named array of a record, stored little-endian in C order."""
 
     name: str
     dtype: str
@@ -41,12 +41,12 @@ class Feature:
 
     @property
     def size(self) -> int:
-        """Size in bytes."""
+        """Size of the array in bytes."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
     @property
     def stored_dtype(self) -> np.dtype:
-        """The dtype with its byte order."""
+        """The numpy dtype, little-endian."""
         return np.dtype(self.dtype).newbyteorder("<")
 
     def __str__(self) -> str:
@@ -60,7 +60,15 @@ def clip_features(
     instruments: int,
     controls: Sequence[str] = PUBLISHED_CONTROLS,
 ) -> tuple[Feature, ...]:
-    """Return the features of one clip: `data` of `shape`, and the controls at `frames` frames."""
+    """Return the features of one clip: `data`, then the `controls` as float32 in the order of `CONTROLS`.
+
+    Args:
+        shape: of `data`.
+        dtype: of `data`, one of DTYPES.
+        frames: number of frames of each control.
+        instruments: number of instruments of the dataset.
+        controls: names of the controls.
+    """
     return (
         Feature("data", dtype, shape),
         *(Feature(name, "float32", CONTROLS[name].shape(frames, instruments)) for name in CONTROLS if name in controls),
@@ -68,15 +76,16 @@ def clip_features(
 
 
 def layout(features: tuple[Feature, ...]) -> RecordLayout:
-    """Return the layout of records with these features and an id."""
+    """Return the layout of records with these features and an `id` of 16 bytes."""
     return RecordLayout.of({**{feature.name: feature.size for feature in features}, "id": ID_BYTES})
 
 
 def parse_shapes(text: str, where: str, controls: Sequence[str] = PUBLISHED_CONTROLS) -> tuple[Feature, ...]:
-    """Parse the text of a shapes.txt.
+    """Return the features that the text of a shapes.txt lists, in its order; `where` names the file in errors.
 
     Raises:
-        UserError: a line that is not `name dtype dim dim ...`.
+        UserError: a line is not `name dtype dim dim ...`, the names are not `data` and `controls` in any order, or a
+            record would exceed 256 MiB.
     """
     features = []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -96,7 +105,7 @@ def parse_shapes(text: str, where: str, controls: Sequence[str] = PUBLISHED_CONT
 
 
 class Shard(StrictModel):
-    """One finished TFRecord file."""
+    """One finished TFRecord file: path, number of clips, size and digest."""
 
     file: Annotated[str, Field(pattern=r"^(train|valid)/[A-Za-z0-9._-]+\.tfrecord$")]  # below the dataset's folder
     clips: Annotated[int, Field(ge=0)]
@@ -105,7 +114,7 @@ class Shard(StrictModel):
 
 
 class Split(StrictModel):
-    """The shards of one split, in order."""
+    """The shards of one split in order, and its numbers of clips."""
 
     planned: Annotated[int, Field(ge=0)]  # positions of the plan; `clips` excludes those rejected for their audio
     clips: Annotated[int, Field(ge=0)]
@@ -136,7 +145,7 @@ class DatasetInfo(StrictModel):
 
     @pydantic.model_serializer(mode="wrap")
     def _without_defaults(self, handler: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Omit keys that older versions do not know where they have their defaults."""
+        """Return the values to write, without `velocity_law_db` if it is empty: older versions do not know this key."""
         values: dict[str, Any] = handler(self)
         if not self.velocity_law_db:
             del values["velocity_law_db"]
@@ -144,30 +153,32 @@ class DatasetInfo(StrictModel):
 
     @property
     def frame_rate(self) -> Fraction:
-        """Frames per second of data and controls."""
+        """Frames of data and controls per second, exactly."""
         return Fraction(self.spec.clip.sample_rate, self.hop)
 
     @property
     def codec_digest(self) -> str:
-        """SHA-256 of the codec's weights or of the transform's kernels; empty for audio."""
+        """SHA-256, hex, of the codec's weights (encodec, disc) or of the kernels (cqt); empty for audio."""
         return str(self.format_key.get("transform", ""))
 
 
 def folder_name(format_name: str) -> str:
-    """Return the name of a dataset's folder."""
+    """Return the name of the folder of a dataset of this format, for example PVT-cqt."""
     return f"PVT-{format_name}"
 
 
 def shard_name(format_name: str, split: str, number: int, shards: int) -> str:
-    """Return the path of a shard, relative to the dataset's folder."""
+    """Return the path of shard `number`, from 0, of `shards` of a split, relative to the dataset's folder."""
     return f"{split}/{folder_name(format_name)}-{split}-{number:05d}-of-{shards:05d}.tfrecord"
 
 
 def find_dataset(folder: Path, format_name: str | None = None) -> Path:
-    """Return `folder` if it contains a manifest, else PVT-<format> below it.
+    """Return `folder` if it contains dataset.json, else its subfolder PVT-<format_name> if that does.
+
+    Without a format name only `folder` itself is looked at.
 
     Raises:
-        UserError: neither is a finished dataset.
+        UserError: neither contains dataset.json; the message says whether the folder exists.
     """
     if (folder / MANIFEST).is_file():
         return folder
@@ -182,10 +193,10 @@ def find_dataset(folder: Path, format_name: str | None = None) -> Path:
 
 
 def load_manifest(folder: Path) -> DatasetInfo:
-    """Read and validate the manifest of a dataset folder.
+    """Read and validate the dataset.json in `folder`.
 
     Raises:
-        UserError: unfinished, of an unknown version, or damaged.
+        UserError: there is none, it is not JSON, its format version is another, or a key or value is not as expected.
     """
     path = find_dataset(folder) / MANIFEST
     try:
@@ -204,10 +215,10 @@ def load_manifest(folder: Path) -> DatasetInfo:
 
 
 def load_info(folder: Path) -> tuple[DatasetInfo, tuple[Feature, ...]]:
-    """Read and validate the manifest and shapes.txt of a dataset folder.
+    """Read and validate dataset.json and shapes.txt in `folder`; return the manifest and the features of a record.
 
     Raises:
-        UserError: unfinished, of an unknown version, or damaged.
+        UserError: one of the files is missing, unreadable or not as expected, or the format version is another.
     """
     info = load_manifest(folder)
     shapes = find_dataset(folder) / SHAPES

@@ -2,4 +2,4 @@
 
 
 class UserError(Exception):
-    """Message in one sentence: what is wrong and what to do. Command lines print it and exit with status 2."""
+    """Message in one sentence: the fault and its remedy. Command lines print it on stderr and exit with status 2."""

@@ -10,7 +10,7 @@ class FormatEntry(NamedTuple):
 
     Attributes:
         representation: subclass of `Representation`, or "module:class" (see `data_specs.registry`).
-        seconds: processor time per clip on one core of a 2026 server, for the printed estimate.
+        seconds: processor time to encode a clip on one core of a 2026 server, for the printed estimate.
         codes: whether it stores codes as int16, instead of floats.
     """
 

@@ -1,4 +1,4 @@
-"""SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): the hash behind every order and draw of the project."""
+"""SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): the hash by which plan and loader order songs and clips."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,10 @@ _MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
 def splitmix64(words: UInt64) -> UInt64:
-    """Finalize 64-bit words elementwise: a bijection in which every input bit affects every output bit."""
+    """Return the SplitMix64 finalizer of each word: a bijection in which every input bit affects every output bit.
+
+    GOLDEN_GAMMA is not added here.
+    """
     with np.errstate(over="ignore"):
         words = (words ^ (words >> np.uint64(30))) * _MULTIPLIERS[0]
         words = (words ^ (words >> np.uint64(27))) * _MULTIPLIERS[1]

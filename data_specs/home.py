@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def ensure_home() -> None:
-    """Set HOME and USER if neither the environment nor the passwd file gives them.
+    """Set HOME in the environment if it is unset and the passwd file has no entry for the user id; set USER if unset.
 
-    Dask, matplotlib and torch look for their settings and caches there. The folder is in the system's temporary folder,
-    private to the user id; child processes inherit it.
+    Dask, matplotlib and torch look for their settings and caches in HOME. The folder is made in the system's temporary
+    folder, readable by this user id only; child processes inherit it.
     """
     try:
         name = pwd.getpwuid(os.getuid()).pw_name
@@ -23,7 +23,7 @@ def ensure_home() -> None:
 
 
 def _private_folder(path: Path) -> Path:
-    """Return `path`, made for this user alone; another new folder if someone else has made it."""
+    """Make the folder `path` for this user alone and return it; make another if it belongs or is open to others."""
     path.mkdir(mode=0o700, exist_ok=True)
     found = path.lstat()
     # promise: home-private-folder-2

@@ -1,4 +1,4 @@
-"""Listening level of a set of sounds: loudness after ITU-R BS.1770-4, and one gain that brings it to a target."""
+"""Listening level of a set of sounds: loudness after ITU-R BS.1770-4, and one gain that brings the set to a target."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,10 @@ OFFSET = -0.691  # dB: a sine of 997 Hz at full scale has -3.01 LUFS
 
 
 def loudness(sounds: Sequence[NDArray[np.floating]], sample_rate: int) -> float:
-    """Return the gated loudness of mono sounds [N] together, in LUFS; -inf for silence (BS.1770-4, annex 1)."""
+    """Return the gated loudness of mono sounds, each [N], in LUFS (BS.1770-4, annex 1).
+
+    The blocks of all sounds (at least one) are gated and averaged together. -inf if no block of 0.4 s exceeds -70 LUFS.
+    """
     energies = np.concatenate([_block_energies(np.asarray(one, np.float64), sample_rate) for one in sounds])
     energies = energies[energies > _energy(ABSOLUTE_GATE)]
     if len(energies):
@@ -25,7 +28,10 @@ def loudness(sounds: Sequence[NDArray[np.floating]], sample_rate: int) -> float:
 
 
 def listening_gain(sounds: Sequence[NDArray[np.floating]], sample_rate: int) -> float:
-    """Return the factor that brings the set to TARGET_LUFS, less where a peak would exceed -1 dBFS; 1 for silence."""
+    """Return the one factor that brings mono sounds, each [N], together to -20 LUFS.
+
+    It is less where the highest peak would exceed -1 dBFS, and 1 where no block is above -70 LUFS.
+    """
     level = loudness(sounds, sample_rate)
     peak = max((float(np.abs(one).max(initial=0.0)) for one in sounds), default=0.0)
     return 1.0 if math.isinf(level) or not peak else min(10 ** ((TARGET_LUFS - level) / 20), PEAK / peak)
@@ -36,7 +42,10 @@ def _energy(lufs: float) -> float:
 
 
 def _block_energies(sound: Float64, sample_rate: int) -> Float64:
-    """Return the mean square of each block of the K-weighted sound; sounds shorter than a block are one block."""
+    """Return the mean square of each block of the K-weighted sound [N], float64 [blocks].
+
+    Blocks last 0.4 s and start every 0.1 s. A shorter sound is one block of its own length, an empty one gives none.
+    """
     from scipy.signal import lfilter
 
     for numerator, denominator in _k_weighting(sample_rate):
@@ -51,7 +60,10 @@ def _block_energies(sound: Float64, sample_rate: int) -> Float64:
 
 
 def _k_weighting(sample_rate: int) -> list[tuple[list[float], list[float]]]:
-    """Return the coefficients of the high shelf and the high pass, from their analogue prototypes, for any rate."""
+    """Return (numerator, denominator) of the digital high shelf, then of the high pass, at `sample_rate` in Hz.
+
+    They are derived from the analogue prototypes, so that any rate above twice 1682 Hz will do.
+    """
     k, q = math.tan(math.pi * 1681.974450955533 / sample_rate), 0.7071752369554196
     gain = 10 ** (3.999843853973347 / 20)
     middle, scale = gain**0.4996667741545416, 1 + k / q + k * k

@@ -30,7 +30,7 @@ _TAG_2 = bytes([2 << 3 | _LEN])  # field 2: entry value
 
 
 class RecordError(UserError):
-    """A shard is truncated, altered or not of this project."""
+    """A shard, or a record of it, is truncated, altered or not of this project."""
 
 
 def masked_crc(data: np.ndarray | bytes) -> int:
@@ -40,12 +40,12 @@ def masked_crc(data: np.ndarray | bytes) -> int:
 
 
 def encode_example(features: Mapping[str, bytes]) -> bytes:
-    """Serialize a tf.train.Example with one bytes value per feature, sorted by name."""
+    """Return a serialized tf.train.Example with one bytes value per feature, in the order of `_order`."""
     return _delimited(_TAG_1, b"".join(_entry(name, features[name]) for name in sorted(features, key=_order)))
 
 
 def frame(payload: bytes) -> bytes:
-    """Return the payload framed with its length and both CRCs."""
+    """Return the record of a payload: its length, the CRC of the length, the payload and its CRC."""
     length = LENGTH.pack(len(payload))
     return b"".join((length, FOOTER.pack(masked_crc(length)), payload, FOOTER.pack(masked_crc(payload))))
 
@@ -72,7 +72,7 @@ class RecordLayout:
 
     @classmethod
     def of(cls, sizes: Mapping[str, int]) -> "RecordLayout":
-        """Return the layout of records whose features have `sizes` bytes."""
+        """Return the layout of records with one value of `sizes[name]` bytes for each feature `name`."""
         record = frame(encode_example({name: bytes(size) for name, size in sizes.items()}))
         offsets, end = {}, len(record) - FOOTER.size
         # The value is the last part of its entry, so offsets are found from the end.
@@ -88,7 +88,10 @@ class RecordLayout:
         return cls(dict(sizes), offsets, len(record), payload, template, np.flatnonzero(~varies))
 
     def check(self, record: np.ndarray, where: str, crc: bool = True) -> None:
-        """Raise RecordError unless `record`, uint8 [size], has this layout and, with `crc`, a valid CRC32C."""
+        """Raise RecordError unless `record`, uint8 [size], has this layout and, with `crc`, the CRC32C that it stores.
+
+        `where` names the record in the message.
+        """
         # promise: only-recorderror-comes-out
         if record[self.constant].tobytes() != self.template[self.constant].tobytes():
             raise RecordError(f"{where} does not have the layout of shapes.txt; {REBUILD}")
@@ -97,10 +100,12 @@ class RecordLayout:
             raise RecordError(f"{where} fails its CRC32C; {REBUILD}")
 
     def record(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the framed record of arrays, uint8 [size]; equals `frame(encode_example(...))`, with one copy.
+        """Return the framed record of arrays, uint8 [size]; equals `frame(encode_example(...))` of their bytes.
+
+        Bytes are stored as they are in memory in C order: the caller gives little-endian arrays.
 
         Raises:
-            ValueError: an array is missing or has another size.
+            ValueError: an array is missing, is not a feature, or has another size in bytes.
         """
         if {name: value.nbytes for name, value in values.items()} != self.sizes:
             raise ValueError(f"a record of {self.sizes} bytes cannot hold other arrays")
@@ -111,18 +116,18 @@ class RecordLayout:
         return record
 
     def values(self, record: np.ndarray) -> dict[str, np.ndarray]:
-        """Return views of the features' bytes, uint8 [..., sizes[name]], in records [..., size]."""
+        """Return views of the bytes of each feature, uint8 [..., sizes[name]], in records [..., size]."""
         return {name: record[..., start : start + self.sizes[name]] for name, start in self.offsets.items()}
 
 
 def _order(name: str) -> bytes:
-    """Return the sort key of protobuf's deterministic mode: by bytes, a prefix of a name after that name."""
+    """Return the sort key of protobuf's deterministic mode: names by their bytes, but "ab" after "abc"."""
     # promise: records-byte-byte-tensorflow-2
     return name.encode() + b"\xff"
 
 
 def _entry(name: str, value: bytes) -> bytes:
-    """Return one entry of the Features map, which ends with the bytes of the value."""
+    """Return the bytes of one entry of the Features map; they end with the bytes of `value`."""
     feature = _delimited(_TAG_1, _delimited(_TAG_1, value))
     return _delimited(_TAG_1, _delimited(_TAG_1, name.encode()) + _delimited(_TAG_2, feature))
 

@@ -12,12 +12,12 @@ from data_specs.errors import UserError
 
 
 def lookup(registry: Mapping[str, Any], name: Any, option: str) -> Any:
-    """Return the entry of `registry` called `name`, imported if it is a string "module:attribute".
+    """Return the entry of `registry` called `name`; for a string "module:attribute", the attribute, imported.
 
     Args:
-        registry: names and entries.
-        name: as the user wrote it.
-        option: what the name was given as, for the message, for example `FORMAT=`.
+        registry: entries by name.
+        name: as the user wrote it; not a string counts as not in the registry.
+        option: the option that `name` was given for, as the message names it, for example `FORMAT=`.
 
     Raises:
         UserError: `name` is not in the registry; the message lists the choices.

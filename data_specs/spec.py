@@ -39,7 +39,7 @@ class ClipCounts(StrictModel):
         """Return the counts written as `train:valid`, for example "400:80".
 
         Raises:
-            UserError: not two integers separated by a colon.
+            UserError: not two integers >= 0 separated by a colon.
         """
         counts = [decimal(part) for part in text.split(":")]
         if len(counts) != len(SPLITS) or None in counts:
@@ -48,7 +48,7 @@ class ClipCounts(StrictModel):
 
 
 class SourceSpec(StrictModel):
-    """Source of the melodies or recordings, and how many clips one song or file may give."""
+    """Source of the melodies or recordings, and how many clips one song or file may give at most."""
 
     midi: str = ""  # `tunes` (shipped melodies), a folder or a tar.gz
     audio: str = ""  # instead of `midi`: a folder of recordings
@@ -64,7 +64,7 @@ class SourceSpec(StrictModel):
 
     @pydantic.model_serializer(mode="wrap")
     def _of_one_kind(self, handler: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Omit the keys of the other kind of source."""
+        """Return the values to write, without the keys of the other kind: `midi` and `key_shifts`, or `audio`."""
         values: dict[str, Any] = handler(self)
         for name in ("midi", "key_shifts") if self.audio else ("audio",):
             values.pop(name, None)
@@ -72,7 +72,7 @@ class SourceSpec(StrictModel):
 
 
 class RecordingsSpec(StrictModel):
-    """How recordings are cut into clips: by activity, each stretch without a longer pause being one event."""
+    """How recordings are cut into events: stretches of sound with no pause of `pause_seconds` or more inside."""
 
     range_db: Annotated[float, Field(gt=0, le=100)] = 50.0  # below a file's loud frames, at which it counts as silent
     pause_seconds: Annotated[float, Field(ge=0.02)] = 0.5  # silence that ends an event
@@ -81,7 +81,7 @@ class RecordingsSpec(StrictModel):
 
 
 class Limits(StrictModel):
-    """Limits for one MIDI file. The first four are deterministic; the last two catch what they miss."""
+    """Limits above which a MIDI file is rejected. `seconds` and `memory_mb`, of reading it, depend on the machine."""
 
     file_bytes: Positive = 4_000_000
     events: Positive = 400_000
@@ -120,7 +120,7 @@ class ClipSpec(StrictModel):
 
 
 class Instrument(StrictModel):
-    """A General MIDI program, counted from 0; of recordings a label, which has only a name."""
+    """General MIDI program and bank, both counted from 0; of recordings a label, which has only a name."""
 
     name: str
     program: Annotated[int, Field(ge=0, le=127)] = 0
@@ -128,7 +128,7 @@ class Instrument(StrictModel):
 
 
 class ModulationSpec(StrictModel):
-    """Sine that scales velocities: m(t) = 1 - depth (1 + sin(2 pi f t + phase)) / 2, log f uniform."""
+    """Sine that scales velocities, t in seconds: m(t) = 1 - depth (1 + sin(2 pi f t + phase)) / 2, log f uniform."""
 
     depth: Share = 0.8
     lowest_hz: Hertz = 1 / 64
@@ -152,21 +152,21 @@ CURVE_FAMILIES: Families = ("sine", "ramp", "arch", "steps", "walk")
 
 
 class VelocitySpec(StrictModel):
-    """Curve over a clip that scales velocities to 1 - depth .. 1, within notes too."""
+    """Curve over a clip, of one of `families`, whose values 1 - depth .. 1 multiply the velocity, within notes too."""
 
     families: Families = CURVE_FAMILIES
     depth: Annotated[float, Field(ge=0, lt=1)] = 0.8
 
 
 class GlideSpec(StrictModel):
-    """Glides from the pitch of the note before, in a share of the legato notes."""
+    """Glides from the pitch of the note before, in a share of the legato notes; `seconds` bounds their duration."""
 
     share: Share = 0.0
     seconds: Bounds = (0.03, 0.2)
 
 
 class VibratoSpec(StrictModel):
-    """Sinusoidal vibrato after a delay in seconds, in a share of the notes that last long enough for a period."""
+    """Vibrato, a sine of amplitude `cents` from `delay` s on, in a share of the notes that hold a period of it."""
 
     share: Share = 0.0
     hz: Bounds = (4.0, 7.0)
@@ -175,7 +175,7 @@ class VibratoSpec(StrictModel):
 
 
 class BrightnessSpec(StrictModel):
-    """Curve of the filter cutoff in a share of the clips; at brightness 0 it is `depth_cents` below the preset's."""
+    """Curve of the filter cutoff in a share of the clips; at 0 it is `depth_cents[instrument]` below the preset's."""
 
     share: Share = 0.0
     families: Families = CURVE_FAMILIES
@@ -183,13 +183,13 @@ class BrightnessSpec(StrictModel):
 
 
 class RelaySpec(StrictModel):
-    """Changes of the instrument at note boundaries, in a share of the clips."""
+    """Changes of the instrument between notes, in a share of the clips."""
 
     share: Share = 0.0
 
 
 class ExpressionSpec(StrictModel):
-    """Expression inside notes; every curve is a function of the seed and the clip's id."""
+    """Expression inside notes; every curve is a function of the spec's seed and the clip's id."""
 
     velocity: VelocitySpec = VelocitySpec()
     glide: GlideSpec = GlideSpec()
@@ -208,14 +208,14 @@ class Rendering(StrictModel):
 
 
 class CodecSpec(StrictModel):
-    """Codec of the formats encodec and disc."""
+    """Codec of the formats encodec and disc; only disc uses `codebooks`."""
 
     name: str  # `phaseless`, `pvt`, `encodec_24khz` or the path of a weights file
     codebooks: Annotated[int, Field(ge=1, le=32)] = 16
 
 
 class FormatSpec(StrictModel):
-    """Storage of one format. `train` and `valid` cap the number of clips, taken from the start of the plan."""
+    """Storage of one format. `train` and `valid` cap its number of clips, the first of the plan; None is no cap."""
 
     train: Annotated[int, Field(ge=0)] | None = None
     valid: Annotated[int, Field(ge=0)] | None = None
@@ -229,7 +229,7 @@ PLAN_FIELDS = {"seed", "source", "limits", "clip", "instruments", "modulation", 
 
 
 class Spec(StrictModel):
-    """A dataset spec."""
+    """A dataset spec: the contents of its TOML file, with defaults."""
 
     name: str
     seed: int = 0
@@ -298,7 +298,7 @@ class Spec(StrictModel):
 
     @pydantic.model_serializer(mode="wrap")
     def _without_defaults(self, handler: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Omit keys that older versions do not know where they have their defaults."""
+        """Return the values to write, without unused keys and without defaults that older versions do not know."""
         values: dict[str, Any] = handler(self)
         if self.controls == PUBLISHED_CONTROLS:
             values.pop("controls", None)
@@ -314,11 +314,11 @@ class Spec(StrictModel):
 
     @cached_property
     def instrument_names(self) -> tuple[str, ...]:
-        """Names in the order of the rows of the control `instruments`."""
+        """Names of the instruments, in the order of the rows of the control `instruments`."""
         return tuple(instrument.name for instrument in self.instruments)
 
     def format(self, name: str) -> FormatSpec:
-        """Return the storage of format `name`.
+        """Return the storage settings of format `name`.
 
         Raises:
             UserError: no such format, or none in this spec.
@@ -329,7 +329,7 @@ class Spec(StrictModel):
         return self.formats[name]
 
     def clips_of(self, name: str, split: str) -> int:
-        """Return the number of clips of format `name` in `split`."""
+        """Return the number of clips of format `name` in `split`, capped; ValueError if `clips` is None."""
         cap = getattr(self.format(name), split)
         if self.clips is None:
             raise ValueError("the number of clips is not known before the plan")
@@ -337,12 +337,12 @@ class Spec(StrictModel):
         return planned if cap is None else min(cap, planned)
 
     def with_clips(self, clips: ClipCounts) -> "Spec":
-        """Return the spec with `clips` in every format, without caps."""
+        """Return a copy of the spec with `clips` in every format: their caps are removed."""
         formats = {n: stored.model_copy(update={"train": None, "valid": None}) for n, stored in self.formats.items()}
         return self.model_copy(update={"clips": clips, "formats": formats})
 
     def plan_key(self) -> dict[str, Any]:
-        """Return the fields that decide the performances: not the sources' content, CLIPS, sound and storage."""
+        """Return the fields that decide the plan: not sources (path and content), clip counts, sound and storage."""
         chosen = self.model_dump(mode="json", include=PLAN_FIELDS)
         # promise: plan-order-per-split-2
         for name in ("midi", "audio"):
@@ -365,12 +365,12 @@ class Spec(StrictModel):
 
 
 def shipped_specs() -> list[str]:
-    """Return the names of the specs in this package."""
+    """Return the names of the specs in this package, sorted."""
     return sorted(path.stem for path in Path(__file__).parent.glob("*.toml"))
 
 
 def spec_path(name: str) -> Path:
-    """Return the file of a spec: one of this package by name, else a path.
+    """Return the path of a spec's file: of a shipped spec by its name, else `name` itself as a path.
 
     Raises:
         UserError: no such file.
@@ -384,10 +384,10 @@ def spec_path(name: str) -> Path:
 
 
 def load_spec(name: str = "sample") -> Spec:
-    """Read and validate a spec by name or path.
+    """Read and validate the spec of a shipped name or a path.
 
     Raises:
-        UserError: missing, not TOML, or a key is unknown or of the wrong type; the message names file and key.
+        UserError: missing, unreadable, not TOML, or a key or value is invalid; the message names file and key.
     """
     path = spec_path(name)
     try:

@@ -14,7 +14,7 @@ M = TypeVar("M", bound=pydantic.BaseModel)
 
 
 class StrictModel(pydantic.BaseModel):
-    """Immutable model: unknown keys, infinite numbers and values of another type are errors, never converted."""
+    """Immutable model. Unknown keys, NaN, infinity and values of another type are errors; integers serve as floats."""
 
     # promise: file-key-was-expected
     # promise: file-key-was-expected-2
@@ -23,10 +23,10 @@ class StrictModel(pydantic.BaseModel):
 
 
 def parse_model(model: type[M], values: Any, where: str) -> M:
-    """Return `model` made of JSON or TOML values; `where` names them in errors.
+    """Return the `model` that JSON or TOML values describe; a list serves as a tuple. `where` names them in errors.
 
     Raises:
-        UserError: the first fault, with its key and what was expected.
+        UserError: the values are invalid; the message has the first fault, its key and what was expected.
     """
     try:
         # As JSON, since a strict model takes a list for a tuple only from there.

@@ -7,12 +7,18 @@ from data_specs.dataset import load_info
 
 
 def tf_dataset(folder: str | Path, split: str = "train", **options: Any) -> Any:
-    """Return a tf.data.Dataset of dicts: data and control features with the shapes of shapes.txt, and id (string).
+    """Return a tf.data.Dataset with one dict per clip of a split, in the order of the plan.
+
+    Keys are the features of shapes.txt, with their shapes and dtypes, and `id` (a string tensor of 16 hex digits).
 
     Args:
-        folder: a dataset's folder, for example data/PVT-cqt.
+        folder: the folder with dataset.json, for example data/PVT-cqt.
         split: train or valid.
         options: passed to tf.data.TFRecordDataset, for example num_parallel_reads.
+
+    Raises:
+        UserError: `folder` is not a finished dataset, or its files are damaged.
+        KeyError: no such split.
     """
     import tensorflow as tf
 

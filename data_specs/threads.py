@@ -13,12 +13,15 @@ LEAST_GAIN = 1.15  # of more threads over fewer, below which the smaller number 
 
 
 def wait_passively() -> None:
-    """Let waiting threads sleep, unless OMP_WAIT_POLICY is set; has an effect only before torch is imported."""
+    """Set OMP_WAIT_POLICY to passive (waiting threads sleep) unless it is set; torch reads it when it is imported."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def set_threads(threads: int | None) -> int:
-    """Set the number of threads and return it: `threads`, else OMP_NUM_THREADS, else the fastest of those measured."""
+    """Set the number of CPU threads of torch and return it.
+
+    It is `threads`; for None it is left to OMP_NUM_THREADS; without this variable it is the fastest of those measured.
+    """
     import torch
 
     if threads is None and "OMP_NUM_THREADS" not in os.environ:
@@ -29,7 +32,11 @@ def set_threads(threads: int | None) -> int:
 
 
 def fastest_threads(work: Callable[[], object], available: int | None = None) -> int:
-    """Return the number of threads for `work`: 1, 2, 4, ... up to the available cores, as long as more are faster."""
+    """Return the fastest number of threads for `work`, measured; torch is left with the last number tried.
+
+    Tried are 1, 2, 4, ... and `available` (None: the cores of this process), as long as each makes the median of three
+    calls at least 1.15 times as fast as the number before it.
+    """
     import torch
 
     available = available or len(os.sched_getaffinity(0))
@@ -51,7 +58,7 @@ def fastest_threads(work: Callable[[], object], available: int | None = None) ->
 
 
 def _convolution() -> Callable[[], object]:
-    """Compute a convolution of the size of those in networks of `tiny`."""
+    """Return a function that computes a convolution of the size of those in networks of `tiny`, on the CPU."""
     import torch
 
     x, weight = torch.randn(2, 128, 600), torch.randn(128, 128, 3)

@@ -27,13 +27,13 @@ VIBRATO_S = 0.3  # window of the vibrato: one period of the slowest, 4 Hz, and s
 
 
 class AudioAnalysis:
-    """Descriptors of audio, each computed when it is first read. All are float32 [B, T].
+    """Descriptors of audio, each computed when it is first read; float32 [B, T] unless stated otherwise.
 
     Args:
-        audio: float32 [B, N] or [N] at 24 kHz, in -1..1.
+        audio: float32 [B, N] or [N] (B = 1) at 24 kHz, in -1..1.
         hop: samples between frames.
-        frames: number of frames T; N // hop for None.
-        searched: range of the pitch.
+        frames: number of frames T; N // hop for None. Audio is padded with silence where frames exceed it.
+        searched: range of the pitch in Hz.
     """
 
     def __init__(self, audio: Tensor, hop: int, frames: int | None = None, searched: PitchRange = RECORDINGS) -> None:
@@ -43,7 +43,7 @@ class AudioAnalysis:
 
     @cached_property
     def loudness(self) -> Tensor:
-        """A-weighted root mean square in dB re full scale, from -80: a full-scale sine at 1 kHz has -3 dB.
+        """A-weighted root mean square in dB re full scale, at least -80: a full-scale sine at 1 kHz has -3 dB.
 
         10 log10 of the mean power over 43 ms, each bin weighted by IEC 61672-1:2013, annex E. Defined everywhere.
         """
@@ -52,12 +52,12 @@ class AudioAnalysis:
 
     @cached_property
     def silent(self) -> Tensor:
-        """Whether a frame is below -70 dB, bool [B, T]."""
+        """Whether a frame's A-weighted level is below -70 dB, bool [B, T]."""
         return self.loudness < SILENT_DB
 
     @cached_property
     def pitch_track(self) -> PitchTrack:
-        """Pitch by YIN; `confidence` is the periodic share of the energy."""
+        """Pitch by YIN as a `PitchTrack`, [B, T]; quiet frames below -70 dB may be voiced."""
         return track(self.audio[:, None], self.hop, self.frames, self.searched)
 
     @cached_property
@@ -68,7 +68,7 @@ class AudioAnalysis:
 
     @cached_property
     def centroid(self) -> Tensor:
-        """Spectral centroid in semitones above 20 Hz; NaN in silence.
+        """Spectral centroid over 43 ms in semitones above 20 Hz, at least 0; NaN in silence.
 
         12 log2(c / 20) with c = sum f |X| / sum |X| in Hz (Peeters et al. 2011, eq. 12, on magnitudes).
         """
@@ -76,7 +76,7 @@ class AudioAnalysis:
 
     @cached_property
     def spread(self) -> Tensor:
-        """Standard deviation of frequency around the centroid in Hz (ibid., eq. 13); NaN in silence."""
+        """Standard deviation in Hz of frequency, weighted by magnitude (ibid., eq. 13); NaN in silence."""
         return self._defined(self._moments[1])
 
     @cached_property
@@ -98,24 +98,28 @@ class AudioAnalysis:
 
     @cached_property
     def odd_even_ratio(self) -> Tensor:
-        """Energy of odd over even harmonics of the first 20, in dB (ibid., eq. 30); NaN without a pitch."""
+        """Energy of odd over even harmonics, 1 to 20, in dB (ibid., eq. 30); NaN without a pitch."""
         power = self._harmonics.square()
         odd, even = power[..., ::2].sum(-1), power[..., 1::2].sum(-1)
         return self._pitched(10 * torch.log10(odd.clamp(min=1e-12) / even.clamp(min=1e-12)))
 
     @cached_property
     def tristimulus(self) -> Tensor:
-        """Shares of amplitude of harmonic 1, 2 to 4, and 5 to 20, [3, B, T] (ibid., eq. 31 to 33)."""
+        """Shares of harmonics 1, 2 to 4, and 5 to 20 in the sum of amplitudes, [3, B, T]; NaN without a pitch.
+
+        Ibid., eq. 31 to 33.
+        """
         a = self._harmonics
         parts = torch.stack([a[..., 0], a[..., 1:4].sum(-1), a[..., 4:].sum(-1)])
         return self._pitched(parts / a.sum(-1).clamp(min=1e-12))
 
     @cached_property
     def vibrato_depth(self) -> Tensor:
-        """Amplitude of pitch modulation within 0.3 s in cents, peak, without a linear glide; NaN without a pitch.
+        """Peak amplitude, in cents, of the pitch's modulation within 0.3 s around a frame, without a linear glide.
 
-        Root of twice the variance of the pitch around its line of least squares; NaN where the window holds an
-        unvoiced frame or a step of more than a semitone. The window of the tracker lowers it by 15 % at 6 Hz.
+        Root of twice the variance of the pitch around its line of least squares. NaN where the window holds an unvoiced
+        frame or a step of a semitone or more between frames, or is beyond the clip. The window of the pitch tracker
+        lowers it by 15 % at 6 Hz.
         """
         half = max(1, round(VIBRATO_S * SAMPLE_RATE / self.hop / 2))
         padded = torch.nn.functional.pad(self.pitch, (half, half), value=math.nan)
@@ -132,8 +136,8 @@ class AudioAnalysis:
         """log10 of the attack time in s of the sound around a frame, one value for each sound; NaN in silence.
 
         A sound is a run of frames that are not silent. Its attack lasts from the first time at which the root mean
-        square over 11 ms reaches 20 % of its maximum to the first at 90 % (log attack time, ibid.; its thresholds are
-        fixed here). Values are at least log10(0.0027), the step of that level.
+        square over 11 ms reaches 20 % of its maximum to the first at 90 % (ibid., with fixed thresholds). Values are at
+        least log10(0.0027), the step in s at which the root mean square is measured.
         """
         found = torch.full_like(self.loudness, math.nan)
         for clip, sounding in enumerate(~self.silent):
@@ -153,7 +157,7 @@ class AudioAnalysis:
 
     @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
-        """Return centroid and spread in Hz."""
+        """Return centroid and spread in Hz, [B, T] each, in silence too."""
         magnitude = self._short.sqrt()
         weights = magnitude / magnitude.sum(-1, keepdim=True).clamp(min=1e-20)
         hertz = torch.arange(SHORT // 2 + 1) * (SAMPLE_RATE / SHORT)
@@ -162,12 +166,12 @@ class AudioAnalysis:
 
     @cached_property
     def _hertz(self) -> Tensor:
-        """Return the fundamental frequency in Hz; 440 without a pitch."""
+        """Return the fundamental frequency in Hz, [B, T]; 440 without a pitch."""
         return 440 * 2 ** ((self.pitch.nan_to_num(69.0) - 69) / 12)
 
     @cached_property
     def _harmonics(self) -> Tensor:
-        """Return the amplitudes of harmonics [B, T, H], the largest of three bins each; 0 above half the rate."""
+        """Return the amplitudes of harmonics [B, T, H], the largest of the three bins around each; 0 above 12 kHz."""
         at = self._hertz[..., None] * torch.arange(1, HARMONICS + 1) * (LONG / SAMPLE_RATE)
         index = at.round().long()[..., None] + torch.tensor([-1, 0, 1])
         largest = self._long.shape[-1] - 1
@@ -182,7 +186,7 @@ class AudioAnalysis:
 
 
 def _log_attack_time(audio: Tensor, start: int, stop: int) -> float:
-    """Return log10 of the attack time in s of a sound from sample `start` to `stop`."""
+    """Return log10 of the attack time in s of a sound from sample `start` to `stop` of a clip [N]."""
     padded = torch.nn.functional.pad(audio, (ENVELOPE, ENVELOPE))[start : stop + 2 * ENVELOPE]
     level = padded.unfold(-1, ENVELOPE, ENVELOPE_HOP).square().mean(-1)
     begin, end = (int((level >= share**2 * level.max()).int().argmax()) for share in ATTACK)
@@ -190,7 +194,10 @@ def _log_attack_time(audio: Tensor, start: int, stop: int) -> float:
 
 
 def _power(audio: Tensor, hop: int, frames: int, size: int) -> Tensor:
-    """Return one-sided power spectra [B, T, K] (Hann); their sum is the mean square of a frame without offset."""
+    """Return one-sided power spectra [B, T, K] of Hann windows of `size` samples, K = size / 2 + 1.
+
+    Summed over K, a spectrum is about the mean square of its frame; a constant offset counts twice.
+    """
     window = torch.hann_window(size)
     needed = (frames - 1) * hop + size
     # promise: descriptor-centred
@@ -200,13 +207,13 @@ def _power(audio: Tensor, hop: int, frames: int, size: int) -> Tensor:
 
 
 def _banded(values: Tensor) -> Tensor:
-    """Return sums over bands of `BAND_BINS` bins, without the last bin."""
+    """Return sums of [..., K] over bands of 64 bins, [..., K // 64]; the last bin, at 12 kHz, is left out."""
     return values[..., :-1].unflatten(-1, (-1, BAND_BINS)).sum(-1)
 
 
 @lru_cache(maxsize=2)
 def _a_weights(size: int) -> Tensor:
-    """Return the power gains [K] of A-weighting (IEC 61672-1:2013, annex E, eq. E.1), 1 at 1 kHz."""
+    """Return the power gains [K] of A-weighting (IEC 61672-1:2013, annex E, eq. E.1), 1 at 1 kHz; K = size / 2 + 1."""
     square = (torch.arange(size // 2 + 1, dtype=torch.float64) * (SAMPLE_RATE / size)).square()
 
     def response(f2: Tensor) -> Tensor:

@@ -11,7 +11,10 @@ from data_specs.controls import CONTROLS
 
 
 def measured_controls(audio: Float32, names: Sequence[str], frames: int, hop: int) -> dict[str, Float32]:
-    """Return features of one clip, float32 [N], by name, each [T]; frame i is centred on sample i * hop."""
+    """Return the features `names` measured from one clip, float32 [N] at 24 kHz: by name, float32 [T], as stored.
+
+    Frame i is centred on sample i * hop. Each of `names` must be a control with a descriptor.
+    """
     analysis = AudioAnalysis(torch.from_numpy(np.ascontiguousarray(audio, np.float32)), hop, frames)
     found = {}
     for name in names:

@@ -21,7 +21,7 @@ CHUNK = 8  # clips at once: bounds memory
 
 @dataclass(frozen=True)
 class PitchRange:
-    """Range of the search in Hz."""
+    """Range of fundamental frequencies that are searched, in Hz."""
 
     lowest_hz: float
     highest_hz: float
@@ -42,7 +42,10 @@ class PitchTrack:
 
 
 def track(audio: Tensor, hop: int = HOP, frames: int | None = None, searched: PitchRange = MELODIES) -> PitchTrack:
-    """Return the pitch of float32 [B, 1, N] at 24 kHz; F = N // hop unless `frames` is given."""
+    """Return the pitch of float32 [B, 1, N] at 24 kHz; the number of frames F is N // hop unless `frames` is given.
+
+    Frames beyond the audio see silence.
+    """
     frames = audio.shape[-1] // hop if frames is None else frames
     parts = [_track(part, hop, frames, searched) for part in audio.split(CHUNK)]
     names = ("midi", "voiced", "level", "confidence")
@@ -65,7 +68,10 @@ def _track(audio: Tensor, hop: int, frames: int, searched: PitchRange) -> PitchT
 
 
 def _normalized_difference(x: Tensor, energies: Tensor) -> Tensor:
-    """Return the cumulative mean normalized difference (eq. 8) of frames `x`, [B, F, L], from energies by lag."""
+    """Return the cumulative mean normalized difference (eq. 8) by lag in samples, [B, F, L], of frames `x` [B, F, S].
+
+    `energies` [B, F, L] are those of WINDOW samples of each frame from each lag on. Lag 0 has the value 1.
+    """
     size = 1 << (x.shape[-1] - 1).bit_length()
     spectrum = torch.fft.rfft(x, n=size)
     correlation = torch.fft.irfft(spectrum * torch.fft.rfft(x[..., :WINDOW], n=size).conj(), n=size)
@@ -77,10 +83,11 @@ def _normalized_difference(x: Tensor, energies: Tensor) -> Tensor:
 
 
 def _first_dip(normalized: Tensor, shortest: int) -> Tensor:
-    """Return the lag of the first local minimum below `DIP`, int64 [B, F].
+    """Return the lag in samples of the first local minimum below `DIP` from lag `shortest` on, int64 [B, F].
 
-    In noise there may be none; then of the first within `DIP` of the global minimum, since a dip at a multiple of the
-    period is often deeper than the one at the period.
+    If no lag is below `DIP`, as in noise, the threshold is the minimum over all lags + DIP, at most VOICED: a dip at a
+    multiple of the period is often deeper than the one at the period. Without a local minimum below the threshold it is
+    the lag of the minimum over all lags.
     """
     inner = normalized[..., 1:-1]
     lowest, deepest = normalized[..., shortest:-1].min(-1)
@@ -92,10 +99,10 @@ def _first_dip(normalized: Tensor, shortest: int) -> Tensor:
 
 
 def _period(normalized: Tensor, lag: Tensor) -> Tensor:
-    """Return the period in samples, [B, F]: a parabola's vertex (step 5) at the largest searched multiple of the lag.
+    """Return the period in samples, [B, F], from a lag in whole samples: the vertex of a parabola (step 5).
 
-    One sample of a short period is many cents; over k periods it is a k-th of that. A multiple is taken only where
-    its dip is within a sample of where the lag predicts it.
+    One sample of a short period is many cents. The vertex is therefore taken at 2, 4 or 8 times the lag and divided by
+    that number, the largest of them that is at most 300 samples and where the normalized difference is below `DIP`.
     """
     period = lag + _vertex(normalized, lag)
     for count in (2, 4, 8):
@@ -110,7 +117,7 @@ def _period(normalized: Tensor, lag: Tensor) -> Tensor:
 
 
 def _vertex(normalized: Tensor, lag: Tensor) -> Tensor:
-    """Return the offset of the parabola's vertex through a minimum and its neighbours, in -1..1 lags."""
+    """Return the offset from `lag`, in -1..1 samples, of the vertex of a parabola through `lag` and its neighbours."""
     left, middle, right = (normalized.gather(-1, (lag + step)[..., None])[..., 0] for step in (-1, 0, 1))
     curvature = left - 2 * middle + right
     return torch.where(curvature > 0, (left - right) / (2 * curvature.clamp(min=1e-12)), 0.0).clamp(-1, 1)

@@ -1,4 +1,4 @@
-"""Curves from a recording of a voice or an instrument, for a model to follow. T frames, N samples."""
+"""Curves from a recording of a voice or an instrument, for a model to follow. N samples at 24 kHz, T frames (75 Hz)."""
 
 import math
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ ABOVE_NOISE_DB = 6.0  # level above the quietest frames at which an unvoiced fra
 
 @dataclass(frozen=True)
 class _Gesture:
-    """Descriptors of a recording, arrays [T]; NaN where undefined."""
+    """Descriptors of a recording, float32 [T] each; NaN where undefined."""
 
     loudness: Float32  # dB
     pitch: Float32  # MIDI note number, octave errors of a few frames removed
@@ -55,7 +55,11 @@ class _Gesture:
 
     @cached_property
     def resting(self) -> Bool:
-        """Frames without sound: silent, far below the loud ones, or unvoiced and hardly above the quietest."""
+        """Frames without sound, bool [T].
+
+        These are below -70 dB, or more than 40 dB below the loud frames (95th percentile), or unvoiced and near the
+        quietest frames (5th percentile, not below those limits): by less than 6 dB, or half the range up to the loud.
+        """
         low, loud = (float(value) for value in np.percentile(self.loudness, RANGE_PERCENTILES))
         lowest = max(loud - DEEPEST_DB, SILENT_DB)
         quietest = max(low, lowest)
@@ -63,18 +67,24 @@ class _Gesture:
         return np.asarray((self.loudness < lowest) | (~self.voiced & (self.loudness < threshold)))
 
     def smoothed(self, values: Float32) -> Float32:
-        """Median over the window among defined frames; undefined frames stay undefined."""
+        """Return the median of `values` [T] over the window around each frame, NaN ignored; NaN values stay NaN."""
         return _median(values, self.window)
 
     def velocity(self) -> Float64:
-        """Loudness between its percentiles as velocity; 0 in rests."""
+        """Return velocities [T] by the smoothed loudness: 0 in rests, else linear in dB and clipped to 0.01..1.
+
+        The 95th percentile of the sounding frames gives 1, the 5th 0.15; a smaller range than 12 dB counts as 12 dB.
+        """
         sounding = self.loudness[~self.resting]
         low, high = np.percentile(sounding, RANGE_PERCENTILES)
         level = 1 - (high - self.smoothed(self.loudness)) / max(high - low, NARROWEST_DB)
         return np.where(self.resting, 0.0, np.clip(SOFTEST + (1 - SOFTEST) * level, 0.01, 1.0))
 
     def notes(self) -> Float64:
-        """Nearest semitone of stable pitch; NaN elsewhere, also in runs shorter than a note."""
+        """Return the MIDI note number [T] of the semitone nearest to the smoothed pitch.
+
+        NaN without a pitch, and in runs of one semitone shorter than 5 frames.
+        """
         semitones = np.round(self.smoothed(self.pitch)).astype(np.float64)
         edges = np.flatnonzero(np.diff(np.nan_to_num(semitones, nan=-1.0))) + 1
         for start, stop in zip([0, *edges.tolist()], [*edges.tolist(), len(semitones)], strict=True):
@@ -83,7 +93,10 @@ class _Gesture:
         return semitones
 
     def brightness(self) -> Float64:
-        """Rank of the centroid among the sounding frames, 0..1."""
+        """Return the rank of the smoothed centroid among the sounding frames, divided by their number: [T], in 0..1.
+
+        It is UNCONDITIONED in rests and where the centroid is undefined.
+        """
         centroid = self.smoothed(self.centroid)
         known = ~np.isnan(centroid) & ~self.resting
         found = np.full(len(centroid), UNCONDITIONED)
@@ -93,15 +106,15 @@ class _Gesture:
 
 
 def read_recording(path: Path | BinaryIO, seconds: float | None = None, start_s: float = 0.0) -> Float32:
-    """Return a stretch of an audio file at 24 kHz, float32 [N], padded with silence to `seconds`.
+    """Return a stretch of an audio file, float32 [N] at 24 kHz, mono, padded at its end with silence to `seconds`.
 
     Args:
         path: an audio file, or an open one.
-        seconds: length of the stretch; None for the rest of the recording, at most `MOST_SECONDS`.
-        start_s: its start in the recording.
+        seconds: length of the stretch; None for the rest of the recording, at most 30 s of it.
+        start_s: start of the stretch in the recording, in seconds.
 
     Raises:
-        UserError: not an audio file, it ends before `start_s`, or a time is out of range.
+        UserError: the file is unreadable or not audio, it ends before `start_s`, or a time is out of range.
     """
     if not 0 <= start_s < math.inf:
         raise UserError(f"START= must be >= 0 s, got {start_s:g}")
@@ -126,17 +139,18 @@ def curves_from_audio(
     instrument: str | None = None,
     tracker: str = YIN,
 ) -> Curves:
-    """Return the curves that a recording gives, 75 points a second at most.
+    """Return the curves of a recording, each with at most 75 points a second.
 
-    Loudness between its 5th and 95th percentile becomes velocity, the centroid by rank brightness, pitch a line or
-    notes and, rounded, chroma. Silence becomes rests; frames without a reliable pitch leave it unconditioned.
+    Velocity is the loudness in dB between its 5th and 95th percentile, brightness the rank of the spectral centroid.
+    Pitch follows the pitch or, with `notes`, its nearest semitone, as chroma always does. Frames without sound are
+    rests; pitch and chroma are unconditioned at other frames without a reliable pitch.
 
     Args:
         audio: float32 [N] at 24 kHz.
-        names: the controls to give; those that a recording does not tell are left out.
-        sharpness: 1 follows every frame, 0 only the gesture: a median filter of (1 - sharpness) / 2 s.
-        notes: pitch in steps of semitones instead of a line.
-        instrument: name of the instrument, None for any.
+        names: the controls to return; controls other than these four and `instruments` are left out.
+        sharpness: 1 follows every frame; below, a median filter of (1 - sharpness) / 2 seconds smooths all curves.
+        notes: whether pitch moves in steps of semitones.
+        instrument: name of the instrument; None leaves the control `instruments` unconditioned.
         tracker: of the pitch: `yin`, or `swift-f0` for noisy recordings.
 
     Raises:
@@ -169,7 +183,7 @@ def _analyze(audio: Float32, sharpness: float, tracker: str) -> _Gesture:
 
 
 def _median(values: Float32, window: int) -> Float32:
-    """Return the running median [T], which ignores NaN; NaN values stay NaN."""
+    """Return the running median of values [T] over `window` frames, which ignores NaN; NaN values stay NaN."""
     if window < 2:
         return values
     half = window // 2
@@ -184,7 +198,10 @@ def _median(values: Float32, window: int) -> Float32:
 
 
 def _frames(gesture: _Gesture, name: str, notes: bool) -> Float32 | None:
-    """Return the frames [T] of a control, UNCONDITIONED where not known; None if a recording cannot give it."""
+    """Return the frames [T] of the control `name`, UNCONDITIONED where not known; None if a recording cannot give it.
+
+    `notes` is whether pitch is in steps of semitones.
+    """
     if name == VELOCITY:
         return _rounded(gesture.velocity(), MAX_VELOCITY)
     if name == Brightness.name:
@@ -201,5 +218,5 @@ def _frames(gesture: _Gesture, name: str, notes: bool) -> Float32 | None:
 
 
 def _rounded(values: NDArray[Any], steps: int) -> Float32:
-    """Round values to multiples of 1 / `steps`, so that small changes add no points; 0 leaves them unchanged."""
+    """Return values rounded to multiples of 1 / `steps`, so that small changes add no points; for 0 unchanged."""
     return np.asarray(values if not steps else np.round(values * steps) / steps, np.float32)

@@ -15,9 +15,10 @@ GLIDE = 1.0  # semitones between frames of the network: pitch is interpolated up
 
 
 def swift_pitch(audio: Float32, hop: int, frames: int) -> Float32:
-    """Return MIDI note numbers with fractions of float32 [N], float32 [T]; NaN where unvoiced.
+    """Return MIDI note numbers with fractions, float32 [T], of audio, float32 [N] at 24 kHz; NaN where unvoiced.
 
-    The network has a frame every 16 ms; pitch is interpolated within notes, and its nearest frame tells a voiced one.
+    The network has a frame every 16 ms. Between two of its frames less than a semitone apart the pitch is interpolated;
+    elsewhere, and next to unvoiced frames, it is that of the nearest, NaN if that is unvoiced.
 
     Raises:
         UserError: the package is not installed.

@@ -20,8 +20,10 @@ BY_FILE = {"learned": "data_specs.codecs.learned:LearnedCodec"}  # kinds that ar
 def load_codec(name_or_path: str) -> Codec:
     """Return a codec by name with its own weights, or the codec of a weights file: ours (safetensors) or EnCodec's.
 
+    The weights of encodec_24khz are downloaded at the first use.
+
     Raises:
-        UserError: neither a name nor a file, not the weights of a codec, or a failed download.
+        UserError: neither a name nor a file, not the weights of a codec, a missing package or a failed download.
     """
     codec: Codec
     if name_or_path in CODECS:
@@ -33,7 +35,10 @@ def load_codec(name_or_path: str) -> Codec:
 
 
 def missing_weights(name_or_path: str) -> str:
-    """Return why `load_codec` needs a download or would fail, with the remedy; empty if everything is present."""
+    """Return why `load_codec` needs a download or would fail, with the remedy; empty if all is present.
+
+    Nothing is downloaded. Of a weights file only the kind is read, so that damaged tensors are not found.
+    """
     try:
         if name_or_path in CODECS:
             missing: str = lookup(CODECS, name_or_path, "CODEC=").missing()

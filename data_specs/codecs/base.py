@@ -31,7 +31,7 @@ class Codec(ABC):
         """Return the codec with its own weights, shipped or downloaded at first use.
 
         Raises:
-            UserError: the download fails.
+            UserError: a package or the shipped file is missing, or the download fails.
         """
 
     @classmethod
@@ -40,40 +40,52 @@ class Codec(ABC):
         """Return the codec with the weights of a file. Nothing in the file is executed.
 
         Raises:
-            UserError: not a weights file of this codec.
+            UserError: not a complete weights file of this codec.
         """
 
     @classmethod
     @abstractmethod
     def missing(cls) -> str:
-        """Return what `pretrained` lacks on this machine, with the remedy; empty if nothing must be fetched."""
+        """Return a sentence on the file that `pretrained` lacks on this machine; empty if nothing is missing."""
 
     @property
     @abstractmethod
     def digest(self) -> str:
-        """SHA-256 of the weights file, hex."""
+        """SHA-256 of the weights file, hex; empty for a codec that was not loaded from one."""
 
     @abstractmethod
     def encode(self, audio: Tensor) -> Tensor:
-        """Encode float32 [B, 1, N], N a multiple of the hop, to unquantized latents, float32 [B, D, N / hop]."""
+        """Encode float32 [B, 1, N] to unquantized latents, float32 [B, D, N / hop].
+
+        Raises:
+            UserError: N is not a positive multiple of the hop.
+        """
 
     @abstractmethod
     def quantize(self, latents: Tensor, codebooks: int) -> Tensor:
-        """Quantize [B, D, T] to codes of the first `codebooks` codebooks, int64 [B, K, T] in 0..bins-1."""
+        """Quantize latents [B, D, T] with the first `codebooks` codebooks to codes, int64 [B, K, T] in 0..bins-1.
+
+        Raises:
+            UserError: `codebooks` is not in 1..max_codebooks.
+        """
 
     @abstractmethod
     def dequantize(self, codes: Tensor) -> Tensor:
-        """Return the latents, float32 [B, D, T], of codes int64 [B, K, T] with any K up to `max_codebooks`."""
+        """Return the latents, float32 [B, D, T], of codes int64 [B, K, T].
+
+        Raises:
+            UserError: K is not in 1..max_codebooks.
+        """
 
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
-        """Decode [B, D, T] to audio, float32 [B, 1, T * hop]; differentiable."""
+        """Decode latents [B, D, T] to audio, float32 [B, 1, T * hop]; differentiable."""
 
     def frames(self, samples: int) -> int:
         """Return the number of frames T of `samples` samples.
 
         Raises:
-            UserError: not a positive multiple of the hop.
+            UserError: `samples` is not a positive multiple of the hop.
         """
         if samples <= 0 or samples % self.hop:
             raise UserError(f"a clip of {samples} samples does not divide into frames of {self.hop}; cut or pad it")

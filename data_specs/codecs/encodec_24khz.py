@@ -30,7 +30,7 @@ BYTES = 93_171_529
 
 
 class Encodec24kHz(Codec):
-    """Latents [B, 128, T] and up to 32 codebooks of 1024 at 75 Hz; 16 of them are 12 kbps."""
+    """Latents [B, 128, T] and up to 32 codebooks of 1024 entries at 75 frames a second; 16 codebooks are 12 kbps."""
 
     max_codebooks = 32
     seconds_per_clip = 0.4  # 0.33 s for the encoder, measured
@@ -38,7 +38,10 @@ class Encodec24kHz(Codec):
     licence = "CC BY-NC 4.0"
 
     def __init__(self, model: nn.Module, name: str = "encodec_24khz", digest: str = "") -> None:
-        """Prepare `model`, an `EncodecModel` of the package, for inference, in place."""
+        """Keep `model`, an `EncodecModel` of the package, whose encoder and decoder are changed in place for inference.
+
+        `digest` is that of its weights file, empty if there is none.
+        """
         self.name, self._digest = name, digest
         layers = model.quantizer.vq.layers  # type: ignore[union-attr]
         self._quantizer = ResidualQuantizer(torch.stack([layer.codebook for layer in layers]))  # type: ignore[union-attr]
@@ -48,7 +51,11 @@ class Encodec24kHz(Codec):
 
     @classmethod
     def pretrained(cls) -> Self:
-        """Return the codec with the authors' weights, downloaded to the cache folder at first use (93 MB)."""
+        """Return the codec with the authors' weights, downloaded to the cache folder at first use (93 MB).
+
+        Raises:
+            UserError: the encodec package is not installed, the download fails, or the file there is another.
+        """
         path = cache_folder() / FILE
         download(_package().model.ROOT_URL + FILE, path, SHA256, BYTES)
         codec = cls.load(path)
@@ -66,7 +73,11 @@ class Encodec24kHz(Codec):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Return the codec with the weights of a state dict saved by torch."""
+        """Return the codec with the weights of a state dict saved by torch.
+
+        Raises:
+            UserError: not such a file, not the weights of EnCodec at 24 kHz, or the encodec package is not installed.
+        """
         try:
             # promise: nothing-runs-2
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -104,7 +115,7 @@ class Encodec24kHz(Codec):
 
 
 def untrained() -> Any:
-    """Return the package's 24 kHz `EncodecModel` with its initial weights.
+    """Return the package's 24 kHz `EncodecModel` with random initial weights, in eval mode, without gradients.
 
     Raises:
         UserError: the encodec package is not installed.
@@ -117,7 +128,7 @@ def untrained() -> Any:
 
 
 def _clip_by_clip(network: nn.Module, batch: Tensor) -> Tensor:
-    """Compute clips one by one on a CPU: the same bits in any batch, and faster, since tensors fit the caches."""
+    """Return the network's output for a batch; on a CPU, clip by clip, so that its bits do not depend on the batch."""
     if batch.device.type != "cpu":
         result: Tensor = network(batch)
         return result
@@ -125,10 +136,10 @@ def _clip_by_clip(network: nn.Module, batch: Tensor) -> Tensor:
 
 
 def _package() -> Any:
-    """Import the encodec package without torchaudio.
+    """Import and return the encodec package, without torchaudio.
 
     Raises:
-        UserError: not installed.
+        UserError: it is not installed.
     """
     try:
         with _torchaudio_on_demand():
@@ -141,7 +152,10 @@ def _package() -> Any:
 
 @contextmanager
 def _torchaudio_on_demand() -> Iterator[None]:
-    """Replace `torchaudio` within the block by an empty module that imports the real one at its first use."""
+    """Replace `torchaudio` within the block by an empty module that imports the real one at its first use.
+
+    Nothing is replaced if torchaudio has been imported before.
+    """
     if "torchaudio" in sys.modules:
         yield
         return

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 
 def for_inference(network: nn.Module) -> nn.Module:
-    """Prepare the package's encoder or decoder for inference, in place; its parameters require no gradient."""
+    """Prepare the package's encoder or decoder for inference, in place, and return it, without gradients."""
     modules = importlib.import_module("encodec.modules")
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
@@ -28,7 +28,7 @@ def for_inference(network: nn.Module) -> nn.Module:
 
 
 class CausalConv(nn.Module):
-    """Convolution of [B, C, L] that is causal, with reflection padding."""
+    """Causal convolution of [B, C, L] with reflection padding before the first sample; the weight norm is folded in."""
 
     def __init__(self, conv: nn.Conv1d) -> None:
         super().__init__()
@@ -43,14 +43,14 @@ class CausalConv(nn.Module):
 
 
 class Elu(nn.Module):
-    """ELU, in place unless gradients are computed: a residual block has used its input for the shortcut before."""
+    """ELU, which overwrites an input without gradient: a residual block has used it for the shortcut before."""
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.elu(x, inplace=not x.requires_grad)
 
 
 def _reflection(x: Tensor, length: int) -> Tensor:
-    """Return the `length` samples that mirror those after the first of [..., L]."""
+    """Return the padding that goes before x [..., L]: x[length], ..., x[1]; a shorter x is first extended by zeros."""
     if x.shape[-1] <= length:  # too short to reflect: zeros are appended first, as the package does
         x = functional.pad(x, (0, length - x.shape[-1] + 1))
     return x[..., 1 : length + 1].flip(-1)

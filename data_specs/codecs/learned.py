@@ -16,12 +16,16 @@ PREFIX = "network."  # of the network's tensors in the weights file
 
 
 class LearnedCodec(StoredCodec):
-    """Latents [B, D, T] at 75 Hz of a trained network, and residual codebooks."""
+    """Codec of a trained network, with latents [B, D, T] at 75 frames a second, and residual codebooks."""
 
     kind = "learned"
 
     def __init__(self, network: CodecNetwork, codebooks: Tensor, name: str = "", digest: str = "") -> None:
-        """Set `network` to inference in place; `codebooks` float32 [K, M, D]."""
+        """Keep `network`, set to inference in place, and `codebooks`, float32 [K, M, D].
+
+        Raises:
+            ValueError: the network has another number of channels than D.
+        """
         super().__init__(codebooks, name, digest)
         if network.channels != self.channels:
             raise ValueError(f"codebooks of {self.channels} channels for a network of {network.channels}")

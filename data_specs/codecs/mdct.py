@@ -14,28 +14,33 @@ HOP = 320
 
 
 def sine_window(hop: int = HOP) -> Tensor:
-    """Return float64 [2H]: sin(pi (n + 1/2) / 2H)."""
+    """Return the window sin(pi (n + 1/2) / 2H) of hop H, float64 [2H]."""
     return torch.sin(math.pi * (torch.arange(2 * hop, dtype=torch.float64) + 0.5) / (2 * hop))
 
 
 def vorbis_window(hop: int = HOP) -> Tensor:
-    """Return float64 [2H]: sin(pi/2 sin^2(pi (n + 1/2) / 2H)), with a steeper slope and lower far side lobes."""
+    """Return the window sin(pi/2 sin^2(pi (n + 1/2) / 2H)) of hop H, float64 [2H].
+
+    Its slope is steeper and its far side lobes are lower than those of the sine window.
+    """
     return torch.sin(math.pi / 2 * sine_window(hop).square())
 
 
 def kaiser_bessel_window(alpha: float, hop: int = HOP) -> Tensor:
-    """Return float64 [2H]: square root of the cumulative sum of a Kaiser window of H + 1 points, beta = pi `alpha`."""
+    """Return the Kaiser-Bessel-derived window of hop H, float64 [2H].
+
+    Its rising half is the root of the normalized cumulative sum of a Kaiser window of H + 1 points, beta = pi `alpha`.
+    """
     kaiser = torch.kaiser_window(hop + 1, periodic=False, beta=math.pi * alpha, dtype=torch.float64)
     rising = (kaiser.cumsum(0)[:hop] / kaiser.sum()).sqrt()
     return torch.cat([rising, rising.flip(0)])
 
 
 def kernel(window: Tensor) -> Tensor:
-    """Return the analysis matrix, float64 [2H, H], of a window [2H] with w(n)^2 + w(n + H)^2 = 1.
+    """Return the MDCT analysis matrix, float64 [2H, H], of a window [2H] with w(n)^2 + w(n + H)^2 = 1.
 
-    Its transpose synthesizes.
-
-    Column k is w(n) sqrt(2/H) cos(pi/H (n + 1/2 + H/2) (k + 1/2)): all shifts of all columns are orthonormal.
+    Its transpose synthesizes. Column k is w(n) sqrt(2/H) cos(pi/H (n + 1/2 + H/2) (k + 1/2)). The columns, shifted by
+    all multiples of H, are orthonormal.
     """
     hop = len(window) // 2
     n = torch.arange(2 * hop, dtype=torch.float64, device=window.device)[:, None] + 0.5 + hop / 2
@@ -44,7 +49,10 @@ def kernel(window: Tensor) -> Tensor:
 
 
 def analyse(audio: Tensor, kernel: Tensor) -> Tensor:
-    """[B, 1, N] with N a multiple of H, kernel [2H, C] -> [B, C, N / H]. Clips are computed one by one (see pvt.py)."""
+    """Return the coefficients [B, C, N / H] of audio [B, 1, N], N a multiple of H, by an analysis matrix [2H, C].
+
+    Clips are computed one by one, so that bits do not depend on the batch.
+    """
     hop = kernel.shape[0] // 2
     padded = functional.pad(audio[:, 0], (hop // 2, hop // 2))
     frames = [clip.unfold(0, 2 * hop, hop) @ kernel for clip in padded]
@@ -52,10 +60,11 @@ def analyse(audio: Tensor, kernel: Tensor) -> Tensor:
 
 
 def synthesise(coefficients: Tensor, kernel: Tensor, window: Tensor) -> Tensor:
-    """[B, C, T], kernel [2H, C], window [2H] -> [B, 1, T H] by overlap-add; differentiable.
+    """Return audio [B, 1, T H] of coefficients [B, C, T] by overlap-add; differentiable.
 
-    The first and the last H/2 samples belong to one frame only. Their time-reversed alias is in the padding, so they
-    are scaled by the squared window and divided by it here.
+    `kernel` [2H, C] is the synthesis matrix, not transposed, and `window` [2H] the window in it. The first and the last
+    H/2 samples belong to one frame only. Their time-reversed alias is in the padding, so they are scaled by the squared
+    window and divided by it here.
     """
     hop = kernel.shape[0] // 2
     frames = coefficients.transpose(1, 2) @ kernel.T

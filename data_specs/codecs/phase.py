@@ -16,7 +16,7 @@ MOMENTUM = 0.99  # the value that Perraudin et al. recommend
 
 
 def stft(audio: Tensor, window: Tensor, hop: int) -> Tensor:
-    """Transform [..., N] to complex [..., T, F], with `window` [W] and N a multiple of `hop`."""
+    """Transform audio [..., N] to complex [..., T, F], with `window` [W] and N a multiple of `hop`."""
     margin = (len(window) - hop) // 2
     return torch.fft.rfft(nnf.pad(audio, (margin, margin)).unfold(-1, len(window), hop) * window)
 
@@ -24,7 +24,7 @@ def stft(audio: Tensor, window: Tensor, hop: int) -> Tensor:
 def istft(spectrum: Tensor, window: Tensor, hop: int, weight: Tensor | None = None) -> Tensor:
     """Return the signal [..., N] whose transform is nearest to complex [..., T, F] (Griffin and Lim 1984, eq. 6).
 
-    `weight` is `overlapped_power` of the frames, for calls that share it.
+    `weight` is `overlapped_power` for T frames, if the caller has it; None: it is computed.
     """
     if weight is None:
         weight = overlapped_power(window, spectrum.shape[-2], hop)
@@ -32,15 +32,15 @@ def istft(spectrum: Tensor, window: Tensor, hop: int, weight: Tensor | None = No
 
 
 def overlapped_power(window: Tensor, frames: int, hop: int) -> Tensor:
-    """Return the sum of the squared windows of all frames at each sample, [N]."""
+    """Return the sum of the squared windows of all `frames` T frames at each sample, [N], N = T hop."""
     return _overlapped(window.square().expand(frames, -1), hop)
 
 
 def with_phase(magnitudes: Tensor, window: Tensor, hop: int, iterations: int) -> Tensor:
-    """Return signals [..., N] with about the magnitudes [..., T, F]; gradients hold the phase constant.
+    """Return signals [..., N] whose STFT magnitudes are about `magnitudes` [..., T, F].
 
-    Fast Griffin-Lim (Perraudin, Balazs and Sondergaard 2013, algorithm 2) from the phase of `vocoder_phase`. Zero
-    magnitudes give exact silence.
+    Fast Griffin-Lim (Perraudin, Balazs and Sondergaard 2013, algorithm 2) takes `iterations` steps from the phase of
+    `vocoder_phase`. Differentiable with the phase held constant. Zero magnitudes give exact silence.
     """
     weight = overlapped_power(window, magnitudes.shape[-2], hop)
     with torch.no_grad():
@@ -57,15 +57,15 @@ def with_phase(magnitudes: Tensor, window: Tensor, hop: int, iterations: int) ->
 
 
 def _extrapolated(before: Tensor, now: Tensor) -> Tensor:
-    """Return complex now + MOMENTUM * (now - before), in one pass over real numbers."""
+    """Return complex now + MOMENTUM * (now - before), of the spectra of this and the previous iteration."""
     return torch.view_as_complex(torch.lerp(torch.view_as_real(before), torch.view_as_real(now), 1 + MOMENTUM))
 
 
 def vocoder_phase(magnitudes: Tensor, hop: int) -> Tensor:
-    """Return phases for magnitudes [..., T, F]: each peak advances at its frequency, and so do the bins around it.
+    """Return phases in radians, 0..2 pi, for magnitudes [..., T, F]: each peak advances at its frequency.
 
-    The identity phase locking of Laroche and Dolson 1999: a peak starts with the phase of its current bin,
-    and bins of one peak alternate in sign, as those of a sinusoid in the middle of a symmetric window do.
+    The identity phase locking of Laroche and Dolson 1999: a peak advances from the previous frame's phase at its bin.
+    Bins around it have its phase with alternating signs, as those of a sinusoid in the middle of a symmetric window.
     """
     owner, frequency = _peaks(magnitudes)
     before = torch.cat([frequency[..., :1, :], frequency[..., :-1, :]], -2)
@@ -81,7 +81,10 @@ def vocoder_phase(magnitudes: Tensor, hop: int) -> Tensor:
 
 
 def _peaks(magnitudes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the nearest peak of each bin of [..., T, F], int64, and that peak's frequency in bins (parabola)."""
+    """Return, for each bin of [..., T, F], the bin of the nearest peak, int64, and that peak's frequency in bins.
+
+    It is the vertex of a parabola through three log magnitudes. In a frame without peaks each bin is its own peak.
+    """
     level = (magnitudes + SILENT).log()
     left, right = level.roll(1, -1), level.roll(-1, -1)
     bins = torch.arange(level.shape[-1], device=level.device).expand_as(level)
@@ -96,7 +99,7 @@ def _peaks(magnitudes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _overlapped(frames: Tensor, hop: int) -> Tensor:
-    """Overlap-add frames [..., T, W] at distances of `hop`, without the margins: [..., T * hop]."""
+    """Overlap-add frames [..., T, W] at distances of `hop` samples and cut the margins: [..., T * hop]."""
     *clips, count, size = frames.shape
     parts = -(-size // hop)  # hops that a frame spans; slice by slice is several times faster than fold
     padded = nnf.pad(frames, (0, parts * hop - size)).unflatten(-1, (parts, hop))

@@ -17,14 +17,17 @@ ITERATIONS = 16  # of Griffin-Lim: half as many lose 2 dB, twice as many gain 1
 
 
 class PhaselessCodec(FittedCodec):
-    """Magnitudes at 75 Hz in 128 numbers."""
+    """Codec of STFT magnitudes: 128 numbers a frame, 75 frames a second; decoding reconstructs a phase."""
 
     kind = "phaseless"
     one_scale = True  # most principal components have little variance
 
     @classmethod
     def matrices(cls, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Compute from `window` [W], `basis` [F, D] with orthonormal columns, and `scale` [D]."""
+        """Return `window` [W], `analysis` [F, D] and `synthesis` [D, F].
+
+        They are computed from `window`, `basis` [F, D] with orthonormal columns, and `scale` [D].
+        """
         basis, scale = tensors["basis"].double(), tensors["scale"].double()
         return {
             "window": tensors["window"].float(),
@@ -47,7 +50,7 @@ class PhaselessCodec(FittedCodec):
         return torch.cat([with_phase(part, window, self.hop, ITERATIONS) for part in parts])[:, None]
 
     def magnitudes(self, latents: Tensor) -> Tensor:
-        """Return the STFT magnitudes [..., T, F] of latents [..., D, T]; differentiable."""
+        """Return the STFT magnitudes [..., T, F] >= 0 of latents [..., D, T]; differentiable."""
         projected = latents.float().transpose(-1, -2) @ self._on(latents.device)["synthesis"]
         return projected.clamp(min=0).pow(1 / self.power)
 
@@ -58,5 +61,5 @@ class PhaselessCodec(FittedCodec):
 
 
 def compressed(audio: Tensor, window: Tensor, hop: int, power: float) -> Tensor:
-    """Return the STFT magnitudes of [N] to the power `power`, float32 [N / hop, F]."""
+    """Return the STFT magnitudes of audio [N], raised to `power`, float32 [N / hop, F]."""
     return stft(audio.float(), window, hop).abs().pow(power)

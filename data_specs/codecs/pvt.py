@@ -16,13 +16,16 @@ NORM_FLOOR = 1e-12  # of |u|^2: keeps the power law and its gradient finite at z
 
 
 class PvtCodec(FittedCodec):
-    """Lapped transform in 128 numbers a frame."""
+    """Codec of a lapped transform: 128 numbers a frame, 75 frames a second; it keeps the waveform."""
 
     kind = "pvt"
 
     @classmethod
     def matrices(cls, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Compute from `window` [2H], `weight` [H], and `basis` [H, D] with orthonormal columns."""
+        """Return `window` [2H], and `analysis` and `synthesis` [2H, D], which hold MDCT, weight and projection.
+
+        They are computed from `window`, `weight` [H], and `basis` [H, D] with orthonormal columns.
+        """
         window, weight, basis = (tensors[key].double() for key in ("window", "weight", "basis"))
         lapped = mdct.kernel(window)
         return {
@@ -41,7 +44,7 @@ class PvtCodec(FittedCodec):
 
 
 def radial_power(vectors: Tensor, power: float) -> Tensor:
-    """Return v |v|^(power - 1) for each vector v of [B, D, T]."""
+    """Return v |v|^(power - 1) for each vector v of D channels in [B, D, T], with 1e-12 added to |v|^2 (Euclidean)."""
     if power == 1.0:
         return vectors
     square = vectors.square().sum(1, keepdim=True)

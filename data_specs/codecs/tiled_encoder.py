@@ -26,7 +26,7 @@ SHORTEST = 24_000  # samples: reflections of shorter inputs exceed the input of 
 
 
 class Conv:
-    """A causal convolution [L, C] -> [L / s - k / s + 1, D] without padding."""
+    """A causal convolution without padding, [L, C] -> [L / s - k / s + 1, D]: kernel k, stride s, L a multiple of s."""
 
     def __init__(self, layer: CausalConv) -> None:
         weight = layer.conv.weight.detach().permute(2, 1, 0)  # [k, C, D]
@@ -51,7 +51,7 @@ class Conv:
 
 
 class Residual:
-    """A residual block [L, C] -> [L - context, C]."""
+    """A residual block without padding, [L, C] -> [L - context, C]; overwrites its input."""
 
     stride = 1
 
@@ -68,7 +68,7 @@ class Residual:
 
 
 class Activation:
-    """ELU [L, C], in place."""
+    """ELU of [L, C], which overwrites its input."""
 
     stride, context = 1, 0
 
@@ -80,13 +80,13 @@ Layer = Conv | Residual | Activation
 
 
 class TiledEncoder:
-    """float32 [B, 1, N] on a CPU, N at least `SHORTEST` -> latents float32 [B, 128, N / 320]; no gradient.
+    """float32 [B, 1, N] on a CPU, N at least 24 000 -> latents float32 [B, 128, N / 320]; no gradient.
 
     Equal to the given encoder except for rounding, which depends on B through the recurrent layers only.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
-        """`encoder`: the package's, after `for_inference`."""
+        """Copy the weights of `encoder`: that of the encodec package, after `for_inference`."""
         modules = list(cast(nn.Sequential, encoder.model))
         kind = importlib.import_module("encodec.modules").SLSTM
         (recurrent,) = (at for at, module in enumerate(modules) if isinstance(module, kind))
@@ -104,7 +104,7 @@ class TiledEncoder:
         return torch.stack([_whole(self.after, clip.t().contiguous()).t() for clip in recurred])
 
     def _convolved(self, clip: Tensor) -> Tensor:
-        """Compute the input of the recurrent layers [T, C] from audio [1, N]."""
+        """Return the input of the recurrent layers, [T, C], for audio [1, N]."""
         x = clip.t()
         for layers, length in self.parts:
             x = _tiled(layers, length, x)
@@ -112,7 +112,7 @@ class TiledEncoder:
 
 
 def elu_(x: Tensor) -> Tensor:
-    """ELU in place, as max(x, min(exp(x) - 1, 0)): exp is its only slow operation."""
+    """Return the ELU of x, written over x, as max(x, min(exp(x) - 1, 0)): exp is its only slow operation."""
     return torch.maximum(x, x.exp().sub_(1).clamp_(max=0), out=x)
 
 
@@ -123,7 +123,7 @@ def _layer(module: nn.Module) -> Layer:
 
 
 def _parts(layers: Sequence[Layer]) -> Iterator[tuple[list[Layer], int]]:
-    """Iterate over the parts: layers up to the downsampling factor, and the tile length."""
+    """Iterate over the parts of PARTS: layers up to the downsampling factor, and the tile length at their input."""
     waiting = iter(layers)
     for divisor, length in PARTS:
         part: list[Layer] = []
@@ -133,7 +133,7 @@ def _parts(layers: Sequence[Layer]) -> Iterator[tuple[list[Layer], int]]:
 
 
 def _whole(layers: Sequence[Layer], x: Tensor) -> Tensor:
-    """Apply layers to a clip or its beginning, with reflection padding before every layer."""
+    """Apply layers to a whole clip [L, C] or its beginning, with reflection padding before the input of every layer."""
     for layer in layers:
         if layer.context:
             # promise: encodec-cpu-same-bits-3
@@ -143,7 +143,7 @@ def _whole(layers: Sequence[Layer], x: Tensor) -> Tensor:
 
 
 def _tiled(layers: Sequence[Layer], length: int, x: Tensor) -> Tensor:
-    """Apply layers to a clip [N, C] in tiles of `length` samples; tiles after the first include their context."""
+    """Apply layers to a clip [N, C] in tiles of `length` samples; all but the first start earlier by the context."""
     context = 0
     for layer in reversed(layers):
         # promise: encodec-cpu-same-bits

@@ -1,6 +1,7 @@
 """Control features of a clip, from its notes or measured from its audio. A control is one entry in `CONTROLS`.
 
-Shards, their reader, curve files, networks, figures and pages use all of `CONTROLS`. T frames, R rows of a feature.
+Shards, their reader, curve files, networks, figures and pages use the controls in the order of `CONTROLS`.
+T frames, R rows of a feature.
 """
 
 from collections.abc import Sequence
@@ -57,6 +58,12 @@ def control_arrays(
     names: Sequence[str] = FEATURES,
     automation: Automation | None = None,
 ) -> dict[str, Float32]:
-    """Return features of one clip by name, float32 [T] or [R, T]; arguments and errors as in `frame_notes`."""
+    """Return the features `names` of one clip, computed from its notes, float32 [T], or [R, T] if a feature has rows.
+
+    The other arguments, and the errors raised, are those of `frame_notes`.
+
+    Raises:
+        NotImplementedError: a feature is measured from audio.
+    """
     at_frames = frame_notes(notes, instrument, instruments, frames, hop, automation)
     return {name: np.asarray(CONTROLS[name].from_frames(at_frames), np.float32) for name in names}

@@ -38,8 +38,8 @@ class FrameNotes:
         pitch: MIDI pitch of the note, integers [T]; undefined in rests.
         velocity: MIDI velocity of the note, [T], with fractions under automation; undefined in rests.
         bend: semitones off the note's pitch, float64 [T]; undefined in rests.
-        brightness: filter automation, 1 open, float64 [T].
-        instrument: index of the instrument, int64 [T]; in rests that of the note before.
+        brightness: opening of the filter, 0..1, float64 [T]; 1 (open) without automation.
+        instrument: index of the instrument, int64 [T]; in rests that of the note before, at the start of the first.
         instruments: number of instruments I.
     """
 
@@ -66,74 +66,87 @@ class Control(ABC):
     lane: ClassVar[Lane] = "line"  # how figures and pages draw it
 
     def from_frames(self, notes: FrameNotes) -> NDArray[Any]:
-        """Return the feature of a rendered clip, [T] or [R, T]; for features of exact origin."""
+        """Return the feature of a rendered clip, [T] or [R, T], from the note at each frame.
+
+        Raises:
+            NotImplementedError: the feature is not of exact origin (the base class).
+        """
         raise NotImplementedError(self.name)
 
     def from_descriptor(self, values: Float32) -> NDArray[Any]:
-        """Return the feature of a clip, [T], from its measured `descriptor` [T], NaN where undefined."""
+        """Return the feature, [T], from the `descriptor` [T] measured in a clip's audio, NaN where undefined.
+
+        Raises:
+            NotImplementedError: the feature has no descriptor (the base class).
+        """
         raise NotImplementedError(self.name)
 
     @abstractmethod
     def is_invalid(self, arrays: Mapping[str, NDArray[Any]]) -> bool:
-        """Return whether a stored clip, arrays by feature, holds values of this feature that no clip can have."""
+        """Return whether a stored clip holds values of this feature that no clip can have.
+
+        `arrays` are all features of the clip by name; some features are checked against `velocity`.
+        """
 
     def from_notes(self, notes: Sequence[Sequence[int]], instrument: str | None) -> Points:
-        """Return the points of the step curve that notes give; empty if the feature cannot be drawn.
+        """Return the points of the step curve that notes give; empty if they do not give this feature (the base class).
 
         Args:
-            notes: onset and offset in samples, MIDI pitch, velocity; monophonic.
+            notes: onset and offset in samples, MIDI pitch, velocity; in order, monophonic.
             instrument: name of the instrument, None for any.
         """
         return ()
 
     @abstractmethod
     def parse(self, value: Any) -> tuple[Value, str]:
-        """Return the point value of a written value, and a notice if the value was changed (else empty).
+        """Return the point value of a value as written in a curve file, and a notice if it was changed (else empty).
 
         Raises:
-            UserError: the value is invalid; the message does not name its place.
+            UserError: the value is invalid; the message does not say where in the file it is.
         """
 
     def announce(self, written: Sequence[Any]) -> str:
-        """Return a notice about how the written values of a curve were read; empty if they are unambiguous."""
+        """Return a notice about how the written values of one curve are read; empty if unambiguous (the base class)."""
         return ""
 
     def format(self, value: Value) -> float | str | None:
-        """Return the most readable written form of a point value; the inverse of `parse`."""
+        """Return the most readable form of a point value that `parse` reads as that value; here the value itself."""
         return value
 
     def rows(self, instruments: int) -> int:
-        """Return the number of rows R in a dataset of I instruments."""
+        """Return the number of rows R in a dataset of I instruments; 1 in the base class."""
         return 1
 
     def shape(self, frames: int, instruments: int) -> tuple[int, ...]:
-        """Return the stored shape, [T] or [R, T]."""
+        """Return the stored shape of a clip: (frames,) for a feature of one row, else (R, frames)."""
         # promise: class-entry-shards-their
         return (frames,) if self.one_row else (self.rows(instruments), frames)
 
     @abstractmethod
     def to_frame(self, value: Any, instruments: Sequence[str]) -> Float64:
-        """Return the frame [R] of a point value.
+        """Return the values of all rows, [R], at a frame with the point value `value`, which is not None.
 
         Raises:
-            UserError: the value does not exist in this dataset.
+            UserError: `value` is an instrument that is not in `instruments`, the names of the dataset's.
         """
 
     @abstractmethod
     def from_frame(self, frame: Float32, sounding: bool, instruments: Sequence[str]) -> Value:
-        """Return the point value of a frame [R] at which a note sounds or not; the inverse of `to_frame`.
+        """Return the point value of a frame, float32 [R], at which a note sounds or not; None if unconditioned.
+
+        The inverse of `to_frame`; `instruments` are the names of the dataset's.
 
         Raises:
             UserError: no point value gives this frame.
         """
 
     def quantize(self, frames: Float64) -> Float64:
-        """Return interpolated frames [R, T] rounded to values that occur in data."""
+        """Return interpolated frames [R, T] rounded to values that occur in data; unchanged in the base class."""
         return frames
 
 
 class LevelControl(Control):
-    """A control of one row that is drawn as a level in 0..1."""
+    """A control of one row whose point values and stored values are the same numbers in 0..1."""
 
     default: Interpolation = "linear"
     advice: ClassVar[str] = "write null for unconditioned"  # of the message about values out of range
@@ -170,10 +183,10 @@ def frame_notes(
         instruments: number of instruments I.
         frames: number of frames T.
         hop: samples between frames.
-        automation: expression inside the notes; its instruments replace `instrument`.
+        automation: expression inside the notes; its levels replace the velocities, its instruments `instrument`.
 
     Raises:
-        ValueError: notes overlap, are out of order or empty, or `instrument` is out of range.
+        ValueError: notes overlap, are out of order or have no length, or `instrument` is out of range.
     """
     onset, offset, pitch, velocity = np.asarray(notes).reshape(-1, 4).T
     if np.any(onset >= offset) or np.any(offset[:-1] > onset[1:]):
@@ -207,7 +220,10 @@ def frame_notes(
 
 
 def note_points(notes: Sequence[Sequence[int]], of_note: Callable[[int, int], Value], rest: Value) -> Points:
-    """Return the points of a step curve: `of_note(pitch, velocity)` during notes, `rest` elsewhere."""
+    """Return the points of a step curve: `of_note(pitch, velocity)` during notes, `rest` elsewhere, from sample 0.
+
+    Rows of `notes` are onset and offset in samples, MIDI pitch and velocity; in order, monophonic.
+    """
     points: list[tuple[int, Value]] = [(0, rest)]
     for onset, offset, pitch, velocity in notes:
         if points[-1][0] == onset:  # the rest before it has no length
@@ -217,15 +233,21 @@ def note_points(notes: Sequence[Sequence[int]], of_note: Callable[[int, int], Va
 
 
 def parse_number(value: Any, what: str) -> float:
-    """Return a written number as a float; see `parse_decimal`."""
+    """Return a written number as a float; `what` names it in errors.
+
+    Raises:
+        UserError: not a finite number.
+    """
     return float(parse_decimal(value, what))
 
 
 def parse_decimal(value: Any, what: str) -> Decimal:
-    """Return exactly the number that was written: 0.1 is a tenth, not the nearest binary fraction.
+    """Return a number as the decimal that was written: the float 0.1 gives a tenth, not its binary approximation.
+
+    Fractions without a finite decimal are rounded to 28 digits.
 
     Raises:
-        UserError: not a finite number; the message names `what` it must be.
+        UserError: not a number (a bool is none), or not finite; the message says that `what` must be a number.
     """
     fault = UserError(f"{what} must be a number, got {abbreviate(value)}")
     if isinstance(value, bool) or not isinstance(value, (Real, Decimal)):
@@ -243,10 +265,10 @@ def parse_decimal(value: Any, what: str) -> Decimal:
 
 
 def shortest_decimal(value: np.float32, what: str) -> float | None:
-    """Return the shortest decimal that rounds to the same float32, None for UNCONDITIONED.
+    """Return the float of the fewest digits that rounds to the float32 `value`; None for UNCONDITIONED.
 
     Raises:
-        UserError: outside 0..1 and not UNCONDITIONED.
+        UserError: outside 0..1 and not UNCONDITIONED; `what` names the value.
     """
     if value == UNCONDITIONED:
         return None
@@ -256,6 +278,6 @@ def shortest_decimal(value: np.float32, what: str) -> float | None:
 
 
 def abbreviate(value: Any) -> str:
-    """Return a value for a message, cut to 40 characters."""
+    """Return the text of a value for a message, at most 40 characters; strings and bools as in Python source."""
     text = str(value) if isinstance(value, (Real, Decimal)) and not isinstance(value, bool) else repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

@@ -25,7 +25,7 @@ NOTES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
 
 class Chroma(Control):
-    """Pitch class of the sounding note, k/11 for k semitones above C; also 0 in rests."""
+    """Pitch class of the sounding note, k / 11 for k = 0..11 semitones above C; 0 both for C and in rests."""
 
     name = "chroma"
     lane = "notes"

@@ -43,7 +43,8 @@ def read_curves(path: str | Path) -> Curves:
     """Read a .json or .csv curve file.
 
     Raises:
-        UserError: the file is unreadable or invalid; the message names file, feature and point.
+        UserError: another suffix, unreadable, above 8 MB, not UTF-8, or invalid; the message names the file and, where
+            they are at fault, feature and point.
     """
     path = Path(path)
     reader = READERS.get(path.suffix.lower())
@@ -63,7 +64,7 @@ def read_curves(path: str | Path) -> Curves:
 
 
 def parse_json(text: str, where: str = "curves") -> Curves:
-    """Return the curves of a JSON text; `where` names it in errors.
+    """Return the curves of the text of a JSON curve file; `where` names it in errors.
 
     Raises:
         UserError: not JSON, or not a curve file.
@@ -86,7 +87,9 @@ def parse_json(text: str, where: str = "curves") -> Curves:
 
 
 def parse_value(value: Any, where: str = "curves") -> Curves:
-    """Return the curves of a parsed JSON value: a dict with `version`.
+    """Return the curves of a parsed JSON curve file: a dict with `version` and features; `where` names it in errors.
+
+    Notices about values that were changed are in the result, each once.
 
     Raises:
         UserError: not a valid curve file; the message names feature and point.
@@ -110,10 +113,12 @@ def parse_value(value: Any, where: str = "curves") -> Curves:
 
 
 def parse_csv(text: str, where: str = "curves") -> Curves:
-    """Return the curves of a CSV text with the header `time,...`.
+    """Return the curves of the text of a CSV curve file, with the header `time,...`; `where` names it in errors.
+
+    Every curve has the interpolation that is its feature's default. Columns without points are left out.
 
     Raises:
-        UserError: not CSV, or not a valid curve file; the message names the line, or feature and point.
+        UserError: not CSV, no points, or not a valid curve file; the message names the line, or feature and point.
     """
     lines = text.removeprefix("\ufeff").splitlines()
     delimiter = _delimiter(lines)
@@ -151,7 +156,7 @@ def parse_csv(text: str, where: str = "curves") -> Curves:
 
 
 def curves_value(curves: Curves) -> dict[str, Any]:
-    """Return the shortest JSON value that parses to these curves."""
+    """Return the shortest JSON value that `parse_value` reads as these curves; notices are not written."""
     value: dict[str, Any] = {"version": VERSION}
     for name, curve in curves.curves.items():
         control = CONTROLS[name]
@@ -168,7 +173,11 @@ def curves_value(curves: Curves) -> dict[str, Any]:
 
 
 def as_curves(value: "Curves | Mapping[str, Any] | str | Path") -> Curves:
-    """Return curves given as themselves, as the value of a JSON file, or as the path of a curve file."""
+    """Return curves given as themselves, as the value of a JSON curve file, or as the path of a curve file.
+
+    Raises:
+        UserError: the value or the file is invalid, or the file cannot be read.
+    """
     if isinstance(value, Curves):
         return value
     return read_curves(Path(value)) if isinstance(value, (str, Path)) else parse_value(value)
@@ -178,12 +187,16 @@ READERS: dict[str, Callable[[str, str], Curves]] = {".json": parse_json, ".csv":
 
 
 def _plain(value: Any) -> Any:
-    """Return 2.0 as 2, for readable files."""
+    """Return a float without a fraction as an int (2.0 as 2), for readable files; any other value unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _points(value: Any, control: Control, where: str) -> tuple[Any, Any]:
-    """Return (points, interpolation) of any of the three forms of a curve."""
+    """Return (points, interpolation) of any of the three forms of a curve, not yet checked.
+
+    Raises:
+        UserError: a dict has other keys than points and interpolation.
+    """
     if isinstance(value, Mapping):
         if unknown := set(value) - {"points", "interpolation"}:
             raise UserError(f"{where}: keys must be points or interpolation, got {min(map(str, unknown))!r:.40}")
@@ -228,7 +241,10 @@ def _check_order(times: list[Decimal], where: str) -> None:
 
 
 def _delimiter(lines: list[str]) -> str:
-    """Return the delimiter of a CSV text: that of a line `sep=`, else the one in the header."""
+    """Return the delimiter of a CSV text: that of a first line `sep=`, else the one in the first line.
+
+    That is a semicolon or a tab where the line has one and no comma, else a comma.
+    """
     first = lines[0] if lines else ""
     if first.lower().startswith("sep=") and len(first.strip()) == 5:
         return first.strip()[4]
@@ -236,7 +252,7 @@ def _delimiter(lines: list[str]) -> str:
 
 
 def _cell(text: str) -> Any:
-    """Return a CSV cell as the value that JSON would give."""
+    """Return a CSV cell as JSON would give it: None for null, a Decimal for a number, else the stripped text."""
     text = text.strip()
     if text.lower() == NULL_CELL:
         return None

@@ -1,9 +1,9 @@
 """Drawn curves, and the control arrays sampled from them.
 
-A curve is a list of points. A point holds from its time to the next point, the last one to the end. `None` leaves the
-feature unconditioned until the next point, and so does the time before the first point. Times are integers: samples at
-24 kHz, as everywhere in a dataset. Frame i reads sample i * hop, so no rounding moves a frame across an edge.
-T frames, R rows of a feature.
+A curve is a list of points. Until the next point its value holds (step) or moves to the next value (linear); the last
+one holds to the end. `None` leaves the feature unconditioned until the next point, and so does the time before the
+first point. Times are integers: samples at 24 kHz, as everywhere in a dataset. Frame i reads sample i * hop, so no
+rounding moves a frame across an edge. T frames, R rows of a feature.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,11 @@ LEVELS = (VELOCITY, PITCH)  # controls that are 0 where nothing sounds
 
 @dataclass(frozen=True)
 class Curve:
-    """One feature over time: points (sample, value) in order of time. Two points at one time are a jump."""
+    """One feature over time: points (sample, value) in order of time. Two points at one time are a jump.
+
+    Raises:
+        ValueError: no points, out of order, or at a sample below 0.
+    """
 
     points: Points
     interpolation: Interpolation
@@ -48,7 +52,7 @@ class Curves:
 
     Attributes:
         curves: a Curve for each drawn feature.
-        notices: values changed while reading, one sentence each.
+        notices: sentences for the user about values that were changed or contradict each other.
     """
 
     curves: Mapping[str, Curve]
@@ -56,12 +60,12 @@ class Curves:
 
     @property
     def samples(self) -> int:
-        """Sample index of the last point; 0 without points."""
+        """Sample index of the last point of any curve; 0 without curves."""
         return max((curve.points[-1][0] for curve in self.curves.values()), default=0)
 
     @property
     def instruments(self) -> tuple[str, ...]:
-        """Names of the instruments in the curves, in order of appearance."""
+        """Names of the instruments in the curves, each once, in order of appearance."""
         points = self.curves[INSTRUMENTS].points if INSTRUMENTS in self.curves else ()
         return tuple(dict.fromkeys(str(value) for _, value in points if value is not None))
 
@@ -75,7 +79,7 @@ class Curves:
             samples: length of the clip at 24 kHz; no point may be beyond it.
             frames: number of frames T.
             hop: samples between frames.
-            names: the features of the model.
+            names: the features to return, those of the model.
 
         A rest drawn as chroma or pitch sets velocity to 0 at frames where velocity is unconditioned.
 
@@ -101,7 +105,7 @@ class Curves:
         return found
 
     def rests(self, frames: int, hop: int) -> Bool:
-        """Return the frames at which a rest is drawn, bool [T]."""
+        """Return the frames at which any curve has a drawn rest (the value "rest"), bool [T]; velocity 0 is none."""
         mask = np.zeros(frames, np.bool_)
         for curve in self.curves.values():
             firsts = [min(frames, -(-sample // hop)) for sample, _ in curve.points] + [frames]
@@ -110,12 +114,12 @@ class Curves:
         return mask
 
     def for_controls(self, names: Sequence[str]) -> "Curves":
-        """Return the curves for a model with the controls `names`; notices state changes and contradictions.
+        """Return the curves for a model with the controls `names`, with added notices of changes and contradictions.
 
-        Pitch becomes chroma for a model without pitch.
+        For a model with chroma but without pitch, pitch becomes chroma; it is left out if chroma is drawn too.
 
         Raises:
-            UserError: a control that the model does not have.
+            UserError: any other control that the model does not have.
         """
         curves, notices = dict(self.curves), list(self.notices)
         if PITCH in curves and PITCH not in names and CHROMA in names:
@@ -130,7 +134,10 @@ class Curves:
         return Curves(curves, (*notices, *Curves(curves)._contradictions()))
 
     def _contradictions(self) -> Iterator[str]:
-        """Iterate over sentences about the first time at which velocity contradicts chroma or pitch."""
+        """Iterate over sentences: first time of a velocity above 0 in a drawn rest, first time of velocity 0 in a note.
+
+        There are at most two. The curves are compared every 320 samples.
+        """
         if VELOCITY not in self.curves or not self.curves.keys() & {CHROMA, PITCH}:
             return
         frames = self.samples // NOTICE_HOP + 2  # with what follows the last point
@@ -148,11 +155,11 @@ class Curves:
                 yield f"{sentence} at {at:.2f} s; the sample may follow either"
 
     def without(self, name: str) -> "Curves":
-        """Return the curves with one feature unconditioned."""
+        """Return a copy with the feature `name` unconditioned; it need not be drawn."""
         return Curves({other: curve for other, curve in self.curves.items() if other != name}, self.notices)
 
     def cropped(self, samples: int) -> "Curves":
-        """Return the curves up to sample `samples`; a line that is cut ends at its value there."""
+        """Return the curves without the points after sample `samples`; a line that is cut ends at its value there."""
         return Curves({name: _cropped(curve, samples) for name, curve in self.curves.items()}, self.notices)
 
     @classmethod
@@ -165,14 +172,16 @@ class Curves:
     ) -> "Curves":
         """Return step curves for control arrays as `arrays` gives them, with points where values change.
 
+        Features that are unconditioned throughout are left out.
+
         Args:
             arrays: by feature, [T] or [R, T].
             instruments: names in the order of the rows of the control `instruments`.
             hop: samples between frames.
-            level: 0 where nothing sounds, [T]; for None the velocity, or without one the pitch.
+            level: 0 where nothing sounds, [T]; for None the velocity, without one the pitch; without both all sounds.
 
         Raises:
-            UserError: curves cannot describe the arrays.
+            UserError: a frame holds values that no point gives.
         """
         curves = {}
         if level is None:
@@ -196,6 +205,7 @@ class Curves:
     ) -> "Curves":
         """Return step curves of a melody: n rows of onset and offset in samples, MIDI pitch, velocity.
 
+        `instrument` is its name, None to leave that control out; so are those of `names` that notes do not give.
         Pitch and velocity may have fractions; a note whose pitch or velocity moves is several adjacent rows.
         Sampled at any hop they equal `data_specs.controls.control_arrays` of the same notes.
         """
@@ -205,12 +215,12 @@ class Curves:
 
 
 def unconditioned_spans(values: NDArray[Any]) -> list[tuple[int, int]]:
-    """Return the spans [start, stop) of frames in which a feature, [T] or [R, T], is unconditioned."""
+    """Return the spans [start, stop) of frames in which all rows of a feature, [T] or [R, T], are unconditioned."""
     return true_spans((np.atleast_2d(values) == UNCONDITIONED).all(axis=0))
 
 
 def true_spans(mask: Bool) -> list[tuple[int, int]]:
-    """Return the spans [start, stop) in which a mask [T] is true."""
+    """Return the spans [start, stop) of indices at which a mask [T] is true, in order."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
@@ -244,10 +254,10 @@ def _cropped(curve: Curve, samples: int) -> Curve:
 
 
 def time_sample(value: Any) -> int:
-    """Return the sample nearest to a time in seconds.
+    """Return the sample at 24 kHz nearest to a time in seconds, a half rounded up.
 
     Raises:
-        UserError: not a finite number in 0..MAX_SECONDS.
+        UserError: not a finite number in 0..600.
     """
     seconds = parse_decimal(value, "time")
     if not 0 <= seconds <= MAX_SECONDS:

@@ -20,7 +20,7 @@ from data_specs.errors import UserError
 
 
 class Instruments(Control):
-    """The instrument, one-hot: one row per instrument, 1 for the one that plays or, in rests, played last."""
+    """The instrument, one-hot: one row per instrument, 1 for the one that plays or, in rests, played last; else 0."""
 
     name = "instruments"
     lane = "strip"

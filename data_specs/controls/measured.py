@@ -17,7 +17,7 @@ CENTROID_SPAN = 120.0  # semitones above 20 Hz that are stored as 1: 20 480 Hz
 
 
 class MeasuredControl(LevelControl):
-    """A descriptor of the audio, scaled to 0..1; unconditioned at frames where it is undefined."""
+    """A descriptor of the audio, scaled and clipped to 0..1; unconditioned at frames where it is undefined."""
 
     origin = "measured"
 
@@ -27,7 +27,7 @@ class MeasuredControl(LevelControl):
 
 
 class Loudness(MeasuredControl):
-    """A-weighted level over 43 ms: -80 dB re full scale and below is 0, full scale 1."""
+    """A-weighted level over 43 ms, (dB + 80) / 80 clipped to 0..1; a full-scale sine at 1 kHz has -3 dB."""
 
     name = "loudness"
     descriptor = "loudness"
@@ -38,7 +38,7 @@ class Loudness(MeasuredControl):
 
 
 class Centroid(MeasuredControl):
-    """Spectral centroid in semitones above 20 Hz / 120; unconditioned in silence."""
+    """Spectral centroid in semitones above 20 Hz, divided by 120 and clipped to 0..1; unconditioned in silence."""
 
     name = "centroid"
     descriptor = "centroid"
@@ -49,7 +49,7 @@ class Centroid(MeasuredControl):
 
 
 class Noisiness(MeasuredControl):
-    """Share of the energy off the harmonics of the pitch, 1 without a pitch; unconditioned in silence."""
+    """Share of the energy off the harmonics of the pitch, 0..1; 1 without a pitch, unconditioned in silence."""
 
     name = "noisiness"
     descriptor = "noisiness"

@@ -29,7 +29,10 @@ _NAME = re.compile(r"([A-Ga-g])([#b]?)(-?[0-9])", re.ASCII)
 
 
 class Pitch(Control):
-    """MIDI note number p with fractions, glides and vibrato included: (p - 23) / 85. 0 in rests, and only there."""
+    """MIDI note number p with fractions, glides and vibrato included, stored as (p - 23) / 85; 0 in rests.
+
+    Measured from audio it is 0 also where no pitch in 23..108 is found.
+    """
 
     name = "pitch"
     descriptor = "pitch"
@@ -78,7 +81,7 @@ class Pitch(Control):
 
 
 def note_name(midi: int) -> str:
-    """Return the name of a MIDI note number: 60 is C4."""
+    """Return the name of a MIDI note number, with sharps: 60 is C4, 61 is C#4."""
     return f"{NOTES[midi % 12]}{midi // 12 - 1}"
 
 

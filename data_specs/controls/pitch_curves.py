@@ -8,11 +8,11 @@ from data_specs.controls.chroma import CHROMA_STEPS
 
 
 def chroma_of_pitch(points: Points, linear: bool) -> Points:
-    """Return the points of the step curve of chroma that follows a curve of pitch to the nearest semitone.
+    """Return the points of the step curve of chroma (k / 11, rest or None) nearest to a curve of pitch.
 
     Args:
-        points: (sample, MIDI note number, rest or None) in order.
-        linear: whether pitch moves linearly between points.
+        points: (sample, value) in order, at least one; a value is a MIDI note number as a float, rest or None.
+        linear: whether pitch moves linearly between points; else it is held.
     """
     found: list[tuple[int, Value]] = []
     for (start, here), (stop, there) in pairwise((*points, (points[-1][0], None))):
@@ -27,7 +27,10 @@ def _chroma(value: Value) -> Value:
 
 
 def _crossings(start: int, here: float, stop: int, there: float) -> list[tuple[int, Value]]:
-    """Return the points at which a line between two pitches reaches the next semitone."""
+    """Return (sample, chroma) where a line between two pitches becomes nearer to the next semitone.
+
+    The line runs from pitch `here` at sample `start` to pitch `there` at sample `stop`.
+    """
     first, last = math.floor(here + 0.5), math.floor(there + 0.5)
     step = 1 if last > first else -1
     crossings: list[tuple[int, Value]] = []

@@ -16,7 +16,7 @@ from data_specs.controls.base import (
 
 
 class Velocity(LevelControl):
-    """MIDI velocity of the sounding note / 127, moving inside notes under automation; 0 in rests."""
+    """MIDI velocity of the sounding note / 127, in 0..1, moving inside notes under automation; 0 in rests."""
 
     name = "velocity"
     lane = "area"

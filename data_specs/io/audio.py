@@ -19,7 +19,10 @@ _SHORT_CHUNK = re.compile(r"(\d+) \(should be (\d+)\)")  # in libsndfile's log: 
 
 
 class AudioError(UserError):
-    """A file that cannot be used as audio. `reason` is a short fixed name, `detail` describes this file."""
+    """A file that cannot be used as audio.
+
+    `reason` is a short fixed name to count by; `detail` is about this file and may be empty.
+    """
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason} ({detail})" if detail else reason)
@@ -28,13 +31,14 @@ class AudioError(UserError):
 
 
 def read_audio(file: Path | BinaryIO, most_seconds: float = MOST_SECONDS) -> Float32:
-    """Return the mean of all channels, resampled by soxr (HQ), float32 [N].
+    """Return the mean of all channels of an audio file, resampled to 24 kHz by soxr (HQ), float32 [N].
 
-    The file is decoded in blocks, so that memory is bounded by `most_seconds` whatever its header says.
+    Full scale is 1; values of float files may exceed it. The file is decoded in blocks, so that memory is bounded by
+    `most_seconds` whatever its header says.
 
     Raises:
-        AudioError: not audio, shorter than its header says, empty, longer than `most_seconds`, with values that are
-            not finite, or of a rate or number of channels out of range.
+        AudioError: unreadable, not audio, shorter than its header says, empty, longer than `most_seconds`, with values
+            that are not finite, of a rate outside 4 to 768 kHz, or of more than 64 channels.
     """
     import soundfile
 

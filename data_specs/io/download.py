@@ -1,4 +1,4 @@
-"""HTTP downloads, complete and verified or absent. Interrupted transfers resume."""
+"""HTTP downloads: a file is complete and verified, or absent. Interrupted transfers resume."""
 
 import os
 import time
@@ -21,7 +21,10 @@ PAUSE_S = 0.5  # before the second attempt, doubled each time
 
 
 def cache_folder() -> Path:
-    """Folder of downloads: `$PVT_AUDIO_CACHE`, else `pvt-audio` in the user's cache folder."""
+    """Return the folder of downloads: `$PVT_AUDIO_CACHE`, else `pvt-audio` in the user's cache folder. It is not made.
+
+    Sets HOME where the user has none.
+    """
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
@@ -30,21 +33,21 @@ def cache_folder() -> Path:
 
 
 def download(url: str, path: Path, sha256: str, size: int | None = None, pause_s: float = PAUSE_S) -> Path:
-    """Fetch `url` to `path` unless the file exists, and return `path`.
+    """Fetch `url` to `path` and return `path`. An existing file is returned as it is, without a check of its digest.
 
-    Bytes gather in `path` + `.part`, which survives a broken connection or a killed process and is continued by an
-    HTTP range request. The file takes its name only when its digest is right. Processes that want the same file wait
-    for the one that fetches it. Progress shows on a terminal only.
+    Bytes are appended to `path` + `.part`, which survives a broken connection or a killed process and is continued by
+    an HTTP range request. It is renamed to `path` only if its digest is right, and deleted if it is wrong. Processes
+    that want the same file wait for the one that fetches it. Progress is shown on a terminal only.
 
     Args:
         url: http or https address.
         path: the file to make; folders are made as needed.
         sha256: hex digest, whole or its first characters.
-        size: expected bytes where known: for the progress bar, and to refuse a file of another length.
-        pause_s: wait before the first retry, in seconds.
+        size: expected bytes, for the progress bar and to refuse a file of another length; None if not known.
+        pause_s: wait before the first retry, in seconds; doubled for each retry in a row.
 
     Raises:
-        UserError: the network or the server fails, or the content is not the expected one.
+        UserError: the network, the server or the disk fails, or the content is not the expected one.
     """
     if path.is_file():
         return path
@@ -64,7 +67,13 @@ def download(url: str, path: Path, sha256: str, size: int | None = None, pause_s
 
 
 def _fetch(url: str, path: Path, file: BinaryIO, size: int | None, pause_s: float) -> None:
-    """Append to `file` until the server says it is whole; retries as long as new bytes come."""
+    """Append to `file`, whose final path is `path`, until the server says it is whole.
+
+    Retries after errors of the network and of the server.
+
+    Raises:
+        UserError: four failures in a row without a new byte, or the server refuses the request (status 4xx).
+    """
     from tqdm import tqdm
 
     failures = 0
@@ -87,7 +96,14 @@ def _fetch(url: str, path: Path, file: BinaryIO, size: int | None, pause_s: floa
 
 
 def _append(url: str, file: BinaryIO, bar: "tqdm[None]") -> None:  # type: ignore[name-defined]  # noqa: F821
-    """Send one request: continue `file` at its end, or start again if the server does not support ranges."""
+    """Send one request and append its content: from the end of `file`, or all of it if the server ignores ranges.
+
+    In the second case `file` is emptied first; so it is if the server's file is shorter.
+
+    Raises:
+        ConnectionError: the connection ended early, or the server's file is shorter.
+        URLError, HTTPException, TimeoutError or OSError: as urllib or the disk raises them.
+    """
     held = file.tell()
     request = urllib.request.Request(url, headers={"Range": f"bytes={held}-"} if held else {})
     try:
@@ -115,7 +131,11 @@ def _append(url: str, file: BinaryIO, bar: "tqdm[None]") -> None:  # type: ignor
 
 
 def _read(response: HTTPResponse) -> bytes:
-    """Read the next bytes; errors are those of the network, not of the disk."""
+    """Return the next bytes of the response, at most 64 KiB, empty at its end.
+
+    Raises:
+        ConnectionError: any OSError of the network, so that it is not taken for one of the disk.
+    """
     try:
         return response.read1(BLOCK)
     except OSError as error:

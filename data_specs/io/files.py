@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, digests and folders moved aside."""
+"""Files that are written whole or not at all, checks of output paths, digests, and folders moved aside."""
 
 import errno
 import hashlib
@@ -21,7 +21,11 @@ _CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the errors of a disk that refuses `path` into a UserError."""
+    """Raise errors of the disk in the block as a UserError about `path`.
+
+    These are: disk full, quota used up, not permitted, read-only, a part of the path is a file, a folder in place of a
+    file, and a name that is too long. Other errors pass unchanged.
+    """
     try:
         yield
     except OSError as error:
@@ -45,10 +49,11 @@ def disk_errors(path: Path) -> Iterator[None]:
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Open a binary file that is renamed to `path` if the block ends without an error, and deleted otherwise.
 
-    The temporary name is random, so that two writers of one path, even on two machines, do not share it.
+    Missing folders are made; an existing file is replaced. The temporary file has a random name in the same folder, so
+    that two writers of one path, even on two machines, do not share it.
 
     Raises:
-        UserError: the disk is full, the quota used up, or the folder not writable.
+        UserError: the errors of `disk_errors`.
     """
     # promise: file-appears-whole-all
     temporary = path.with_name(f".{secrets.token_hex(8)}{_TEMPORARY}")
@@ -68,7 +73,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def check_output_file(path: Path) -> Path:
-    """Return `path`, checked before work whose result is written there.
+    """Return `path` if a file can be written there, as far as can be known without writing; nothing is made.
 
     Raises:
         UserError: it is a folder, is below a file, cannot be written, or its name is too long.
@@ -87,46 +92,50 @@ def check_output_file(path: Path) -> Path:
 
 
 def check_output_folder(path: Path) -> Path:
-    """Return `path`, checked before work whose results are written below it.
+    """Return `path` if files can be written below it, as far as can be known without writing; nothing is made.
 
     Raises:
-        UserError: it or a part of its path is a file, it cannot be written, or a name is too long.
+        UserError: it or a part of its path is a file, or it cannot be written.
     """
     check_output_file(path / _TEMPORARY)
     return path
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Delete temporary files of killed writers in `folder`; the caller must hold its lock."""
+    """Delete the temporary files that killed writers left in `folder`; the caller must hold the folder's lock."""
     for path in folder.glob(f".*{_TEMPORARY}"):
         path.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` atomically."""
+    """Write `content` to `path` atomically; errors as in `atomic_write`."""
     with atomic_write(path) as file:
         file.write(content)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as readable JSON with sorted keys, atomically."""
+    """Write `value` as ASCII JSON with sorted keys, one space of indentation and a final newline, atomically."""
     write_bytes(path, (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=True) + "\n").encode())
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, hex, read in blocks."""
+    """Return the SHA-256 of a file's content, hex; the file is read in blocks."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def value_digest(value: Any) -> str:
-    """SHA-256, hex, of a JSON value in canonical form (sorted keys, no blanks)."""
+    """Return the SHA-256, hex, of a JSON value in canonical form: sorted keys, no blanks, ASCII.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def move_aside(folder: Path) -> Path:
-    """Rename `folder` to the first free `folder.old-N`; nothing is deleted. Returns the new path."""
+    """Rename `folder` to the first free `<folder>.old-N`, N from 1, beside it, and return the new path."""
     number = 1
     while (target := folder.with_name(f"{folder.name}.old-{number}")).exists():
         number += 1

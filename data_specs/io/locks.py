@@ -1,4 +1,4 @@
-"""Locks between processes: the kernel's flock, or files of holders where a file system has none."""
+"""Locks between processes: the kernel's flock, or files named after their holders where a file system has no flock."""
 
 import errno
 import fcntl
@@ -23,18 +23,19 @@ _POLL_SECONDS = 0.3
 
 @contextmanager
 def locked(path: Path, what: str, *, shared: bool = False, wait: bool = False) -> Iterator[None]:
-    """Hold a lock on `path` for the block; `what` names the thing guarded, for the message.
+    """Hold a lock on the file `path` during the block.
 
-    A killed process leaves no lock behind: the kernel's dies with it, and a file of a holder that is dead is deleted.
+    The file stays afterwards. A killed process leaves no lock behind: the kernel's ends with it, and
+    without flock the next process on the same machine deletes the file of a holder that has died.
 
     Args:
-        path: a file that is made when missing and holds the name of its last holder.
-        what: the thing guarded.
-        shared: several processes may hold it, none of them exclusively.
-        wait: until it is free, instead of refusing.
+        path: the lock's file, made when missing with its folder; names the process that locked it last.
+        what: the thing guarded, for the message.
+        shared: whether several processes may hold it, while none holds it exclusively.
+        wait: whether to wait until it is free, instead of raising.
 
     Raises:
-        UserError: another process holds it, named by host and process id; or its folder is not writable.
+        UserError: another process holds it, named by host and process id; or the folder is not writable.
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +51,13 @@ def locked(path: Path, what: str, *, shared: bool = False, wait: bool = False) -
 def lock_open_file(
     file: IO[bytes], path: Path, what: str, *, shared: bool = False, wait: bool = False
 ) -> Iterator[None]:
-    """Hold a lock on the open `file` at `path`, which is not written to; see `locked`."""
+    """Hold a lock, as `locked` does, on the open `file` at `path`, which is not written to.
+
+    Without flock, files of holders are made beside it.
+
+    Raises:
+        UserError: another process holds it, and `wait` is false.
+    """
     try:
         # promise: second-refused-name-first
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
@@ -72,7 +79,7 @@ def lock_open_file(
 
 
 class _Holder(NamedTuple):
-    """A file `<lock>.<mode>.<process>.<token>.<host>` that says who holds a lock."""
+    """A file `<lock>.<mode>.<process>.<token>.<host>`, which states that a process holds a lock."""
 
     path: Path
     mode: str
@@ -80,7 +87,10 @@ class _Holder(NamedTuple):
     host: str
 
     def is_alive(self) -> bool:
-        """Return whether the holder runs, as far as this machine knows; delete its file where it does not."""
+        """Return whether the holder runs; processes on other machines count as running.
+
+        Deletes the file of a holder that does not run.
+        """
         # promise: locks-without-flock-2
         if self.host != socket.gethostname():
             return True
@@ -108,7 +118,10 @@ def _holders(lock: Path) -> list[_Holder]:
 def _locked_by_files(lock: Path, what: str, mode: str, wait: bool) -> Iterator[None]:
     """Hold a lock by a file of this holder's name: made first, then compared with those of the others.
 
-    Two that come at once see each other, and both step back.
+    If two processes try at once, each sees the other's file and deletes its own; with `wait` both try again later.
+
+    Raises:
+        UserError: another process holds it, and `wait` is false.
     """
     own = lock.with_name(f"{lock.name}.{mode}.{os.getpid()}.{secrets.token_hex(8)}.{socket.gethostname()}")
     try:

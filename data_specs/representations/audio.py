@@ -7,7 +7,7 @@ from data_specs.representations.base import Representation
 
 
 class Audio(Representation):
-    """[1, N] samples. Control frames have hop 320, as those of encodec and disc."""
+    """Stored array float32 [1, N]: the N samples. Frames of the controls have hop 320, as those of encodec and disc."""
 
     name = label = "audio"
     hop = 320

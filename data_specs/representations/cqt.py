@@ -1,6 +1,6 @@
-"""PVT-cqt: real and imaginary part of a constant-Q transform, 36 bins an octave from C3 over six octaves.
+"""PVT-cqt: real and imaginary part of a constant-Q transform, 36 bins an octave from C3 (130.81 Hz) over six octaves.
 
-B batch, N samples, T = N / 100 + 1 frames, each centred on sample 100 t of the clip reflected at its ends.
+B batch, N samples, T = N / 100 + 1 frames. Frame t is centred on sample 100 t of the clip, reflected at its ends.
 """
 
 import torch
@@ -15,7 +15,7 @@ DECODED_AT_ONCE = 8  # clips; bounds the memory
 
 
 class Cqt(Representation):
-    """[2, 216, T]: real and imaginary part, bins from low to high, frames."""
+    """Stored array float32 [2, 216, T]: real and imaginary part, bins from low to high, frames."""
 
     name = label = "cqt"
     hop = HOP
@@ -47,7 +47,7 @@ class Cqt(Representation):
         return torch.view_as_real(bins).permute(0, 3, 1, 2).contiguous()
 
     def decode(self, stored: Tensor, gradient: bool = False) -> Tensor:
-        """Return the audio with the nearest transform, by a fixed number of conjugate gradient steps.
+        """Return audio [B, 1, N] whose transform is near `stored` (least squares, five conjugate gradient steps).
 
         The bins cover 130 to 8200 Hz; content outside is not restored.
         """

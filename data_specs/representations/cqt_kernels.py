@@ -37,7 +37,7 @@ _BLOCKS_AT_ONCE = 256
 
 
 class Kernels(NamedTuple):
-    """Time-domain kernels, complex64 [K, 2 reach], around the middle of a frame and weighted by sqrt(length)."""
+    """Time-domain kernels, complex64 [K, 2 reach], centred on a frame's middle, each times the root of its length."""
 
     values: np.ndarray
     reach: int  # samples on either side of a frame
@@ -46,7 +46,10 @@ class Kernels(NamedTuple):
 
 @cache
 def kernels() -> Kernels:
-    """Return the kernels of nnAudio: Hann windows, unit l1 norm, librosa's scaling."""
+    """Return the kernels of nnAudio: Hann windows, unit l1 norm, then times the root of the length as in librosa.
+
+    They are computed at the first call and kept.
+    """
     from nnAudio.utils import create_cqt_kernels
 
     quality = 1 / (2 ** (1 / BINS_PER_OCTAVE) - 1)
@@ -63,7 +66,7 @@ def kernels() -> Kernels:
 
 
 class Group(NamedTuple):
-    """Adjacent bins and the rows of the spectrum that they need."""
+    """Adjacent bins, the range of rows of the spectrum where they are not negligible, and their weights there."""
 
     bins: slice
     rows: slice
@@ -73,14 +76,14 @@ class Group(NamedTuple):
 class CqtTransform:
     """Transform of clips of one length, as a linear map from audio [B, N] to complex bins [B, K, T].
 
-    Holds 24 MB of weights for 8 seconds, and 32 MB more once `approximate_inverse` has been called.
+    Holds 24 MB of weights for clips of 8 seconds, and 32 MB more once `approximate_inverse` has been called.
     """
 
     def __init__(self, samples: int, device: torch.device) -> None:
-        """Prepare for clips of `samples` N on `device`; takes about half a second for 8 seconds.
+        """Compute the weights for clips of `samples` N on `device`; takes about half a second for 8 seconds of audio.
 
         Raises:
-            UserError: N is no multiple of the hop, or too short to be reflected at its ends.
+            UserError: N is no multiple of the hop of 100, or too short to be reflected at its ends.
         """
         bank = kernels()
         if samples % HOP or samples <= bank.reach:
@@ -97,14 +100,17 @@ class CqtTransform:
         self._inverse_blocks: Tensor | None = None
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Transform float32 [B, N] to complex64 [B, K, T]."""
+        """Transform audio, float32 [B, N], to bins, complex64 [B, K, T]."""
         padded = torch.nn.functional.pad(audio, (self.reach, self.reach), mode="reflect")
         spectrum = self._spectrum(padded)
         folded = [(group.weights * spectrum[:, None, group.rows]).sum(dim=2) for group in self.groups]
         return torch.fft.ifft(torch.cat(folded, dim=1))[..., : self.frames]
 
     def adjoint(self, bins: Tensor) -> Tensor:
-        """Map complex64 [B, K, T] to float32 [B, N] with <forward(x), y> = <x, adjoint(y)>, real parts of products."""
+        """Map bins, complex64 [B, K, T], to float32 [B, N] by the adjoint of `forward`.
+
+        That is <forward(x), y> = <x, adjoint(y)> for real x, where <,> is the real part of the inner product.
+        """
         spectra = torch.fft.fft(bins, n=self.period)
         unfolded = spectra.new_zeros(len(bins), self.rows, self.period)
         for group in self.groups:
@@ -118,10 +124,11 @@ class CqtTransform:
         return inner + left + right
 
     def approximate_inverse(self, audio: Tensor) -> Tensor:
-        """Invert adjoint(forward(.)) of [B, N] as for clips without ends; symmetric, positive semidefinite.
+        """Apply an approximate inverse of the map x -> adjoint(forward(x)) to float32 [B, N]; symmetric, semidefinite.
 
-        Without ends, adjoint(forward(.)) joins only the R frequencies that fold onto the same m, so it falls into M
-        Hermitian blocks of size R, which are inverted one by one. What no bin hears is left out, not blown up.
+        It is that of a clip without ends, where the map joins only the R frequencies that fold onto the same m. So it
+        falls into M Hermitian blocks of size R, which are inverted one by one, at the first call. Frequencies that no
+        bin covers are attenuated, not amplified.
         """
         if self._inverse_blocks is None:
             with _without_autograd():
@@ -140,7 +147,7 @@ class CqtTransform:
 
 @lru_cache(maxsize=4)
 def transform(samples: int, device: torch.device) -> CqtTransform:
-    """Return the transform for clips of `samples`, made once per length and device."""
+    """Return the transform for clips of `samples` samples on `device`; the last four made are kept."""
     with _without_autograd():
         return CqtTransform(samples, device)
 
@@ -170,7 +177,7 @@ def _groups(bank: Kernels, period: int, length: int) -> list[Group]:
 
 
 def _inverse_blocks(groups: list[Group], rows: int, period: int) -> Tensor:
-    """Return regularized inverses of the blocks of adjoint(forward(.)), complex64 [M, R, R]."""
+    """Return regularized inverses of the M blocks of adjoint(forward(.)), complex64 [M, R, R]; `period` is M."""
     blocks = groups[0].weights.new_zeros(period, rows, rows)
     for group in groups:
         weights = group.weights.permute(2, 0, 1)
@@ -186,7 +193,7 @@ def _inverse_blocks(groups: list[Group], rows: int, period: int) -> Tensor:
 
 
 def _fast_length(least: int) -> int:
-    """Return the smallest multiple of 16 from `least` up whose other factors are 2, 3 and 5, a fast length of FFTs."""
+    """Return the smallest multiple of 16 from `least` up with no prime factor above 5, a fast length of FFTs."""
     quotient = -(-least // 16)
     while _without_small_factors(quotient) > 1:
         quotient += 1

@@ -11,7 +11,7 @@ from data_specs.representations.base import Representation
 
 
 class _Coded(Representation):
-    """Base of both formats."""
+    """Base of the formats encodec and disc: their properties are those of the codec."""
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
@@ -44,7 +44,7 @@ class _Coded(Representation):
 
 
 class Latents(_Coded):
-    """float32 [D, T]: the codec's latents before quantization."""
+    """Stored array float32 [D, T]: the codec's latents before quantization, D channels, T frames."""
 
     name = "encodec"
 
@@ -61,17 +61,17 @@ class Latents(_Coded):
 
 
 class Codes(_Coded):
-    """int16 [K, T] in 0..bins-1: the first K codebooks of the codec's residual quantizer."""
+    """Stored array int16 [K, T] in 0..bins-1: codes of the first K codebooks of the codec's residual quantizer."""
 
     name = "disc"
     source = Latents.name
     discrete = True
 
     def __init__(self, codec: Codec, codebooks: int = 16) -> None:
-        """`codebooks` K.
+        """Keep the codes of the first `codebooks` K codebooks of `codec`.
 
         Raises:
-            UserError: the codec has fewer.
+            UserError: K is below 1 or above the codec's number of codebooks.
         """
         super().__init__(codec)
         if not 1 <= codebooks <= codec.max_codebooks:
@@ -97,6 +97,9 @@ class Codes(_Coded):
             return self.codec.quantize(encoded, self.codebooks).to(torch.int16)
 
     def decode(self, stored: Tensor, gradient: bool = False) -> Tensor:
-        """Decode codes [B, K', T] with any K' up to K, of any integer dtype; codes have no gradient."""
+        """Decode codes [B, K', T] of any integer dtype to float32 [B, 1, N]; K' is 1 to the codec's codebooks.
+
+        `gradient` is not used: codes have no gradient.
+        """
         with torch.no_grad():
             return self.codec.decode(self.codec.dequantize(stored.long()))

@@ -12,16 +12,16 @@ def conjugate_gradients(
     precondition: Callable[[Tensor], Tensor],
     steps: int,
 ) -> Tensor:
-    """Solve operator(x) = right approximately, for each of B systems, by `steps` steps from zero.
+    """Solve operator(x) = right approximately, for each of B systems, by `steps` steps from x = 0.
 
     Args:
         operator: symmetric positive semidefinite map [B, N] -> [B, N], such as A^T A.
         right: [B, N], such as A^T y.
         precondition: approximate inverse of the operator, symmetric positive semidefinite.
-        steps: fixed, so that the result does not depend on a tolerance; differentiable.
+        steps: number of steps, always all taken, so that the result depends on no tolerance.
 
     Returns:
-        [B, N]; zero where `right` is zero.
+        x [B, N], differentiable; zero for systems whose `right` is zero.
     """
     solution = torch.zeros_like(right)
     residual = right
@@ -43,6 +43,6 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:
-    """Return above / below, and 0 where `below` is 0; differentiable in both cases."""
+    """Return above / below, and 0 where `below` is not positive; differentiable in both cases."""
     positive = below > 0
     return torch.where(positive, above / torch.where(positive, below, 1.0), 0.0)

@@ -1,4 +1,4 @@
-"""Figures of clips: mel spectrograms above the curves that they should follow, on one time axis (fig. 4.2 and 4.3).
+"""Figures of clips: mel spectrograms above the curves that they should follow, on one time axis.
 
 Figures have a lane for each control, as its `lane` states. `png` gives the same bytes in every run. Colors are those
 of Okabe and Ito, distinguishable with color blindness.
@@ -60,10 +60,10 @@ class Panel:
     """One column of a figure.
 
     Attributes:
-        title: above the spectrogram.
+        title: text above the spectrogram.
         audio: float [N] at 24 kHz.
-        controls: arrays as `Curves.arrays` gives them, [T] or [R, T]; -1 is unconditioned.
-        hop: samples between their frames.
+        controls: arrays by feature as `Curves.arrays` gives them, [T] or [R, T]; -1 is unconditioned.
+        hop: samples between the frames of `controls`.
     """
 
     title: str
@@ -73,7 +73,11 @@ class Panel:
 
 
 def panels_figure(panels: Sequence[Panel], instruments: Sequence[str], title: str = "") -> "Figure":
-    """Return a figure of clips side by side, each above its controls, with one time axis and one color scale."""
+    """Return a figure with a column for each clip: its spectrogram above its controls.
+
+    All columns share the color scale and, in each row, the axes. A control that a clip lacks leaves its lane empty.
+    `instruments` are the names of the rows of the control `instruments`; `title` is above the whole figure.
+    """
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -112,7 +116,16 @@ def panels_figure(panels: Sequence[Panel], instruments: Sequence[str], title: st
 def sweep_figure(
     values: Sequence[float], measures: Mapping[str, Sequence[float]], label: str, better: Mapping[str, str]
 ) -> "Figure":
-    """Return a figure of quality measures over the `values` of one sampling option, one plot each."""
+    """Return a figure with one plot for each measure, side by side, over the `values` of one sampling option.
+
+    `values` are spaced evenly whatever their size.
+
+    Args:
+        values: of the option.
+        measures: by name, one number for each of `values`.
+        label: name of the option, below each plot.
+        better: by name of a measure, a remark in brackets after the name; may lack names.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -128,7 +141,7 @@ def sweep_figure(
 
 
 def png(figure: "Figure", dpi: int = DPI) -> bytes:
-    """Return the figure as PNG, the same bytes in every run."""
+    """Return the figure as PNG, RGB, the same bytes in every run; sets the figure's `dpi`."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
@@ -220,7 +233,10 @@ _LANES = {"area": _area, "line": _line, "notes": _notes, "pitch": _pitch, "strip
 
 
 def _steps(values: NDArray[np.floating], hop: int, seconds: float) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Return the corners of a curve that holds each frame's value until the next; NaN where it is unconditioned."""
+    """Return times in s and levels, [2 T] each, of the corners of a curve that holds each frame's value until the next.
+
+    Levels are NaN where it is unconditioned; times end at `seconds`.
+    """
     edges = np.minimum(np.arange(len(values) + 1) * hop / SAMPLE_RATE, seconds)
     times = np.repeat(edges, 2)[1:-1]
     levels = np.repeat(np.where(values == UNCONDITIONED, np.nan, values), 2)
@@ -228,7 +244,7 @@ def _steps(values: NDArray[np.floating], hop: int, seconds: float) -> tuple[NDAr
 
 
 def _unconditioned(axis: "Axes", values: NDArray[np.floating], hop: int) -> None:
-    """Hatch and label the time in which a control is unconditioned."""
+    """Hatch and label the spans of time in which a control, [T] or [R, T], is unconditioned."""
     for start, stop in unconditioned_spans(values):
         first, last = start * hop / SAMPLE_RATE, stop * hop / SAMPLE_RATE
         axis.axvspan(

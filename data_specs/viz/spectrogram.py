@@ -19,7 +19,10 @@ SILENCE_DB = -120.0
 
 
 def mel_db(audio: NDArray[np.floating]) -> Float32:
-    """Return mel levels of float [N] at 24 kHz, float32 [F, 1 + N // HOP] in dB; a sine at full scale has 0 dB."""
+    """Return mel levels in dB of audio, float [N] at 24 kHz, as float32 [F, 1 + N // 240], from low to high bands.
+
+    Column t is centred on sample 240 t. A sine at full scale has about 0 dB; levels are at least -120 dB.
+    """
     padded = np.pad(np.asarray(audio, np.float32), WINDOW // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
     window, bank = _analysis()
@@ -28,17 +31,17 @@ def mel_db(audio: NDArray[np.floating]) -> Float32:
 
 
 def ceiling_db(spectrograms: Sequence[Float32]) -> float:
-    """Return the brightest level of spectrograms shown together: their maximum, at least RANGE_DB above silence."""
+    """Return the level in dB of the brightest color of spectrograms shown together: their maximum, at least -55 dB."""
     return max([SILENCE_DB + RANGE_DB, *(float(levels.max()) for levels in spectrograms)])
 
 
 def band_hz() -> Float64:
-    """Return the center frequency of each mel band in Hz, [F]."""
+    """Return the center frequency of each mel band in Hz, [F], ascending."""
     return _edges()[1:-1]
 
 
 def _mel(hz: Float64 | float) -> Float64:
-    """Convert Hz to the mel scale of O'Shaughnessy 1987 (the formula of HTK)."""
+    """Convert Hz to mel by the formula of O'Shaughnessy 1987, as HTK does."""
     return np.asarray(2595 * np.log10(1 + np.asarray(hz) / 700))
 
 
@@ -49,7 +52,10 @@ def _edges() -> Float64:
 
 @lru_cache(maxsize=1)
 def _analysis() -> tuple[Float32, Float32]:
-    """Return the window, scaled so that a sine at full scale has power 1, and the triangular bands [F, bins]."""
+    """Return the window [2048] and the triangular mel bands [F, bins].
+
+    The window is scaled so that a sine at full scale has power 1 at its bin.
+    """
     window = np.hanning(WINDOW + 1)[:-1]
     window *= 2 / window.sum()
     hz = np.fft.rfftfreq(WINDOW, 1 / SAMPLE_RATE)

@@ -15,6 +15,10 @@ NETWORKS = {
 
 
 def network_class(name: Any) -> type[CodecNetwork]:
-    """Return the class of the networks called `name`; raises UserError if there is none."""
+    """Return the class of the networks called `name`.
+
+    Raises:
+        UserError: there is none.
+    """
     found: type[CodecNetwork] = lookup(NETWORKS, name, "network of a codec")
     return found

@@ -1,7 +1,7 @@
-"""Base of the networks of learned codecs. B clips, D latent channels, T frames, N = T hop samples.
+"""Base of the networks of learned codecs.
 
-No convolution has a bias and every nonlinearity keeps zero at zero, so that silence has the zero latent and the zero
-latent is silence.
+B clips, C and E channels of a layer's input and output, D latent channels, T frames, N = T hop samples. No convolution
+has a bias and every nonlinearity keeps zero at zero: silence has the zero latent, and the zero latent is silence.
 """
 
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ from data_specs.strict import Positive, StrictModel
 
 
 class StackOptions(StrictModel):
-    """Size of a stack over frames."""
+    """Size of a `FrameStack`: channels inside, and number of residual units."""
 
     width: Positive = 192
     blocks: int = Field(default=4, ge=0, le=12)
@@ -24,7 +24,7 @@ class StackOptions(StrictModel):
 class CodecNetwork(nn.Module, ABC):
     """Audio <-> latents, differentiable both ways: the trained part of a learned codec.
 
-    Its tensors are made by the options alone, so `load_state_dict` fills it.
+    Names and shapes of its tensors depend on the options alone, so that `load_state_dict` sets all of them.
     """
 
     kind: ClassVar[str]
@@ -38,27 +38,33 @@ class CodecNetwork(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def of(cls, options: StrictModel) -> Self:
-        """Return the network with new weights, a function of torch's generator."""
+        """Return the network with new weights, drawn from torch's global generator."""
 
     @abstractmethod
     def encode(self, audio: Tensor) -> Tensor:
-        """Encode float32 [B, 1, N] to [B, D, T]."""
+        """Encode audio, float32 [B, 1, N], to latents [B, D, T]."""
 
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
-        """Decode [B, D, T] to float32 [B, 1, N]."""
+        """Decode latents [B, D, T] to audio, float32 [B, 1, N]."""
 
     @classmethod
     def inherited(cls, tensors: dict[str, Tensor], power: float) -> dict[str, Any]:
-        """Return the options that the initial codec decides, from the tensors and the power of its file."""
+        """Return the options fixed by the closed-form codec that the network starts from; none in the base class.
+
+        `tensors` and `power` of the companding are those of that codec's weights file.
+        """
         return {}
 
     def begin(self, tensors: dict[str, Tensor]) -> None:
-        """Compute what that codec computes."""
+        """Set the weights so that the network computes what the closed-form codec with `tensors` does.
+
+        The base class does nothing.
+        """
 
 
 class FrameStack(nn.Module):
-    """Residual dilated convolutions over frames, [B, C, T] -> [B, E, T]; zero before it is trained."""
+    """Residual dilated convolutions over frames, [B, C, T] -> [B, E, T]; the output is zero before training."""
 
     def __init__(self, inputs: int, outputs: int, options: StackOptions) -> None:
         super().__init__()
@@ -74,7 +80,7 @@ class FrameStack(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """x + W1 elu(W3 elu(x)): a dilated convolution of three frames, then one of a single frame."""
+    """x + W1 elu(W3 elu(x)) of x [B, C, T]: W3 is a dilated convolution of three frames, W1 one of a single frame."""
 
     def __init__(self, channels: int, inner: int, dilation: int) -> None:
         super().__init__()

@@ -1,8 +1,10 @@
-"""`pvt` with networks around its matrices; what a stack over frames adds is zero before training.
+"""`pvt` with networks around its matrices.
 
-B clips, H hop, D latent channels, T frames. Encoder: MDCT, weighted, to H coefficients x a frame; the latents are those
-of `pvt`, the companded projection of x, and what a stack makes of all companded coefficients in the neighbourhood.
-Decoder: the projection back and another stack give companded coefficients, all H of them, then each step is inverted.
+B clips, H hop, D latent channels, T frames. Encoder: the MDCT gives H coefficients a frame, which are weighted. Latents
+are the sum of two terms: the coefficients projected to D numbers and companded, as in `pvt`, and the output of a stack
+over the companded coefficients of neighbouring frames. Decoder: the sum of the latents projected back and the output of
+another stack gives companded coefficients; companding, weight and MDCT are then inverted. The stacks give zero before
+training.
 """
 
 from typing import Any, Self
@@ -17,14 +19,14 @@ from data_specs.strict import StrictModel
 
 
 class LappedOptions(StackOptions):
-    """Sizes, and the power of the companding."""
+    """Sizes of the two stacks, number of latent channels, and exponent of the companding."""
 
     channels: int = 128
     power: float = 0.35
 
 
 class LappedNetwork(CodecNetwork):
-    """Frame-rate network that equals `pvt` before training."""
+    """Frame-rate network that equals `pvt` after `begin` and before training."""
 
     kind = "lapped"
     Options = LappedOptions
@@ -51,7 +53,7 @@ class LappedNetwork(CodecNetwork):
 
     @torch.no_grad()
     def begin(self, tensors: dict[str, Tensor]) -> None:
-        """Copy `window`, `weight` and `basis` of a fitted `pvt`; the stacks stay at zero."""
+        """Set window, weight and projections to those of a fitted `pvt` with `tensors`; the stacks are not changed."""
         self.get_buffer("window").copy_(tensors["window"])
         self.get_buffer("weight").copy_(tensors["weight"])
         self.analysis.copy_(tensors["basis"].T)

@@ -1,8 +1,9 @@
-"""`phaseless` with networks around its matrices; what a stack over frames adds is zero before training.
+"""`phaseless` with networks around its matrices.
 
-B clips, F bins, D latent channels, T frames. The latents are those of `phaseless`, the projection of companded
-magnitudes, and what a stack makes of them and their neighbours; the decoder's stack corrects the magnitudes.
-The phase is found as `phaseless` finds it (`data_specs/codecs/phase.py`), so losses compare magnitudes.
+B clips, F bins, D latent channels, T frames. Latents are the sum of two terms: the projection of companded magnitudes,
+as in `phaseless`, and the output of a stack over those of neighbouring frames. Decoded companded magnitudes are the
+latents projected back plus the output of another stack. The stacks give zero before training. The phase is found as
+`phaseless` finds it (`data_specs/codecs/phase.py`), so losses compare magnitudes.
 """
 
 from typing import Any, Self
@@ -17,7 +18,7 @@ from data_specs.strict import StrictModel
 
 
 class MagnitudeOptions(StackOptions):
-    """Sizes, and the power of the companding."""
+    """Sizes of the two stacks, number of latent channels, window length, and exponent of the companding."""
 
     channels: int = 128
     size: int = 1024  # samples of the window
@@ -25,7 +26,7 @@ class MagnitudeOptions(StackOptions):
 
 
 class MagnitudeNetwork(CodecNetwork):
-    """Frame-rate network that equals `phaseless` before training."""
+    """Frame-rate network that equals `phaseless` after `begin` and before training."""
 
     kind = "magnitudes"
     Options = MagnitudeOptions
@@ -53,19 +54,19 @@ class MagnitudeNetwork(CodecNetwork):
 
     @torch.no_grad()
     def begin(self, tensors: dict[str, Tensor]) -> None:
-        """Copy `window`, `basis` and `scale` of a fitted `phaseless`; the stacks stay at zero."""
+        """Set window and projections to those of a fitted `phaseless` with `tensors`; the stacks are not changed."""
         basis, scale = tensors["basis"].double(), tensors["scale"].double()
         self.get_buffer("window").copy_(tensors["window"])
         self.analysis.copy_((basis * scale).T)
         self.synthesis.copy_(basis / scale)
 
     def compress(self, audio: Tensor) -> Tensor:
-        """Return the companded magnitudes of [B, 1, N], float32 [B, F, T]."""
+        """Return the companded magnitudes, float32 [B, F, T], of audio [B, 1, N]."""
         window = self.get_buffer("window")
         return torch.stack([compressed(clip, window, self.hop, self.power).T for clip in audio[:, 0]])
 
     def restore(self, latents: Tensor) -> Tensor:
-        """Return the companded magnitudes [B, F, T] of [B, D, T]; `decode` takes values below zero for silence."""
+        """Return the companded magnitudes [B, F, T] of latents [B, D, T]; `decode` sets values below 0 to 0."""
         restored: Tensor = self.synthesis @ latents.float() + self.decoder(latents.float())
         return restored
 

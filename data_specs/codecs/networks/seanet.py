@@ -1,8 +1,8 @@
 """A small SEANet (Tagliasacchi et al. 2020) as neural codecs use it: SoundStream (Zeghidour et al. 2021, fig. 3).
 
-B clips, C base filters, D latent channels, N samples. The encoder halves time and doubles channels by strides whose
-product is the hop; the decoder mirrors it. Dilated residual units at each rate. Not causal, and without recurrence: a
-clip is coded whole.
+B clips, C and E channels of a layer's input and output, N samples. Each downsampling layer of the encoder divides the
+length by its stride and doubles the channels; the product of the strides is the hop. The decoder mirrors the encoder.
+Dilated residual units at each rate. Not causal, and without recurrence: a clip is coded whole.
 """
 
 from typing import Self
@@ -17,7 +17,7 @@ from data_specs.strict import Positive, StrictModel
 
 
 class SeanetOptions(StrictModel):
-    """Sizes. Layer i of the encoder has filters * 2^i channels."""
+    """Sizes. The encoder has filters * 2^i channels after i downsampling layers."""
 
     filters: Positive = 8
     channels: Positive = 128
@@ -65,7 +65,7 @@ class SeanetNetwork(CodecNetwork):
 
 
 class Shorten(nn.Module):
-    """[B, C, N] -> [B, E, N / stride]: a convolution twice as long as its stride."""
+    """[B, C, N] -> [B, E, N / stride], N a multiple of the stride: a convolution twice as long as its stride."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Shorten(nn.Module):
 
 
 class Lengthen(nn.Module):
-    """[B, C, N] -> [B, E, N stride]: the transposed convolution, without its margins."""
+    """[B, C, N] -> [B, E, N * stride]: a transposed convolution twice as long as its stride, without its margins."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

@@ -19,10 +19,11 @@ VERSION = 1
 
 
 def codec_kind(path: Path) -> str:
-    """Return the kind of codec that `path` holds weights of: of its metadata, or EnCodec if it is no safetensors file.
+    """Return the kind of codec of a weights file: as its metadata say, or encodec_24khz if it is not safetensors.
 
     Raises:
-        UserError: safetensors of something else.
+        UserError: safetensors that is unreadable, of something else, or of another version.
+        OSError: the file cannot be opened.
     """
     if not _is_safetensors(path):
         return "encodec_24khz"
@@ -30,7 +31,7 @@ def codec_kind(path: Path) -> str:
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], Metadata]:
-    """Return tensors and metadata of one of our weights files.
+    """Return the tensors by name and the metadata of one of our weights files.
 
     Raises:
         UserError: unreadable, not a codec of this project, or of another version.
@@ -39,7 +40,10 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], Metadata]:
 
 
 def write_weights(path: Path, codec: str, tensors: dict[str, Tensor], metadata: Metadata) -> None:
-    """Write a weights file for `codec` atomically; the same content gives the same bytes."""
+    """Write the weights file of a codec of kind `codec` atomically; the same content gives the same bytes.
+
+    The version and the kind are added to the metadata.
+    """
     described = json.dumps({**metadata, "version": VERSION, "codec": codec}, sort_keys=True)
     write_bytes(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}, {KEY: described}))
 

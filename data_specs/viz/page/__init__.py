@@ -17,7 +17,10 @@ POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-
 
 
 def document(title: str, lead: str, body: Iterable[Markup]) -> str:
-    """Return a page: a heading, a sentence or two below it, and sections with links to each at the top."""
+    """Return an HTML page: `title` as heading, `lead` as a paragraph, and `body`, mostly sections.
+
+    Style and the players' script are inside the page. `title` and `lead` are text.
+    """
     parts = list(body)
     assets = files("data_specs.viz.page")
     style, script = (assets.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
@@ -33,23 +36,23 @@ def document(title: str, lead: str, body: Iterable[Markup]) -> str:
 
 
 def section(title: str, lead: str, body: Iterable[Markup]) -> Markup:
-    """Return a section with a heading and a sentence below it (may be empty)."""
+    """Return a section: the heading `title`, the paragraph `lead` unless it is empty, and `body`."""
     return element("section", element("h2", title), paragraph(lead), *body)
 
 
 def paragraph(text: str) -> Markup:
-    """Return a paragraph; nothing for an empty text."""
+    """Return a paragraph; empty Markup for an empty text."""
     return element("p", text) if text else Markup("")
 
 
 def tiles(values: Sequence[tuple[str, str]]) -> Markup:
-    """Return large figures with captions below: (figure, caption) each."""
+    """Return large figures with captions below them, of (figure, caption) pairs."""
     pairs = [element("div", element("b", figure), element("span", what)) for figure, what in values]
     return element("div", *pairs, class_="tiles")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> Markup:
-    """Return a table; the columns `numbers` are set to the right."""
+    """Return a table with the header `head`; the columns whose indices are in `numbers` are aligned to the right."""
 
     def cell(tag: str, column: int, text: str) -> Markup:
         return element(tag, text, class_="number") if column in numbers else element(tag, text)

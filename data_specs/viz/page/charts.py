@@ -10,7 +10,11 @@ from data_specs.viz.page.markup import Markup, element
 
 @dataclass(frozen=True)
 class Bin:
-    """One bar of a histogram: `label` is below it unless empty, `meaning` is its tooltip."""
+    """One bar of a histogram.
+
+    `label` is below the bar unless empty; `meaning` is its tooltip, followed by the count; `colour` is a CSS color, the
+    default color if empty.
+    """
 
     count: int
     label: str
@@ -19,7 +23,7 @@ class Bin:
 
 
 def histogram(title: str, unit: str, bins: Sequence[Bin]) -> Markup:
-    """Return bars side by side, the highest filling the height; `unit` follows the title."""
+    """Return bars side by side, the highest filling the height; `unit` is written after the title."""
     most = max((one.count for one in bins), default=0) or 1
     bars = [
         element(
@@ -41,7 +45,10 @@ def histogram(title: str, unit: str, bins: Sequence[Bin]) -> Markup:
 
 
 def shares(rows: Sequence[tuple[str, int]], total_label: str = "") -> Markup:
-    """Return counts by name as horizontal bars, the longest, which fills the width, first."""
+    """Return counts by name as horizontal bars, in the order of `rows`; the largest count fills the width.
+
+    `total_label` is the caption; there is none if it is empty.
+    """
     most = max((count for _, count in rows), default=0) or 1
     lines = [
         element(
@@ -57,7 +64,7 @@ def shares(rows: Sequence[tuple[str, int]], total_label: str = "") -> Markup:
 
 
 def binned(values: Sequence[float] | np.ndarray, edges: Sequence[float]) -> list[int]:
-    """Return counts between successive edges; values outside count in the first and last bin."""
+    """Return the counts of `values` between successive `edges`; values beyond them count in the first or last bin."""
     clipped = np.clip(np.asarray(values, float), edges[0], np.nextafter(edges[-1], edges[0]))
     return [int(count) for count in np.histogram(clipped, edges)[0]]
 
@@ -71,7 +78,10 @@ def _colour(one: Bin) -> str:
 
 
 def ranges(title: str, unit: str, values: Sequence[float] | np.ndarray, edges: Sequence[float], every: int) -> Markup:
-    """Return a histogram over `edges`; every `every`-th bin is labelled with its lower edge."""
+    """Return a histogram of `values` over `edges`, as `binned` counts them.
+
+    Every `every`-th bin is labelled with its lower edge; all have both edges in the tooltip.
+    """
     counts = binned(values, edges)
     bins = [
         Bin(count, _edge_label(edges[k]) if k % every == 0 else "", f"{edges[k]:.5g} to {edges[k + 1]:.5g}")

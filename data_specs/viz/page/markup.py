@@ -5,15 +5,16 @@ from html import escape
 
 
 class Markup(str):
-    """HTML. Any other string is text, and is escaped when it is put into an element."""
+    """A string of HTML. Any other string is text, and `element` escapes it."""
 
     __slots__ = ()
 
 
 def element(tag: str, *children: str, class_: str = "", **attributes: str | int | float) -> Markup:
-    """Return `<tag ...>children</tag>`; children that are not Markup are escaped, and so are attributes.
+    """Return `<tag ...>children</tag>`; children that are not Markup are escaped, and so are values of attributes.
 
-    Underscores in names of attributes become hyphens (`aria_label`); an empty class is left out.
+    Underscores in names of attributes become hyphens (`aria_label`); `class_` is the class, left out if empty. The tags
+    img and path are closed at once, without their children.
     """
     given = ({"class": class_} if class_ else {}) | attributes
     written = "".join(f' {name.replace("_", "-")}="{escape(str(value), quote=True)}"' for name, value in given.items())
@@ -26,5 +27,5 @@ VOID = ("img", "path")  # in SVG an element that is not closed would swallow tho
 
 
 def joined(parts: Iterable[Markup], separator: str = "") -> Markup:
-    """Join pieces of HTML."""
+    """Return the pieces of HTML as one, with `separator`, which is not escaped, between them."""
     return Markup(separator.join(parts))

@@ -31,12 +31,12 @@ HEIGHT = 100.0  # units of a drawing, whatever its size on the screen
 
 @dataclass(frozen=True)
 class Sound:
-    """One sound.
+    """One sound of a card.
 
     Attributes:
         label: what made it, for example a representation or a run.
-        audio: float [N] in -1..1.
-        remark: a few words below the label; may be empty.
+        audio: float [N] at 24 kHz, in -1..1.
+        remark: a few words after the label; may be empty.
     """
 
     label: str
@@ -54,11 +54,13 @@ def card(
 ) -> Markup:
     """Return sounds that share one set of controls, side by side.
 
+    All are played at one gain, which brings them together to the listening level; from 1 dB on a fact states it.
+
     Args:
         title: heading.
         facts: short remarks beside the heading.
         sounds: at least one, all of one length.
-        controls: arrays as `Curves.arrays` gives them.
+        controls: arrays by feature as `Curves.arrays` gives them, [T] or [R, T].
         hop: samples between frames of `controls`.
         instruments: names of the rows of `controls["instruments"]`.
     """
@@ -80,7 +82,7 @@ def card(
 
 
 def audio_uri(audio: NDArray[np.floating]) -> str:
-    """Encode float [N] at 24 kHz as the data URI of a 16-bit FLAC file, which current browsers play."""
+    """Return float [N] at 24 kHz, clipped to -1..1, as the data URI of a 16-bit FLAC file."""
     import soundfile
 
     buffer = io.BytesIO()
@@ -89,7 +91,10 @@ def audio_uri(audio: NDArray[np.floating]) -> str:
 
 
 def spectrogram_uri(levels: NDArray[np.floating], ceiling: float) -> str:
-    """Encode dB [F, T], as `mel_db` gives them, as the data URI of a WebP picture, brightest at `ceiling`."""
+    """Return levels in dB [F, T], as `mel_db` gives them, as the data URI of a WebP picture, low bands at the bottom.
+
+    The color scale ends at `ceiling` dB and begins 65 dB below it.
+    """
     from matplotlib import colormaps
     from PIL import Image
 
@@ -103,7 +108,10 @@ def spectrogram_uri(levels: NDArray[np.floating], ceiling: float) -> str:
 def curve_lanes(
     controls: Mapping[str, NDArray[np.floating]], hop: int, seconds: float, instruments: Sequence[str]
 ) -> Markup:
-    """Return a lane for each control, as its `lane` states, and a time axis."""
+    """Return a lane for each control, as its `lane` states, and a time axis of `seconds`.
+
+    `hop` is the number of samples between frames; `instruments` are the names of the rows of the control `instruments`.
+    """
     width = seconds * SAMPLE_RATE / hop  # frames a lane is wide
     lanes = [_LANES[CONTROLS[name].lane](name, controls, width, instruments) for name in CONTROLS if name in controls]
     ticks = [
@@ -137,7 +145,10 @@ def _line_lane(name: str, controls: Arrays, width: float, instruments: Sequence[
 
 
 def _pitch_lane(name: str, controls: Arrays, width: float, instruments: Sequence[str]) -> Markup:
-    """Return a piano roll over the range of the notes, bends included; rests, stored as 0, are gaps."""
+    """Return a piano roll over the range of the notes, bends included; rests, stored as 0, are gaps.
+
+    Without a pitch at any frame the lane is empty.
+    """
     values = controls[name]
     drawn = values > 0
     if not drawn.any():
@@ -153,7 +164,10 @@ def _pitch_lane(name: str, controls: Arrays, width: float, instruments: Sequence
 
 
 def _key_band(midi: int, low: float, high: float, width: float) -> Markup:
-    """Return the row of a black key between the pitches `low` and `high` of a lane."""
+    """Return the rectangle behind the row of the black key `midi`.
+
+    `low` and `high` are the stored pitches at the lane's edges, `width` is its width in frames.
+    """
     level = (midi - 0.5 - PITCH_ORIGIN) / PITCH_SPAN
     top = _height(level + PITCH_MARGIN - low, high - low)
     return element(
@@ -224,13 +238,16 @@ def _data_uri(kind: str, content: bytes) -> str:
 
 
 def _drawing(content: Markup, width: float) -> Markup:
-    """Return an SVG that fills its lane, hidden from screen readers."""
+    """Return an SVG drawing, `width` by HEIGHT units, that is stretched to its lane and hidden from screen readers."""
     box = f"0 0 {width:g} {HEIGHT:g}"
     return element("svg", content, viewBox=box, preserveAspectRatio="none", aria_hidden="true")
 
 
 def _envelope(audio: NDArray[np.floating]) -> Markup:
-    """Return the lowest and highest sample of each of ENVELOPE columns, as one closed path."""
+    """Return the outline of the lowest and highest sample of each of 300 columns, as one closed path.
+
+    Samples in -1..1 fill the height; those beyond are clipped.
+    """
     columns = np.array_split(np.asarray(audio), ENVELOPE)
     high = [f"{x:g},{50 - 50 * min(1.0, float(part.max())):.1f}" for x, part in enumerate(columns)]
     low = [f"{x:g},{50 - 50 * max(-1.0, float(part.min())):.1f}" for x, part in enumerate(columns)]
@@ -238,7 +255,10 @@ def _envelope(audio: NDArray[np.floating]) -> Markup:
 
 
 def _corners(values: NDArray[np.floating], span: tuple[int, int]) -> list[tuple[int, float]]:
-    """Return the corners of a curve over a span: each frame holds its value, constant stretches are one line."""
+    """Return the corners (frame, value) of a curve over the frames of a span: each frame holds its value.
+
+    A constant stretch gives its two ends only, [first, last + 1].
+    """
     start, stop = span
     inside = values[start:stop]
     changes = [start, *(np.flatnonzero(np.diff(inside)) + 1 + start).tolist(), stop]
@@ -254,7 +274,7 @@ def _path(corners: Sequence[tuple[int, float]], height: float) -> str:
 
 
 def _height(level: float, height: float) -> float:
-    """Return the vertical position of a level in a lane of the range 0..`height`."""
+    """Return the vertical position, in units from the top, of a level in a lane of the range 0..`height`."""
     return HEIGHT - 4 - (HEIGHT - 8) * level / height
 
 
