@@ -56,7 +56,10 @@ PACKAGES = [
 
 
 def main() -> int:
-    """Run the command line; return 1 if a part failed, else 0."""
+    """Run the command line and return the exit status: 1 if a part failed, else 0.
+
+    With the hidden option --part, run that part in this process and write its rows to <scratch>/<part>.json.
+    """
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--full", action="store_true", help="more repeats, cost against size, a public U-Net")
     parser.add_argument("--only", metavar="PART,...", help=f"parts to run, of {', '.join(PARTS)} (all)")
@@ -80,7 +83,11 @@ def main() -> int:
 
 
 def measure(chosen: list[str], arguments: argparse.Namespace) -> int:
-    """Run the parts in order and write the results; return 1 if a part failed, else 0."""
+    """Run the parts `chosen` in order, print their rows, and write the results to `arguments.out`.
+
+    Returns:
+        1 if a part failed, else 0; missed budgets do not count.
+    """
     rows: list[Row] = []
     failed = False
     started, load = time.monotonic(), os.getloadavg()[0]
@@ -111,7 +118,11 @@ def measure(chosen: list[str], arguments: argparse.Namespace) -> int:
 
 
 def run_part(name: str, scratch: Path, arguments: argparse.Namespace) -> tuple[list[Row], str]:
-    """Run a part; return its rows and an empty text, or if it failed one row and the reason."""
+    """Run a part in a process of its own; return its rows and an empty text.
+
+    If it fails or exceeds its time limit, return one row without a figure, and the reason. `arguments` are those of the
+    command line, of which `full` and `midi` are passed on.
+    """
     options = ["--part", name, "--scratch", str(scratch)]
     options += ["--full"] if arguments.full else []
     options += ["--midi", str(arguments.midi)] if arguments.midi else []
@@ -137,7 +148,10 @@ def _summary(row: Row) -> str:
 
 
 def write(folder: Path, rows: list[Row], about: Json) -> None:
-    """Write results.json, results.md and results.svg to `folder`."""
+    """Write results.json, results.md and results.svg to `folder`, created if needed.
+
+    `about` has the facts of the run: command, date, machine, versions and others.
+    """
     import matplotlib
 
     from bench.page import markdown, plot
@@ -151,7 +165,7 @@ def write(folder: Path, rows: list[Row], about: Json) -> None:
 
 
 def machine() -> str:
-    """Return the names of the processor and of the GPU, if there is one, and the number of cores."""
+    """Return the names of the processor and of a CUDA GPU if there is one, and the number of cores for this process."""
     import torch
 
     name = platform.processor() or platform.machine()
@@ -163,7 +177,7 @@ def machine() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the installed PACKAGES."""
+    """Return the versions of Python and of those of PACKAGES that are installed, by name."""
     found = {"Python": platform.python_version()}
     for name in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):  # not every part needs every package

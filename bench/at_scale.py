@@ -24,19 +24,30 @@ KILL_EVERY_SECONDS = 20.0
 
 
 def command(midi: Path, formats: str, clips: str, out: Path, *options: str) -> list[str]:
-    """Return a command line of `python -m pipeline dataset`."""
+    """Return the command line of `python -m pipeline dataset` for a folder of MIDI files.
+
+    Args:
+        midi: folder of MIDI files.
+        formats: names of formats, comma-separated.
+        clips: numbers of clips as TRAIN:VALID.
+        out: folder of the datasets.
+        options: further options.
+    """
     start = [sys.executable, "-m", "pipeline", "dataset", "--midi", str(midi), "--format", formats, "--clips", clips]
     return [*start, "--out", str(out), *options]
 
 
 def build(arguments: list[str], roles: Any = dict, site: DaskSite | None = None, seed: int = 0) -> Json:
-    """Run a build and return its seconds, the number of killed workers, and its memory in MB.
+    """Run a build and return its `seconds`, the number of killed workers `kills`, and `memory_mb` (`Memory.summary`).
 
     Args:
         arguments: command line.
-        roles: function that returns process ids by role, for the memory.
-        site: workers of which one is killed and replaced every 20 s; None for none.
+        roles: function that returns process ids by role, whose memory is measured beside that of the client.
+        site: workers of which a random one is killed and replaced every 20 s; None to kill none.
         seed: seed of the choice of workers.
+
+    Raises:
+        RuntimeError: the build failed.
     """
     started = time.monotonic()
     client = subprocess.Popen(arguments, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -55,13 +66,13 @@ def build(arguments: list[str], roles: Any = dict, site: DaskSite | None = None,
 
 
 def digests(out: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file of the datasets in `out`, except in .build folders."""
+    """Return the SHA-256 of every file of the datasets in `out` by path relative to it, except in .build folders."""
     files = [path for path in sorted(out.glob("PVT-*/**/*")) if path.is_file() and ".build" not in path.parts]
     return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the three builds and print the results as JSON; `--out` must not have results of an earlier call."""
     parser = argparse.ArgumentParser(prog="python -m bench.at_scale", description=__doc__)
     parser.add_argument("midi", type=Path)
     parser.add_argument("--clips", default="4200:800")

@@ -28,7 +28,11 @@ WORKERS = 2
 
 
 def rows(context: Context) -> list[Row]:
-    """Return milliseconds per clip of 8 s: on one thread, and with two workers beside the package on its defaults."""
+    """Return rows of milliseconds per clip of 8 s.
+
+    All are on one thread except one row with two workers, beside which the package runs on torch's default number of
+    threads.
+    """
     clips = torch.from_numpy(audio(context.scratch, OWN_CLIPS))
     with torch.no_grad():
         alone, whole, shared = one_thread(clips), there_and_back(clips), two_cores(clips)
@@ -49,7 +53,7 @@ def rows(context: Context) -> list[Row]:
 
 
 def one_thread(clips: Tensor) -> Timings:
-    """Time the encoders on one thread."""
+    """Time encoding by each encoder on one thread; `clips` are float32 [B, 1, N], of which EnCodec gets a part."""
     model = untrained()
     ours = Encodec24kHz(copy.deepcopy(model))
     ways: dict[str, Work] = {
@@ -63,7 +67,7 @@ def one_thread(clips: Tensor) -> Timings:
 
 
 def there_and_back(clips: Tensor) -> Timings:
-    """Time encoding and decoding on one thread, all with CODEBOOKS codebooks."""
+    """Time encoding, quantization by CODEBOOKS codebooks and decoding of `clips` [B, 1, N] on one thread."""
     model = untrained()
     model.set_target_bandwidth(12.0)
     ways: dict[str, Work] = {PACKAGE: lambda: _each(model, clips[:1])}
@@ -86,7 +90,7 @@ def _on_one_thread(ways: dict[str, Work]) -> Timings:
 
 
 def two_cores(clips: Tensor) -> Timings:
-    """Time two processes of one thread each, as in the pipeline, beside the package on its default threads."""
+    """Time EnCodec in two processes of one thread, as in the pipeline, and its package on torch's default threads."""
     model = untrained()
     half = clips[: chunk()].numpy()
     with multiprocessing.get_context("spawn").Pool(WORKERS, _start_worker) as pool:
@@ -98,7 +102,7 @@ def two_cores(clips: Tensor) -> Timings:
 
 
 def chunk() -> int:
-    """Return the number of clips per chunk in the spec pvt."""
+    """Return the number of clips that the spec pvt encodes together in the format encodec."""
     return load_spec("pvt").format("encodec").chunk_clips
 
 

@@ -47,14 +47,14 @@ EMBEDDER = "pvt-net"
 
 
 def entry(way: str, seed: int) -> Entry:
-    """Return the entry of a way (a key of WAYS) and a seed."""
+    """Return the entry of the comparison for a way (a key of WAYS) and a seed of training."""
     width, branches = WAYS[way]
     overrides = f"network.channels={width} network.controls={branches} training.seed={seed}"
     return Entry(f"{way}, seed {seed}", "edm", "encodec", overrides=overrides, config=CONFIG)
 
 
 class ControlWays(Comparison):
-    """Comparison of the ways on the datasets in `folder`."""
+    """Comparison of the ways of WAYS on the datasets in `folder`; results are kept in `out`."""
 
     def __init__(self, out: Path, sizes: Sizes, folder: Path) -> None:
         super().__init__(out, sizes)
@@ -64,7 +64,7 @@ class ControlWays(Comparison):
         return self.folder
 
     def measure(self, one: Entry) -> None:
-        """Measure the control effects of an entry, unless they are recorded at its core-seconds."""
+        """Measure and record the control effects of an entry, unless they are recorded at its present core-seconds."""
         key, used = f"{one.name}: effects", self.done[f"{one.name}: core-seconds"]
         if self.done.get(key, {}).get("core_seconds") != used:
             model = load_model(self.run(one))
@@ -81,7 +81,10 @@ class ControlWays(Comparison):
 
 
 def time_passes(ways: Sequence[str]) -> str:
-    """Return a table of processor seconds of a forward and a backward pass, with the ways timed in turn."""
+    """Return a Markdown table of the processor seconds of a forward and a backward pass with each of `ways`.
+
+    Ways are timed in turn; times are medians, and ratios are to the first way. Parameters are listed too.
+    """
     x, c_noise = torch.randn(BATCH, LATENTS, FRAMES), torch.zeros(BATCH)
     controls = torch.rand(BATCH, LAYOUT.total, FRAMES)
     networks = {way: build_network(network_table(way), (LATENTS, FRAMES), LAYOUT) for way in ways}
@@ -109,17 +112,22 @@ def time_passes(ways: Sequence[str]) -> str:
 
 
 def network_table(way: str) -> Json:
-    """Return the table [network.encodec] of a way."""
+    """Return the table [network.encodec] of the config with the overrides of a way."""
     return load_config(str(CONFIG), "edm", "encodec", overrides=entry(way, 0).overrides).network
 
 
 @torch.no_grad()
 def control_effects(model: TrainedModel, folder: Path) -> Json:
-    """Measure the error of an EDM on valid crops, and its rise if controls are those of the next crop.
+    """Measure the error of an EDM on valid crops, and its rise if controls are those of another crop.
+
+    Args:
+        model: an EDM.
+        folder: PVT-encodec, or the folder above it.
 
     Returns:
-        `error`: EDM-weighted mean squared error, mean over SIGMAS; `effects`: relative rise for each control, and for
-        `all` together.
+        `error`: EDM-weighted mean squared error, mean over SIGMAS; `effects`: relative rise of it (0.1 is 10 %) where
+            one
+        control is that of the crop before, by control, and under `all` where all controls are.
     """
     clean, controls = load_crops(model, Dataset(folder, "valid", format_name="encodec"), CROPS, FRAMES)
     layout = model.data.layout
@@ -142,7 +150,10 @@ def control_effects(model: TrainedModel, folder: Path) -> Json:
 
 
 def tables(done: Json, entries: Sequence[Entry]) -> str:
-    """Return the control effects of the entries, and adherence and FAD of those that are scored, as Markdown."""
+    """Return Markdown tables of the control effects of `entries`, and of adherence and FAD of those that are scored.
+
+    `done` has the results of finished stages, as recorded in progress.json.
+    """
     effects = []
     for one in entries:
         row = done[f"{one.name}: effects"]
@@ -171,7 +182,10 @@ def tables(done: Json, entries: Sequence[Entry]) -> str:
 
 
 def main() -> int:
-    """Run all stages and write control-ways.md."""
+    """Run all stages, print the tables, write control-ways.md to --out, and return the exit status 0.
+
+    With --seconds 0, only the times of passes are measured and printed.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="FOLDER", help="dataset with PVT-encodec and PVT-audio")

@@ -31,10 +31,11 @@ def songs(source: str, count: int, seed: int, train_only: bool = False) -> Itera
         source: folder of MIDI files, or "tunes" for the melodies of the sample dataset.
         count: number of files.
         seed: seed of the permutations.
-        train_only: whether to use songs of the train split only, and to yield only files that belong to it.
+        train_only: whether to use songs of the train split only, and to leave out made files that belong to the valid
+            split; made file i is then not always number i.
 
     Raises:
-        ValueError: the source has no such file.
+        ValueError: the source has no file that can be used.
     """
     import symusic
 
@@ -76,7 +77,15 @@ def _in_valid(content: bytes) -> bool:
 
 
 def permuted(notes: dict[str, NDArray[np.integer]], rng: np.random.Generator) -> dict[str, NDArray[np.integer]]:
-    """Return notes, columns [n] of time and duration in ticks, pitch and velocity, with the steps permuted."""
+    """Return the notes of a track with permuted intervals, distances between onsets, and durations.
+
+    Notes are sorted by time. Each of the three is permuted on its own; velocities keep their order. A pitch outside
+    LOWEST to HIGHEST is moved into that range by octaves.
+
+    Args:
+        notes: columns time and duration in ticks, pitch, and velocity, [n] each with n >= 1.
+        rng: source of random numbers.
+    """
     order = np.lexsort((notes["pitch"], notes["time"]))
     time, duration, pitch, velocity = (notes[name][order] for name in ("time", "duration", "pitch", "velocity"))
     steps = rng.permutation(np.diff(pitch.astype(np.int64)))
@@ -95,7 +104,10 @@ def permuted(notes: dict[str, NDArray[np.integer]], rng: np.random.Generator) ->
 def write(
     source: str, count: int, out: Path, seed: int = 0, train_only: bool = False, with_source: bool = False
 ) -> None:
-    """Write `count` files to folders of a thousand in `out`; with `with_source` the files of the source follow."""
+    """Write `count` files to subfolders of `out`, a thousand in each; if `with_source`, those of the source follow.
+
+    `source`, `seed` and `train_only` are those of `songs`.
+    """
     made = songs(source, count, seed, train_only)
     for number, content in enumerate(itertools.chain(made, _contents(source) if with_source else ())):
         path = out / f"{number // FILES_PER_FOLDER:04d}" / f"{number:07d}.mid"
@@ -104,7 +116,7 @@ def write(
 
 
 def main() -> None:
-    """Run the command line."""
+    """Write the MIDI files that the command line asks for to --out."""
     parser = argparse.ArgumentParser(prog="python -m bench.corpus", description=__doc__)
     parser.add_argument("source", help=f"folder of MIDI files to permute, or `{TUNES}` for those of the project")
     parser.add_argument("count", type=int, help="number of files to make")

@@ -15,7 +15,7 @@ OURS, NNAUDIO, LIBROSA, LIMIT = "this project", "nnAudio CQT1992v2", "librosa.cq
 
 
 def rows(context: Context) -> list[Row]:
-    """Return milliseconds per clip of 8 s on one thread, and the largest difference from nnAudio."""
+    """Return rows of milliseconds per clip of 8 s on one thread, and of the largest difference from nnAudio."""
     torch.set_num_threads(1)
     clips = torch.from_numpy(audio(context.scratch, CLIPS))
     cqt, reference = Cqt(), nnaudio()
@@ -41,7 +41,10 @@ def rows(context: Context) -> list[Row]:
 
 
 def nnaudio(device: torch.device | None = None) -> Callable[[Tensor], Tensor]:
-    """Return the transform of nnAudio with the same parameters, float32 [B, 1, N] to [B, K, T, 2]; None: on the CPU."""
+    """Return the transform of nnAudio with our parameters: float32 [B, 1, N] -> [B, K, T, 2], real and imaginary part.
+
+    K bins, T frames. `device` is that of its kernels; None for the CPU.
+    """
     from nnAudio.features.cqt import CQT1992v2
 
     module = CQT1992v2(
@@ -57,7 +60,7 @@ def nnaudio(device: torch.device | None = None) -> Callable[[Tensor], Tensor]:
 
 
 def librosa_cqt(clips: Tensor) -> object:
-    """Compute the transform of librosa with the same parameters."""
+    """Return the transform by librosa, with our parameters, of the first clip of `clips` [B, 1, N]."""
     import librosa
 
     return librosa.cqt(
@@ -71,14 +74,17 @@ def librosa_cqt(clips: Tensor) -> object:
 
 
 def ffts(clips: Tensor) -> Tensor:
-    """Compute the FFTs alone: the spectrum of the clip, and one inverse FFT per bin."""
+    """Compute the FFTs of the transform of this project alone: that of `clips`, and one inverse FFT for each bin."""
     made = transform(clips.shape[-1], clips.device)
     spectrum = torch.fft.rfft(clips[:, 0], n=made.length)
     return torch.fft.ifft(spectrum[:, : made.period].expand(BINS, -1))
 
 
 def error(cqt: Cqt, reference: Callable[[Tensor], Tensor], clips: Tensor) -> float:
-    """Return the largest difference from nnAudio, relative to its largest value."""
+    """Return the largest difference of `cqt` from `reference` on `clips`, divided by the largest value of `reference`.
+
+    Both are absolute values. `reference` is the result of `nnaudio`.
+    """
     with torch.no_grad():
         expected = reference(clips).permute(0, 3, 1, 2)
         return float((cqt.encode(clips) - expected).abs().max() / expected.abs().max())

@@ -26,7 +26,7 @@ Drawn = tuple[Points, Points, Points, bool]  # velocity, pitch, brightness, and 
 
 
 def melody(rng: np.random.Generator, notes: int) -> Points:
-    """Return constant pitches that change at random times."""
+    """Return pitches of `notes` notes from random times on, as [time in s, MIDI note number], and a rest at END."""
     times = np.sort(rng.choice(np.arange(1, 13), notes - 1, replace=False)) * 0.28
     pitches = rng.integers(LOWEST + 2, HIGHEST - 1, notes)
     for number in range(1, notes):
@@ -36,13 +36,16 @@ def melody(rng: np.random.Generator, notes: int) -> Points:
 
 
 def line(values: list[float], times: list[float] | None = None) -> Points:
-    """Return points with these values, at even times if `times` is None, and unconditioned after the last note."""
+    """Return points with `values` at `times` in s, and an unconditioned point (None) at END.
+
+    For None, the times are evenly spaced from 0 to END.
+    """
     at = np.linspace(0, END, len(values)) if times is None else times
     return [[time, value] for time, value in zip(at, values, strict=True)] + [[END, None]]
 
 
 def plateaus(levels: list[float], seconds: float) -> Points:
-    """Return points that hold each level for `seconds`."""
+    """Return points that hold each of `levels` for `seconds` s, and an unconditioned point at END."""
     times = [time for n in range(len(levels)) for time in (n * seconds, (n + 1) * seconds - 0.01)]
     return line([level for level in levels for _ in range(2)], times)
 
@@ -64,7 +67,7 @@ def arches(rng: np.random.Generator) -> Drawn:
 
 
 def smooth(rng: np.random.Generator, count: int, low: float, high: float) -> np.ndarray:
-    """Return a smoothed random walk [count] from `low` to `high`."""
+    """Return a smoothed random walk [count], scaled so that its least value is `low` and its largest is `high`."""
     walk = np.convolve(np.cumsum(rng.standard_normal(count + 8)), np.hanning(9), mode="valid")
     walk = (walk - walk.min()) / np.ptp(walk)
     return low + (high - low) * walk
@@ -77,7 +80,7 @@ def freehand(rng: np.random.Generator) -> Drawn:
 
 
 def gesture(rng: np.random.Generator) -> Drawn:
-    """Draw syllables as in speech: 3.6 per second, each with a peak of level and a falling or rising pitch."""
+    """Return syllables as in speech: 3.6 per second, each with a peak of level and a falling or rising pitch."""
     velocity, pitch, base = [], [], rng.uniform(LOWEST + 4, HIGHEST - 8)
     for number in range(12):
         start = number * 0.28
@@ -97,7 +100,7 @@ def vibrato(rng: np.random.Generator) -> Drawn:
 
 
 def silence(rng: np.random.Generator) -> Drawn:
-    """Draw three notes between long rests."""
+    """Return three notes between long rests."""
     pitch: Points = [[0.0, REST]]
     velocity: Points = [[0.0, 0]]
     for start in (0.3 + rng.uniform(0, 0.3), 1.6 + rng.uniform(0, 0.4), 2.8 + rng.uniform(0, 0.3)):
@@ -108,7 +111,7 @@ def silence(rng: np.random.Generator) -> Drawn:
 
 
 def extremes(rng: np.random.Generator) -> Drawn:
-    """Draw the limits of every range, with jumps between them."""
+    """Return the limits of the range of each control, with jumps between them."""
     low = rng.random() < 0.5
     pitch = [[number * 0.6, LOWEST if (number % 2 == 0) == low else HIGHEST] for number in range(6)]
     levels = [0.06 if rng.random() < 0.5 else 1.0 for _ in range(6)]
@@ -128,7 +131,7 @@ FAMILIES: dict[str, Callable[[np.random.Generator], Drawn]] = {
 
 
 def curve_file(family: str, number: int) -> Json:
-    """Return the content of curve file `number` of a family."""
+    """Return the content of curve file `number` (0, 1, ...) of a family, a function of both; with three decimals."""
     rng = np.random.default_rng([SEED, list(FAMILIES).index(family), number])
     velocity, pitch, brightness, linear = FAMILIES[family](rng)
     return {
@@ -145,7 +148,7 @@ def _rounded(points: Points) -> Points:
 
 
 def main() -> int:
-    """Run the command line."""
+    """Write EACH files of each family to --out, by default the folder of the benchmark; return the exit status 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=FOLDER, metavar="FOLDER", help="output folder (the benchmark's)")
     out = parser.parse_args().out

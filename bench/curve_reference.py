@@ -25,7 +25,18 @@ REPEAT = 12.0  # largest bend in semitones
 
 
 def performance(spec: Spec, curves: Curves) -> tuple[np.ndarray, Automation]:
-    """Return the notes (onset, offset, pitch, velocity) and the automation that render curves of all four controls."""
+    """Return the notes and the automation that render curves of all four controls.
+
+    A note starts where sound starts or pitch jumps by more than JUMP semitones. Bends are limited to REPEAT semitones.
+    Where brightness is unconditioned it is 1.
+
+    Args:
+        spec: spec with expression.
+        curves: curves of velocity, pitch, brightness and one instrument; the instrument is constant.
+
+    Returns:
+        Notes, int32 [n, 4]: onset and offset in samples, MIDI pitch and velocity; and the automation by blocks.
+    """
     blocks = SAMPLES // BLOCK
     names = [one.name for one in spec.instruments]
     arrays = curves.arrays(names, SAMPLES, blocks, BLOCK, ("velocity", "pitch", "brightness", "instruments"))
@@ -52,7 +63,7 @@ def performance(spec: Spec, curves: Curves) -> tuple[np.ndarray, Automation]:
 
 
 def main() -> int:
-    """Run the command line."""
+    """Render every curve file of the benchmark to <name>.wav in --out, and return the exit status 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--out", type=Path, default=Path("curve-reference"), metavar="FOLDER", help="output folder (curve-reference)"

@@ -1,7 +1,7 @@
 """Overhead of Dask: building the same shards by a Dask cluster, by a loop in one process and by two processes.
 
-All are started before the measurement, and run in turn. Tasks are those of the pipeline, with shards of a quarter of
-the usual size, for which the overhead is larger.
+All processes are started before the measurement, and run in turn. Tasks are those of the pipeline, with shards of a
+quarter of the usual size, for which the overhead is larger.
 """
 
 import multiprocessing
@@ -34,7 +34,7 @@ _made: list[ShardBuilder] = []  # the builder of a process without Dask
 
 
 def rows(context: Context) -> list[Row]:
-    """Return milliseconds per clip, and ratios of processor time of all processes."""
+    """Return rows of milliseconds per clip; their ratios in processor time count all processes."""
     rounds = FULL_ROUNDS if context.full else ROUNDS
     planned = plan(context.scratch)
     with tempfile.TemporaryDirectory(dir=context.scratch) as folder:
@@ -49,7 +49,10 @@ def rows(context: Context) -> list[Row]:
 
 
 def measured(planned: Plan, folder: Path, rounds: int) -> tuple[Timings, int]:
-    """Return the timings of the four ways, and the number of shards per round."""
+    """Return the timings of the four ways over `rounds` rounds, and the number of shards per round.
+
+    `planned` is the plan of the sample spec; shards are written to `folder`.
+    """
     soundfont = soundfont_path(spec().rendering.soundfont)
     with (
         multiprocessing.get_context("spawn").Pool(2, _start, (planned.path, soundfont)) as bare,
@@ -79,7 +82,10 @@ def _task(number: int) -> ShardTask:
 
 
 def _tasks_of(seconds: float, bare: Pool, folder: Path) -> int:
-    """Return an even number of shards that one thread builds in about `seconds`."""
+    """Return an even number of shards, at least 2, that one thread builds in about `seconds`.
+
+    It is estimated by building shards with the pool `bare` in `folder`.
+    """
     _by_processes(bare, [[((_task(0),), folder)], [((_task(1),), folder)]])  # start-up of both
     started = time.perf_counter()
     _by_processes(bare, [[((_task(0),), folder), ((_task(1),), folder)]])

@@ -15,7 +15,16 @@ PATIENCE_SECONDS = 120
 
 
 class DaskSite:
-    """A scheduler and `workers` workers with `options`, which are killed at the end of the block."""
+    """A scheduler and `workers` workers of one thread, which are killed at the end of the block.
+
+    Args:
+        folder: folder of scheduler.json, the file with the address of the scheduler.
+        workers: number of workers.
+        options: further options of the command lines of scheduler and workers.
+
+    Attributes:
+        address: address of the scheduler.
+    """
 
     def __init__(self, folder: Path, workers: int = 2, options: tuple[str, ...] = ()) -> None:
         self.file = folder / "scheduler.json"
@@ -32,14 +41,24 @@ class DaskSite:
         self.stop()
 
     def start_scheduler(self, port: int) -> "subprocess.Popen[bytes]":
-        """Start the scheduler at `port`, 0 for any free port; return its process."""
+        """Start the scheduler at `port` (0: any free port), wait until it has an address, and return its process.
+
+        An earlier scheduler is not stopped.
+
+        Raises:
+            RuntimeError: it ended, or wrote no address within PATIENCE_SECONDS.
+        """
         self.file.unlink(missing_ok=True)
         self.scheduler = self._start("scheduler", "--port", str(port), "--no-dashboard")
         self.address = self._announced()
         return self.scheduler
 
     def _announced(self) -> str:
-        """Wait for the file in which the scheduler writes its address, and return the address."""
+        """Wait for the file in which the scheduler writes its address, and return the address.
+
+        Raises:
+            RuntimeError: the scheduler ended, or wrote none within PATIENCE_SECONDS; all processes are then killed.
+        """
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline and self.scheduler.poll() is None:
             try:
@@ -50,19 +69,19 @@ class DaskSite:
         raise RuntimeError(f"the scheduler wrote no address within {PATIENCE_SECONDS} s, or it failed")
 
     def start_worker(self, *options: str) -> "subprocess.Popen[bytes]":
-        """Start another worker of one thread; return its process."""
+        """Start another worker of one thread, with further `options` of its command line; return its process."""
         worker = self._start("worker", "--nthreads", "1", "--no-dashboard", "--no-nanny", *options)
         self.workers.append(worker)
         return worker
 
     def kill_worker(self, number: int) -> None:
-        """Kill a worker by SIGKILL."""
+        """Kill worker `number` of the list `workers` by SIGKILL, and remove it from the list."""
         worker = self.workers.pop(number)
         worker.kill()
         worker.wait()
 
     def stop(self) -> None:
-        """Kill all processes by SIGKILL."""
+        """Kill the scheduler and all workers by SIGKILL, and wait until they have ended."""
         for process in (*self.workers, self.scheduler):
             process.kill()
             process.wait()

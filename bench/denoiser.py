@@ -23,19 +23,35 @@ BATCH = 16  # clips
 
 
 def fit_wiener(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean [C, 1] and power spectrum [C, K] (orthonormal Fourier transform) of clips [B, C, T]."""
+    """Return mean [C, 1] and power spectrum [C, K] of clips [B, C, T], averaged over clips.
+
+    The Fourier transform is orthonormal; K = T // 2 + 1. The mean is subtracted before the transform.
+    """
     mean = x.mean((0, 2))[:, None]
     return mean, (torch.fft.rfft(x - mean, norm="ortho").abs() ** 2).mean(0)
 
 
 def wiener(noisy: Tensor, sigma: float, mean: Tensor, power: Tensor) -> Tensor:
-    """Return the Wiener estimate of clips [B, C, T] in white noise: gain S / (S + sigma^2) at each frequency."""
+    """Return the Wiener estimate of clips `noisy` [B, C, T] in white noise of standard deviation `sigma`.
+
+    The gain at each frequency is S / (S + sigma^2), with S from `power` [C, K]; `mean` [C, 1] is that of clean clips.
+    """
     spectrum = torch.fft.rfft(noisy - mean, norm="ortho")
     return torch.fft.irfft(spectrum * (power / (power + sigma**2)), n=noisy.shape[-1], norm="ortho") + mean
 
 
 def group_errors(estimate: Tensor, clean: Tensor, sigma: float, sigma_data: float, groups: int) -> list[float]:
-    """Return EDM-weighted mean squared errors of [B, C, T]: over all channels, then over each of `groups` groups."""
+    """Return EDM-weighted mean squared errors of `estimate` from `clean`, both [B, C, T].
+
+    Args:
+        estimate, clean: denoised and clean data.
+        sigma: noise level, which with `sigma_data` determines the weight.
+        sigma_data: standard deviation of the data of the EDM.
+        groups: number of groups of successive channels.
+
+    Returns:
+        The error over all channels, then that of each group; if `groups` does not divide C, there may be fewer groups.
+    """
     weight = float(loss_weight(torch.tensor(sigma), sigma_data))
     per_channel = weight * (estimate - clean).square().mean((0, 2))
     bands = (float(band.mean()) for band in per_channel.chunk(groups))
@@ -43,7 +59,10 @@ def group_errors(estimate: Tensor, clean: Tensor, sigma: float, sigma_data: floa
 
 
 def load_crops(model: TrainedModel, dataset: Dataset, clips: int, frames: int) -> tuple[Tensor, Tensor]:
-    """Return scaled data [B, C, T] and controls [B, R, T] of the first `frames` frames of the first `clips` clips."""
+    """Return scaled data [B, C, T] and controls [B, R, T] of the first T = `frames` frames of the first `clips` clips.
+
+    If the dataset has fewer clips, or clips fewer frames, all are used. R control rows.
+    """
     found = [dataset[i] for i in range(min(clips, len(dataset)))]
     data = torch.stack([torch.as_tensor(clip["data"])[..., :frames] for clip in found])
     names = model.data.layout.names
@@ -57,7 +76,14 @@ def measure(
 ) -> list[tuple[float, list[float], list[float]]]:
     """Return (sigma, errors of the network, errors of the filter) for each of SIGMAS, with the same noise.
 
-    Errors are those of `group_errors`.
+    Errors are those of `group_errors` with `groups` groups.
+
+    Args:
+        model: an EDM on encodec.
+        folder: PVT-encodec, or the folder above it; the filter is fitted to its train clips.
+        clips: number of valid clips on which errors are measured.
+        frames: number of frames of each clip.
+        groups: number of groups of channels.
 
     Raises:
         UserError: the model is no EDM on encodec, or the dataset does not fit.
@@ -87,7 +113,7 @@ def measure(
 
 
 def table(rows: list[tuple[float, list[float], list[float]]]) -> str:
-    """Return the rows of `measure` as a Markdown table with `network / filter` in each cell."""
+    """Return the rows of `measure` as a Markdown table with `network / filter` in each cell, with three decimals."""
     groups = len(rows[0][1]) - 1
     cells = (
         [f"{sigma:g}", *(f"{a:.3f} / {b:.3f}" for a, b in zip(network, filtered, strict=True))]
@@ -104,7 +130,7 @@ def _measure(arguments: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """Run the command line."""
+    """Print the table of errors for the model and the dataset of the command line, and return the exit status."""
     parser = Parser(prog="python -m bench.denoiser", description=__doc__)
     add = parser.add_argument
     add("--run", type=Path, metavar="MODEL", help="a run folder or a snapshot (the shipped model)")

@@ -50,40 +50,43 @@ Tracker = Callable[[Float32], Values]  # MIDI pitch at frames of PITCH_HOP, NaN 
 
 @dataclass
 class Found:
-    """Measurements of all clips by name, arrays or numbers of each clip."""
+    """Measurements of all clips by name of the measure: a list of arrays or numbers, one or more for each clip."""
 
     parts: dict[str, list[Any]] = field(default_factory=dict)
 
     def add(self, name: str, values: Any) -> None:
-        """Add the values of one clip."""
+        """Add `values` of one clip, an array or a number, to the measure `name`."""
         self.parts.setdefault(name, []).append(values)
 
     def joined(self, name: str) -> Values:
-        """Return the values of all clips, [n]."""
+        """Return the values of the measure `name` of all clips, [n]; empty if there are none."""
         return np.concatenate([np.atleast_1d(part) for part in self.parts.get(name, [np.zeros(0)])])
 
 
 class Player:
-    """Renderer of clips with changed automation."""
+    """Renderer of clips of `spec` with changed automation."""
 
     def __init__(self, spec: Spec, renderer: Renderer) -> None:
         self.spec, self.renderer, self.samples = spec, renderer, spec.clip.samples
 
     def play(self, clip: PlannedClip, **changed: Values) -> Float32:
-        """Return the audio of a clip, float32 [N], with the given fields of its automation replaced."""
+        """Return the audio of a clip, float32 [N], with the fields `changed` of its automation replaced."""
         automation = replace(automation_of(clip), **changed)
         instruments = [self.spec.instruments[number] for number in automation.instruments.tolist()]
         return self.renderer.render_expressive(clip.notes, instruments, self.samples, automation)
 
 
 def automation_of(clip: PlannedClip) -> Automation:
-    """Return the automation of a clip of `expressive`."""
+    """Return the automation of a clip of the spec `expressive`, which must not be None."""
     assert clip.automation is not None
     return clip.automation
 
 
 def inner_blocks(clip: PlannedClip, margin: int) -> Bool:
-    """Return a mask [B] of blocks at least ATTACK_BLOCKS after an onset and `margin` before the offset."""
+    """Return a mask [B] of the blocks within notes, B blocks of a clip.
+
+    A block is within a note if it is at least ATTACK_BLOCKS after the onset and more than `margin` before the offset.
+    """
     inner = np.zeros(len(automation_of(clip).level), np.bool_)
     for onset, offset in clip.notes[:, :2].tolist():
         inner[onset // BLOCK + ATTACK_BLOCKS : max(0, offset // BLOCK - margin)] = True
@@ -91,7 +94,10 @@ def inner_blocks(clip: PlannedClip, margin: int) -> Bool:
 
 
 def measure_level(player: Player, clip: PlannedClip, audio: Float32, found: Found) -> None:
-    """Add the errors in dB of the level within notes."""
+    """Add to `found` the errors of the level within notes and the range of the level asked for in the clip, both in dB.
+
+    `audio` is the rendered clip, float32 [N].
+    """
     level = automation_of(clip).level
     full = clip.notes.copy()
     full[:, 3] = 127
@@ -105,13 +111,13 @@ def measure_level(player: Player, clip: PlannedClip, audio: Float32, found: Foun
 
 
 def trackers() -> dict[str, Tracker]:
-    """Return the installed pitch trackers by name."""
+    """Return the installed pitch trackers by name: librosa.pyin, and swift_f0 if it is installed."""
     swift = {NAME: lambda audio: swift_pitch(audio, PITCH_HOP, len(audio) // PITCH_HOP)}
     return {"librosa.pyin": pyin, **(swift if importlib.util.find_spec("swift_f0") else {})}
 
 
 def pyin(audio: Float32) -> Values:
-    """Track pitch with librosa.pyin."""
+    """Return the pitch by librosa.pyin from F2 to G5: MIDI note numbers at frames of PITCH_HOP, NaN where unvoiced."""
     import librosa
 
     low, high = librosa.note_to_hz("F2"), librosa.note_to_hz("G5")
@@ -120,7 +126,11 @@ def pyin(audio: Float32) -> Values:
 
 
 def measure_pitch(clip: PlannedClip, audio: Float32, tracked: dict[str, Tracker], found: Found) -> None:
-    """Add the errors in cents of the tracked pitch within notes, octaves counted, and the voiced frames."""
+    """Add to `found`, for each tracker, the errors of its pitch in cents and whether frames are voiced, within notes.
+
+    Errors of an octave count fully. Errors where the bend changes are added once more as `moving`. `audio` is the
+    rendered clip [N], `tracked` has the trackers by name.
+    """
     bend, inner = automation_of(clip).bend, inner_blocks(clip, PITCH_WINDOW // BLOCK)
     struck = np.zeros(len(bend))
     for onset, offset, pitch in clip.notes[:, :3].tolist():
@@ -138,7 +148,7 @@ def measure_pitch(clip: PlannedClip, audio: Float32, tracked: dict[str, Tracker]
 
 
 def centroid(audio: Float32) -> Values:
-    """Return the spectral centroid at each block, in semitones above 20 Hz, with centred windows."""
+    """Return the spectral centroid of `audio` [N] at each block, in semitones above 20 Hz, with centred windows."""
     padded = np.pad(audio.astype(np.float64), CENTROID_WINDOW // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, CENTROID_WINDOW)[BLOCK // 2 :: BLOCK]
     power = np.abs(np.fft.rfft(frames * np.hanning(CENTROID_WINDOW), axis=-1)) ** 2
@@ -147,7 +157,12 @@ def centroid(audio: Float32) -> Values:
 
 
 def measure_brightness(player: Player, clip: PlannedClip, audio: Float32, found: Found) -> None:
-    """Add the rank correlation of brightness and relative centroid, for clips whose filter changes."""
+    """Add to `found` the rank correlation of brightness and relative centroid, for each instrument of the clip.
+
+    The relative centroid is that of `audio` [N] minus that of a rendering with an open filter, in semitones; its
+    largest fall is added too. Clips and instruments with less than 100 inner blocks, or whose brightness ranges over
+    less than 0.1, are left out.
+    """
     from scipy.stats import spearmanr
 
     automation = automation_of(clip)
@@ -167,7 +182,11 @@ def measure_brightness(player: Player, clip: PlannedClip, audio: Float32, found:
 
 
 def measure_times(player: Player, clip: PlannedClip, audio: Float32, found: Found) -> None:
-    """Add the samples from the largest change of each curve within a note to its first effect, and of one onset."""
+    """Add to `found` the samples from the largest change of each curve within a note to the first sample it affects.
+
+    Changes below CHANGE_DB, CHANGE_SEMITONES or CHANGE_CENTS are left out. The same is added for the onset of the
+    middle note of the clip. `audio` is the rendered clip [N].
+    """
     automation = automation_of(clip)
     inside = np.zeros(len(automation.level), np.bool_)
     for onset, offset in clip.notes[:, :2].tolist():
@@ -191,13 +210,16 @@ def measure_times(player: Player, clip: PlannedClip, audio: Float32, found: Foun
 
 
 def first_difference(one: Float32, other: Float32) -> int:
-    """Return the index of the first sample that differs, the number of samples if none does."""
+    """Return the index of the first sample that differs by more than DIFFERS, the number of samples if none does."""
     differs = np.flatnonzero(np.abs(one - other) > DIFFERS)
     return int(differs[0]) if len(differs) else len(one)
 
 
 def time_rendering(player: Player, clips: list[PlannedClip]) -> Iterator[str]:
-    """Yield table rows of milliseconds per clip on one thread: FluidSynth alone, plain and expressive clips."""
+    """Yield table rows of milliseconds per clip on one thread: FluidSynth alone, plain and expressive clips.
+
+    All ways render the same `clips`; FluidSynth alone and `plain` do so without their automation.
+    """
     alone = Alone()
 
     def expressive() -> int:
@@ -223,14 +245,14 @@ def time_rendering(player: Player, clips: list[PlannedClip]) -> Iterator[str]:
 
 
 def spread(values: Values, unit: str) -> str:
-    """Return median, 95th percentile and count as cells of a table."""
+    """Return median and 95th percentile of `values` in `unit`, and their number, as cells of a Markdown table."""
     if not len(values):
         return "– | – | 0"
     return f"{np.median(values):.2f} {unit} | {np.percentile(values, 95):.2f} {unit} | {len(values):,}"
 
 
 def report(found: Found, names: list[str]) -> Iterator[str]:
-    """Yield the lines of the report."""
+    """Yield the lines of the report in Markdown; `names` are those of the pitch trackers."""
     yield "| | median | 95th percentile | frames or changes |\n|---|---:|---:|---:|"
     yield f"| level within notes, error | {spread(found.joined('level error dB'), 'dB')} |"
     for name in names:
@@ -253,7 +275,7 @@ def report(found: Found, names: list[str]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Run the command line."""
+    """Render and measure the first --clips train clips of `expressive`, and print the report in Markdown."""
     parser = argparse.ArgumentParser(prog="python -m bench.expression", description=__doc__)
     parser.add_argument("--clips", type=int, default=200)
     arguments = parser.parse_args()

@@ -35,7 +35,7 @@ def spec() -> Spec:
 
 
 def plan(scratch: Path) -> Plan:
-    """Return the plan of the sample spec, built if needed."""
+    """Return the plan of the sample spec, built in `scratch` if needed."""
     if not list((scratch / "data" / "index").glob("plan-*/plan.json")):
         command(scratch, "--dry-run")
     (path,) = (scratch / "data" / "index").glob("plan-*/plan.json")
@@ -43,7 +43,7 @@ def plan(scratch: Path) -> Plan:
 
 
 def planned(scratch: Path, count: int) -> list[PlannedClip]:
-    """Return the first `count` clips of the train split."""
+    """Return the first `count` clips of the train split of the plan, which is built in `scratch` if needed."""
     return plan(scratch).clips("train", 0, count)
 
 
@@ -53,7 +53,7 @@ def renderer() -> Renderer:
 
 
 def audio(scratch: Path, count: int) -> np.ndarray:
-    """Return the first `count` clips, rendered: float32 [count, 1, N]."""
+    """Return the first `count` train clips of the plan, rendered: float32 [count, 1, N]."""
     with renderer() as plays:
         clips = [
             plays.render(clip.notes, spec().instruments[clip.instrument], spec().clip.samples)
@@ -63,7 +63,7 @@ def audio(scratch: Path, count: int) -> np.ndarray:
 
 
 def dataset(scratch: Path, format_name: str) -> Path:
-    """Return the folder of a small dataset of a format, built if needed."""
+    """Return the folder of a small dataset of a format, built in `scratch` if needed."""
     folder = scratch / "data" / f"PVT-{format_name}"
     if not (folder / "dataset.json").is_file():
         command(scratch, "--format", format_name, "--clips", SMALL if format_name == "cqt" else CLIPS)
@@ -71,15 +71,19 @@ def dataset(scratch: Path, format_name: str) -> Path:
 
 
 def command(scratch: Path, *options: str) -> None:
-    """Run `python -m pipeline dataset` with the scratch folder as output."""
+    """Run `python -m pipeline dataset OPTIONS` on one thread per process, with `scratch`/data as output.
+
+    Raises:
+        RuntimeError: the command failed.
+    """
     run_python("pipeline", "dataset", "--out", str(scratch / "data"), *options, OMP_NUM_THREADS="1")
 
 
 def run_python(package: str, *options: str, **environment: str) -> None:
-    """Run `python -m PACKAGE OPTIONS` with environment variables.
+    """Run `python -m PACKAGE OPTIONS` in the folder of the project with further variables of the environment.
 
     Raises:
-        RuntimeError: the command failed; the message has the end of its stderr.
+        RuntimeError: the command failed; the message has the last 300 characters of its stderr.
     """
     start = [sys.executable, "-m", package, *options]
     done = subprocess.run(start, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **environment})

@@ -25,7 +25,10 @@ OURS, NNAUDIO, PACKAGE = "this project", "nnAudio CQT1992v2", "EnCodec, its pack
 
 
 def rows(context: Context) -> list[Row]:
-    """Return milliseconds per clip of the transforms, and time and memory of steps of each `paper` config."""
+    """Return rows of milliseconds per clip of the transforms, and of time and memory of steps with each `paper` config.
+
+    Without a CUDA device, there is one row without a figure.
+    """
     if not torch.cuda.is_available():
         return [Row("transforms and published sizes on a GPU", "ms", note="no CUDA device")]
     device = torch.device("cuda")
@@ -35,7 +38,7 @@ def rows(context: Context) -> list[Row]:
 
 
 def transforms(clips: Tensor) -> list[Row]:
-    """Return the times of CQT and codecs on batches."""
+    """Return rows of the times of CQT and encoders on the batch `clips`, float32 [B, 1, N] on a device."""
     model = untrained().to(clips.device)
     encodec, own_codec, convolution = Encodec24kHz(copy.deepcopy(model)), load_codec("phaseless"), nnaudio(clips.device)
     figure = f"of an 8 s clip, batch {len(clips)}, {device_name(clips.device)}"
@@ -59,7 +62,15 @@ def transforms(clips: Tensor) -> list[Row]:
 def step_rows(
     context: Context, paradigm: str, format_name: str, device: torch.device, config: str = CONFIG
 ) -> list[Row]:
-    """Return time and peak memory of a step with one micro-batch of clips."""
+    """Return a row of the time of a training step, and on a CUDA GPU one of its peak memory.
+
+    Args:
+        context: options of the benchmark.
+        paradigm, format_name, config: paradigm, format and config of the training.
+        device: device of the step.
+
+    A step has one micro-batch of clips, or the whole batch if the config has no micro-batch.
+    """
     data = Dataset(dataset(context.scratch, format_name))
     chosen = load_config(config, paradigm, format_name)
     share = chosen.machine.micro_batch or chosen.training.batch

@@ -32,7 +32,11 @@ TUNES_NOTE = "the tunes of the project, which have one track with a melody"
 
 
 def rows(context: Context) -> list[Row]:
-    """Return milliseconds per file: for files that the fast reader can read, and for all, including damaged ones."""
+    """Return rows of milliseconds per file.
+
+    They are for files that all readers can read, for all files including damaged ones, and for the tunes of the
+    project.
+    """
     files = contents(context.midi, ALL_FILES if context.full else FILES)
     note = COMPOSED_NOTE if context.midi is None else ""
     fast = [content for content in files if is_fast(content)]
@@ -64,7 +68,9 @@ def rows(context: Context) -> list[Row]:
 
 
 def contents(folder: Path | None, most: int) -> list[bytes]:
-    """Return up to `most` MIDI files of a folder, evenly spaced in the order of names; FILES composed ones for None.
+    """Return up to `most` MIDI files of a folder and its subfolders, chosen by `spread` in the order of paths.
+
+    For None, return FILES composed files, whatever `most` is.
 
     Raises:
         ValueError: the folder has no MIDI file.
@@ -78,17 +84,17 @@ def contents(folder: Path | None, most: int) -> list[bytes]:
 
 
 def spread(files: list[bytes], most: int) -> list[bytes]:
-    """Return up to `most` of the files, evenly spaced."""
+    """Return every k-th file from the first on, at most `most` of them: k is len(files) // `most`, at least 1."""
     return files[:: max(1, len(files) // most)][:most]
 
 
 def kilobytes(files: list[bytes]) -> str:
-    """Return the mean size of the files in kB, as text."""
+    """Return the mean size of the files in kB (1000 bytes), as an integer in text; there must be a file."""
     return f"{sum(map(len, files)) / 1e3 / len(files):.0f}"
 
 
 def is_fast(content: bytes) -> bool:
-    """Return whether all readers, including the fast one of this project, can read the file."""
+    """Return whether pretty_midi, mido and the fast reader of this project can read the file."""
     try:
         taken = symusic_reader.read_notes(content, smf.index_chunks(content), Limits()) is not None
         read_pretty(content, quiet=False)
@@ -99,7 +105,7 @@ def is_fast(content: bytes) -> bool:
 
 
 def read_pretty(content: bytes, quiet: bool = True) -> None:
-    """Read a file with pretty_midi; `quiet` ignores errors."""
+    """Read a file with pretty_midi; its errors are ignored if `quiet`, else raised again."""
     import pretty_midi
 
     with warnings.catch_warnings():
@@ -112,7 +118,7 @@ def read_pretty(content: bytes, quiet: bool = True) -> None:
 
 
 def read_mido(content: bytes, quiet: bool = True) -> None:
-    """Read a file with mido; `quiet` ignores errors."""
+    """Read a file with mido; its errors are ignored if `quiet`, else raised again."""
     import mido
 
     try:
@@ -123,7 +129,11 @@ def read_mido(content: bytes, quiet: bool = True) -> None:
 
 
 def total_seconds(files: list[bytes], ways: dict[str, Callable[[bytes], object]], repeats: int) -> Seconds:
-    """Return the seconds of each way for all files, the least of `repeats` for each file, with the ways in turn."""
+    """Return the wall-clock seconds of each way for all files together.
+
+    For each file, the least of `repeats` measurements counts; the ways are measured in turn. The time until a file is
+    rejected counts too.
+    """
 
     def work(read: Callable[[bytes], object], content: bytes) -> None:
         with suppress(Rejected):  # the time of rejected files counts too
@@ -137,7 +147,7 @@ def total_seconds(files: list[bytes], ways: dict[str, Callable[[bytes], object]]
 
 
 def per_file(seconds: Seconds, files: int) -> Timings:
-    """Return the mean seconds per file as timings of one round."""
+    """Return the mean seconds per file, for `seconds` of `files` files together, as timings of one round."""
     timings = Timings()
     for way, total in seconds.items():
         timings.add(way, total / files)

@@ -15,7 +15,11 @@ LABEL_CHARACTERS = 68
 
 
 def number(value: float | None) -> str:
-    """Format a number with three significant digits; a dash for None."""
+    """Return a number as text, a dash for None.
+
+    Below 100 it has up to three significant digits, from 100 on none after the decimal point, and below 0.01 two
+    significant digits with an exponent.
+    """
     if value is None:
         return "–"
     if value == 0 or 0.01 <= abs(value) < 100:
@@ -24,7 +28,7 @@ def number(value: float | None) -> str:
 
 
 def markdown(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
-    """Return the report as Markdown."""
+    """Return the report of `rows` as Markdown; `about` has the facts of the run, as in results.json."""
     lines = [
         "# Benchmark",
         "",
@@ -60,14 +64,17 @@ def _line(row: Row, part: str) -> str:
 
 
 def headroom(row: Row) -> float | None:
-    """Return by what factor a ratio is better than its budget; None without ratio or budget."""
+    """Return by what factor the ratio of a row is better than its budget, below 1 if it is worse.
+
+    It is None without a ratio or a budget, or for a bound of 0.
+    """
     if row.budget is None or row.ratio is None or not row.budget.bound:
         return None
     return row.ratio / row.budget.bound if row.budget.sense == "at least" else row.budget.bound / row.ratio
 
 
 def plot(rows: Sequence[Row], about: Mapping[str, Any]) -> "Figure":
-    """Return a figure with a bar for each row that has a budget: its `headroom` on a logarithmic axis."""
+    """Return a figure with a bar for each row that has a `headroom`, on a logarithmic axis; `about` gives its title."""
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, NullFormatter

@@ -34,7 +34,7 @@ GUIDANCE = (1.0, 2.0)
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry of the comparison, a row of the table."""
+    """An entry of the comparison, a row of the table; `overrides` are pairs as in SET=."""
 
     name: str
     paradigm: str
@@ -67,7 +67,11 @@ class Sizes:
 
 
 class Comparison:
-    """Stages of the comparison in one folder."""
+    """Stages of the comparison in the folder `out`.
+
+    Attributes:
+        done: results of finished stages by key, as in `out`/progress.json.
+    """
 
     def __init__(self, out: Path, sizes: Sizes) -> None:
         self.out = out
@@ -76,20 +80,20 @@ class Comparison:
         self.done: Json = json.loads(self.path.read_text()) if self.path.is_file() else {}
 
     def record(self, key: str, value: Any) -> None:
-        """Write the result of a stage to progress.json."""
+        """Set the result of a stage in `done`, and write progress.json."""
         from data_specs.io.files import write_json
 
         self.done[key] = value
         write_json(self.path, self.done)
 
     def datasets(self) -> None:
-        """Build the datasets of both codecs, unless they are finished."""
+        """Build the datasets of both codecs in `out`/data, unless they are finished."""
         for codec, formats in CODECS.items():
             options = ["--format", formats, "--codec", codec, "--clips", self.sizes.clips, "--workers", "1"]
             command("pipeline", "dataset", *options, "--out", str(self.out / "data" / codec))
 
     def train(self, entry: Entry) -> None:
-        """Train an entry until its core-seconds are used."""
+        """Train an entry until 97 % or more of its core-seconds are used, and record the core-seconds used."""
         key = f"{entry.name}: core-seconds"
         used = float(self.done.get(key, 0))
         while used < 0.97 * self.sizes.seconds:
@@ -106,20 +110,24 @@ class Comparison:
         return self.out / "runs" / entry.name.lower().replace(",", "").replace(" ", "-")
 
     def prepare(self) -> "Evaluator":
-        """Return the evaluator of all entries."""
+        """Return the evaluator with which all entries are scored."""
         from bench.paradigms_score import prepare
 
         return prepare(self.out / "data" / "phaseless", self.sizes.length, self.sizes.reported)
 
     def choose(self, entry: Entry, evaluator: "Evaluator") -> Json:
-        """Return the sampling options of an entry: `steps` and `guidance`."""
+        """Return the sampling options of an entry: `steps`, `guidance`, and further facts of the choice."""
         from bench.paradigms_score import choose
 
         window = (self.sizes.reported, self.sizes.chosen)
         return choose(self.run(entry), evaluator, STEPS[entry.paradigm], GUIDANCE, *window)
 
     def score(self, entries: Sequence[Entry]) -> None:
-        """Choose sampling options of each entry and score it, unless that is recorded at its core-seconds."""
+        """Choose sampling options of each entry, score it and record its row, unless one of the same sizes is recorded.
+
+        The same sizes are the present core-seconds of the entry and the number of generated clips. If an entry was
+        scored, the facts of the reference are recorded as well.
+        """
         from bench.paradigms_score import score
 
         evaluator, reported = None, self.sizes.reported
@@ -138,7 +146,7 @@ class Comparison:
 
 
 def command(package: str, *options: str) -> None:
-    """Run `python -m PACKAGE OPTIONS` on one thread.
+    """Run `python -m PACKAGE OPTIONS` in the folder of the project, with one thread per process.
 
     Raises:
         SystemExit: the command failed.
@@ -149,12 +157,18 @@ def command(package: str, *options: str) -> None:
 
 
 def one_thread() -> dict[str, str]:
-    """Return the environment of a process that computes on one thread."""
+    """Return the environment of this process with OMP_NUM_THREADS=1."""
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def train_for(run: Path, data: Path, entry: Entry, seconds: float) -> float:
-    """Train for about `seconds` of processor time, then stop the run at a step boundary; return the time used.
+    """Train for about `seconds` of processor time, then stop the run at a step boundary; return the seconds used.
+
+    Args:
+        run: folder of the run, which is resumed if it exists.
+        data: folder of the datasets.
+        entry: paradigm, format, config and overrides.
+        seconds: processor seconds of the training process.
 
     Raises:
         SystemExit: the run failed.
@@ -185,7 +199,7 @@ def train_for(run: Path, data: Path, entry: Entry, seconds: float) -> float:
 
 
 def main() -> int:
-    """Run all stages and write paradigms.md."""
+    """Run all stages, print the tables, write paradigms.md to --out, and return the exit status 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--out", type=Path, default=Path("paradigms"), metavar="FOLDER", help="output folder (paradigms)")

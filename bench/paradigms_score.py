@@ -20,16 +20,20 @@ JUDGES = ("musicnn", "crepe")
 
 
 def prepare(data: Path, length: float, clips: int) -> Evaluator:
-    """Return an evaluator for clips of `length` seconds with `clips` clips for ceiling and floor, and JUDGES."""
+    """Return an evaluator with JUDGES for clips of `length` seconds, with `clips` clips for ceiling and floor.
+
+    `data` is the folder of the datasets.
+    """
     return Evaluator.prepare(data, round(length * SAMPLE_RATE), anchor_clips=clips, judges=JUDGES)
 
 
 def choose(
     run: Path, evaluator: Evaluator, steps: Sequence[int], guidance: Sequence[float], first: int, count: int
 ) -> Json:
-    """Return the `steps` and `guidance` with the lowest FAD on `count` valid clips from number `first` on.
+    """Return the `steps` and `guidance` of the least FAD over `count` clips, and that `fad` and `chroma`.
 
-    `tried` has the FAD and chroma of all combinations.
+    All combinations are tried with the controls of `count` valid clips from number `first` on; `tried` has the four
+    values of each.
     """
     model = load_model(run)
     evaluator = replace(evaluator, judges=None)  # the choice is by FAD alone
@@ -43,7 +47,11 @@ def choose(
 
 
 def score(run: Path, evaluator: Evaluator, choice: Json, clips: int) -> Json:
-    """Return properties of the model of a run, scores and sampling time of `clips` clips, and peak memory in MB."""
+    """Return properties of the model of a run, scores of `clips` generated clips, and cost of sampling, for one row.
+
+    `choice` has `steps` and `guidance`. `sampling_seconds_a_clip` is in processor seconds, `memory_mb` is the peak
+    memory of this process in MiB.
+    """
     model = load_model(run)
     config = SamplingConfig(choice["steps"], choice["guidance"])
     start = time.process_time()

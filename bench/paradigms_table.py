@@ -33,7 +33,10 @@ COLUMNS = (
 
 
 def write(out: Path, done: Mapping[str, Any], names: Sequence[str]) -> str:
-    """Write paradigms.md to the folder `out` with the rows in `done`; return the Markdown."""
+    """Write paradigms.md to `out` and return its content: the rows of `names` in `done`, and published tables.
+
+    Names without a row in `done` are listed as not scored.
+    """
     rows = [done[f"{name}: row"] for name in names if f"{name}: row" in done]
     missing = [name for name in names if f"{name}: row" not in done]
     text = "# Paradigms and formats at equal core-seconds\n\n" + markdown(rows, COLUMNS)

@@ -26,14 +26,17 @@ WRITE = "write"
 
 
 def rows(context: Context) -> list[Row]:
-    """Return two rows for each format. Index and plan are built before the measurement."""
+    """Return the rows of `whole` and `alone` for each format. Index and plan are built before the measurement."""
     torch.set_num_threads(1)
     plan(context.scratch)
     return [row for name in FORMATS for row in (whole(context.scratch, name), alone(context.scratch, name))]
 
 
 def whole(scratch: Path, name: str) -> Row:
-    """Return clips per second of the command on all cores, including start-up and dataset.json."""
+    """Return a row of clips per second of `make dataset` for the format `name`.
+
+    All cores are used; start-up and writing of dataset.json are included.
+    """
     clips = ClipCounts.parse(SMALL if name in ("cqt", "audio") else CLIPS)
     count = clips.train + clips.valid
     started = time.perf_counter()
@@ -44,7 +47,10 @@ def whole(scratch: Path, name: str) -> Row:
 
 
 def alone(scratch: Path, name: str) -> Row:
-    """Return clips per second of one worker without start-up, and the share of each stage."""
+    """Return a row of clips per second of one worker for the format `name`, without start-up.
+
+    Its note has the milliseconds per clip, and the share of the time of each stage.
+    """
     with renderer() as plays, tempfile.TemporaryDirectory(dir=scratch) as folder:
         stored = representation(name, spec().codec.name, spec().codec.codebooks)
         builder = ShardBuilder(spec(), plan(scratch), plays, {name: stored}, "bench")
@@ -62,7 +68,10 @@ def alone(scratch: Path, name: str) -> Row:
 
 @contextmanager
 def timed(stages: dict[str, str]) -> Iterator[dict[str, float]]:
-    """Yield the seconds spent in functions of `pipeline.build.shards` during the block, by stage."""
+    """Time functions of `pipeline.build.shards` during the block; the value is a dict of seconds by stage.
+
+    `stages` has the name of a function for each stage. Seconds of a stage are added after each call.
+    """
     seconds: dict[str, float] = defaultdict(float)
 
     def around(stage: str, function: Any) -> Any:

@@ -10,7 +10,7 @@ SAMPLE_SECONDS = 0.5
 
 
 def tree_cpu_seconds() -> float:
-    """Return processor seconds (user and system) of this process and its running descendants."""
+    """Return processor seconds (user and system) of this process and its running descendants together."""
     total = 0.0
     for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
         try:
@@ -22,7 +22,7 @@ def tree_cpu_seconds() -> float:
 
 
 def resident_mb(process: int) -> float:
-    """Return the resident memory of a process in MB; 0 if it has ended."""
+    """Return the resident memory of the process with id `process` in MiB, rounded to an integer; 0 if it has ended."""
     try:
         return round(psutil.Process(process).memory_info().rss / 2**20)
     except psutil.NoSuchProcess:
@@ -30,7 +30,7 @@ def resident_mb(process: int) -> float:
 
 
 def family(process: int) -> dict[str, list[int]]:
-    """Return process ids by role: the process as `client`, its descendants as `worker`."""
+    """Return process ids by role: `process` as `client`, its descendants as `worker`."""
     try:
         children = [child.pid for child in psutil.Process(process).children(recursive=True)]
     except psutil.NoSuchProcess:
@@ -39,10 +39,13 @@ def family(process: int) -> dict[str, list[int]]:
 
 
 class Memory(threading.Thread):
-    """Thread that samples the resident memory of processes during the block.
+    """Thread that samples the resident memory of processes every SAMPLE_SECONDS during the block.
 
     Args:
         roles: function that returns process ids by role, called for each sample.
+
+    Attributes:
+        series: memory in MiB of the largest process of each role, at each sample.
     """
 
     def __init__(self, roles: Callable[[], dict[str, list[int]]]) -> None:
@@ -60,14 +63,14 @@ class Memory(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        """Sample until the end of the block."""
+        """Sample until the end of the block; this method is called by the thread."""
         while not self.stopped.wait(SAMPLE_SECONDS):
             for role, processes in self.roles().items():
                 sizes = [resident_mb(process) for process in processes]
                 self.series.setdefault(role, []).append(max(sizes, default=0.0))
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Return MB by role: of the largest process in the first half, and in all of the block."""
+        """Return MiB by role: of the largest process in the first half of the samples (`first_half`) and in `all`."""
         return {
             role: {"first_half": max(values[: len(values) // 2 + 1]), "all": max(values)}
             for role, values in self.series.items()

@@ -21,7 +21,10 @@ TF, NPZ = "tf.data", "npz, compressed"
 
 
 def rows(context: Context) -> list[Row]:
-    """Return clips per second. The first pass also opens and maps the files; later passes do not check CRC32C again."""
+    """Return rows of clips per second, with the readers timed in turn.
+
+    The first pass also opens and maps the files; later passes do not check CRC32C again.
+    """
     torch.set_num_threads(1)
     folder = dataset(context.scratch, FORMAT)
     count = len(Dataset(folder)) // BATCH * BATCH
@@ -54,7 +57,10 @@ def rows(context: Context) -> list[Row]:
 
 
 def read_ours(dataset: Dataset, count: int, out: dict[str, torch.Tensor], check: bool) -> int:
-    """Read batches of a shuffled pass; `check` makes all records be checked again. Return the number of clips."""
+    """Read the first `count` clips of a shuffled pass in batches to the tensors `out`; return `count`.
+
+    With `check`, all records are marked as unread, so that their CRC32C is checked again.
+    """
     if check:
         dataset._touched[:] = False
     indices = order(0, 0, len(dataset))[:count]
@@ -64,7 +70,7 @@ def read_ours(dataset: Dataset, count: int, out: dict[str, torch.Tensor], check:
 
 
 def read_tf(folder: Path, count: int) -> int:
-    """Read batches in file order by tf.data with one thread, since shuffling would be slower; return the clips."""
+    """Read `count` clips in file order by tf.data with one thread, since shuffling would be slower; return `count`."""
     import tensorflow as tf
 
     from data_specs.tf_data import tf_dataset
@@ -78,7 +84,7 @@ def read_tf(folder: Path, count: int) -> int:
 
 
 def read_npz(files: list[Path]) -> int:
-    """Read batches from one compressed file per clip; return the number of clips."""
+    """Read one compressed file for each clip, and stack the arrays to batches; return the number of clips."""
     for start in range(0, len(files), BATCH):
         loaded = [dict(np.load(path)) for path in files[start : start + BATCH]]
         for name in ("data", "velocity", "chroma", "instruments"):
@@ -87,7 +93,7 @@ def read_npz(files: list[Path]) -> int:
 
 
 def write_npz(dataset: Dataset, folder: Path) -> list[Path]:
-    """Write the first clips as compressed npz files; return their paths."""
+    """Write the first NPZ_CLIPS clips (all if fewer) to one compressed npz file each; return the paths."""
     files = []
     for index in range(min(NPZ_CLIPS, len(dataset))):
         clip = dataset[index]

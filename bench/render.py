@@ -18,7 +18,7 @@ OURS, ALONE, PRETTY = "this project", "FluidSynth alone", "pretty_midi.fluidsynt
 
 
 def rows(context: Context) -> list[Row]:
-    """Return milliseconds per clip of 8 s on one thread, and the number of clips that depend on those before."""
+    """Return rows of milliseconds per clip of 8 s on one thread, and of how many clips depend on those before."""
     clips = planned(context.scratch, CLIPS)
     samples = spec().clip.samples
     with renderer() as plays:
@@ -51,7 +51,10 @@ def rows(context: Context) -> list[Row]:
 
 
 def differing_clips(plays: Renderer, clips: list[PlannedClip], samples: int) -> int:
-    """Return how many renderings in random order differ in a bit from the first rendering of the clip."""
+    """Return how many of ORDERS renderings of each clip, in random order, differ in a bit from its first rendering.
+
+    `plays` renders each clip to `samples` samples.
+    """
 
     def render(index: int) -> np.ndarray:
         clip = clips[index]
@@ -77,7 +80,7 @@ class Alone:
         self.font = self.call["fluid_synth_sfload"](self.synth, os.fsencode(font), 1)
 
     def play(self, clips: list[PlannedClip], samples: int) -> int:
-        """Render clips in order; return their number."""
+        """Render the notes of clips in order to `samples` samples each; return the number of clips, not the audio."""
         write, on, off = (self.call[f"fluid_synth_{name}"] for name in ("write_float", "noteon", "noteoff"))
         for clip in clips:
             program = spec().instruments[clip.instrument].program
@@ -99,7 +102,7 @@ class Alone:
 
 
 def pretty_song(clip: PlannedClip) -> Any:
-    """Return the clip as a PrettyMIDI object."""
+    """Return the notes of a clip as a PrettyMIDI object."""
     import pretty_midi
 
     rate = spec().clip.sample_rate

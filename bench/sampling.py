@@ -15,7 +15,7 @@ REPEATS = 3
 
 
 def rows(context: Context) -> list[Row]:
-    """Return milliseconds per clip with the default sampler and guidance, on one thread."""
+    """Return a row of milliseconds per clip in bf16 and in float32, with default options, on one thread."""
     torch.set_num_threads(1)
     precisions: tuple[Precision, Precision] = ("bf16", "float32")
     ways = {precision: partial(_sample, load_model(precision=precision)) for precision in precisions}

@@ -17,7 +17,11 @@ FACTORS = (1, 4, 16)
 
 
 def rows(context: Context) -> list[Row]:
-    """Return the time of a further clip between 4x and 16x beside that between 1x and 4x, and the largest memory."""
+    """Return rows of the time of a further clip and of the largest memory of a client and of a worker.
+
+    The time is that between 4x and 16x as many clips, beside that between 1x and 4x. The memory is that of 16x, beside
+    that of 1x.
+    """
     planned = plan(context.scratch)  # so that index and plan are not measured
     train, valid = (planned.counts[split] // FACTORS[-1] for split in SPLITS)
     sizes = [ClipCounts(train=factor * train, valid=factor * valid) for factor in FACTORS]
@@ -41,7 +45,13 @@ def rows(context: Context) -> list[Row]:
 
 
 def built(scratch: Path, size: ClipCounts) -> tuple[float, dict[str, dict[str, float]]]:
-    """Return the seconds of `make dataset` with `size` clips, and its memory by role."""
+    """Return the seconds of `make dataset` with `size` clips, and its memory as from `Memory.summary`.
+
+    Index and plan in `scratch` are used; the dataset is deleted.
+
+    Raises:
+        RuntimeError: the build failed.
+    """
     with tempfile.TemporaryDirectory(dir=scratch) as out:
         options = ["--format", FORMAT, "--clips", f"{size.train}:{size.valid}", "--out", out]
         command = [sys.executable, "-m", "pipeline", "dataset", *options, "--index", str(scratch / "data")]

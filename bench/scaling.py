@@ -38,18 +38,21 @@ def fit_power_law(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]
 
 
 def step_seconds(log: Sequence[Mapping[str, Any]], batch: int) -> float:
-    """Return the seconds of a step on an idle machine: the 0.9 quantile of the speeds in the log."""
+    """Return the seconds of a step on an idle machine: `batch` over the 0.9 quantile of clips per second in `log`."""
     speeds = [line["clips_per_second"] for line in log if "clips_per_second" in line]
     return batch / float(np.quantile(speeds, 0.9))
 
 
 def losses(log: Sequence[Mapping[str, Any]]) -> Float64:
-    """Return steps and validation losses, without step 0: float64 [N, 2]."""
+    """Return the step and validation loss of the lines of `log` that have one, without step 0: float64 [N, 2]."""
     return np.array([[line["step"], line["valid_loss"]] for line in log if line.get("valid_loss") and line["step"]])
 
 
 def score(run: Path, step: int, evaluator: Any, clips: int) -> Json:
-    """Return FAD and adherence of the average of least width that the run stored at `step`, from `clips` samples."""
+    """Return FAD and adherence of the average of least width that the run stored at `step`, from `clips` samples.
+
+    Keys are step, fad and those of MEASURES. `evaluator` is an `Evaluator`.
+    """
     from training.checkpoint import read_averages
     from training.evaluation.adherence import average
     from training.evaluation.evaluate import generate
@@ -70,7 +73,13 @@ def score(run: Path, step: int, evaluator: Any, clips: int) -> Json:
 
 
 def figure(valid: Float64, points: Sequence[Mapping[str, Any]], seconds: float) -> "Figure":
-    """Return a figure of loss and FAD against core-seconds on logarithmic axes, with fitted power laws."""
+    """Return a figure of loss and FAD against core-seconds on logarithmic axes, with fitted power laws.
+
+    Args:
+        valid: steps and validation losses, float64 [N, 2], from `losses`.
+        points: results of `score`.
+        seconds: core-seconds of a step.
+    """
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
@@ -98,7 +107,10 @@ def figure(valid: Float64, points: Sequence[Mapping[str, Any]], seconds: float) 
 
 
 def table(points: Sequence[Mapping[str, Any]], valid: Float64, seconds: float) -> str:
-    """Return the points as a Markdown table."""
+    """Return `points` as a Markdown table; the arguments are those of `figure`.
+
+    The validation loss is NaN at a step without one.
+    """
     by_step = {int(step): loss for step, loss in valid}
     rows = [{**one, "seconds": one["step"] * seconds, "loss": by_step.get(one["step"], float("nan"))} for one in points]
     measures = (Column(name.replace("_", " "), name, "{:.3f}") for name in MEASURES)
@@ -107,7 +119,10 @@ def table(points: Sequence[Mapping[str, Any]], valid: Float64, seconds: float) -
 
 
 def main() -> int:
-    """Score stored averages that are not in scaling.json; write scaling.json, scaling.md and scaling.png."""
+    """Score stored averages that are not in scaling.json; write scaling.json, scaling.md and scaling.png to --out.
+
+    The table is printed, and the exit status 0 is returned.
+    """
     from data_specs.viz.figures import png
     from training.evaluation.evaluator import Evaluator
     from training.log import read_log

@@ -1,6 +1,6 @@
 """Errors of samplers as solvers of the probability flow: `python -m bench.solvers`.
 
-All samplers start from the same noise. Their latents are compared with those of Heun's method with many steps. The
+All samplers start from the same noise. Their latents are compared with those of Heun's method with 100 steps. The
 table shows the discretization error only, not the quality of samples.
 """
 
@@ -25,12 +25,14 @@ Row = tuple[int, dict[str, float]]
 
 
 def steps_within(name: str, evaluations: int) -> int:
-    """Return the largest number of steps of a sampler with at most `evaluations` evaluations."""
+    """Return the largest number of steps of the sampler `name` with at most `evaluations` network evaluations."""
     return max(steps for steps in range(1, evaluations + 1) if SAMPLERS[name].evaluations(steps) <= evaluations)
 
 
 def measure(model: TrainedModel, data: Path, clips: int, frames: int, sigma_max: float) -> list[Row]:
-    """Return the relative root mean square error of each sampler for each number of evaluations.
+    """Return (number of evaluations, error by name of the sampler) for each of EVALUATIONS.
+
+    The error is the standard deviation of the difference from the reference, divided by that of the reference.
 
     Args:
         model: an EDM.
@@ -57,7 +59,7 @@ def measure(model: TrainedModel, data: Path, clips: int, frames: int, sigma_max:
 
 
 def table(rows: list[Row]) -> str:
-    """Return the rows as a Markdown table."""
+    """Return the rows of `measure` as a Markdown table, errors with three decimals."""
     return markdown_table(
         ["evaluations", *NAMES], ([str(count), *(f"{errors[name]:.3f}" for name in NAMES)] for count, errors in rows)
     )
@@ -71,7 +73,7 @@ def _measure(arguments: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """Run the command line."""
+    """Print the table of errors for the model and the dataset of the command line, and return the exit status."""
     parser = Parser(prog="python -m bench.solvers", description=__doc__)
     add = parser.add_argument
     add("--run", type=Path, metavar="MODEL", help="run folder or snapshot of an EDM (the shipped model)")

@@ -26,7 +26,7 @@ Events = list[tuple[int, mido.Message | mido.MetaMessage]]  # time in ticks, and
 
 
 def songs(count: int, seed: int = 0) -> Iterator[bytes]:
-    """Yield `count` files; file i is a function of (seed, i)."""
+    """Yield `count` MIDI files; file i is a function of (seed, i), and every twentieth is damaged."""
     for number in range(count):
         rng = np.random.default_rng([seed, number])
         content = song(rng)
@@ -34,7 +34,7 @@ def songs(count: int, seed: int = 0) -> Iterator[bytes]:
 
 
 def song(rng: np.random.Generator) -> bytes:
-    """Return a well-formed MIDI file."""
+    """Return a well-formed MIDI file, a function of the state of `rng`."""
     quarter = int(rng.choice([96, 120, 192, 384, 480]))
     size = np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST)))
     key, cycle = int(rng.integers(12)), CYCLES[rng.integers(len(CYCLES))]
@@ -50,7 +50,10 @@ def song(rng: np.random.Generator) -> bytes:
 
 
 def damaged(content: bytes, rng: np.random.Generator) -> bytes:
-    """Return the file truncated in its last quarter, or with the high bit of one byte there set."""
+    """Return `content` truncated in its last quarter, or with the high bit of one byte there set, by `rng`.
+
+    If the high bit of that byte is set already, the content is unchanged.
+    """
     place = int(rng.integers(len(content) * 3 // 4, len(content) - 8))
     if rng.integers(2):
         return content[:place]
@@ -58,7 +61,13 @@ def damaged(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 def conducted(bars: int, quarter: int, rng: np.random.Generator) -> Events:
-    """Return the first track: texts, time signature, and a tempo change every eight bars."""
+    """Return the first track: texts, a system-exclusive message, time signature, and a tempo every eight bars.
+
+    Args:
+        bars: number of bars.
+        quarter: ticks of a quarter note.
+        rng: source of random numbers.
+    """
     events: Events = [
         (0, mido.MetaMessage("track_name", name="Song")),
         (0, mido.MetaMessage("copyright", text="composed from a seed")),
@@ -73,7 +82,17 @@ def conducted(bars: int, quarter: int, rng: np.random.Generator) -> Events:
 
 
 class BandPart:
-    """A track of the song; `play` adds a bar to its events."""
+    """A track of the song; `play` adds a bar to its events.
+
+    Args:
+        kind: one of PARTS.
+        channel: MIDI channel.
+        quarter: ticks of a quarter note.
+        rng: source of random numbers.
+
+    Attributes:
+        events: (time in ticks, message), in no fixed order.
+    """
 
     def __init__(self, kind: str, channel: int, quarter: int, rng: np.random.Generator) -> None:
         self.kind, self.channel, self.quarter, self.rng = kind, channel, quarter, rng
@@ -85,11 +104,11 @@ class BandPart:
             self._send(0, "control_change", control=control, value=value)
 
     def play(self, bar: int, key: int, degree: int) -> None:
-        """Add bar number `bar` with the chord on `degree` of the major scale of `key`."""
+        """Add bar number `bar` (0, 1, ...) with the chord on `degree` (0 to 6) of the major scale of `key` (0: C)."""
         getattr(self, f"_{self.kind}")(bar * 4.0, key, degree)
 
     def _melody(self, beat: float, key: int, degree: int) -> None:
-        """Add eighths and quarters near the chord, some with bends, and a swell."""
+        """Add a swell, and eighths and quarters near the chord, a few with bends; the last may pass the bar's end."""
         for step in range(6):
             value = int(70 + 50 * np.sin(np.pi * step / 6))
             self._send(self._tick(beat + step / 1.5), "control_change", control=11, value=value)
@@ -108,7 +127,7 @@ class BandPart:
             self._note(beat + eighth / 2, 0.4, pitch(key, degree if eighth % 4 else degree + 4 * (eighth // 4), 36))
 
     def _held(self, beat: float, key: int, degree: int) -> None:
-        """Add the chord twice, with the pedal."""
+        """Add the chord twice in the bar, with the pedal."""
         for half in (0, 2):
             self._send(self._tick(beat + half), "control_change", control=64, value=127)
             for third in range(4):
@@ -128,7 +147,7 @@ class BandPart:
             self._note(beat, 0.5, CRASH)
 
     def _note(self, beat: float, length: float, note: int) -> None:
-        """Add a note with a small random shift in time."""
+        """Add a note at `beat` of `length` beats, shifted by up to three random ticks, with a random velocity."""
         begin = max(0, self._tick(beat) + int(self.rng.integers(-3, 4)))
         self._send(begin, "note_on", note=note, velocity=int(self.rng.integers(50, 120)))
         end = begin + max(1, self._tick(length))
@@ -143,12 +162,15 @@ class BandPart:
 
 
 def pitch(key: int, degree: int, lowest: int) -> int:
-    """Return the MIDI pitch of a degree of the major scale of `key`; degree 0 is in the octave above `lowest`."""
+    """Return the MIDI pitch of a degree of the major scale of `key`; degrees below 0 and above 6 are in other octaves.
+
+    Degree 0 is `lowest` or up to 11 semitones above it.
+    """
     return lowest + (key - lowest) % 12 + 12 * (degree // 7) + DEGREES[degree % 7]
 
 
 def file_of(tracks: list[Events], quarter: int) -> bytes:
-    """Return a MIDI file of format 1."""
+    """Return a MIDI file of format 1 with these tracks, sorted by time; `quarter` is the ticks of a quarter note."""
     made = mido.MidiFile(type=1, ticks_per_beat=quarter)
     for events in tracks:
         track, now = mido.MidiTrack(), 0

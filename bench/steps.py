@@ -62,7 +62,10 @@ class Counts(TorchDispatchMode):
 
 
 def training_step(task: DiffusionTask, data: Dataset, device: torch.device) -> Callable[[], None]:
-    """Return a function that does a training step on one batch, as the training loop does on one rank."""
+    """Return a function that does a training step, each time on the same batch, as the training loop does on one rank.
+
+    The network of `task` is moved to `device` and trained in place. The learning rate is Adam's default.
+    """
     training = task.config.training
     world, network = World(0, 1, device), task.network.to(device).train()
     ema, objective = EMA(network, training.ema_decay), task.objective(network)
@@ -82,7 +85,7 @@ def training_step(task: DiffusionTask, data: Dataset, device: torch.device) -> C
 
 
 def synchronised(compute: Callable[[], object], units: int = 1) -> Callable[[], int]:
-    """Return a function that calls `compute`, synchronizes a GPU if there is one, and returns `units`."""
+    """Return a function that calls `compute`, waits for a CUDA GPU if there is one, and returns `units`."""
 
     def work() -> int:
         compute()
@@ -94,12 +97,18 @@ def synchronised(compute: Callable[[], object], units: int = 1) -> Callable[[], 
 
 
 def _product(total: torch.Size, a: torch.Size, b: torch.Size, **options: Any) -> int:
-    """Return the operations of `total.addmm_(a, b)`, which the counter of PyTorch lacks."""
+    """Return the floating-point operations of `total.addmm_(a, b)` for shapes, which the counter of PyTorch lacks.
+
+    `total` and `options` are not used.
+    """
     return 2 * a[0] * a[1] * b[1]
 
 
 def counted(task: DiffusionTask, data: Dataset, device: torch.device = META) -> tuple[Counts, int]:
-    """Return the counts of the second training step of a task, and its floating-point operations (both passes)."""
+    """Return the operators of the second training step of a task, and its floating-point operations in both passes.
+
+    The step runs on `device`.
+    """
     step = training_step(task, data, device)
     step()  # copies constants and makes the state of the optimizer
     with (
@@ -111,7 +120,10 @@ def counted(task: DiffusionTask, data: Dataset, device: torch.device = META) -> 
 
 
 def rows(context: Context) -> list[Row]:
-    """Return kernels, copies and operations of a step of each of PAIRS with the config `tiny`."""
+    """Return rows of the kernels and the floating-point operations of a step of each of PAIRS with the config `tiny`.
+
+    Notes have the numbers of copies and waits.
+    """
     found = []
     for paradigm, format_name in PAIRS:
         data = Dataset(dataset(context.scratch, format_name))

@@ -18,13 +18,13 @@ Work = Callable[[], int | None]  # returns its units of work, or None for one
 
 @dataclass(frozen=True)
 class Budget:
-    """Bound of the ratio of a row or, without a ratio, of its figure."""
+    """Bound of the ratio of a row or, if it has no ratio, of its figure `ours`."""
 
     sense: Literal["at least", "at most"]
     bound: float
 
     def holds(self, value: float) -> bool:
-        """Return whether `value` is within the bound."""
+        """Return whether `value` is within the bound; a value equal to the bound is."""
         return value >= self.bound if self.sense == "at least" else value <= self.bound
 
     def __str__(self) -> str:
@@ -32,12 +32,12 @@ class Budget:
 
 
 def at_least(bound: float) -> Budget:
-    """Return a lower bound."""
+    """Return the budget of a figure that must be `bound` or more."""
     return Budget("at least", bound)
 
 
 def at_most(bound: float) -> Budget:
-    """Return an upper bound."""
+    """Return the budget of a figure that must be `bound` or less."""
     return Budget("at most", bound)
 
 
@@ -73,19 +73,19 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the budget is met, false for a missing figure; None without a budget."""
+        """Whether the ratio, or `ours` without one, meets the budget; false without both, None without a budget."""
         if self.budget is None:
             return None
         value = self.ours if self.ratio is None else self.ratio
         return value is not None and self.budget.holds(value)
 
     def to_json(self) -> Json:
-        """Return the fields and `met`."""
+        """Return the fields and `met` as a JSON object."""
         return {**asdict(self), "met": self.met}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Row":
-        """Return the row with the fields in `value`, as from `to_json`."""
+        """Return the row of a JSON object that `to_json` returned."""
         fields = {name: part for name, part in value.items() if name != "met"}
         budget = fields.pop("budget")
         return cls(**fields, budget=Budget(**budget) if budget else None)
@@ -93,31 +93,31 @@ class Row:
 
 @dataclass
 class Timings:
-    """Wall-clock and processor seconds per unit of work of each way, one entry per round."""
+    """Wall-clock and processor seconds per unit of work, a list by name of the way, with one entry per round."""
 
     wall: dict[str, list[float]] = field(default_factory=dict)
     cpu: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, way: str, wall: float, cpu: float | None = None) -> None:
-        """Add a round of `way`."""
+        """Add the seconds per unit of work of one round of `way`; `cpu` is None if processor time was not measured."""
         self.wall.setdefault(way, []).append(wall)
         if cpu is not None:
             self.cpu.setdefault(way, []).append(cpu)
 
     def seconds(self, way: str) -> float:
-        """Return the median seconds per unit of work."""
+        """Return the median over rounds of the wall-clock seconds of `way` per unit of work."""
         return statistics.median(self.wall[way])
 
     def least(self, way: str) -> float:
-        """Return the least seconds per unit of work."""
+        """Return the least over rounds of the wall-clock seconds of `way` per unit of work."""
         return min(self.wall[way])
 
     def rate(self, way: str) -> float:
-        """Return the median units of work per second."""
+        """Return the median over rounds of the units of work of `way` per wall-clock second."""
         return statistics.median(1 / seconds for seconds in self.wall[way])
 
     def ratio(self, above: str, below: str) -> float:
-        """Return the median over rounds of the seconds of `above` divided by those of `below`."""
+        """Return the median over rounds of the wall-clock seconds of `above` divided by those of `below`."""
         return _median_ratio(self.wall[above], self.wall[below])
 
     def row(
@@ -131,13 +131,16 @@ class Timings:
         unit: str = "ms",
         limit: bool = False,
     ) -> Row:
-        """Return the row of `ours` beside `baseline`.
+        """Return the row of the way `ours` beside the way `baseline`.
+
+        Both ratios are the seconds of the baseline divided by those of ours, or if `limit` ours divided by the
+        baseline.
 
         Args:
             figure, budget, note: fields of the row.
             ours, baseline: names of the ways.
             unit: unit of milliseconds per unit of work, or if it ends in `/s` of units of work per second.
-            limit: whether the baseline is a lower bound of the time; then the ratio is ours / baseline.
+            limit: whether the baseline is a lower bound of the time.
         """
         above, below = (ours, baseline) if limit else (baseline, ours)
         rate = unit.endswith("/s")
@@ -157,7 +160,7 @@ def interleaved(
     warm_ups: int = 1,
     cpu_clock: Callable[[], float] | None = time.process_time,
 ) -> Timings:
-    """Time the ways in turn.
+    """Time the ways in turn, each once per round.
 
     Args:
         ways: functions by name, which return their units of work, or None for one.

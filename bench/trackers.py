@@ -30,14 +30,17 @@ Frames = Float64
 
 @dataclass(frozen=True)
 class Voice:
-    """Audio [N], and its pitch in MIDI note numbers and level in dB at frames [T], NaN in rests."""
+    """Audio [N], and its pitch in MIDI note numbers and level in dB (-24 to 0) at frames [T], both NaN in rests."""
 
     audio: Float64
     pitch: Frames
     level: Frames
 
     def noisy(self, snr_db: float | None, seed: int) -> Float32:
-        """Return the audio with white noise at `snr_db` relative to its sounding parts; None for no noise."""
+        """Return the audio with white noise, a function of `seed`; `snr_db` None is for no noise.
+
+        The power of the noise is `snr_db` below the mean power of the frames that are not rests.
+        """
         if snr_db is None:
             return self.audio.astype(np.float32)
         sounding = np.repeat(np.isfinite(self.pitch), HOP)
@@ -46,7 +49,7 @@ class Voice:
 
 
 def voice(seed: int) -> Voice:
-    """Return a voice of random notes, a function of the seed."""
+    """Return a voice of 8 s of random notes, a function of the seed."""
     rng = np.random.default_rng(seed)
     count = SECONDS * SAMPLE_RATE
     seconds = np.arange(count) / SAMPLE_RATE
@@ -70,14 +73,25 @@ def voice(seed: int) -> Voice:
 
 
 def tracked(audio: Float32, tracker: str) -> Frames:
-    """Return the pitch by a tracker, in MIDI note numbers [T], NaN where unvoiced."""
+    """Return the pitch of `audio` [N] by a tracker of TRACKERS, in MIDI note numbers [T], NaN where unvoiced."""
     if tracker == YIN:
         return AudioAnalysis(torch.from_numpy(audio), HOP).pitch[0].numpy().astype(np.float64)
     return swift_pitch(audio, HOP, FRAMES).astype(np.float64)
 
 
 def measure(voices: list[Voice], snr_db: float | None, tracker: str) -> dict[str, float]:
-    """Return the accuracy of a tracker, and of curves made with it at sharpness 1."""
+    """Return the accuracy of a tracker, and of curves made with it at sharpness 1, by name.
+
+    Args:
+        voices: voices, over whose frames the figures are computed; the correlation is a mean over voices.
+        snr_db: ratio of signal to noise in dB; None for no noise.
+        tracker: one of TRACKERS.
+
+    Returns:
+        Shares (0 to 1), cents and a correlation. "RPA" is the share of sounding frames within 50 cents, whose median
+            error
+        is "median cents"; "false" is the share of rests with a pitch.
+    """
     parts, correlations = [], []
     for seed, one in enumerate(voices):
         audio = one.noisy(snr_db, seed)
@@ -103,7 +117,7 @@ def measure(voices: list[Voice], snr_db: float | None, tracker: str) -> dict[str
 
 
 def table(count: int, repeats: int) -> str:
-    """Return the results for `count` voices, and times over `repeats`, as Markdown."""
+    """Return the results for `count` voices, and the least times of `repeats` for one voice, as Markdown."""
     voices = [voice(seed) for seed in range(count)]
     rows = {(snr, tracker): measure(voices, snr, tracker) for snr in SNRS for tracker in TRACKERS}
     names = list(next(iter(rows.values())))
@@ -135,7 +149,7 @@ def _table(arguments: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """Run the command line."""
+    """Print the tables of accuracy and time, and return the exit status."""
     parser = Parser(prog="python -m bench.trackers", description=__doc__)
     parser.add_argument("--voices", default="8", metavar="N", help="number of voices (8)")
     parser.add_argument("--repeats", default="5", metavar="N", help="repeats, of which the least time is used (5)")

@@ -18,13 +18,19 @@ ALONE = ("--set", "logging.valid_every=0 logging.listen_every=0")  # validation 
 
 
 def rows(context: Context) -> list[Row]:
-    """Return milliseconds per step, and peak memory of the process or of the GPU if there is one."""
+    """Return rows of milliseconds per step, and of peak memory, of each paradigm and format.
+
+    Distilled paradigms are left out. Memory is that of the process, or of tensors on a CUDA GPU if there is one.
+    """
     pairs = [(name, f) for name, kind in PARADIGMS.items() for f in FORMATS if f in kind.formats and not kind.distilled]
     return [row for paradigm, format_name in pairs for row in measured(context.scratch, paradigm, format_name)]
 
 
 def measured(scratch: Path, paradigm: str, format_name: str) -> list[Row]:
-    """Return both rows of one paradigm and format."""
+    """Return the rows of step time and peak memory of one paradigm and format.
+
+    A run of STEPS steps is trained in `scratch`; the first WARM_UP lines of its log are left out.
+    """
     run = scratch / "runs" / f"{paradigm}-{format_name}"
     data = dataset(scratch, format_name)
     options = ["--paradigm", paradigm, "--format", format_name, "--config", CONFIG, "--steps", str(STEPS), *ALONE]

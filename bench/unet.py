@@ -31,7 +31,9 @@ OURS, BF16, PUBLIC = "this project", "this project in bf16", "denoising-diffusio
 
 
 def rows(context: Context) -> list[Row]:
-    """Return milliseconds of forward, backward and Adam on one thread.
+    """Return rows of milliseconds of forward pass, backward pass and Adam on one thread.
+
+    The package is installed to `scratch`/public.
 
     Raises:
         RuntimeError: pip cannot install the package.
@@ -54,7 +56,7 @@ def rows(context: Context) -> list[Row]:
 
 
 def unconditional() -> nn.Module:
-    """Return the network of the config `tiny` for encodec, without control branches."""
+    """Return the network of the config `tiny` for EDM on encodec, without control branches."""
     table = load_config("tiny", "edm", "encodec").network | {"controls": {}}
     return build_network(table, (CHANNELS, FRAMES), ControlLayout((("velocity", 1),)))
 
@@ -62,7 +64,14 @@ def unconditional() -> nn.Module:
 def step(
     network: nn.Module, x: torch.Tensor, target: torch.Tensor, run: Callable[[nn.Module], Any]
 ) -> Callable[[], None]:
-    """Return a function that does a training step; `run` computes the output of the network."""
+    """Return a function that does a training step of `network` by Adam on the mean squared error.
+
+    Args:
+        network: the network, trained in place.
+        x: not used; `run` has the input.
+        target: wanted output.
+        run: function that computes the output of the network.
+    """
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
 
     def work() -> None:
@@ -74,7 +83,11 @@ def step(
 
 
 def installed(folder: Path) -> Path:
-    """Install PACKAGES to `folder`, and return it."""
+    """Install PACKAGES to `folder` by pip, without their dependencies, and return it.
+
+    Raises:
+        RuntimeError: pip cannot install the packages.
+    """
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), *PACKAGES]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PIP_NO_INPUT": "1"})
     if done.returncode:
@@ -83,7 +96,10 @@ def installed(folder: Path) -> Path:
 
 
 def public(folder: Path, parameters: int) -> nn.Module:
-    """Return the U-Net of the package with the width whose number of parameters is nearest to `parameters`."""
+    """Return the U-Net of the package in `folder`, of the width with the number of parameters nearest to `parameters`.
+
+    Widths are multiples of 4 from 8 to 128. Module search path and table of modules of this process are changed.
+    """
     sys.path.insert(0, str(folder))
     substitute = types.ModuleType("accelerate")
     substitute.Accelerator = object  # type: ignore[attr-defined]

@@ -13,7 +13,11 @@ _HOMES = {"Dataset": "training.data.dataset", "load_model": "training.model", "l
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name at its first use, so that commands without torch start fast."""
+    """Import a public name at its first use, so that commands without torch start fast.
+
+    Raises:
+        AttributeError: `name` is not public.
+    """
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

@@ -41,7 +41,7 @@ class Stateful(Protocol):
         """Return the state of the part."""
 
     def load_state_dict(self, state: State) -> Any:
-        """Restore a state that `state_dict` returned."""
+        """Set the part to a state that `state_dict` returned."""
 
 
 Parts = Mapping[str, Stateful]
@@ -52,8 +52,8 @@ class Saved:
     """Content of a checkpoint, with tensors on the CPU.
 
     Attributes:
-        state: of each part of the run by its name (see `states`).
-        weights: averaged weights.
+        state: state of each part of the run by its name, as from `states`.
+        weights: averaged (EMA) weights by name.
     """
 
     state: State
@@ -61,15 +61,15 @@ class Saved:
 
 
 def states(parts: Parts) -> State:
-    """Return the state of each part by its name."""
+    """Return the `state_dict` of each part, by the name of the part."""
     return {name: part.state_dict() for name, part in parts.items()}
 
 
 def restore(parts: Parts, saved: Saved) -> None:
-    """Set each part to its state in the checkpoint.
+    """Set each of `parts` to its state in `saved`; states of other parts are ignored.
 
     Raises:
-        UserError: the checkpoint lacks a part.
+        UserError: the checkpoint has no state of a part.
     """
     if missing := parts.keys() - saved.state.keys():
         raise UserError(
@@ -83,15 +83,19 @@ def restore(parts: Parts, saved: Saved) -> None:
 def save(run: Path, step: int, state: State, weights: Weights, metadata: Json, keep: int) -> Path:
     """Write a checkpoint, delete all but the newest `keep` of the run, and return the folder of the new one.
 
-    The folder gets its name when it is complete, so that a kill leaves no damaged checkpoint.
+    The folder gets its name when it is complete, so that a kill leaves no damaged checkpoint. Incomplete folders of
+    earlier kills are deleted, and a checkpoint of the same step is replaced.
 
     Args:
-        run: folder of the run.
+        run: folder of the run, created if needed.
         step: number of steps done.
-        state: of all parts, from `states`.
+        state: state of all parts, from `states`.
         weights: averaged weights, for the snapshot.
         metadata: config, data and progress, for the snapshot.
         keep: number of checkpoints to keep.
+
+    Raises:
+        UserError, OSError: a file cannot be written.
     """
     folder = run / CHECKPOINTS
     folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +121,7 @@ def save(run: Path, step: int, state: State, weights: Weights, metadata: Json, k
 
 
 def write_snapshot(path: Path, weights: Weights, metadata: Json) -> None:
-    """Write weights and metadata as one safetensors file, which appears complete or not at all."""
+    """Write weights, in their dtype, and metadata as one safetensors file, which appears complete or not at all."""
     from safetensors.torch import save as to_bytes
 
     header = {
@@ -131,7 +135,7 @@ def write_snapshot(path: Path, weights: Weights, metadata: Json) -> None:
 
 
 def read_snapshot(path: Path) -> tuple[Weights, Json]:
-    """Return weights and metadata of a snapshot.
+    """Return the weights by name, on the CPU, and the metadata of the snapshot file `path`.
 
     Raises:
         UserError: not a snapshot, damaged, or of an unknown version.
@@ -159,7 +163,9 @@ def write_averages(run: Path, step: int, averages: Mapping[str, Weights]) -> Non
     """Write power-function averages as float16 to RUN/ema/step-<step>.safetensors, for `read_averages`.
 
     Args:
-        averages: the averaged weights of each relative width; keys are decimal numbers such as "0.05".
+        run: folder of the run.
+        step: number of steps done.
+        averages: averaged weights by relative width, a decimal number as text such as "0.05".
     """
     from safetensors.torch import save as to_bytes
 
@@ -169,10 +175,10 @@ def write_averages(run: Path, step: int, averages: Mapping[str, Weights]) -> Non
 
 
 def read_averages(run: Path, last: int) -> list[tuple[int, float, Weights]]:
-    """Return (step, relative width, averaged weights) for all averages stored up to step `last`, in order of steps.
+    """Return (step, relative width, averaged weights in float16) of all averages stored up to step `last`, by step.
 
     Raises:
-        UserError: the run stored no averages.
+        UserError: the run stored no averages up to that step.
     """
     from safetensors.torch import load_file
 
@@ -189,12 +195,15 @@ def read_averages(run: Path, last: int) -> list[tuple[int, float, Weights]]:
 
 
 def write_half(snapshot: Path, out: Path, replaced: Weights | None = None) -> Path:
-    """Write a copy of a snapshot to `out` with weights as float16, in half the bytes; return `out`.
+    """Write a copy of a snapshot to `out` with weights as float16, in half the bytes of float32; return `out`.
 
-    Loading converts them to float32; rounding changes a weight by at most 2^-11 of its value.
+    Loading converts them to float32. Rounding changes a weight by at most 2^-11 of its value, or by at most 2^-25 if it
+    is below 2^-14. Integer tensors are copied unchanged.
 
     Args:
-        replaced: weights that replace those of the snapshot with the same names.
+        snapshot: snapshot to copy.
+        out: file to write.
+        replaced: weights by name that replace those of the snapshot or are added to them; None for none.
 
     Raises:
         UserError: not a snapshot, or a weight that float16 cannot hold.
@@ -215,7 +224,7 @@ def load_newest(run: Path) -> Saved | None:
     Damaged checkpoints are skipped with a message on stderr.
 
     Raises:
-        UserError: all checkpoints are damaged.
+        UserError: all checkpoints are damaged, or the newest intact one holds objects other than tensors and numbers.
     """
     folders = _folders(run)
     for folder in folders:
@@ -241,8 +250,10 @@ def load_newest(run: Path) -> Saved | None:
 def find_snapshot(path: Path) -> Path:
     """Return the path of the snapshot at `path`: a file itself, or the newest intact one of a run or checkpoint folder.
 
+    Size and SHA-256 are checked in a run folder only.
+
     Raises:
-        UserError: there is no snapshot.
+        UserError: there is no file or intact snapshot.
     """
     if path.is_file():
         return path
@@ -255,12 +266,15 @@ def find_snapshot(path: Path) -> Path:
 
 
 def _folders(run: Path) -> list[Path]:
-    """Return the checkpoint folders of a run, newest first."""
+    """Return the folders of all checkpoints of a run, intact or not, newest first."""
     return sorted((run / CHECKPOINTS).glob("step-*"), reverse=True)
 
 
 def _fault(folder: Path, only: str | None = None) -> str:
-    """Return the reason why a checkpoint is damaged, empty if it is intact; `only` names the one file to check."""
+    """Return the reason why the checkpoint in `folder` is damaged, empty if size and SHA-256 of its files are right.
+
+    `only` names the one file to check; None for both.
+    """
     try:
         files = json.loads((folder / MANIFEST).read_bytes())["files"]
         for name in (SNAPSHOT, STATE) if only is None else (only,):
@@ -274,7 +288,7 @@ def _fault(folder: Path, only: str | None = None) -> str:
 
 
 def _remove(folder: Path) -> None:
-    """Rename a checkpoint, then delete it, so that a kill in between leaves no folder that looks intact."""
+    """Rename the folder of a checkpoint, then delete it, so that a kill in between leaves none that looks intact."""
     hidden = folder.with_name(f".{folder.name}.old")
     folder.rename(hidden)
     shutil.rmtree(hidden)

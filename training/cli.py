@@ -13,7 +13,10 @@ from training.runs import RUNS, recorded_config, run_folder, runs_table
 
 
 def main(argv: list[str] | None = None, prog: str = "python -m training") -> int:
-    """Run `python -m training ...` and return the exit status."""
+    """Run the command that `argv` names (None: the arguments of this process) and return its exit status.
+
+    `prog` is the name of the program in help texts.
+    """
     return run_commands(COMMANDS, argv, prog, "Train diffusion models, sample from them and evaluate them.")
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 
 def compile_or_not(network: nn.Module, trial: Callable[[], object], say: Callable[[str], None]) -> bool:
-    """Compile `network`, run `trial`, and undo the compilation if that fails; return whether it is compiled.
+    """Compile `network` in place, run `trial`, and undo the compilation if that fails; return whether it is compiled.
 
     Compilation happens at the first call. It fails without a C++ compiler or Triton and for unsupported operations.
 
@@ -15,6 +15,9 @@ def compile_or_not(network: nn.Module, trial: Callable[[], object], say: Callabl
         network: its method `features` is compiled if it has one, since losses call it directly; else `forward`.
         trial: one forward and backward pass.
         say: called with the reason if compilation fails.
+
+    Raises:
+        torch.OutOfMemoryError: `trial` exceeded the memory of the device; the network stays compiled.
     """
     name = "features" if hasattr(network, "features") else "forward"
     setattr(network, name, torch.compile(getattr(network, name)))

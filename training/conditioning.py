@@ -23,7 +23,7 @@ class ControlLayout:
 
     @classmethod
     def from_shapes(cls, shapes: Mapping[str, Shape]) -> Self:
-        """Build a layout from the shapes in shapes.txt: `(T,)` is one row, `(N, T)` is N rows.
+        """Build a layout from the shapes in shapes.txt: `(T,)` is one row, `(n, T)` is n rows.
 
         Controls are in the order of `CONTROLS`, others follow alphabetically. The order of `shapes` has no effect: the
         JSON metadata of a snapshot may list keys in any order.
@@ -34,7 +34,7 @@ class ControlLayout:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the controls."""
+        """Names of the controls, in stacking order."""
         return tuple(name for name, _ in self.rows)
 
     @property
@@ -43,7 +43,7 @@ class ControlLayout:
         return sum(count for _, count in self.rows)
 
     def slice(self, name: str) -> slice:
-        """Return the rows of the control `name` in a stacked tensor.
+        """Return the slice of the rows of the control `name` in the second axis of a stacked tensor.
 
         Raises:
             UserError: no such control.
@@ -56,7 +56,7 @@ class ControlLayout:
         raise UserError(f"there is no control feature {name!r}; choose from {', '.join(self.names)}")
 
     def stack(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Stack `{"velocity": [B, T], "instruments": [B, 3, T], ...}` as float32 [B, N, T]; missing controls are -1.
+        """Stack controls, [B, T] or [B, n, T] by name, to float32 [B, N, T]; rows of missing controls are -1.
 
         Raises:
             UserError: an unknown control, or no control.
@@ -72,11 +72,18 @@ class ControlLayout:
         return stacked
 
     def split(self, controls: Tensor) -> dict[str, Tensor]:
-        """Return the rows of each control, [B, n, T], by its name; the inverse of `stack`."""
+        """Return the rows of each control by its name, views [B, n, T] of `controls` [B, N, T].
+
+        A control with one row keeps its axis of length 1.
+        """
         return {name: controls[:, self.slice(name)] for name in self.names}
 
     def without(self, controls: Tensor, names: Iterable[str]) -> Tensor:
-        """Return a copy of [B, N, T] in which the controls `names` are unconditioned."""
+        """Return a copy of `controls` [B, N, T] in which the controls `names` are unconditioned (-1).
+
+        Raises:
+            UserError: an unknown control.
+        """
         masked = controls.clone()
         for name in names:
             masked[:, self.slice(name)] = UNCONDITIONED

@@ -75,7 +75,7 @@ class Machine(StrictModel):
 
 
 class Logging(StrictModel):
-    """Intervals of logging and saving in steps; 0 for never."""
+    """Intervals of logging and saving, in steps except `checkpoint_seconds` (0: never), and numbers of clips."""
 
     log_every: Positive = 10
     valid_every: NonNegative = 10_000
@@ -88,7 +88,7 @@ class Logging(StrictModel):
     keep_checkpoints: Positive = 2
 
     def intervals(self) -> Shape:
-        """Return all intervals in steps."""
+        """Return the five intervals that are in steps, 0 for never."""
         return (self.log_every, self.valid_every, self.listen_every, self.checkpoint_every, self.ema_every)
 
 
@@ -102,7 +102,7 @@ class RunConfig(StrictModel):
     logging: Logging
 
     def replaced(self, table: str, **values: Any) -> Self:
-        """Return a copy in which keys of a table have other values."""
+        """Return a copy in which keys of the table `table` have other values, which are not validated."""
         return self.model_copy(update={table: getattr(self, table).model_copy(update=values)})
 
 
@@ -116,7 +116,7 @@ class Config(RunConfig):
 
 
 class _File(StrictModel):
-    """Tables of a config file before they are resolved."""
+    """Tables of a config file, before those of one format and one paradigm are chosen."""
 
     training: Json
     machine: Json = Field(default_factory=dict)
@@ -126,7 +126,9 @@ class _File(StrictModel):
 
 
 def check_pair(paradigm: str, format_name: str | None) -> str:
-    """Return the format to train `paradigm` on: `format_name`, or for None the default of the paradigm.
+    """Return the format to train `paradigm` on: `format_name` or, if it is None, the default of the paradigm.
+
+    The default is encodec if the paradigm supports it, else its first format.
 
     Raises:
         UserError: an unknown paradigm, or a format that it does not support; the message lists the valid pairs.
@@ -152,15 +154,18 @@ def load_config(
 ) -> Config:
     """Read a config and resolve it for a paradigm and a format.
 
+    Tables of other formats and paradigms in the file are checked too.
+
     Args:
         name: name of a shipped config, or path of a TOML file.
         paradigm: one of PARADIGMS.
-        format_name: the format to train on; the paradigm's default for None.
-        steps: replaces training.steps.
+        format_name: the format to train on; None for the default of the paradigm.
+        steps: value that replaces training.steps; None to keep it.
         overrides: `table.key=value` pairs separated by spaces, values in TOML; checked like the file.
 
     Raises:
-        UserError: no such file, not TOML, a pair that does not fit, or a key that is unknown or of the wrong type.
+        UserError: no such file, not TOML, a pair that does not fit, a format without [network.<format>], a key that is
+            unknown or of the wrong type, or training.steps both as `steps` and in `overrides`.
     """
     from training.diffusion import PARADIGMS
     from training.networks import network_config
@@ -209,10 +214,12 @@ def load_config(
 
 
 def parse_overrides(text: str) -> Json:
-    """Parse `training.batch=16 network.kind=unet` as values by dotted key; a value that is not TOML is a string.
+    """Parse pairs such as `training.batch=16 network.kind=unet` to values by dotted key.
+
+    Values are TOML; a value that is not valid TOML is a string.
 
     Raises:
-        UserError: a part without `=`, or a key given twice.
+        UserError: a part without key or `=`, or a key given twice.
     """
     found: Json = {}
     for part in text.split():
@@ -227,10 +234,10 @@ def parse_overrides(text: str) -> Json:
 
 
 def config_path(name: str, folder: Path = CONFIGS) -> Path:
-    """Return the path of a config: `name` of one shipped in `folder`, else `name` as a path.
+    """Return the path of a config: that of `name` among the shipped ones in `folder`, else `name` itself as a path.
 
     Raises:
-        UserError: neither.
+        UserError: there is no such file.
     """
     shipped = sorted(path.stem for path in folder.glob("*.toml"))
     path = folder / f"{name}.toml" if name in shipped else Path(name)
@@ -253,6 +260,8 @@ def read_toml(path: Path) -> Json:
 
 def differing_key(old: Json, new: Json) -> str | None:
     """Return the first changed key that must not change within a run, as "KEY was OLD and is now NEW"; None for none.
+
+    Keys are compared in alphabetical order.
 
     Args:
         old: JSON form of a Config, with `data_digest` beside its keys. Keys of `[training]` that it lacks have their
@@ -277,7 +286,11 @@ def _check_names(tables: Json, known: Collection[str], where: str) -> None:
 
 
 def _for(table: Json, format_name: str, where: str) -> Json:
-    """Return the keys of a table for one format: those of its sub-table replace the shared ones."""
+    """Return the keys of a table for one format: those of its sub-table `format_name` replace the shared ones.
+
+    Raises:
+        UserError: `format_name` in the table is not a sub-table; the message begins with `where`.
+    """
     shared = {key: value for key, value in table.items() if key not in FORMATS}
     own = table.get(format_name, {})
     if not isinstance(own, dict):
@@ -286,7 +299,7 @@ def _for(table: Json, format_name: str, where: str) -> Json:
 
 
 def _flat(value: Any, prefix: str = "") -> Json:
-    """Nested dicts as one dict with dotted keys."""
+    """Return nested dicts as one dict with dotted keys below `prefix`; any other value is returned under `prefix`."""
     if not isinstance(value, dict):
         return {prefix: value}
     return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{prefix}.{key}" if prefix else key).items()}

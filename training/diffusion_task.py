@@ -29,7 +29,8 @@ class DiffusionTask(Task):
     """Training of a backbone by a paradigm on the stored data of one format.
 
     Raises:
-        UserError: the present codec is not the one that made the data, or the network is narrower than the data.
+        UserError: the present codec is not the one that made the data, the network is narrower than the data, or
+            training.curve_augmentation is set without network.augmented.
     """
 
     def __init__(self, config: Config, data: Dataset) -> None:
@@ -89,6 +90,9 @@ class DiffusionTask(Task):
         self.model.paradigm.load_state_dict(state)
 
     def _noise(self, positions: Sequence[int], stream: str, world: World) -> PerClipNoise | CounterNoise:
-        """Return the random numbers of the clips at `positions`; in training on a GPU they are computed on it."""
+        """Return the random numbers of the clips at `positions` in `stream`, a function of both and the seed.
+
+        In training on a device other than a CPU they are computed on the device.
+        """
         kind = PerClipNoise if stream != "train" or world.device.type == "cpu" else CounterNoise
         return kind(self.config.training.seed, positions, stream, world.device)

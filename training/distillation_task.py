@@ -35,10 +35,11 @@ class DistillationTask(DiffusionTask):
         self.initialized, self.step = False, 0
 
     def initialize(self, source: Path) -> None:
-        """Copy the weights of the teacher at `source` to the teacher and the student of this task.
+        """Set the weights of the teacher and the student of this task to those of the model at `source`.
 
         Raises:
-            UserError: the model is no EDM, its sigma_data differs, or its network is not that of the config.
+            UserError: there is no model at `source`, it is no EDM, or its sigma_data, codec or network differs from
+                that of this task.
         """
         teacher = load_model(source)
         if teacher.config.paradigm != "edm" or teacher.paradigm.sigma_data != self.paradigm.sigma_data:

@@ -1,7 +1,7 @@
 """Ranks of a run, their devices, and collectives as in torch.distributed.
 
 Each rank is one process with one device. torchrun or srun (one task per GPU) starts several; otherwise there is a
-single rank and no process group. B values per rank, R ranks.
+single rank and no process group. B values per rank, N sums, R ranks.
 """
 
 import os
@@ -23,7 +23,7 @@ MEETING = ("MASTER_ADDR", "MASTER_PORT")  # address at which ranks connect
 
 @dataclass(frozen=True)
 class World:
-    """Number and device of this rank, and the number of ranks."""
+    """Number of this rank (0, 1, ...), number of ranks (`size`), and the device of this rank."""
 
     rank: int
     size: int
@@ -40,13 +40,13 @@ class World:
         return self.device.type == "cuda"
 
     def all_reduce_sum(self, values: Tensor) -> Tensor:
-        """Replace `values` (float64 [N]) by their sums over all ranks, and return them."""
+        """Replace `values` (float64 [N]) in place by their sums over all ranks, and return them."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def all_gather(self, values: Tensor) -> Tensor:
-        """Return the `values` [B] of all ranks, concatenated in the order of the ranks: [R * B]."""
+        """Return the `values` [B] of all ranks, concatenated in order of the ranks: [R * B]; B is the same on all."""
         if self.size == 1:
             return values
         parts = [torch.empty_like(values) for _ in range(self.size)]
@@ -54,7 +54,7 @@ class World:
         return torch.cat(parts)
 
     def broadcast(self, values: Tensor) -> Tensor:
-        """Replace `values` by those of rank 0, of the same shape, and return them."""
+        """Replace `values` in place by those of rank 0, of the same shape, and return them."""
         if self.size > 1:
             dist.broadcast(values, 0)
         return values
@@ -67,6 +67,8 @@ class World:
 
 def ranks_from(environment: Mapping[str, str]) -> tuple[int, int, int]:
     """Return (rank, number of ranks, rank on this machine), read from the variables that torchrun or srun sets.
+
+    Without them, or with a single rank, it is (0, 1, 0).
 
     Raises:
         UserError: the variables contradict each other, or the address at which several ranks connect is missing.
@@ -89,21 +91,21 @@ def ranks_from(environment: Mapping[str, str]) -> tuple[int, int, int]:
 
 
 def launched(environment: Mapping[str, str]) -> bool:
-    """Whether torchrun or srun started this process as one rank of several."""
+    """Return whether torchrun started this process, or srun as one of several tasks."""
     return "TORCHELASTIC_RUN_ID" in environment or int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1
 
 
 def allow_tf32(allowed: bool) -> None:
-    """Allow or forbid TF32 in float32 products and convolutions on GPUs; PyTorch's default allows convolutions."""
+    """Set whether float32 products and convolutions on GPUs may use TF32; PyTorch's default allows convolutions."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
 
 
 def choose_device(name: str | None, local_rank: int = 0) -> torch.device:
-    """Return the device of a rank, and turn TF32 off.
+    """Return the device of a rank, and forbid TF32 on GPUs.
 
     Args:
-        name: cpu, cuda or mps; None for a GPU if available, else the CPU.
-        local_rank: number of the GPU, unless `name` has one.
+        name: cpu, cuda or mps, optionally with a number such as cuda:1; None for a CUDA GPU if available, else the CPU.
+        local_rank: number of the GPU, unless `name` has one or Slurm shows this process a single GPU.
 
     Raises:
         UserError: not a device, or one that this machine lacks.
@@ -132,9 +134,14 @@ def choose_device(name: str | None, local_rank: int = 0) -> torch.device:
 def join_world(device: str | None, timeout_minutes: float) -> Iterator[World]:
     """Connect to the other ranks for the duration of the block; the value is this rank.
 
+    Ranks are read from the environment (`ranks_from`). TF32 is forbidden on GPUs.
+
     Args:
-        device: cpu, cuda or mps; None for a GPU if available, else the CPU.
-        timeout_minutes: longest wait for the other ranks before an error.
+        device: cpu, cuda or mps; None for a CUDA GPU if available, else the CPU.
+        timeout_minutes: longest wait for the other ranks in a collective before an error.
+
+    Raises:
+        UserError: variables of the environment or the device are invalid.
     """
     rank, size, local_rank = ranks_from(os.environ)
     chosen = choose_device(device, local_rank)

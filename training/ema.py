@@ -12,8 +12,8 @@ from torch import Tensor, nn
 def learning_rate(step: int, base: float, warmup_steps: int, decay_start: int) -> float:
     """Return the learning rate of `step` (1, 2, ...).
 
-    Linear warm-up, then `base`, then decay as 1 / sqrt(step) from `decay_start` on (Karras et al. 2024). It
-    does not depend on the total number of steps, so a run can be extended.
+    It rises linearly to `base` over `warmup_steps`, and falls as 1 / sqrt(step) from `decay_start` on (Karras et al.
+    2024); a `decay_start` of 0 is never. It does not depend on the total number of steps, so a run can be extended.
     """
     rate = base * min(1.0, step / max(1, warmup_steps))
     if decay_start and step > decay_start:
@@ -31,7 +31,7 @@ class EMA:
         decay: largest weight of the previous average at a step.
 
     Attributes:
-        network: a copy of `source` with averaged parameters, in eval mode.
+        network: a copy of `source` with averaged parameters, in eval mode; its buffers are not updated.
     """
 
     def __init__(self, source: nn.Module, decay: float) -> None:
@@ -41,7 +41,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Update the average by the parameters of the network after `step` (1, 2, ...)."""
+        """Move the average towards the present parameters of `source`, those after `step` (1, 2, ...)."""
         decay = min(self._decay, (1 + step) / (10 + step))
         averages, sources = map(list, zip(*self._pairs, strict=True))
         # promise: gradients-clipped-together-averaged-2
@@ -57,6 +57,9 @@ class PowerEMA:
     Args:
         source: the network in training.
         stds: relative widths, 0.05 and 0.1 in the paper.
+
+    Attributes:
+        averages: averaged parameters by name, for each of `stds`.
     """
 
     def __init__(self, source: nn.Module, stds: Sequence[float]) -> None:
@@ -66,37 +69,41 @@ class PowerEMA:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Update the averages after step t = `step` (1, 2, ...): beta = (1 - 1 / t)^(gamma + 1) (eq. 127)."""
+        """Update the averages by the present parameters of `source`, those after step t = `step` (1, 2, ...).
+
+        The weight of the previous average is (1 - 1 / t)^(gamma + 1) (eq. 127).
+        """
         values: list[Tensor] = [value for _, value in self._source]
         for std, average in zip(self.stds, self.averages, strict=True):
             beta = (1 - 1 / step) ** (power_exponent(std) + 1)
             torch._foreach_lerp_([average[name] for name, _ in self._source], values, 1 - beta)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the averages by relative width, each by the name of the parameter."""
+        """Return the averaged parameters by name for each relative width, as text such as "0.05"; without a copy."""
         return {str(std): average for std, average in zip(self.stds, self.averages, strict=True)}
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Set the averages to a state that `state_dict` returned."""
+        """Set the averages to a state that `state_dict` returned, which must have all widths and parameters."""
         for std, average in zip(self.stds, self.averages, strict=True):
             for name, value in average.items():
                 value.copy_(state[str(std)][name])
 
 
 def power_exponent(std: float) -> float:
-    """Return the exponent gamma of the profile of relative width `std` (Karras et al. 2024, eq. 123)."""
+    """Return the exponent gamma of the profile s^gamma of relative width `std` (Karras et al. 2024, eq. 123)."""
     roots = np.roots([1.0, 7.0, 16.0 - std**-2, 12.0 - std**-2])
     return float(roots[np.isreal(roots)].real.max())
 
 
 def reconstruct(stored: Sequence[tuple[int, float, Mapping[str, Tensor]]], std: float) -> dict[str, Tensor]:
-    """Return the average of relative width `std` after the last of the stored steps, float32 by parameter.
+    """Return the average of relative width `std` after the last of the stored steps, float32 by name of the parameter.
 
     It is the linear combination of stored averages whose profile is closest to that of `std` in least squares; inner
     products of profiles have a closed form (Karras et al. 2024, appendix C).
 
     Args:
         stored: (step, relative width, parameters by name) of each stored average.
+        std: relative width of the average to return.
     """
     steps, stds, averages = zip(*stored, strict=True)
     times = np.array([*steps, max(steps)], np.float64)

@@ -15,10 +15,11 @@ Column = tuple[str, str, int]  # of an input channel: control, label of its row,
 
 @torch.no_grad()
 def initialize(model: TrainedModel, source: TrainedModel) -> list[str]:
-    """Copy the weights of `source` to `model`; return the names of weights without a match, which stay unchanged.
+    """Copy weights of `source` to `model` in place; return the names of weights without a match, which stay unchanged.
 
     Weights are matched by name and shape. Layers that read controls are matched by input channel: by control, and for
-    instruments by label. Channels of a new instrument start at the mean of the others, of a new control at zero.
+    instruments by label. Channels of a new instrument start at the mean of those of the instruments of `source`,
+    channels of a new control at zero.
 
     Raises:
         UserError: the models are for different codecs.
@@ -43,7 +44,7 @@ def initialize(model: TrainedModel, source: TrainedModel) -> list[str]:
 
 
 def _control_inputs(network: nn.Module, data: DatasetMetadata) -> dict[str, list[Column]]:
-    """Return the meaning of each input channel of the layers that read controls, by the name of their weights."""
+    """Return the `Column` of each input channel of the layers that read controls, by name of their weights."""
     rows = []
     for control, count in data.layout.rows:
         labels = data.instruments if control == INSTRUMENTS else [str(row) for row in range(count)]
@@ -59,7 +60,10 @@ def _control_inputs(network: nn.Module, data: DatasetMetadata) -> dict[str, list
 
 
 def _matched_columns(known: Tensor, old: list[Column], new: list[Column]) -> Tensor:
-    """Return weights [O, I, ...] for the input channels `new` from the weights `known` for the channels `old`."""
+    """Return weights [O, I, ...] for the input channels `new` from the weights `known` for the channels `old`.
+
+    A channel that `old` lacks gets the mean over the instruments in `old` if it is of an instrument, else zeros.
+    """
     places: Mapping[Column, int] = {column: place for place, column in enumerate(old)}
     columns = []
     for control, label, kind in new:

@@ -17,8 +17,9 @@ PR_SET_PDEATHSIG = 1
 def launch(ranks: int, run: Path, arguments: Sequence[str]) -> int:
     """Run `python -m training ARGUMENTS` as `ranks` ranks under torchrun, and return the exit status.
 
-    torchrun kills its ranks when it gets a signal. The first signal to this process therefore writes the stop file of
-    `run`, so that all ranks save and stop at the same step; a second signal terminates torchrun.
+    It is 128 plus the number of the signal if a signal ended torchrun. torchrun kills its ranks when it gets a signal.
+    The first signal to this process therefore writes the stop file of `run`, so that all ranks save and stop at the
+    same step. A second signal, or one before the folder `run` exists, terminates torchrun.
     """
     environment = {
         **os.environ,
@@ -47,5 +48,5 @@ def launch(ranks: int, run: Path, arguments: Sequence[str]) -> int:
 
 
 def die_with_parent() -> None:
-    """Make Linux send SIGTERM to this process when its parent dies, so that no rank continues on a GPU."""
+    """Make Linux send SIGTERM to this process when its parent dies, so that no rank continues on a GPU; Linux only."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

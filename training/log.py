@@ -24,7 +24,9 @@ ESTIMATE_STEPS = 10  # after which the duration of the remaining steps is estima
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
-    """Return the lines of RUN/log.jsonl, without an incomplete last line (of a killed run); empty without the file.
+    """Return the lines of RUN/log.jsonl as dicts, without an incomplete last line (of a killed run).
+
+    The result is empty if there is no file.
 
     Raises:
         UserError: another line is damaged.
@@ -42,7 +44,7 @@ def read_log(run: Path) -> list[dict[str, Any]]:
 
 @dataclass
 class Meter:
-    """Number of steps of a run, and sums since the last line of its log.
+    """Number of steps of a run, its seconds, and sums since the last call of `pop_means`.
 
     Checkpoints contain it, so that the log of a resumed run has the same lines as one without a stop.
     """
@@ -61,7 +63,7 @@ class Meter:
 
         Args:
             loss: mean over the clips of the batch; None if the step was skipped.
-            seconds: duration of the step.
+            seconds: duration of the step, waiting included.
             waited: seconds of it spent waiting for data.
         """
         self.step += 1
@@ -74,7 +76,11 @@ class Meter:
         self.train_seconds += seconds
 
     def pop_means(self, batch: int) -> dict[str, float | int | None]:
-        """Return means since the last call by name, for batches of `batch` clips; None where nothing was counted."""
+        """Return figures of the steps since the last call by name, and set the sums to zero.
+
+        They are the mean `loss`, the number of `skipped` steps, `clips_per_second` for batches of `batch` clips, and
+        `wait_share`, the share of the time spent waiting for data. A mean or rate is None if no step was counted.
+        """
         steps = self.losses + self.skipped
         values = {
             "loss": self.loss_sum / self.losses if self.losses else None,
@@ -86,22 +92,27 @@ class Meter:
         return values
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all fields."""
+        """Return all fields by name."""
         return asdict(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Set all fields."""
+        """Set all fields to a state that `state_dict` returned."""
         self.__init__(**state)  # type: ignore[misc]
 
 
 class RunLog:
-    """Writer of the log of a run. It deletes lines after `step`, since resuming repeats those steps.
+    """Writer of the log of a run.
+
+    Lines of an earlier log after `step` are deleted, since resuming repeats those steps; for step 0 all are.
 
     Args:
         run: folder of the run.
         step: number of steps done.
         steps: total number of steps.
         main: whether this rank writes; if not, every method does nothing.
+
+    Raises:
+        UserError: the earlier log has a damaged line.
     """
 
     def __init__(self, run: Path, step: int, steps: int, main: bool) -> None:
@@ -130,7 +141,11 @@ class RunLog:
                 self._file.close()
 
     def scalars(self, step: int, **values: float | int | None) -> None:
-        """Write numbers to TensorBoard and as one line of log.jsonl, where non-finite ones are null."""
+        """Write numbers of a step to TensorBoard and as one line of log.jsonl.
+
+        None and numbers that are not finite are null in log.jsonl and left out of TensorBoard. A `loss` is shown in the
+        progress bar.
+        """
         if not self._main:
             return
         values = {name: value if value is None or math.isfinite(value) else None for name, value in values.items()}
@@ -144,7 +159,7 @@ class RunLog:
             self._bar.set_postfix_str(f"loss {values['loss']:.4f}", refresh=False)
 
     def advance(self, steps: int = 1) -> None:
-        """Advance the progress bar by `steps`; print an estimate of the remaining time once."""
+        """Advance the progress bar by `steps`; once, after about ESTIMATE_STEPS steps, print the remaining time."""
         if not self._main:
             return
         self._bar.update(steps)
@@ -158,13 +173,13 @@ class RunLog:
             self.print(f"{seconds:.2g} s per step: about {_duration(seconds * remaining)} to step {self._steps}")
 
     def print(self, text: str) -> None:
-        """Print a line of text above the progress bar."""
+        """Print a line of text to stdout, above the progress bar."""
         if self._main:
             self._bar.write(text, file=sys.stdout)
             sys.stdout.flush()
 
     def audio(self, name: str, audio: Any, sample_rate: int, step: int) -> None:
-        """Write audio [1, N] to TensorBoard."""
+        """Write audio [1, N] in -1..1 to TensorBoard."""
         if self._main:
             with disk_errors(self._path):
                 self._board.add_audio(name, audio, step, sample_rate=sample_rate)
@@ -200,14 +215,14 @@ def due(step: int, every: int) -> bool:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Return peak memory in MB (10^6 bytes): of tensors on a GPU, of the process on a CPU."""
+    """Return peak memory in MB (10^6 bytes): of tensors on a CUDA GPU, else the resident memory of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def _duration(seconds: float) -> str:
-    """Format a duration in its largest unit: "40 s", "12 min", "3.5 h"."""
+    """Format a duration in s below 90 s, in min below 90 min, else in h: "40 s", "12 min", "3.5 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -11,12 +11,12 @@ from training.conditioning import ControlLayout
 
 
 def content_digest(info: DatasetInfo) -> str:
-    """Return the digest of the shards of the train split."""
+    """Return the SHA-256, hex, of the numbers of clips and the SHA-256 of all shards of the train split."""
     return value_digest([[shard.clips, shard.sha256] for shard in info.splits["train"].shards])
 
 
 class DatasetMetadata(StrictModel):
-    """Properties of the dataset of a model, with which the model is used without that dataset."""
+    """Properties of the dataset that a model was trained on, with which the model is used without that dataset."""
 
     digest: str  # of the shards of the train split
     format: str
@@ -41,8 +41,12 @@ class DatasetMetadata(StrictModel):
     def of(cls, info: DatasetInfo, features: tuple[Feature, ...]) -> "DatasetMetadata":
         """Return the metadata of a dataset.
 
+        Args:
+            info: content of its dataset.json.
+            features: features of its records: `data` and the controls.
+
         Raises:
-            UserError: the present codec is not the one that made the data.
+            UserError: the present codec is not the one that made the data, or its weights are missing.
         """
         codec = info.spec.codec
         transform = matching_representation(info.format, codec.name, codec.codebooks, info.codec_digest)
@@ -74,16 +78,22 @@ class DatasetMetadata(StrictModel):
         return ControlLayout.from_shapes(self.controls)
 
     def representation(self) -> Representation:
-        """Return the representation of the format.
+        """Return the transform between audio and the stored data of the dataset.
 
         Raises:
-            UserError: the present codec is not the one that made the data.
+            UserError: the present codec is not the one that made the data, or its weights are missing.
         """
         return matching_representation(self.format, self.codec, self.codebooks, self.codec_digest)
 
 
 def matching_representation(format_name: str, codec: str, codebooks: int, digest: str) -> Representation:
-    """Return the representation of a format, if its digest equals that of the representation that made the data.
+    """Return the representation of a format with a codec, if its digest is `digest`.
+
+    Args:
+        format_name: name of the format.
+        codec: name of the codec.
+        codebooks: number of codebooks of codes.
+        digest: digest of the representation that made the data.
 
     Raises:
         UserError: the digests differ, or the weights of the codec are missing.

@@ -67,13 +67,13 @@ class TrainedModel:
         """Transform between audio and stored data.
 
         Raises:
-            UserError: the present codec is not the one that made the training data.
+            UserError: the present codec is not the one that made the training data, or its weights are missing.
         """
         return self.data.representation()
 
     @cached_property
     def scaling(self) -> Scaling | None:
-        """Map between stored values and those of the network; None for codes."""
+        """Map between stored values and those on the scale of the network; None for codes."""
         if self.data.statistics is None:
             return None
         statistics = Statistics.from_json(self.data.statistics)
@@ -81,12 +81,12 @@ class TrainedModel:
         return Scaling.fit(statistics, self.paradigm.sigma_data, training.companding, data.centred, data.one_scale)
 
     def to_model(self, stored: Tensor) -> Tensor:
-        """Convert stored data [B, *shape] for the paradigm: to scaled float32, or codes to int64."""
+        """Convert stored data [B, *shape] for the paradigm: values to scaled float32, or codes to int64."""
         return stored.long() if self.scaling is None else self.scaling.to_model(stored)
 
     @torch.no_grad()
     def decode(self, x: Tensor) -> Tensor:
-        """Convert data of the paradigm, [B, *shape], to audio, float32 [B, 1, N] on the CPU."""
+        """Convert data of the paradigm (scaled values or codes) [B, *shape] to audio, float32 [B, 1, N] on the CPU."""
         stored = x.to(torch.int16) if self.scaling is None else self.scaling.from_model(x)
         return self.representation.decode(stored).float().cpu()
 
@@ -102,7 +102,7 @@ class TrainedModel:
         progress: bool = False,
         **options: Any,
     ) -> Tensor:
-        """Sample `n` clips that follow `curves`: float32 [n, 1, N] at the sample rate of the dataset.
+        """Sample `n` clips that follow `curves`: float32 [n, 1, N] on the CPU, at the sample rate of the dataset.
 
         Args:
             curves: Curves, content or path of a curve file, or name of a shipped one.
@@ -115,7 +115,7 @@ class TrainedModel:
             options: options of the sampler of the paradigm, for example s_churn.
 
         Raises:
-            UserError: curves or options that do not fit the model.
+            UserError: curves or options that do not fit the model, or a clip that does not fit into memory.
         """
         length = self.sample_count(seconds)
         controls = self.stack_curves([load_curves(curves)], length).expand(n, -1, -1)
@@ -133,12 +133,16 @@ class TrainedModel:
         known: Known | None = None,
         callback: Callback | None = None,
     ) -> Tensor:
-        """Sample one clip of N = `samples` audio samples for each row of `controls` [B, R, T].
+        """Sample one clip of N = `samples` audio samples for each item of `controls` [B, R, T], -1 where unconditioned.
 
-        The other arguments are those of `training.sampling.sampling.sample_batches`.
+        The other arguments are those of `training.sampling.sampling.sample_batches`; a `config` of None has its
+        defaults.
 
         Returns:
             Audio, float32 [B, 1, N] on the CPU.
+
+        Raises:
+            UserError: an option that the paradigm lacks, or a clip that does not fit into memory.
         """
         found = sample_batches(
             self.network,
@@ -156,7 +160,10 @@ class TrainedModel:
         return torch.cat(found) if found else torch.empty(0, 1, samples)
 
     def sample_count(self, seconds: float | Fraction | None) -> int:
-        """Return the number of audio samples N of `seconds`, rounded up to a frame; for None that of training clips."""
+        """Return the number of audio samples N of `seconds`, rounded up to a frame; for None that of training clips.
+
+        A length of one sample more than full frames is not rounded up; the least is one frame.
+        """
         if seconds is None:
             return self.data.clip_samples
         exact = Fraction(seconds).limit_denominator(self.data.sample_rate) * self.data.sample_rate
@@ -167,8 +174,8 @@ class TrainedModel:
         """Evaluate curves at the frames of the model and stack them for the network: float32 [B, R, T].
 
         Args:
-            curves: of each clip.
-            samples: length of the clips in audio samples.
+            curves: curves of each clip.
+            samples: length of every clip in audio samples.
 
         Raises:
             UserError: curves that do not fit the length, the instruments or the controls of the model.
@@ -179,7 +186,9 @@ class TrainedModel:
         )
 
     def curve_arrays(self, curves: Curves, samples: int) -> dict[str, Float32]:
-        """Evaluate the curves of a clip at the frames of the model: float32 [T] or [R, T] by control.
+        """Return the values of the curves of a clip of `samples` audio samples at the frames of the model, by control.
+
+        They are float32 [T], or [n, T] for a control of n rows.
 
         Raises:
             UserError: curves that do not fit the length, the instruments or the controls of the model.
@@ -215,13 +224,14 @@ def load_model(
     device: str | torch.device = "cpu",
     precision: PrecisionChoice = "float32",
 ) -> TrainedModel:
-    """Load a model for sampling.
+    """Load a model for sampling, in eval mode and without gradients.
 
     Args:
         path: a run folder, for its newest model, or a snapshot file; None for the shipped model.
         device: device of the network.
         precision: "auto" for bf16 where the device has it natively. Samples in bf16 differ by about 1 % from those in
-            float32. Weights are rounded to bf16, so such a model cannot be trained further.
+            float32. Weights of convolutions are rounded to bf16, so such a model cannot be trained further. Networks
+            other than U-Nets compute in float32 in any case.
 
     Raises:
         UserError: there is no model at `path`, or it is damaged.

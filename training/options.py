@@ -35,7 +35,7 @@ def add_models(parser: argparse.ArgumentParser) -> None:
 
 
 def add_data(parser: argparse.ArgumentParser, what: str = "PVT-audio or the folder above it") -> None:
-    """Add the option --data; `what` describes the folder."""
+    """Add the option --data, by default the folder `data`; `what` describes the folder in the help text."""
     parser.add_argument("--data", type=Path, default=Path("data"), metavar="FOLDER", help=f"{what} (data)")
 
 
@@ -72,7 +72,7 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_precision(text: str) -> Literal["float32", "bf16", "auto"]:
-    """Return the value of PRECISION=.
+    """Return `text`, the value of PRECISION=, checked.
 
     Raises:
         UserError: none of float32, bf16 and auto.
@@ -83,13 +83,23 @@ def parse_precision(text: str) -> Literal["float32", "bf16", "auto"]:
 
 
 def selected_paths(arguments: argparse.Namespace) -> list[Path]:
-    """Set the number of threads and return the paths of the models, as selected by the options of `add_models`."""
+    """Set the number of threads of torch, and return the paths of the models that the options of `add_models` select.
+
+    Raises:
+        UserError: an unknown paradigm, one that does not support the format, no shipped model, or an invalid THREADS=.
+    """
     use_threads(arguments)
     return select_runs(arguments.run, arguments.paradigm, arguments.format, arguments.config, arguments.spec)
 
 
 def load_models(arguments: argparse.Namespace) -> "dict[str, tuple[Path, TrainedModel]]":
-    """Load the selected models; return (path, model) of each by a short name."""
+    """Load the models that the options of `add_models` select; return (path, model) of each by a short name.
+
+    The number of threads of torch is set as well, and the precision is that of `add_precision`.
+
+    Raises:
+        UserError: an option is invalid, or there is no model at a path.
+    """
     from training.distributed import choose_device
     from training.model import load_model
 
@@ -100,7 +110,7 @@ def load_models(arguments: argparse.Namespace) -> "dict[str, tuple[Path, Trained
 
 
 def sampling_config(model: "TrainedModel", arguments: argparse.Namespace) -> "SamplingConfig":
-    """Return the sampling config for `model`, as given by the options of `add_sampling`.
+    """Return the sampling config for `model`, as given by the options of `add_sampling`; --seconds is not part of it.
 
     Raises:
         UserError: the model lacks an option or a control of the guidance, or a value is out of range.
@@ -149,7 +159,7 @@ def _weight(text: str) -> float:
 
 
 def positive_number(name: str, text: str, most: float) -> float:
-    """Return the number given as `text` for the make variable `name`.
+    """Return the number given as `text` for the make variable `name`, which messages name.
 
     Raises:
         UserError: not a number above 0 and at most `most`.
@@ -161,7 +171,7 @@ def positive_number(name: str, text: str, most: float) -> float:
 
 
 def parse_seconds(text: str | None) -> float | None:
-    """Return the value of SECONDS=, None if it is not given.
+    """Return the value of SECONDS= in seconds; None if it is not given.
 
     Raises:
         UserError: not a number above 0 and at most MAX_SECONDS.

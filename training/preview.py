@@ -17,14 +17,15 @@ from training.sampling.sampling import SamplingConfig, default_steps
 
 
 def log_samples(model: TrainedModel, valid_data: Dataset, log: RunLog, folder: Path) -> None:
-    """Write sample-<i>.wav, real-<i>.wav and sample-<i>.png for the first validation clips.
+    """Write sample-<i>.wav, real-<i>.wav and sample-<i>.png for the first `logging.listen_clips` validation clips.
 
-    Controls, crops and noise are the same at each call, so that steps can be compared.
+    Fewer clips are written if there are fewer. Controls, crops and noise are the same at each call, so that steps can
+    be compared. Audio is clipped to -1..1.
 
     Args:
         model: model with averaged weights.
         valid_data: validation clips, whose controls the samples follow.
-        log: log that gets audio and figures for TensorBoard.
+        log: log that writes the samples and figures to TensorBoard.
         folder: folder of the files, created if needed.
     """
     clips = min(len(valid_data), model.config.logging.listen_clips)

@@ -1,7 +1,7 @@
 """Resumable exports: a checkpoint as one file, from which another machine resumes the run.
 
-Weights and averages are stored as float16. The moments of the optimizer are stored as bfloat16, since squared gradients
-exceed the range of float16.
+Weights and averages are stored as float16. The state of the optimizer is stored as bfloat16, since squared gradients
+exceed the range of float16. Only float32 tensors with at least one axis are converted.
 """
 
 import pickle
@@ -25,7 +25,7 @@ def export_resumable(run: Path, out: Path) -> Path:
     """Write the newest intact checkpoint of a run folder to the file `out`; return `out`.
 
     Raises:
-        UserError: there is no checkpoint, or a weight exceeds the range of float16.
+        UserError: there is no intact checkpoint, or a weight exceeds the range of float16.
     """
     saved = checkpoint.load_newest(run)
     if saved is None:
@@ -46,7 +46,7 @@ def export_resumable(run: Path, out: Path) -> Path:
 
 
 def import_resumable(file: Path, run: Path, data: Json, keep: int) -> None:
-    """Create the run folder `run` from an export.
+    """Write the checkpoint of an export, and its config.json, to the run folder `run`, created if needed.
 
     Args:
         file: file that `export_resumable` wrote.

@@ -14,9 +14,9 @@ TABLES = ("training", "machine", "logging")  # of a config
 
 
 def run_folder(paradigm: str, format_name: str, config: str, spec: str | None = None) -> Path:
-    """Return the default folder of a run, runs/<paradigm>-<format>-<config>.
+    """Return the default folder of a run, runs/<paradigm>-<format>-<config>; it is not created.
 
-    The name begins with that of the spec, unless the spec is `sample`.
+    The name begins with that of the spec and a hyphen, unless the spec is `sample`.
 
     Args:
         paradigm: name of the paradigm.
@@ -33,9 +33,13 @@ def select_runs(
 ) -> list[Path]:
     """Return paths of models: those in `runs`, else the default run folder of `paradigm`, else the shipped snapshot.
 
+    It is not checked whether the paths exist.
+
     Args:
         runs: run folders or snapshots, comma-separated; None or empty to select by `paradigm`.
-        paradigm, format_name, config, spec: of the run (see `run_folder`).
+        paradigm: name of the paradigm; None or empty for the shipped snapshot.
+        format_name: name of the format; None for the default of the paradigm.
+        config, spec: config and spec of the run (see `run_folder`).
 
     Raises:
         UserError: the paradigm is unknown or does not support the format, or no snapshot is shipped.
@@ -52,7 +56,7 @@ def select_runs(
 
 
 def run_names(paths: Sequence[Path]) -> list[str]:
-    """Return a short name for each path: its last parts, as many as all names need to differ.
+    """Return a short name for each path: its last parts joined by `/`, the fewest by which all names differ.
 
     Raises:
         UserError: there is no path, or one occurs twice.
@@ -88,7 +92,13 @@ def recorded_config(folder: Path) -> Json | None:
 
 
 def runs_table(folder: Path = RUNS) -> str:
-    """Return a text with one line for each run in `folder`: steps done, total steps and last losses."""
+    """Return a text with one line for each run in `folder`: step of the last line of its log, total steps, last losses.
+
+    Without runs, it is a sentence with the command that starts one.
+
+    Raises:
+        UserError: config.json or log.jsonl of a run is damaged.
+    """
     from training.log import read_log
 
     lines = []
@@ -105,7 +115,7 @@ def runs_table(folder: Path = RUNS) -> str:
 
 
 def check_same_run(folder: Path, config: Json, data_digest: str) -> None:
-    """Check that a run in `folder`, if there is one, has the same config and data.
+    """Raise an error if a run in `folder` has another config or other data; do nothing if there is no run.
 
     Args:
         folder: folder of the run.

@@ -11,10 +11,10 @@ STOP_FILE = "stop"
 
 
 class StopRequest:
-    """Request to stop that this rank has received: true once there is one.
+    """Request to stop that this rank has received: true once there is a signal or the stop file of `run`.
 
     Attributes:
-        reason: name of the signal, content or path of the stop file; empty without a request.
+        reason: name of the signal, or content of the stop file (its path if it is empty); empty without a request.
     """
 
     def __init__(self, run: Path) -> None:
@@ -27,7 +27,7 @@ class StopRequest:
         return bool(self.reason)
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Set the request (a signal handler).
+        """Set `reason` to the name of the signal `number`; this method is the handler of signals.
 
         Raises:
             KeyboardInterrupt: Ctrl-C after a first request.
@@ -37,14 +37,14 @@ class StopRequest:
         self.reason = signal.Signals(number).name
 
     def clear(self) -> None:
-        """Remove the stop file, so that the next run of the command resumes."""
+        """Delete the stop file, so that the next run of the command resumes; `reason` is kept."""
         # promise: saved-step-boundary-same-4
         self._file.unlink(missing_ok=True)
 
 
 @contextmanager
 def stop_requests(run: Path) -> Iterator[StopRequest]:
-    """Yield a StopRequest that SIGTERM, SIGUSR1, SIGINT and the file RUN/stop set during the block."""
+    """Yield a StopRequest that is true after SIGTERM, SIGUSR1 or SIGINT in the block, or if RUN/stop exists."""
     request = StopRequest(run)
     with handled(request.handle):
         yield request
@@ -52,7 +52,7 @@ def stop_requests(run: Path) -> Iterator[StopRequest]:
 
 @contextmanager
 def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Handle SIGNALS by `handler` during the block."""
+    """Handle SIGNALS by `handler` during the block; afterwards the earlier handlers are set again."""
     before = {number: signal.signal(number, handler) for number in SIGNALS}
     try:
         yield

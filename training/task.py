@@ -34,16 +34,16 @@ class Task(ABC):
     adaptive: bool = False
 
     def prepare(self, trial: Callable[[], object], world: World, recorded: Json | None) -> None:  # noqa: B027
-        """Resolve keys of the config that depend on the machine.
+        """Resolve keys of the config that depend on the machine; in this class, do nothing.
 
         Args:
-            trial: function of one forward and backward pass, for measurements.
+            trial: function that does one forward and backward pass, for measurements.
             world: this rank.
             recorded: recorded config of the run as JSON; None for a new run.
         """
 
     def initialize(self, source: Path) -> None:
-        """Copy weights of the trained model at `source` into the network.
+        """Copy weights of the trained model at `source` into the network; in this class, raise an error.
 
         Raises:
             UserError: this kind of training has no INIT=, or the model does not fit.
@@ -52,7 +52,7 @@ class Task(ABC):
 
     @abstractmethod
     def objective(self, network: nn.Module) -> nn.Module:
-        """Return a module of `network` (trained or averaged) and its loss, the first argument of `losses`."""
+        """Return a module of `network` (trained or averaged) and its loss, for the first argument of `losses`."""
 
     @abstractmethod
     def losses(self, objective: nn.Module, batch: Batch, stream: str, world: World) -> Tensor:
@@ -67,7 +67,7 @@ class Task(ABC):
 
     @abstractmethod
     def trained(self, network: nn.Module, step: int, train_seconds: float) -> Any:
-        """Return the model or codec with the averaged `network`; it must have a method `metadata` that returns JSON.
+        """Return the model or codec with the averaged `network`; its method `metadata` returns JSON for snapshots.
 
         Args:
             network: module with averaged weights.
@@ -76,20 +76,29 @@ class Task(ABC):
         """
 
     def before_step(self, step: int, ema: EMA, train_data: Dataset, world: World) -> None:  # noqa: B027
-        """Prepare `step` (1, 2, ...), in the same way on every rank; the default does nothing."""
+        """Prepare `step` (1, 2, ...) before its losses, in the same way on every rank; in this class, do nothing."""
 
     def observe(self, step: int, losses: Tensor, world: World) -> None:  # noqa: B027
-        """Adapt to the losses [G / R] of this rank at `step`, which was not skipped; the default does nothing."""
+        """Adapt to the losses [G / R] of this rank at `step`, which was not skipped; in this class, do nothing."""
 
     def measure(self, trained: Any, valid_data: Dataset, log: RunLog) -> None:  # noqa: B027
-        """Log further measures after the validation loss, on rank 0; the default does nothing."""
+        """Log measures other than the loss after each validation, on rank 0; in this class, do nothing.
+
+        Args:
+            trained: result of the method `trained`.
+            valid_data: validation split.
+            log: log of the run.
+        """
 
     def log_samples(self, trained: Any, valid_data: Dataset, log: RunLog, folder: Path) -> None:  # noqa: B027
-        """Write audio and figures of fixed validation clips into `folder`, on rank 0; the default does nothing."""
+        """Write audio and figures of fixed validation clips to `folder` and `log` (rank 0); in this class, do nothing.
+
+        `trained` is the result of the method of that name.
+        """
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state outside the network, for the checkpoint."""
+        """Return the state outside the network, for the checkpoint; in this class, it is empty."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
-        """Restore a state that `state_dict` returned."""
+        """Set the state outside the network to one that `state_dict` returned; in this class, do nothing."""

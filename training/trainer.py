@@ -49,21 +49,26 @@ def train(
 ) -> str:
     """Train up to step `config.training.steps`, or to a request to stop; the same call resumes the run.
 
+    Config, log, checkpoints and previews are written to `run`, and progress is printed.
+
     Args:
         run: folder of the run, created if needed.
         data: a PVT-<format> folder or the folder above it.
         config: config for `make`, for example from `load_config`.
-        device: cpu, cuda or mps; None for a GPU if available, else the CPU.
+        device: cpu, cuda or mps; None for a CUDA GPU if available, else the CPU.
         make: function that returns the task for the config and the train split, with initial weights on the CPU.
-        dry_run: whether to compute one loss and print what a run would do, and write nothing.
+        dry_run: whether to compute one loss, print what a run would do, and write nothing.
         init: run folder or snapshot with the initial weights of a new run; ignored when a run is resumed.
         resume: resumable export from which a new run folder is made; ignored when a run is resumed.
 
     Returns:
-        Reason of the stop; empty for a complete run.
+        Reason of the stop; empty for a complete run and for a dry run.
 
     Raises:
-        UserError: the data or the config does not fit the run, or losses were not finite in too many steps in a row.
+        UserError: the data, the config or `init` does not fit the run, another process trains in `run`, a file is
+            damaged or cannot be written, or losses or gradients were not finite in `training.max_skipped` steps in a
+            row.
+        KeyboardInterrupt: Ctrl-C after a first request to stop.
     """
     training, every = config.training, config.logging
     with ExitStack() as stack:
@@ -210,9 +215,11 @@ def train(
 
 
 def backward(task: Task, objective: nn.Module, batch: Batch, world: World) -> Tensor:
-    """Accumulate the gradient of the mean loss of this rank's batch; return its losses, float32 [G / R].
+    """Add the gradient of the mean loss of this rank's batch to `grad` of the parameters; return the losses [G / R].
 
-    DistributedDataParallel averages gradients over ranks, so the result is that of the global batch.
+    The batch is computed in parts of `machine.micro_batch` clips. DistributedDataParallel averages gradients over
+    ranks, so the result is that of the global batch. Losses are float32, detached. Torch's global seed is set, as a
+    function of the seed and the position.
     """
     share = len(batch.positions)
     size = task.config.machine.micro_batch or share
@@ -229,7 +236,10 @@ def backward(task: Task, objective: nn.Module, batch: Batch, world: World) -> Te
 
 
 def reads_late(task: Task, world: World) -> bool:
-    """Return whether losses are read at log lines only, so that steps are queued on a GPU without waiting for them."""
+    """Return whether losses are read from the device only at steps at which something is logged or saved.
+
+    That holds on a CUDA GPU unless the task adapts to the losses; steps are then queued without waiting for results.
+    """
     return world.gpu and not task.adaptive
 
 
@@ -237,9 +247,10 @@ def step_values(losses: Tensor, norm: Tensor, requests: tuple[bool, bool], world
     """Return sums over all ranks, float64 [4]: losses, gradient norms, requests to stop, requests to save.
 
     Args:
-        losses: of this rank [G / R].
-        norm: of the gradient.
+        losses: losses of the clips of this rank [G / R].
+        norm: L2 norm of the gradient of all parameters, a scalar.
         requests: whether this rank requests to stop, and to save.
+        world: this rank.
     """
     flags = [norm.new_full((), request, dtype=torch.float64) for request in requests]
     return world.all_reduce_sum(torch.stack([losses.double().sum(), norm.double(), *flags]))
@@ -253,7 +264,9 @@ def read_values(unread: list[Tensor], batch: int) -> tuple[list[float | None], b
         batch: number of clips G.
 
     Returns:
-        Mean loss of each step, None where loss or gradient is not finite; whether to stop; whether to save.
+        Mean loss of each step, None where loss or gradient is not finite; whether any rank requests to stop at any of
+            the
+        steps; whether any requests to save.
     """
     values = torch.stack(unread).tolist()
     # promise: counted-step-skipped-configured
@@ -263,7 +276,7 @@ def read_values(unread: list[Tensor], batch: int) -> tuple[list[float | None], b
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, training: Optimization) -> None:
-    """Set the learning rate of `step` (1, 2, ...)."""
+    """Set the learning rate of `optimizer` to that of `step` (1, 2, ...) by the schedule of `training`."""
     rate = learning_rate(step, training.learning_rate, training.warmup_steps, training.decay_start)
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -271,7 +284,11 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, training: Opt
 
 @torch.no_grad()
 def validate(task: Task, ema: EMA, meter: Meter, valid_data: Dataset, log: RunLog, world: World) -> None:
-    """Log the loss of the averaged weights on the first validation clips; crops and noise are the same each time."""
+    """Log and print the mean loss of the averaged weights on the first `logging.valid_clips` validation clips.
+
+    Crops and noise are the same each time. On rank 0, `task.measure` is called too. Without validation clips, or if
+    `logging.valid_every` is 0, nothing is done.
+    """
     config = task.config
     clips = min(len(valid_data), config.logging.valid_clips)
     if not clips or not config.logging.valid_every:

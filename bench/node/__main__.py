@@ -22,7 +22,7 @@ RENDERING = ("dask", "distributed", "fluidsynth", "mido", "psutil", "pyarrow", "
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line."""
+    """Run the command line (None: the arguments of this process) and return the exit status of `node`."""
     parser = Parser(
         prog="python -m bench.node", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -48,10 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def node(arguments: argparse.Namespace) -> int:
-    """Run one call; return 0 if all stages are done, UNFINISHED if another call is needed, MISUSED after an error.
+    """Run one call; return 0 if all stages are done, UNFINISHED if another call is needed, MISUSED if a stage failed.
+
+    In all three cases the output is written to --out.
 
     Raises:
-        UserError: an option is invalid, or a package is missing.
+        UserError: an option is invalid, a package is missing, or another call uses the folder of the state.
     """
     started = time.monotonic()  # heavy imports count as part of the call
     needed = (*TRAINING, *(RENDERING if arguments.data is None else ()))

@@ -3,9 +3,10 @@
 summary.md                   the machine, rates, the table at equal seconds, the main model, what is missing
 results.tar.gz               records of finished steps, evaluations, logs and configs
 page.html                    samples of the models on the same curves
-<paradigm>-<format>.safetensors   newest snapshot of each model, weights in float16, the main model's first
+<paradigm>-<format>.safetensors   newest snapshot of each model, weights in float16
 
-There are at most 8 files of at most 16 MB each and 64 MB together.
+There are at most 8 files of at most 16 MB each and about 64 MB together. If not all fit, the snapshot of the main model
+has precedence.
 """
 
 import shutil
@@ -28,7 +29,10 @@ KEPT = ("records/*.json", "evaluation/*/*", "runs/*/config.json", "runs/*/log.js
 
 
 def write_artifacts(budget: TimeBudget, state: str, out: Path) -> None:
-    """Write summary, results, page and snapshots to `out`; the summary lists files that are too large."""
+    """Write summary, results, page and snapshots to `out`; too large files are left out and listed in the summary.
+
+    `state` is a sentence about the call, for the summary.
+    """
     work = budget.work
     files = {"page.html": work / "page.html"}
     files |= {f"{model.name}.safetensors": snapshot_file(work, model) for model in MODELS}
@@ -49,7 +53,10 @@ def write_artifacts(budget: TimeBudget, state: str, out: Path) -> None:
 
 
 def _packed(work: Path) -> tuple[bytes, list[str]]:
-    """Return a tar.gz of records, evaluations, configs and logs, and the names of files that are too large."""
+    """Return a tar.gz of the files KEPT of `work`, and the names of files that are left out since they are too large.
+
+    Of a log, only the last LOG_BYTES are packed.
+    """
     left, too_large, buffer = MOST_BYTES, [], BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for path in (path for pattern in KEPT for path in sorted(work.glob(pattern))):
@@ -66,7 +73,10 @@ def _packed(work: Path) -> tuple[bytes, list[str]]:
 
 
 def restore(budget: TimeBudget, folder: Path) -> None:
-    """Restore the state from the output of an earlier call in `folder`, unless WORK has a state.
+    """Restore records, evaluations and snapshots from `folder`, the output of an earlier call.
+
+    Nothing is done if the folder WORK of `budget` has records. A snapshot is restored with a record of the progress of
+    its model, to which further training is added.
 
     Raises:
         UserError: the folder has no results.
@@ -119,7 +129,13 @@ SAMPLED = (
 
 
 def summary(budget: TimeBudget, state: str, missing: Iterable[str] = ()) -> str:
-    """Return the content of summary.md, made of the records of finished steps."""
+    """Return the content of summary.md, made of the records of finished steps.
+
+    Args:
+        budget: has the records.
+        state: sentence about the call.
+        missing: files that were too large for the output.
+    """
     machine = budget.recorded("machine")
     parts = [f"# {machine.get('machine', 'unknown machine')}\n", f"{state}\n"]
     if machine:

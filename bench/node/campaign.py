@@ -44,7 +44,7 @@ class Campaign:
 
     @classmethod
     def parse(cls, arguments: argparse.Namespace, budget: TimeBudget, out: Path) -> "Campaign":
-        """Return the options of the command line, checked.
+        """Return the checked options of the command line, for a call with the time `budget` and the folder `out`.
 
         Raises:
             UserError: an option is invalid.
@@ -80,7 +80,7 @@ class Campaign:
         )
 
     def run(self) -> None:
-        """Run the stages without a record.
+        """Run the stages that have no record with the same inputs.
 
         Raises:
             OutOfTime: the time is over; the next call resumes.
@@ -98,14 +98,14 @@ class Campaign:
         step("page", {**inputs, "models": [file.name for file in held]}, lambda: self.page(held))
 
     def probe(self, *options: str) -> Facts:
-        """Return the results of `bench.node.probe` with these options."""
+        """Run `bench.node.probe` with these options, and return the results that it prints."""
         return json.loads(self.budget.python("probe", ["-m", "bench.node.probe", *options]))
 
     def trained(self, model: Model, seconds: int, guidance: float | None) -> Facts:
-        """Train a model for `seconds` in total and score it; return its row of the tables.
+        """Train a model for `seconds` in total over all calls, score it, and return its row of the tables.
 
-        Utilisation is the rate of floating-point operations in training divided by the measured rate of matrix products
-        in the precision of the run.
+        The dataset is built if needed. A `guidance` of None is the default. Utilisation is the rate of floating-point
+        operations in training divided by the measured rate of matrix products in the precision of the run.
         """
         data = self.dataset(model.format)
         found = train(self.budget, model, self.config, data, seconds, self.out, self.save_seconds, self.device)
@@ -119,9 +119,10 @@ class Campaign:
         return {**self.score(model, guidance), **counted, **found, **named}
 
     def dataset(self, format_name: str) -> Path:
-        """Return the folder of the datasets; the dataset of `format_name` is built if needed.
+        """Return the folder of the datasets; that of `format_name` is built of permuted tunes and recorded if needed.
 
         Raises:
+            OutOfTime: the time is over; the next call resumes.
             UserError: --data lacks it, or the build failed.
         """
         data, corpus = self.data or self.budget.work / "data", self.budget.work / "corpus"
@@ -147,7 +148,7 @@ class Campaign:
         return data
 
     def score(self, model: Model, guidance: float | None) -> Facts:
-        """Evaluate the newest snapshot of a model and return its row; None is for the default guidance."""
+        """Evaluate the newest snapshot of a model with `guidance` (None: the default); return its row of results."""
         data, run = self.dataset("audio"), snapshot_file(self.budget.work, model)
         out = self.budget.work / "evaluation" / (model.name if guidance is None else f"main-{guidance:g}")
         command = ["-m", "training", "evaluate", "--run", str(run), "--data", str(data), "--clips", str(self.scored)]
@@ -161,7 +162,11 @@ class Campaign:
         return dict(row)
 
     def page(self, snapshots: list[Path]) -> Facts:
-        """Write WORK/page.html with samples of all models for the shipped curves and for real clips."""
+        """Write WORK/page.html with samples of the models `snapshots` for the shipped curves and for real clips.
+
+        Returns:
+            The number of models.
+        """
         data, out = self.dataset("audio"), self.budget.work / "page.html"
         runs = ",".join(map(str, snapshots))
         command = ["-m", "training", "demo", "--run", runs, "--data", str(data), "--out", str(out), *self.device]

@@ -1,4 +1,4 @@
-"""Training of the models for a number of seconds, and their snapshots in half precision."""
+"""Training of the models for a number of seconds, and their snapshots with weights in float16."""
 
 import shutil
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ ALONE = "logging.valid_every=0 logging.listen_every=0 logging.checkpoint_every=0
 
 @dataclass(frozen=True)
 class Model:
-    """Paradigm and format, and the number of sampler steps of the scores."""
+    """Paradigm and format of a model, and the number of sampler steps with which it is scored."""
 
     paradigm: str
     format: str
@@ -40,12 +40,15 @@ MAIN = MODELS[0]  # trained on after the comparison
 
 
 def run_folder(work: Path, model: Model) -> Path:
-    """Return the folder of the run of a model."""
+    """Return the folder of the run of a model, WORK/runs/<name>."""
     return work / "runs" / model.name
 
 
 def snapshot_file(work: Path, model: Model) -> Path:
-    """Return the path of the newest snapshot of a model in half precision."""
+    """Return the path of the newest snapshot of a model with weights in float16, WORK/snapshots/<name>.safetensors.
+
+    The file may not exist.
+    """
     return work / "snapshots" / f"{model.name}.safetensors"
 
 
@@ -59,13 +62,24 @@ def train(
     save_seconds: int,
     extra: Sequence[str] = (),
 ) -> Facts:
-    """Train a model up to `seconds` in total and return its `progress`.
+    """Train a model up to `seconds` in total over all calls and return its `progress`.
 
-    Training resumes from the run in WORK or, if there is none, from the snapshot of an earlier call. A snapshot is
-    exported to WORK and to `out` at each checkpoint.
+    Training resumes from the run in WORK or, if there is none, from the snapshot of an earlier call. At each
+    checkpoint, a snapshot is exported to WORK and to `out`. Nothing is done if the seconds are reached within 1 %.
+
+    Args:
+        budget: time and folder of the call.
+        model: the model.
+        config: name or path of the config.
+        data: folder of the datasets.
+        seconds: seconds of training in total.
+        out: folder of the output.
+        save_seconds: seconds between checkpoints.
+        extra: further options of the command `train`.
 
     Raises:
         OutOfTime: the time is over; the next call resumes.
+        UserError: the training failed.
     """
     run = run_folder(budget.work, model)
     if progress(budget, model).get("train_seconds", 0.0) < seconds * (1 - EQUAL):
@@ -95,12 +109,12 @@ def train(
 
 
 def newest(run: Path) -> str:
-    """Return the name of the newest checkpoint of a run; empty if there is none."""
+    """Return the name of the folder of the newest checkpoint of a run; empty if there is none."""
     return max((path.parent.name for path in run.glob(f"{CHECKPOINTS}/step-*/checkpoint.json")), default="")
 
 
 def export(budget: TimeBudget, model: Model, out: Path) -> None:
-    """Write the newest snapshot in half precision to WORK and `out`, and record the progress of the model."""
+    """Write the newest snapshot with weights in float16 to WORK and `out`, and record the progress of the model."""
     file = snapshot_file(budget.work, model)
     write_half(find_snapshot(run_folder(budget.work, model)), file)
     shutil.copyfile(file, out / file.name)
@@ -108,7 +122,11 @@ def export(budget: TimeBudget, model: Model, out: Path) -> None:
 
 
 def progress(budget: TimeBudget, model: Model) -> Facts:
-    """Return steps, rates and memory of a model up to its newest checkpoint; empty before the first one."""
+    """Return steps, seconds, rates, losses and memory of a model up to its newest checkpoint, over all calls.
+
+    Rates, losses and memory are those of the present run. Without a checkpoint, the result is the record restored from
+    an earlier call, or empty.
+    """
     run, earlier = run_folder(budget.work, model), budget.recorded(f"carried-{model.name}")
     if not newest(run):
         return earlier

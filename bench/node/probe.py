@@ -22,7 +22,10 @@ REPEATS = 10
 
 
 def rates(name: str | None) -> dict[str, Any]:
-    """Return the name of the machine, and its rates of matrix products (TFLOP/s) and copies (GB/s)."""
+    """Return the machine, versions, and rates of matrix products (TFLOP/s, bf16 and float32) and of copies (GB/s).
+
+    The device `name` is cpu or cuda; None for a CUDA GPU if available. A copy counts the bytes read and written.
+    """
     device = choose_device(name)
     side = SIDES[device.type]
     narrow, wide = (torch.ones(side, side, device=device, dtype=dtype) for dtype in (torch.bfloat16, torch.float32))
@@ -38,14 +41,19 @@ def rates(name: str | None) -> dict[str, Any]:
 
 
 def step(paradigm: str, format_name: str, config: str, data: Path) -> dict[str, Any]:
-    """Return the floating-point operations (in 10^9) and kernels of a training step, counted on the meta device."""
+    """Return the floating-point operations (in 10^9) and kernels of a training step, counted on the meta device.
+
+    Args:
+        paradigm, format_name, config: paradigm, format and config of the training.
+        data: PVT-<format>, or the folder above it.
+    """
     task = DiffusionTask(load_config(config, paradigm, format_name), clips := Dataset(data, format_name=format_name))
     counts, operations = counted(task, clips)
     return {"step_gflop": operations / 1e9, "step_kernels": counts.kernels}
 
 
 def main() -> None:
-    """Run the command line."""
+    """Print the result of `step` if --step is given, else that of `rates`, as JSON."""
     parser = Parser(prog="python -m bench.node.probe", description=__doc__, formatter_class=argparse.HelpFormatter)
     parser.add_argument("--device")
     parser.add_argument("--step", nargs=4, metavar=("PARADIGM", "FORMAT", "CONFIG", "DATA"))

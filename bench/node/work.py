@@ -27,7 +27,7 @@ Facts = dict[str, Any]
 
 
 class OutOfTime(Exception):
-    """The time of the call is over; the next call resumes."""
+    """Raised when the time of the call is over; the next call resumes."""
 
 
 class TimeBudget:
@@ -48,16 +48,19 @@ class TimeBudget:
         return max(0.0, self._deadline - time.monotonic())
 
     def expire(self) -> None:
-        """End the budget now."""
+        """Set the deadline to now, unless it has passed."""
         self._deadline = min(self._deadline, time.monotonic())
 
     def record(self, name: str, inputs: Facts, found: Facts) -> Facts:
-        """Write the record of a step, and return its results `found`."""
+        """Write the inputs and results `found` of the step `name` to WORK/records, and return `found`."""
         write_json(self.work / "records" / f"{name}.json", {"inputs": inputs, "found": found})
         return found
 
     def recorded(self, name: str, inputs: Facts | None = None) -> Facts:
-        """Return the recorded results of a step; empty if there are none or `inputs` is given and differs."""
+        """Return the recorded results of a step.
+
+        They are empty if there is no readable record, or if `inputs` is given and differs from the recorded inputs.
+        """
         try:
             held: Facts = json.loads((self.work / "records" / f"{name}.json").read_bytes())
         except (FileNotFoundError, ValueError):
@@ -66,7 +69,9 @@ class TimeBudget:
         return found if inputs is None or held["inputs"] == json.loads(json.dumps(inputs)) else {}
 
     def run_step(self, name: str, inputs: Facts, do: Callable[[], Facts]) -> Facts:
-        """Return the results of a step, from its record or by `do`.
+        """Return the results of a step: from its record if the inputs are the same, else those of `do`, recorded.
+
+        The record also has `wall_seconds`, the duration of `do`.
 
         Raises:
             OutOfTime: no time is left.
@@ -79,12 +84,13 @@ class TimeBudget:
         return self.record(name, inputs, {**do(), "wall_seconds": round(time.monotonic() - began, 2)})
 
     def python(self, name: str, arguments: Sequence[str], watch: Callable[[], None] = lambda: None) -> str:
-        """Run `python ARGUMENTS` in the folder of the project, with output to WORK/logs; call `watch` repeatedly.
+        """Run `python ARGUMENTS` in the folder of the project; call `watch` every POLL_SECONDS until it ends.
 
-        The command is killed if this process dies. At the deadline it gets SIGTERM, at which training saves its state.
+        Its output is appended to WORK/logs/<name>.log. The command is terminated if this process dies. At the deadline
+        it gets SIGTERM, at which training saves its state, and after GRACE_SECONDS it is killed.
 
         Returns:
-            Last line of the output.
+            Last line of the output that is not blank; a fixed text without output.
 
         Raises:
             OutOfTime: the deadline passed, and the command was stopped.
@@ -122,7 +128,7 @@ class TimeBudget:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Send SIGTERM, wait at most GRACE_SECONDS, then kill the process and its children."""
+    """Send SIGTERM if the process runs, wait at most GRACE_SECONDS, then kill all processes of its group."""
     if process.poll() is None:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""Build the modules of a codec at step 0, or load them from a run folder."""
+"""Build the modules of a codec before its first training step, or load them from a snapshot of a run."""
 
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,15 @@ from training.codec.run import AudioMetadata, CodecRun, TrainedCodec
 
 
 def build_codec(config: CodecConfig) -> tuple[TrainedCodec, StrictModel]:
-    """Return the modules at step 0 and the resolved options of the network.
+    """Return the modules of a codec before its first training step, and the validated options of its network.
 
-    Weights are a function of the seed and of the initial codec in the config.
+    Without `begin` in the config, the network has random weights, a function of `training.seed`. With `begin`, it
+    starts with the matrices of that codec; its codebooks are taken too if `quantizer.start_step` is None. Otherwise the
+    codebooks are zero until they are fitted.
 
     Raises:
-        UserError: the initial codec is missing, damaged or of a kind that the network cannot start from.
+        UserError: the initial codec is missing, damaged or of a kind that the network cannot start from; its codebooks
+            do not have the sizes in [quantizer]; or a key of [network] is invalid.
     """
     if config.begin is None:
         options = network_options(config, {})
@@ -50,13 +53,25 @@ def build_codec(config: CodecConfig) -> tuple[TrainedCodec, StrictModel]:
 
 
 def network_options(config: CodecConfig, inherited: Json) -> StrictModel:
-    """Return the options in [network] and those `inherited` from the initial codec, as a validated model."""
+    """Return the validated options of the network: the keys of [network] without `kind`, and `inherited`.
+
+    Args:
+        config: config of codec training.
+        inherited: options that the initial codec determines, which replace keys of [network]; empty without such a
+            codec.
+
+    Raises:
+        UserError: an unknown kind or key, or a value of the wrong type.
+    """
     own = {key: value for key, value in config.network.items() if key != "kind"}
     return parse_model(_network(config).Options, {**own, **inherited}, f"{config.name}: [network]")
 
 
 def modules(config: CodecConfig, options: StrictModel) -> TrainedCodec:
-    """Return modules with random weights, a function of the seed in the config, on the CPU."""
+    """Return the network of the codec with `options`, its quantizer, and a discriminator if `config.adversarial`.
+
+    They are on the CPU. Weights are random, a function of `training.seed`; codebooks are zero and not yet set.
+    """
     quantizer, scales = config.quantizer, config.discriminator
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
@@ -67,10 +82,12 @@ def modules(config: CodecConfig, options: StrictModel) -> TrainedCodec:
 
 
 def load_codec_run(path: Path) -> CodecRun:
-    """Load the newest codec of a run folder, or the codec in a snapshot file.
+    """Return the codec of the newest intact snapshot of a run folder, or of a snapshot file, in eval mode.
+
+    Its weights are the averaged ones, on the CPU and without gradients.
 
     Raises:
-        UserError: there is no snapshot, it is damaged, or it is of a diffusion model.
+        UserError: there is no snapshot, or it is damaged, of a diffusion model, or of another version of the project.
     """
     snapshot = checkpoint.find_snapshot(path)
     weights, facts = checkpoint.read_snapshot(snapshot)
@@ -94,10 +111,12 @@ def _network(config: CodecConfig) -> Any:
 
 
 def _beginning(config: CodecConfig) -> Path:
-    """Return the path of the weights file that `begin` names.
+    """Return the path of the weights file of the initial codec: of a shipped one by name, else `config.begin` itself.
+
+    `config.begin` must not be None.
 
     Raises:
-        UserError: there is no such file, or its codec is of another kind.
+        UserError: there is no such file, or its codec is not of the kind from which the network of the config starts.
     """
     assert config.begin is not None
     path = FOLDER / f"{config.begin}.safetensors" if config.begin in CODECS else Path(config.begin)

@@ -10,7 +10,7 @@ from training.options import add_data
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the commands `codec fit`, `codec train` and `codec export`."""
+    """Add the subcommands `fit`, `train` and `export` to `parser`, that of the command `codec`."""
     parser.description = "Codecs made for this material."
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     fit = commands.add_parser("fit", help="fit a codec in closed form on a PVT-audio dataset")
@@ -29,10 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def fit_command(arguments: argparse.Namespace) -> int:
-    """Fit a codec, write its weights file, print the digest, and return the exit status.
+    """Fit a codec, write its weights file, print the SHA-256 of the file, and return the exit status 0.
+
+    The number of threads of torch is set to 1.
 
     Raises:
-        UserError: no PVT-audio dataset, too little sound in it, or OUT= without the suffix .safetensors.
+        UserError: no PVT-audio dataset, too little sound in it, an unknown KIND=, CLIPS= that is not an integer above
+            0, or OUT= that does not end in .safetensors or cannot be written.
     """
     check_out(arguments.out)
     most = integer_or_none("CLIPS", arguments.clips)

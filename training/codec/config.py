@@ -29,7 +29,7 @@ class Quantizer(StrictModel):
 
 
 class Loss(StrictModel):
-    """Weights and sizes of the loss terms."""
+    """Weights of the loss terms (0 leaves a term out), window lengths in samples, and the number of mel bands."""
 
     stft: Weight = 0.0
     mel: Weight = 0.0
@@ -45,7 +45,7 @@ class Loss(StrictModel):
 
 
 class DiscriminatorConfig(StrictModel):
-    """Sizes of the discriminator."""
+    """Window lengths of the discriminator in samples, channels of its layers, and the first step that uses it."""
 
     windows: tuple[Window, ...] = Field(default=(1024, 512, 256), min_length=1)
     filters: Positive = 8
@@ -64,12 +64,16 @@ class CodecConfig(RunConfig):
 
     @property
     def adversarial(self) -> bool:
-        """Whether training uses a discriminator."""
+        """Whether training uses a discriminator, because loss.adversarial or loss.feature_matching is positive."""
         return self.loss.adversarial > 0 or self.loss.feature_matching > 0
 
 
 def load_codec_config(name: str, steps: int | None = None) -> CodecConfig:
-    """Load a config by name (`frame`, `magnitudes`, `seanet`) or path; `steps` replaces training.steps.
+    """Return the validated config of codec training in a TOML file.
+
+    Args:
+        name: name of a shipped config (`frame`, `magnitudes`, `seanet`), or path of a TOML file.
+        steps: value that replaces training.steps; None to keep that of the file.
 
     Raises:
         UserError: no such file, not TOML, or a key that is unknown, of the wrong type or contradicts another.
@@ -84,7 +88,10 @@ def load_codec_config(name: str, steps: int | None = None) -> CodecConfig:
 
 
 def _check(config: CodecConfig, where: str) -> None:
-    """Raise UserError for keys that contradict each other."""
+    """Raise UserError if an option in [network] is invalid or keys contradict each other.
+
+    `where` is the path of the config, with which messages begin.
+    """
     kind, loss = config.network.get("kind"), config.loss
     network = network_class(kind)
     own = {key: value for key, value in config.network.items() if key != "kind"}

@@ -1,6 +1,6 @@
 """Multi-scale STFT discriminator: 2-D convolutional networks on complex spectrograms (Défossez et al. 2022, sec. 3.4).
 
-B clips, N samples, K bins, F frames.
+B clips, N samples, F frames, K' bins after three layers of stride 2.
 """
 
 from collections.abc import Sequence
@@ -13,14 +13,18 @@ from torch.nn import functional
 
 
 class DiscriminatorOutput(NamedTuple):
-    """Outputs of the discriminator: logits of each scale, and hidden features of all layers of all scales."""
+    """Outputs of the discriminator: logits of each scale, and activations of all hidden layers, scale after scale."""
 
     logits: list[Tensor]  # [B, 1, F, K'] of each scale
     features: list[Tensor]
 
 
 class AdversarialLosses(NamedTuple):
-    """Losses of each clip, [B]. Gradients of the first two reach only the codec, of the last only the discriminator."""
+    """Losses of each clip, [B].
+
+    Gradients of `generator_loss` and `feature_matching` reach only the codec, those of `discriminator_loss` only the
+    discriminator.
+    """
 
     generator_loss: Tensor
     feature_matching: Tensor
@@ -28,7 +32,7 @@ class AdversarialLosses(NamedTuple):
 
 
 class Scale(nn.Module):
-    """Discriminator of one window size."""
+    """Discriminator on the STFT with one window of `size` samples; hidden layers have `filters` channels."""
 
     def __init__(self, size: int, filters: int) -> None:
         super().__init__()
@@ -42,7 +46,7 @@ class Scale(nn.Module):
         self.last = nn.Conv2d(filters, 1, 3, padding=1)
 
     def forward(self, audio: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Map [B, 1, N] to logits and features."""
+        """Map audio [B, 1, N] to logits [B, 1, F, K'] and the activations of each layer, [B, filters, F, bins]."""
         window = self.get_buffer("window")
         spectrum = torch.stft(audio[:, 0], self.size, self.size // 4, window=window, return_complex=True)
         x = torch.view_as_real(spectrum / window.sum().sqrt()).permute(0, 3, 2, 1)
@@ -54,23 +58,24 @@ class Scale(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Discriminators of several window sizes."""
+    """A `Scale` for each of `windows`, lengths in samples; hidden layers have `filters` channels."""
 
     def __init__(self, windows: Sequence[int], filters: int) -> None:
         super().__init__()
         self.scales = nn.ModuleList(Scale(size, filters) for size in windows)
 
     def forward(self, audio: Tensor) -> DiscriminatorOutput:
-        """Map [B, 1, N] to logits and features of all scales."""
+        """Map audio [B, 1, N] to the logits and activations of all scales, in the order of `windows`."""
         outputs = [scale(audio) for scale in self.scales]
         return DiscriminatorOutput([logits for logits, _ in outputs], [x for _, features in outputs for x in features])
 
 
 def adversarial_losses(discriminator: nn.Module, audio: Tensor, target: Tensor) -> AdversarialLosses:
-    """Return hinge losses and feature matching of decoded `audio` and `target` [B, 1, N] (ibid., eq. 2 and 3).
+    """Return hinge losses and feature matching of decoded `audio` and original `target`, [B, 1, N] (ibid., eq. 2, 3).
 
-    The losses of the codec treat the weights of the discriminator as constants, and the loss of the discriminator
-    treats the audio as constant. So one backward pass gives the gradients of both, for one optimizer.
+    Each loss is a mean over scales or layers; that of the discriminator is its loss on `target` plus its loss on
+    `audio`. The losses of the codec treat the weights of the discriminator as constants, and the loss of the
+    discriminator treats `audio` as constant. So one backward pass gives the gradients of both, for one optimizer.
     """
     frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
     decoded: DiscriminatorOutput = functional_call(discriminator, frozen, (audio,))

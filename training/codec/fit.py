@@ -2,7 +2,8 @@
 
 There are two passes over the audio, with one clip in memory at a time. The first computes second moments of the frames;
 the second draws a random sample of the latents, to which the codebooks are fitted. `methods.py` defines frames and
-tensors of each kind of codec. B clips, N samples, C coefficients of a frame, D latent channels, T frames.
+tensors of each kind of codec. B clips, N samples, C coefficients of a frame, D latent channels, T frames, S sampled
+latents, K codebooks of M entries.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -24,21 +25,27 @@ SILENT = 1e-10  # largest squared norm of a latent of silence, which entry 0 rep
 
 
 def dataset_clips(dataset: Dataset, count: int) -> Iterator[Tensor]:
-    """Yield the first `count` clips of PVT-audio, float32 [1, 1, N]."""
+    """Yield the first `count` clips of a PVT-audio dataset in order, each float32 [1, 1, N].
+
+    `count` must not exceed the number of clips.
+    """
     for index in range(count):
         yield dataset[index]["data"][None].float()
 
 
 def fit(clips: Clips, method: Method, count: int | None = None) -> dict[str, Tensor]:
-    """Fit a codec on `clips` and return its tensors by name; the same clips and options give the same bits.
+    """Fit a codec on `clips` and return its tensors by name, among them `codebooks`, float32 [K, M, D].
+
+    On one thread, the same clips and options give the same bits.
 
     Args:
-        clips: function that returns an iterator over the clips.
+        clips: function that returns an iterable of the clips, float32 [1, 1, N]; it is called twice and must give the
+            same clips in the same order.
         method: kind of codec and its options.
-        count: number of clips, for the progress bar.
+        count: number of clips, for the progress bar only; None if unknown.
 
     Raises:
-        UserError: too little sound.
+        UserError: no clips, only silence, or too few distinct latents for the codebooks.
     """
     moments, frames = _moments(_progress(clips(), "moments", count), method)
     empty = torch.zeros(method.codebooks, method.bins, method.channels)
@@ -51,12 +58,21 @@ def fit(clips: Clips, method: Method, count: int | None = None) -> dict[str, Ten
 
 
 def write(path: Path, tensors: dict[str, Tensor], method: Method, name: str) -> None:
-    """Write the tensors of `fit` to a weights file; `name` is that of the codec in tables."""
+    """Write the tensors that `fit` returned, with `method.power` and `name`, to the weights file `path`.
+
+    `name` is the name of the codec in tables.
+    """
     write_weights(path, method.codec.kind, tensors, {"power": method.power, "name": name})
 
 
 def _moments(clips: Iterable[Tensor], method: Method) -> tuple[Tensor, int]:
-    """Return second moments of frames, float64 [C, C], and the number of frames; the mean is not subtracted."""
+    """Return the second moments of the frames `method.spectrum`, float64 [C, C], and the number of frames.
+
+    The mean is not subtracted.
+
+    Raises:
+        UserError: no clips, or only silence.
+    """
     total, frames = torch.zeros(()), 0
     for audio in clips:
         spectrum = method.spectrum(audio).double()
@@ -68,7 +84,9 @@ def _moments(clips: Iterable[Tensor], method: Method) -> tuple[Tensor, int]:
 
 
 def sampled_latents(clips: Iterable[Tensor], codec: Codec, share: float, generator: torch.Generator) -> Tensor:
-    """Return the latents of a random `share` of all frames, without silent ones: float32 [M, D].
+    """Return the latents that `codec` gives at random frames of `clips`, without silent ones: float32 [S, D].
+
+    Each frame is chosen with probability `share`, by numbers from `generator`; a share of 1 or more chooses all frames.
 
     Raises:
         UserError: no clips.
@@ -84,13 +102,21 @@ def sampled_latents(clips: Iterable[Tensor], codec: Codec, share: float, generat
 
 
 def non_silent(latents: Tensor) -> Tensor:
-    """Return the frames of latents [B, D, T] that are not silent, [M, D]."""
+    """Return the frames of latents [B, D, T] whose squared norm is above SILENT, clip after clip: [S, D]."""
     frames = latents.transpose(1, 2).flatten(0, 1)
     return frames[frames.square().sum(1) > SILENT]
 
 
 def fit_codebooks(residual: Tensor, codebooks: int, bins: int, iterations: int, generator: torch.Generator) -> Tensor:
-    """Fit K = `codebooks` codebooks of M = `bins` entries to latents [F, D] by residual k-means: [K, M, D].
+    """Fit K = `codebooks` codebooks of M = `bins` entries by residual k-means: float32 [K, M, D].
+
+    Args:
+        residual: latents [S, D]. Each codebook is fitted to what remains of them after subtracting the nearest entries
+            of the codebooks before it.
+        codebooks: number of codebooks K.
+        bins: number of entries M of each; entry 0 is zero.
+        iterations: steps of k-means for each codebook.
+        generator: source of random numbers.
 
     Raises:
         UserError: too few distinct latents.

@@ -24,14 +24,15 @@ def nearest(points: Tensor, entries: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def codebook(points: Tensor, entries: int, iterations: int, generator: torch.Generator) -> Tensor:
-    """Fit E = `entries` entries to `points` [M, D]: float32 [E, D].
+    """Fit E = `entries` entries to `points` [M, D] in `iterations` steps of k-means: float32 [E, D].
 
     Entry 0 is zero; each other entry is the nearest one to at least one point. Initial entries are points drawn with
-    probability proportional to their norm. After each step, an entry with less than 1/50 of the mean number of points
-    per entry is replaced by a point drawn with probability proportional to its squared distance.
+    probability proportional to their norm. After each step, an entry other than 0 to which at most M // (50 E) points
+    are nearest is replaced by a point drawn with probability proportional to its squared distance from its nearest
+    entry. In the last three steps only an entry without points is replaced.
 
     Raises:
-        ValueError: fewer distinct non-zero points than entries.
+        ValueError: fewer distinct non-zero points than entries other than 0, or points too alike.
     """
     centres = torch.zeros(entries, points.shape[1])
     centres[1:] = points[_draw(points.norm(dim=1), entries - 1, generator)]
@@ -51,7 +52,14 @@ def codebook(points: Tensor, entries: int, iterations: int, generator: torch.Gen
 
 
 def _replace_dead(points: Tensor, centres: Tensor, generator: torch.Generator) -> Tensor:
-    """Replace entries that are nearest to no point by points with large errors, until there are no such entries."""
+    """Return `centres`, changed in place until each entry other than 0 is nearest to a point.
+
+    An entry that is nearest to no point is replaced by a point drawn with probability proportional to its squared
+    distance from its nearest entry.
+
+    Raises:
+        ValueError: too few points differ from the entries, or such entries remain after 100 rounds.
+    """
     for _ in range(100):
         index, distance = nearest(points, centres)
         dead = (torch.bincount(index, minlength=len(centres)) == 0).nonzero()[:, 0]
@@ -63,7 +71,13 @@ def _replace_dead(points: Tensor, centres: Tensor, generator: torch.Generator) -
 
 
 def _draw(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Draw `count` distinct indices with probability proportional to `weights` [M] (Efraimidis and Spirakis 2006)."""
+    """Draw `count` distinct indices of `weights` [M], one after another with probability proportional to the weight.
+
+    The method is that of Efraimidis and Spirakis (2006).
+
+    Raises:
+        ValueError: fewer than `count` weights are positive.
+    """
     if int((weights > 0).sum()) < count:
         raise ValueError(f"{int((weights > 0).sum())} frames are too few for {count} entries; fit on more audio")
     races = torch.empty(len(weights), dtype=torch.float64).exponential_(generator=generator)

@@ -16,7 +16,10 @@ NOISE_BANDWIDTH = 1.5  # of a Hann window, in bins
 
 
 def si_sdr(audio: Tensor, target: Tensor) -> Tensor:
-    """Return the scale-invariant signal-to-distortion ratio of [B, 1, N] in dB (Le Roux et al. 2019, eq. 4): [B]."""
+    """Return the scale-invariant signal-to-distortion ratio in dB of `audio` with respect to `target`: float64 [B].
+
+    Both are [B, 1, N] (Le Roux et al. 2019, eq. 4). Means are not subtracted; 1e-10 is added to both energies.
+    """
     audio, target = audio.flatten(1).double(), target.flatten(1).double()
     energy = target.square().sum(1, keepdim=True).clamp(min=FLOOR)
     projected = target * (audio * target).sum(1, keepdim=True) / energy
@@ -25,19 +28,21 @@ def si_sdr(audio: Tensor, target: Tensor) -> Tensor:
 
 
 def log_mel_distance(audio: Tensor, target: Tensor) -> Tensor:
-    """Return the mean absolute difference in dB of log-mel spectra of two [B, 1, N], with a floor at -100 dB: [B].
+    """Return the mean absolute difference in dB of the log-mel spectra of `audio` and `target`, both [B, 1, N]: [B].
 
-    0 dB is a full-scale sine.
+    There are 80 bands; the window has 1024 samples, the hop 256. 0 dB is a full-scale sine, and values have a floor at
+    -100 dB.
     """
     return (_mel_db(audio) - _mel_db(target)).abs().mean((1, 2))
 
 
 @torch.no_grad()
 def measure_codec(codec: Codec, clips: Dataset, count: int, with_codes: bool = True) -> dict[str, float]:
-    """Return mean SI-SDR and log-mel distance, in dB, of the first `count` clips of PVT-audio.
+    """Return SI-SDR and log-mel distance in dB, each a mean over the first `count` of `clips`, a PVT-audio dataset.
 
-    Keys are latents_si_sdr and latents_log_mel for clips decoded from latents, and with `with_codes` codes_si_sdr and
-    codes_log_mel for clips decoded from codes.
+    If there are fewer clips, all are used; without clips the result is empty. Keys are latents_si_sdr and
+    latents_log_mel for clips decoded from latents, and if `with_codes` also codes_si_sdr and codes_log_mel for clips
+    decoded from the codes of all codebooks.
     """
     sums: dict[str, float] = {}
     count = min(count, len(clips))

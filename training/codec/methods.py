@@ -1,6 +1,6 @@
 """Kinds of codecs in closed form: frames, principal directions and tensors of each.
 
-H hop, D latent channels, T frames, C coefficients of a frame before they are reduced to D.
+N samples, D latent channels, T frames, C coefficients of a frame before they are reduced to D.
 """
 
 from abc import ABC, abstractmethod
@@ -25,7 +25,7 @@ WINDOWS: dict[str, Callable[[], Tensor]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):
-    """Kind of codec with its options, whose defaults are those of the shipped weights."""
+    """Options of one kind of codec in closed form; the defaults are those of the shipped weights."""
 
     codec: ClassVar[type[FittedCodec]]
     power: float = 0.35  # exponent of the companding; 1 for none
@@ -38,16 +38,20 @@ class Method(ABC):
 
     @abstractmethod
     def spectrum(self, audio: Tensor) -> Tensor:
-        """Return the frames of a clip [1, 1, N] whose principal directions are used, float32 [C, T]."""
+        """Return the frames of a clip [1, 1, N], float32 [C, T]; `fit` computes their second moments."""
 
     @abstractmethod
     def tensors(self, moments: Tensor) -> dict[str, Tensor]:
-        """Return the tensors of the codec without codebooks, given the second moments of frames, float64 [C, C]."""
+        """Return the tensors of the codec by name, without `codebooks`.
+
+        Args:
+            moments: second moments of the frames `spectrum` of all clips, float64 [C, C].
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
 class PvtMethod(Method):
-    """Principal directions of weighted MDCT coefficients."""
+    """Kind `pvt`: principal directions of MDCT coefficients, each multiplied by a weight."""
 
     codec = PvtCodec
     window: str = "sine"
@@ -64,7 +68,7 @@ class PvtMethod(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class PhaselessMethod(Method):
-    """Principal directions of companded STFT magnitudes, each scaled by a power of its RMS."""
+    """Kind `phaseless`: principal directions of companded STFT magnitudes, each scaled by a power of its RMS."""
 
     codec = PhaselessCodec
     size: int = 1024  # samples of the window
@@ -83,15 +87,18 @@ METHODS: dict[str, type[Method]] = {"pvt": PvtMethod, "phaseless": PhaselessMeth
 
 
 def _weight(variance: Tensor, exponent: float) -> Tensor:
-    """Return weights [C], proportional to variance to the power -exponent / 2 (floor -80 dB), of geometric mean 1."""
+    """Return weights [C] of geometric mean 1, proportional to `variance` [C] to the power -exponent / 2.
+
+    A variance more than 80 dB below the largest is replaced by that limit.
+    """
     weight = variance.clamp(min=float(variance.max()) * 1e-8).pow(-exponent / 2)
     return weight / weight.log().mean().exp()
 
 
 def _principal(moments: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    """Return the D = `channels` strongest principal directions [C, D], and the RMS of each [D], strongest first.
+    """Return principal directions [C, D] of `moments` [C, C] and the RMS of frames along each [D], largest first.
 
-    The largest component of each direction is positive.
+    D = `channels`. The component of largest magnitude of each direction is positive.
     """
     values, vectors = torch.linalg.eigh(moments)
     chosen = vectors.flip(1)[:, :channels]

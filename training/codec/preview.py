@@ -16,12 +16,15 @@ from training.sampling.outputs import write_wav
 
 @torch.no_grad()
 def log_samples(run: CodecRun, valid_data: Dataset, log: RunLog, folder: Path) -> None:
-    """Write original-<i>.wav, latents-<i>.wav, codes-<i>.wav and clip-<i>.png of the first validation clips.
+    """Write audio and a figure of the first `logging.listen_clips` validation clips, or of all if there are fewer.
+
+    Files of clip i are original-<i>.wav, latents-<i>.wav (decoded from latents), codes-<i>.wav (decoded from codes,
+    only if the codebooks are set) and clip-<i>.png.
 
     Args:
         run: codec with averaged weights.
         valid_data: validation split of a PVT-audio dataset.
-        log: log that gets the audio for TensorBoard.
+        log: log that writes the same audio, clipped to -1..1, to TensorBoard.
         folder: folder of the files, created if needed.
     """
     codec, rate = run.codec(), run.data.sample_rate
@@ -40,7 +43,7 @@ def log_samples(run: CodecRun, valid_data: Dataset, log: RunLog, folder: Path) -
 
 
 def _picture(sounds: dict[str, Tensor], clip: Clip, data: Dataset, step: int) -> bytes:
-    """Return a PNG with the spectrograms of the sounds of one clip side by side, above its controls."""
+    """Return a PNG with a panel for each of `sounds` (audio [N] by name): spectrogram and controls of the clip."""
     controls = {name: np.asarray(clip[name]) for name in ("velocity", "chroma", "instruments")}
     panels = [Panel(name, audio.clamp(-1, 1).numpy(), controls, data.info.hop) for name, audio in sounds.items()]
     return png(panels_figure(panels, data.info.spec.instrument_names, f"step {step}"))

@@ -20,8 +20,9 @@ class Quantized(NamedTuple):
 
     Attributes:
         latents: quantized latents [B, D, T]; the gradient passes to the input unchanged (straight-through).
-        commitment: mean squared distance to the chosen entries [B], with gradients with respect to the latents.
-        codebook: the same distance [B], with gradients with respect to the entries.
+        commitment: squared distance of the residual to the chosen entry, mean over D and T, summed over codebooks [B];
+            gradients reach the latents only.
+        codebook: the same value [B]; gradients reach the entries only.
     """
 
     latents: Tensor
@@ -30,7 +31,11 @@ class Quantized(NamedTuple):
 
 
 class TrainedQuantizer(nn.Module):
-    """Codebooks as parameters, each divided by its initial RMS so that all can have the same learning rate."""
+    """K = `codebooks` codebooks of M = `bins` entries of D = `channels` values, as parameters.
+
+    Each is divided by its initial RMS, so that all can have the same learning rate. They are zero until `initialize` is
+    called or a state is loaded.
+    """
 
     def __init__(self, codebooks: int, bins: int, channels: int) -> None:
         super().__init__()
@@ -40,7 +45,7 @@ class TrainedQuantizer(nn.Module):
 
     @torch.no_grad()
     def initialize(self, codebooks: Tensor) -> None:
-        """Set the codebooks to float32 [K, M, D]; entries 0 must be zero."""
+        """Set the codebooks to float32 [K, M, D] with entries 0 zero, and each scale to the RMS of other entries."""
         scale = codebooks[:, 1:].square().mean((1, 2), keepdim=True).sqrt().clamp(min=SMALLEST)
         self.get_buffer("scale").copy_(scale)
         self.entries.copy_(codebooks[:, 1:] / scale)
@@ -48,16 +53,20 @@ class TrainedQuantizer(nn.Module):
 
     @property
     def initialized(self) -> bool:
-        """Whether the codebooks have been set."""
+        """Whether `initialize` has set the codebooks, in this run or before the state that was loaded."""
         return bool(self.get_buffer("ready"))
 
     @property
     def codebooks(self) -> Tensor:
-        """Codebooks [K, M, D]."""
+        """Codebooks [K, M, D] on the scale of the latents; entry 0 of each is zero."""
         return nnf.pad(self.entries * self.get_buffer("scale"), (0, 0, 1, 0))
 
     def forward(self, latents: Tensor, count: int) -> Quantized:
-        """Quantize [B, D, T] by the first `count` codebooks; for 0 the latents are unchanged and the losses are 0."""
+        """Replace each frame of latents [B, D, T] by the sum of an entry of each of the first `count` codebooks.
+
+        The entry of a codebook is the nearest one to what the codebooks before it leave. For a `count` of 0 the latents
+        are unchanged and the losses are 0.
+        """
         none = latents.new_zeros(len(latents))
         if count == 0:  # DistributedDataParallel needs a gradient of every parameter
             return Quantized(latents, none, none + 0.0 * self.entries.sum())

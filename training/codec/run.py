@@ -22,7 +22,7 @@ from training.codec.quantizer import Quantized, TrainedQuantizer
 
 
 class AudioMetadata(StrictModel):
-    """Metadata of the dataset that a codec is trained on."""
+    """Metadata of the PVT-audio dataset that a codec is trained on; `label` is the name of its spec."""
 
     digest: str  # of the shards of the train split
     label: str
@@ -31,14 +31,14 @@ class AudioMetadata(StrictModel):
 
 
 class TrainedCodec(nn.Module):
-    """Encoder, codebooks, decoder, and a discriminator if the loss needs one."""
+    """Encoder and decoder (`codec`), codebooks (`quantizer`), and a discriminator if the loss needs one, else None."""
 
     def __init__(self, codec: CodecNetwork, quantizer: TrainedQuantizer, discriminator: Discriminator | None) -> None:
         super().__init__()
         self.codec, self.quantizer, self.discriminator = codec, quantizer, discriminator
 
     def forward(self, audio: Tensor, codebooks: int) -> tuple[Tensor, Quantized]:
-        """Encode [B, 1, N], quantize by `codebooks` codebooks (0 for none) and decode.
+        """Encode audio [B, 1, N], quantize by the first `codebooks` codebooks (0: not at all) and decode.
 
         Returns:
             Audio [B, 1, N], or companded magnitudes [B, bins, T] of a `MagnitudeNetwork`; and the quantized latents.
@@ -80,20 +80,23 @@ class CodecRun:
         }
 
     def codec(self) -> LearnedCodec:
-        """Return the codec on the CPU, with a copy of the weights."""
+        """Return the codec on the CPU, with a copy of the weights and the name of the config.
+
+        Its codebooks are zero if those of the run are not fitted yet.
+        """
         codebooks = self.network.quantizer.codebooks.detach().cpu().clone()
         return LearnedCodec(copy.deepcopy(self.network.codec).cpu(), codebooks, self.config.name)
 
     def write(self, path: Path, name: str, codebooks: Tensor | None = None) -> str:
-        """Write the codec as a weights file and return the SHA-256 of the file.
+        """Write the codec as a weights file and return the SHA-256 of the file, hex.
 
         Args:
             path: file to write.
             name: name of the codec in tables.
-            codebooks: codebooks [K, M, D]; None for those of the run.
+            codebooks: codebooks [K, M, D] to write; None for those of the run.
 
         Raises:
-            UserError: the codebooks of the run are not fitted yet.
+            UserError: `codebooks` is None and those of the run are not fitted yet.
         """
         if codebooks is None and not self.network.quantizer.initialized:
             start = self.config.quantizer.start_step

@@ -27,7 +27,7 @@ from training.task import Task
 
 
 class CodecTask(Task):
-    """Training of encoder, codebooks and decoder on PVT-audio."""
+    """Training of encoder, codebooks and decoder, and of a discriminator if the config has one, on PVT-audio."""
 
     def __init__(self, config: CodecConfig, data: Dataset) -> None:
         info = data.info
@@ -53,7 +53,11 @@ class CodecTask(Task):
         return objective.reconstruction(audio)
 
     def codebooks_at(self, step: int) -> int:
-        """Return the number of codebooks of `step` (1, 2, ...), a function of the seed; 0 for no quantization."""
+        """Return the number of codebooks by which `step` (1, 2, ...) quantizes: 0, or 1 to `quantizer.codebooks`.
+
+        It is random, a function of the seed and the step. It is 0 before `quantizer.start_step`, and later with
+        probability 1 - `quantizer.share`.
+        """
         quantizer, seed = self.config.quantizer, self.config.training.seed
         used, count = (float(uniform(seed, "quantized", what, step)) for what in ("used", "count"))
         if step < (quantizer.start_step or 1) or used >= quantizer.share:
@@ -61,7 +65,10 @@ class CodecTask(Task):
         return 1 + int(count * quantizer.codebooks)
 
     def before_step(self, step: int, ema: EMA, train_data: Dataset, world: World) -> None:
-        """Fit codebooks to latents of the next clips, before step `quantizer.start_step`."""
+        """At `quantizer.start_step`, fit and set the codebooks of trained and averaged network; else do nothing.
+
+        They are fitted to latents of the clips from that step on, and are those of rank 0 on all ranks.
+        """
         if step != self.config.quantizer.start_step:
             return
         codebooks = world.broadcast(self._codebooks(step, train_data, world).to(world.device))
@@ -70,7 +77,10 @@ class CodecTask(Task):
             network.quantizer.initialize(codebooks)
 
     def _codebooks(self, step: int, train_data: Dataset, world: World) -> Tensor:
-        """Return codebooks [K, M, D], fitted on the CPU to latents of the clips from `step` on."""
+        """Return codebooks [K, M, D], fitted on the CPU to at most `quantizer.frames` latents that are not silent.
+
+        The latents are those of the training clips from `step` on, by the present encoder.
+        """
         training, quantizer = self.config.training, self.config.quantizer
         clips = -(-quantizer.frames // train_data.crop_frames(training.seconds))
         maker = BatchBuilder(train_data, training, training.batch)
@@ -95,7 +105,10 @@ class CodecTask(Task):
         )
 
     def measure(self, trained: Any, valid_data: Dataset, log: RunLog) -> None:
-        """Log SI-SDR and log-mel distance of validation clips, decoded from latents and from codes."""
+        """Log and print mean SI-SDR and log-mel distance, in dB, of the first `logging.valid_clips` validation clips.
+
+        They are decoded from latents and, if the codebooks are set, from codes.
+        """
         count, started = self.config.logging.valid_clips, trained.network.quantizer.initialized
         values = measure_codec(trained.codec(), valid_data, count, with_codes=started)
         log.scalars(trained.step, train_seconds=trained.train_seconds, **values)
@@ -106,14 +119,21 @@ class CodecTask(Task):
 
 
 class CodecObjective(nn.Module):
-    """Network and loss as one module, for DistributedDataParallel."""
+    """Network and loss as one module, as DistributedDataParallel needs it."""
 
     def __init__(self, network: TrainedCodec, config: CodecConfig) -> None:
         super().__init__()
         self.network, self.config = network, config
 
     def forward(self, audio: Tensor, codebooks: int, discriminate: bool) -> Tensor:
-        """Return the loss of each clip of `audio` [B, 1, N], float32 [B]; `discriminate` adds adversarial losses."""
+        """Return the loss of each clip of `audio` [B, 1, N], float32 [B].
+
+        Args:
+            audio: original audio.
+            codebooks: number of codebooks by which the latents are quantized; 0 for none.
+            discriminate: whether to add the losses of `adversarial_losses`, that of the discriminator included; without
+                a discriminator it has no effect.
+        """
         loss = self.config.loss
         decoded, quantized = self.network(audio, codebooks)
         total = self.distance(decoded, audio)
@@ -128,12 +148,22 @@ class CodecObjective(nn.Module):
         return total + parts.discriminator_loss
 
     def reconstruction(self, audio: Tensor) -> Tensor:
-        """Return the `distance` [B] of audio decoded from latents, or if codebooks are fitted the mean with codes."""
+        """Return the `distance` [B] of decoded audio to `audio` [B, 1, N].
+
+        Audio is decoded from latents. If the codebooks are set, it is also decoded from codes of all codebooks, and the
+        mean of both distances is returned.
+        """
         counts = [0, self.config.quantizer.codebooks] if self.network.quantizer.initialized else [0]
         return torch.stack([self.distance(self.network(audio, count)[0], audio) for count in counts]).mean(0)
 
     def distance(self, decoded: Tensor, audio: Tensor) -> Tensor:
-        """Return the weighted sum of the distances of `decoded` to `audio` (or its magnitudes), [B]."""
+        """Return the sum [B] of the STFT, mel, waveform and magnitude losses, each times its weight in [loss].
+
+        Args:
+            decoded: audio [B, 1, N], or companded magnitudes [B, bins, T] of a `MagnitudeNetwork`, which are compared
+                with those of `audio`.
+            audio: original audio [B, 1, N].
+        """
         loss, codec = self.config.loss, self.network.codec
         total = audio.new_zeros(len(audio))
         if isinstance(codec, MagnitudeNetwork):

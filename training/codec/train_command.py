@@ -21,7 +21,7 @@ WEIGHTS = "codec.safetensors"
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `codec train`."""
+    """Add the options of `codec train` to `parser`, and set its command to `train_command`."""
     parser.description = (
         "Train encoder, codebooks and decoder of a codec on the train split of PVT-audio. Rerun the same command to "
         "resume. The weights file is written at the end and used with CODEC=FILE."
@@ -40,7 +40,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `codec export`."""
+    """Add the options of `codec export` to `parser`, and set its command to `export_command`."""
     parser.description = (
         "Write the newest averaged weights of a run as the weights file of a codec. With --data, codebooks are fitted "
         "again to latents of that dataset, which takes minutes."
@@ -54,10 +54,13 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 
 
 def train_command(arguments: argparse.Namespace) -> int:
-    """Train a codec, write its weights file unless the run was stopped, and return the exit status.
+    """Train a codec and write its weights file unless the run was stopped; return the exit status.
+
+    With several ranks, rank 0 writes the file. If this process starts the ranks (GPUS= above 1), the exit status is
+    that of torchrun.
 
     Raises:
-        UserError: invalid options, data, config or run folder.
+        UserError: invalid options, data, config or run folder, or fewer steps than quantizer.start_step.
     """
     if arguments.out is not None:
         check_out(arguments.out)
@@ -89,10 +92,13 @@ def train_command(arguments: argparse.Namespace) -> int:
 
 
 def export_command(arguments: argparse.Namespace) -> int:
-    """Write the weights file of a run, and return the exit status.
+    """Write the newest averaged weights of a run as a weights file, print its SHA-256, and return the exit status 0.
+
+    With --data, the codebooks are fitted again to latents of that dataset; else they are those of the run.
 
     Raises:
-        UserError: there is no such run, or its codebooks are not fitted yet.
+        UserError: there is no such run or dataset, the codebooks of the run are not fitted yet, or the file does not
+            end in .safetensors or cannot be written.
     """
     check_out(arguments.out)
     from training.codec.assembly import load_codec_run
@@ -104,7 +110,11 @@ def export_command(arguments: argparse.Namespace) -> int:
 
 
 def _refit(run: "CodecRun", data: Path) -> "Tensor":
-    """Return codebooks [K, M, D], fitted to latents of the dataset `data`."""
+    """Return codebooks [K, M, D], fitted to about FRAMES latents of the train split of the PVT-audio dataset `data`.
+
+    Latents are those of the codec of `run`; K and M are those of its config. The number of threads of torch is set to
+    1.
+    """
     import torch
 
     from training.codec.fit import dataset_clips, fit_codebooks, sampled_latents

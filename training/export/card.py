@@ -35,11 +35,12 @@ def model_card(model: TrainedModel, snapshot: Path, evaluation: Path | None) -> 
 
     Args:
         model: the loaded model.
-        snapshot: its file, whose digest is in the card.
+        snapshot: its file, whose name, size and SHA-256 are in the card.
         evaluation: path of an evaluation.json; None for a card without results.
 
     Raises:
-        UserError: `evaluation` cannot be read.
+        UserError: `evaluation` cannot be read or was not written by `make evaluate`, or the present codec is not the
+            one that made the training data.
     """
     data, config = model.data, model.config
     title = f"{config.paradigm} on {data.label}, config {config.name}"
@@ -73,10 +74,14 @@ def model_card(model: TrainedModel, snapshot: Path, evaluation: Path | None) -> 
 
 
 def find_evaluation(run: Path, given: Path | None) -> Path | None:
-    """Return the path of an evaluation.json: `given` (file or folder), else that of the run folder, else None.
+    """Return the path of an evaluation.json: `given` or the one in it, else RUN/evaluation/evaluation.json, else None.
+
+    Args:
+        run: folder of the run.
+        given: an evaluation.json or a folder that has one; None to look in the run folder.
 
     Raises:
-        UserError: `given` does not exist.
+        UserError: there is no file at `given`.
     """
     if given is not None:
         path = given / EVALUATION if given.is_dir() else given

@@ -11,7 +11,7 @@ KINDS = {"safetensors": ".safetensors", "onnx": ".onnx", "resumable": ".pt"}
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `python -m training export`."""
+    """Add the options of `python -m training export` to `parser`, and set its command."""
     parser.description = (
         "Write a model for other machines and programs: the newest averaged weights as float16 in one file for RUN=, "
         "ONNX graphs of the denoiser and of the codec's decoder, or a checkpoint that `train --resume` continues."
@@ -64,7 +64,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def add_card(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `python -m training card`."""
+    """Add the options of `python -m training card` to `parser`, and set its command."""
     parser.description = "Write a model card: data, digests, controls, figures of evaluation.json, limits and use."
     add = parser.add_argument
     add("run", type=Path, nargs="?", help="folder of a run, or a snapshot (the shipped model)")

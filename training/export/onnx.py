@@ -1,6 +1,7 @@
 """ONNX graphs of a model: the denoiser, and the decoder of its codec.
 
-B clips, C channels (K codebooks), R control rows, T frames. `examples/play_onnx.py` samples with them.
+B clips, C channels (K codebooks), F frequency bins of a CQT, R control rows, T frames. `examples/play_onnx.py` samples
+with them.
 """
 
 import json
@@ -34,19 +35,22 @@ class Denoiser(nn.Module):
         self.paradigm = paradigm
 
     def forward(self, x: Tensor, sigma: Tensor, controls: Tensor) -> Tensor:
-        """Map scaled noisy data [B, C, (F,) T], sigma [B] and controls [B, R, T] to clean data of the shape of x."""
+        """Map noisy data [B, C, (F,) T], sigma [B] and controls [B, R, T] to denoised data of the shape of x.
+
+        Both data are on the scale of the network, with standard deviation sigma_data.
+        """
         return self.paradigm.denoise(self.network, x, sigma, controls)
 
 
 class MagnitudeDecoder(nn.Module):
-    """Decoder from scaled latents to the STFT magnitudes of the `phaseless` codec."""
+    """Decoder from latents on the scale of the network to the STFT magnitudes of the `phaseless` codec."""
 
     def __init__(self, model: TrainedModel, codec: PhaselessCodec) -> None:
         super().__init__()
         self.model, self.codec = model, codec
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [B, C, T] to magnitudes [B, T, bins]."""
+        """Map latents [B, C, T] to magnitudes [B, T, bins]."""
         assert self.model.scaling is not None
         return self.codec.magnitudes(self.model.scaling.from_model(x))
 
@@ -54,15 +58,18 @@ class MagnitudeDecoder(nn.Module):
 def export_onnx(model: TrainedModel, out: Path) -> list[Path]:
     """Write the denoiser to `out`, and the decoder of the `phaseless` codec to `<stem>.decoder.onnx` beside it.
 
-    B and T are dynamic; T must be a multiple of `frame_multiple`. The metadata entry `pvt` of the graph is JSON with
-    `frame_multiple` and what a sampler needs. For a model over codes, the graph is the network, which maps codes,
-    c_noise and controls to logits [B, K, T, classes].
+    B may be 1 to 64 and T 2 to 1024 times `frame_multiple`. The inputs are x, sigma and controls. For a model over
+    codes, the graph is the network, which maps codes [B, K, T], c_noise [B] and controls to logits [B, K, T, classes].
+    The output is called `denoised` in both cases.
+
+    The metadata entry `pvt` of the denoiser is JSON: frame_multiple, sigma_data, controls, instruments, rates, shape,
+    digest of the codec and default options of sampling. That of the decoder has window, hop and sample rate.
 
     Returns:
         Paths of the files; there is no decoder for other codecs.
 
     Raises:
-        UserError: the packages onnx and onnxscript are not installed.
+        UserError: the package onnx or onnxscript is not installed.
     """
     network = model.network
     multiple = int(getattr(network, "multiples", (1,))[-1])

@@ -10,12 +10,12 @@ NAMES = ("swiss-ddpm", "swiss-edm", "digits-ddpm", "digits-edm", "codes-discdpm"
 
 
 def run(out: Path, names: Iterable[str] = NAMES, mnist: Path | None = None, seed: int = 0) -> dict[str, Json]:
-    """Run experiments; write `<name>.png` for each and `toys.json` with all results, and print a line for each.
+    """Run experiments; write `<name>.png` for each and `toys.json` with all results so far, and print a line for each.
 
     Args:
         out: folder to write to, created if needed.
-        names: names of the experiments.
-        mnist: file of MNIST images for the experiments on digits; None for the digits of scikit-learn.
+        names: names of the experiments, run in this order.
+        mnist: IDX file of MNIST images for the experiments on digits; None for the digits of scikit-learn.
         seed: seed of initial weights and random numbers.
 
     Returns:

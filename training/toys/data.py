@@ -1,4 +1,4 @@
-"""Data of the experiments. N items, n of them, D dimensions of a point."""
+"""Data of the experiments. N items, n items of a comparison, D dimensions of a point."""
 
 import gzip
 from collections.abc import Callable
@@ -17,7 +17,7 @@ CODE_CLASSES = 40
 
 @dataclass(frozen=True)
 class ToyData:
-    """Items, float of unit variance or codes, and the map from items to points, for distances."""
+    """Items of a data set, floats of unit variance or int64 codes, and the map from items to points, for distances."""
 
     items: Tensor  # [N, *shape]
     count: int  # number of points in each set of a comparison
@@ -26,7 +26,10 @@ class ToyData:
 
 
 def _roll(count: int, seed: int) -> Tensor:
-    """Return the swiss roll projected along its axis and standardized, float32 [count, 2]."""
+    """Return `count` points of scikit-learn's swiss roll without the coordinate along its axis, float32 [count, 2].
+
+    Both coordinates have mean 0 and standard deviation 1.
+    """
     from sklearn.datasets import make_swiss_roll
 
     points, _ = make_swiss_roll(count, noise=0.4, random_state=seed)
@@ -35,7 +38,7 @@ def _roll(count: int, seed: int) -> Tensor:
 
 
 def swiss_roll(shape: Shape) -> Callable[[Path | None], ToyData]:
-    """Return a function that makes 20 000 points of the roll, each reshaped to `shape`."""
+    """Return a function that makes 20 000 points of the roll (seed 0), each reshaped to `shape`; its path is unused."""
 
     def make(path: Path | None) -> ToyData:
         return ToyData(_roll(20_000, 0).view(-1, *shape), 1000, lambda items: items.flatten(1))
@@ -44,7 +47,10 @@ def swiss_roll(shape: Shape) -> Callable[[Path | None], ToyData]:
 
 
 def code_roll(path: Path | None) -> ToyData:
-    """Return the roll on a grid of 40 x 40 as two codes, int64 [N, 2, 1]; points are divided by 40."""
+    """Return 20 000 points of the roll with seed 0 as two codes in 0..39, int64 [N, 2, 1]; `path` is not used.
+
+    Codes are the cells of a grid of 40 x 40. For distances, they are divided by 40.
+    """
     roll = _roll(20_000, 0)
     low, high = roll.min(0).values, roll.max(0).values
     codes = ((roll - low) / (high - low) * CODE_CLASSES).long().clamp(max=CODE_CLASSES - 1)
@@ -52,7 +58,14 @@ def code_roll(path: Path | None) -> ToyData:
 
 
 def digits(path: Path | None) -> ToyData:
-    """Return the 1797 digits of scikit-learn (8 x 8), or MNIST from a file; points are 20 principal components."""
+    """Return the 1797 digits of scikit-learn (8 x 8), or the images of the IDX file `path`, float32 [N, 1, H, W].
+
+    Mean and standard deviation of all pixels together are 0 and 1. For distances, an item is projected on the first 20
+    principal components of the first 5000 items.
+
+    Raises:
+        UserError: no such file, or another format.
+    """
     if path is None:
         from sklearn.datasets import load_digits
 
@@ -68,7 +81,7 @@ def digits(path: Path | None) -> ToyData:
 
 
 def read_idx_images(path: Path) -> np.ndarray:
-    """Read uint8 [N, H, W] from an IDX file (the format of MNIST), gzipped or not.
+    """Return the images of an IDX file (the format of MNIST), gzipped or not, as a read-only array uint8 [N, H, W].
 
     Raises:
         UserError: no such file, or another format.

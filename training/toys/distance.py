@@ -8,6 +8,11 @@ def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 256, seed: int = 
     """Return the sliced 2-Wasserstein distance (Bonneel et al. 2015) of two point clouds [N, D] of equal size.
 
     It is the root mean square, over random unit directions, of the 2-Wasserstein distance of the projections.
+
+    Args:
+        a, b: point clouds.
+        directions: number of directions.
+        seed: seed of the directions.
     """
     generator = torch.Generator().manual_seed(seed)
     lines = torch.randn(a.shape[1], directions, generator=generator, dtype=torch.float64)
@@ -17,7 +22,9 @@ def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 256, seed: int = 
 
 
 def compared(samples: Tensor, data: Tensor, count: int, draws: int = 5, seed: int = 0) -> tuple[float, float]:
-    """Return the distance of samples to data, and that of two disjoint parts of the data, with `count` points each.
+    """Return the sliced Wasserstein distance of samples to data, and that of two disjoint parts of the data.
+
+    Each set in a comparison has `count` random points.
 
     Args:
         samples: [S, D] with S >= count.

@@ -1,4 +1,4 @@
-"""Experiments: small networks trained with each paradigm on data of low dimension. S samples, n of them."""
+"""Experiments: small networks trained with each paradigm on data of low dimension. S samples."""
 
 import time
 from collections.abc import Callable
@@ -23,7 +23,7 @@ SMALL_UNET = {"kind": "unet", "channels": 48, "factors": [2], "embedding": 128, 
 
 @dataclass(frozen=True)
 class Toy:
-    """An experiment; `figure` is its number in the report, or empty."""
+    """Options of an experiment; `figure` is the number of its figure in the report, empty if there is none."""
 
     title: str
     figure: str
@@ -41,7 +41,7 @@ class Toy:
 
 @dataclass(frozen=True)
 class Result:
-    """Results of an experiment, and the states during sampling in its figure."""
+    """Results of an experiment, and the states during sampling that its figure shows."""
 
     numbers: Json
     data: ToyData
@@ -83,12 +83,17 @@ TOYS: dict[str, Toy] = {
 
 
 def run_toy(toy: Toy, path: Path | None = None, seed: int = 0) -> Result:
-    """Run one experiment: train, sample and measure; results are a function of the seed on one machine.
+    """Run one experiment: train, sample and measure.
+
+    On one machine, results other than times are a function of the seed. Torch's global seed is set to it.
 
     Args:
         toy: the experiment.
-        path: file of MNIST images for an experiment on digits; None for the digits of scikit-learn.
+        path: IDX file of MNIST images for an experiment on digits; None for the digits of scikit-learn.
         seed: seed of initial weights and random numbers.
+
+    Raises:
+        UserError: `path` is not an IDX file of images.
     """
     started = time.perf_counter()
     data = toy.data(path)
@@ -123,7 +128,11 @@ def run_toy(toy: Toy, path: Path | None = None, seed: int = 0) -> Result:
 
 
 def _train(toy: Toy, network: nn.Module, paradigm: Paradigm, items: Tensor, seed: int) -> float:
-    """Train with Adam and linear decay to 0, load averaged weights, and return the mean loss of the last tenth."""
+    """Train `network` in place on `items`; return the mean loss of the last tenth of the steps (at least one step).
+
+    Adam is used with a learning rate that falls linearly to 0. At the end the weights are set to their moving average
+    of decay 0.995.
+    """
     optimizer = torch.optim.Adam(network.parameters(), toy.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / toy.steps)
     average = torch.optim.swa_utils.AveragedModel(
@@ -147,7 +156,7 @@ def _train(toy: Toy, network: nn.Module, paradigm: Paradigm, items: Tensor, seed
 def _sample(
     toy: Toy, network: nn.Module, paradigm: Paradigm, shape: Shape, seed: int
 ) -> tuple[Tensor, list[tuple[float, Tensor]]]:
-    """Return samples [S, *shape] and the states for the figure."""
+    """Return S = `toy.samples` samples [S, *shape], and (share of the steps done, state [S, *shape]) near FRAMES."""
     frames: list[tuple[float, Tensor]] = []
 
     def keep(state: SamplerState) -> None:

@@ -12,7 +12,7 @@ INK, PAPER, FAINT = "#1f2430", "#fbfaf7", "#c9c4b8"
 
 
 def draw(toy: Toy, result: Result, path: Path) -> None:
-    """Write the figure of one experiment."""
+    """Write the figure of one experiment to the image file `path`: states during sampling, and the data."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -47,13 +47,16 @@ def _caption(numbers: Json) -> str:
 
 
 def _unit(x: Tensor) -> np.ndarray:
-    """Return a state as standardized points [n, 2]."""
+    """Return states [n, ...] of two values each, with each value standardized over the n states: float64 [n, 2]."""
     flat = x.flatten(1)
     return np.asarray(((flat - flat.mean(0)) / flat.std(0)).tolist())
 
 
 def _draw_points(axes: np.ndarray, result: Result) -> None:
-    """Draw points, each in the color of its final position."""
+    """Draw the first 1500 points of each state, standardized, over the data in grey; the last panel has only data.
+
+    The color of a point is the distance of its final position from the origin.
+    """
     shown = 1500
     data = _unit(result.data.items)[:shown]
     ends = _unit(result.frames[-1][1])[:shown]
@@ -68,7 +71,7 @@ def _draw_points(axes: np.ndarray, result: Result) -> None:
 
 
 def _draw_codes(axes: np.ndarray, result: Result) -> None:
-    """Draw the number of items at each point of the grid as brightness."""
+    """Draw the grid of pairs of codes in each panel; brightness is the square root of the share of items in a cell."""
     classes = result.data.classes or 1
     for axis, state in zip(axes, [*(state for _, state in result.frames), result.data.items], strict=True):
         codes = state.flatten(1)
@@ -78,7 +81,10 @@ def _draw_codes(axes: np.ndarray, result: Result) -> None:
 
 
 def _draw_images(axes: np.ndarray, result: Result) -> None:
-    """Draw 25 images in a grid in every panel."""
+    """Draw the first 25 images of each state, and of the data, in a grid in its panel.
+
+    Brightness is standardized over the images of a panel.
+    """
     rows, columns = 5, 5
     for axis, state in zip(axes, [*(state for _, state in result.frames), result.data.items], strict=True):
         images = state[: rows * columns, 0]
