@@ -152,7 +152,8 @@ def deviation_cents(sound: AnyFloat, pitch: int, rate: int) -> float:
     Within 500 cents, the deviation of the period and that of the strongest partial are measured. The period is right
     for harmonic sounds, also without a fundamental, the partial for bells and bars. If one of them is in tune (50
     cents), the sound is; a larger deviation counts only if both agree within 20 cents, else the result is NaN. Errors
-    by an octave are found from the other partials. If neither is found, the period is sought within 1900 cents.
+    by an octave are found from the other partials. If there is neither a period nor a partial within 500 cents, the
+    period is sought within 1900 cents.
 
     Args:
         rate: sample rate in Hz.
