@@ -84,8 +84,10 @@ def recording_curves(content: bytes, seconds: int, controls: tuple[str, ...], sh
         sharpness: detail of the curves: 0 for the slow movement only, 1 for every frame.
 
     Raises:
-        UserError: not an audio file, a silent one, or `sharpness` out of range.
+        UserError: not an audio file, a silent one, or `seconds` or `sharpness` out of range.
     """
-    audio = read_recording(io.BytesIO(content))[: min(seconds, MAX_SECONDS) * RATE]
+    if not 1 <= seconds <= MAX_SECONDS:
+        raise UserError(f"seconds must be in 1..{MAX_SECONDS:g}, got {seconds}")
+    audio = read_recording(io.BytesIO(content))[: seconds * RATE]
     curves = curves_from_audio(audio, controls, sharpness, notes=True)
     return {"curves": curves_value(curves), "seconds": round(len(audio) / RATE, 2)}

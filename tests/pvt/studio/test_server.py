@@ -10,8 +10,10 @@ import urllib.request
 import numpy as np
 import pytest
 
+from data_specs.errors import UserError
 from pvt.studio import jobs
 from pvt.studio.guard import host_name
+from pvt.studio.imports import recording_curves
 from pvt.studio.requests import MAX_BODY
 from pvt.studio.server import Studio
 from pvt.studio.takes import Take, TakeStore
@@ -198,6 +200,12 @@ def test_the_example_is_named_only_while_its_takes_are_in_memory():
     assert job is not None
     assert kept == {"job": job, "curves": CURVES}
     assert dropped == {"job": None, "curves": CURVES}
+
+
+@pytest.mark.parametrize("seconds", [-1, 0, 31])
+def test_the_length_of_an_imported_recording_is_limited(seconds):
+    with pytest.raises(UserError, match=f"seconds must be in 1..30, got {seconds}"):
+        recording_curves(b"", seconds, ("pitch",), 0.8)
 
 
 def test_memory_of_takes_is_bounded():
