@@ -35,7 +35,8 @@ def rows(context: Context) -> list[Row]:
 def whole(scratch: Path, name: str) -> Row:
     """Return a row of clips per second of `make dataset` for the format `name`.
 
-    All cores are used; start-up and writing of dataset.json are included.
+    All cores are used. Start-up and writing of dataset.json are included; index and plan are not where they exist in
+    `scratch`, as `rows` ensures.
     """
     clips = ClipCounts.parse(SMALL if name in ("cqt", "audio") else CLIPS)
     count = clips.train + clips.valid

@@ -58,7 +58,10 @@ def node(arguments: argparse.Namespace) -> int:
     started = time.monotonic()  # heavy imports count as part of the call
     needed = (*TRAINING, *(RENDERING if arguments.data is None else ()))
     if lacking := [name for name in needed if importlib.util.find_spec(name) is None]:
-        raise UserError(f"{', '.join(lacking)} must be installed; unpack their wheels into a folder of PYTHONPATH")
+        raise UserError(
+            f"the modules {', '.join(lacking)} must be importable; unpack the wheels that hold them (fluidsynth is in "
+            "pyfluidsynth) into a folder of PYTHONPATH"
+        )
 
     from bench.node.artifacts import restore, write_artifacts
     from bench.node.campaign import Campaign

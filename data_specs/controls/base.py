@@ -1,4 +1,4 @@
-"""Interface of a control feature: computed from notes, drawn as curves, given to networks.
+"""Interface of a control feature: computed from notes or measured from audio, drawn as curves, given to networks.
 
 T frames, R rows of a feature, I instruments. Frame i reads sample i * hop; a note covers the samples
 onset <= s < offset.

@@ -134,7 +134,8 @@ def parse_csv(text: str, where: str = "curves") -> Curves:
         header.pop()
     columns = header[1:]
     if header[:1] != ["time"] or set(columns) - set(CONTROLS) or len(set(columns)) < len(columns) or not columns:
-        raise UserError(f"{where}: the header must be time and any of {', '.join(CONTROLS)}, each once")
+        names, found = ", ".join(CONTROLS), ",".join(header)
+        raise UserError(f"{where}: the header must be time, then one or more of {names}, each once; got {found!r:.60}")
     points: dict[str, list[Any]] = {name: [] for name in columns}
     for number, row in rows[1:]:
         cells, beyond = row[: len(header)], row[len(header) :]

@@ -43,6 +43,8 @@ def read_audio(file: Path | BinaryIO, most_seconds: float = MOST_SECONDS) -> Flo
     import soundfile
 
     try:
+        if isinstance(file, Path):
+            file.open("rb").close()  # libsndfile reports a file that cannot be opened like one that is not audio
         with soundfile.SoundFile(file) as sound:
             _check_header(sound)
             return _decode(sound, most_seconds)

@@ -1,6 +1,8 @@
 """Curves measured from the audio of a take, with the error of each against the curve that was asked for.
 
-Frames are 10 ms apart. A value is None where it is undefined: pitch of unvoiced frames, velocity without notes.
+Curves have a value for each frame, 10 ms apart, or None where it is undefined: pitch of unvoiced frames, velocity and
+brightness outside of notes. Chroma is shown as the measured MIDI note number. Instruments have a value for each patch
+of about a second instead, with its times.
 """
 
 import json
@@ -29,7 +31,7 @@ SCALES = Path(__file__).parent / "scales.json"  # fitted on rendered clips, by p
 SHOWN_RANGE_DB = 65.0
 
 Measures = Mapping[str, float | None]
-Lane = dict[str, Any]  # achieved: values by frame; error: a number or None; text: of both
+Lane = dict[str, Any]  # achieved: values by frame or patch; error: a number or None; text: of both
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def test_a_bare_machine_resumes_from_what_was_handed_back(tmp_path, finished):
 def test_missing_packages_are_named(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(command, "RENDERING", ("no_such_midi",))
     assert command.main(["--out", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err.startswith("error: no_such_midi must be installed; ")
+    assert capsys.readouterr().err.startswith("error: the modules no_such_midi must be importable; ")
     assert not (tmp_path / "out").exists()
 
 

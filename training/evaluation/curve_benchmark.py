@@ -54,12 +54,14 @@ class Score:
 
 
 def curve_targets(curves: Curves, instruments: Sequence[str]) -> ControlTargets:
-    """Return the targets of drawn curves: all drawn controls, and as chroma the pitch class of a drawn pitch.
+    """Return the targets of drawn curves of velocity, chroma, pitch, brightness and instruments.
+
+    Where no chroma is drawn, it is the pitch class of the drawn pitch.
 
     `instruments` are the names of the instruments of the dataset, in order.
 
     Raises:
-        UserError: a point is beyond 4 s, or a drawn instrument is not among `instruments`.
+        UserError: a point is beyond 4 s, another control is drawn, or a drawn instrument is not among `instruments`.
     """
     frames = SAMPLES // HOP
     names = tuple(curves.curves)

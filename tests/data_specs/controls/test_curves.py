@@ -244,7 +244,7 @@ def test_bad_json_is_refused_in_one_sentence(text, message):
     [
         ("", "the header must be time"),
         ("0,0.5\n", "the header must be time"),
-        ("time\n0\n", "the header must be time"),
+        ("time\n0\n", "each once; got 'time'"),
         ("time,timbre\n0,1\n", "the header must be time"),
         ("time,velocity,velocity\n0,1,1\n", "the header must be time"),
         ("time,velocity\n", "has no points"),

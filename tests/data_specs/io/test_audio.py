@@ -70,6 +70,11 @@ def test_a_damaged_file_has_a_reason(tmp_path, change, reason):
     assert error.value.reason == reason
 
 
+def test_a_missing_file_is_unreadable(tmp_path):
+    with pytest.raises(AudioError, match=r"unreadable file \(No such file"):
+        read_audio(tmp_path / "missing.wav")
+
+
 def test_a_file_written_to_a_pipe_is_read_to_its_end(tmp_path):
     (tmp_path / "pipe.wav").write_bytes(wav(tmp_path, riff=0xFFFFFFFF, data=0xFFFFFFFF))
     assert len(read_audio(tmp_path / "pipe.wav")) == 24_000
