@@ -145,3 +145,11 @@ def test_control_branches_combine_in_any_order(order: list[str]) -> None:
     tables = {"local": {"channels": 4}, "global": {}}
     network = build_network(SMALL | {"controls": {kind: tables[kind] for kind in order}}, (3, 16), LAYOUT)
     assert network(torch.randn(2, 3, 16), torch.zeros(2), torch.rand(2, 5, 16)).shape == (2, 3, 16)
+
+
+def test_networks_do_not_depend_on_the_order_of_their_branches() -> None:
+    def shapes(*names: str) -> dict[str, torch.Size]:
+        network = build_network(SMALL | {"controls": {name: {} for name in names}}, (3, 16), LAYOUT)
+        return {key: value.shape for key, value in network.state_dict().items()}
+
+    assert shapes("local", "film_local") == shapes("film_local", "local")

@@ -36,7 +36,7 @@ def build_branches(
     widths: Shape,
     up_widths: Shape,
 ) -> nn.ModuleDict:
-    """Build the branches of a U-Net by name; they are applied in the order of `tables`.
+    """Build the branches of a U-Net by name; they are applied in alphabetical order.
 
     Args:
         tables: config table of each branch by a key of `CONTROL_BRANCHES`, such as `{"local": {...}}`.
@@ -48,7 +48,7 @@ def build_branches(
         UserError: an unknown branch, key or control, or a value of the wrong type or out of range.
     """
     branches: dict[str, ControlBranch] = {}
-    for name, table in tables.items():
+    for name, table in sorted(tables.items()):  # as in a snapshot, whose config has sorted keys
         kind = lookup(CONTROL_BRANCHES, name, "keys of network.controls")
         config = parse_model(kind.Config, table, f"network.controls.{name}")
         branches[name] = kind(config, layout, widths, up_widths)
