@@ -150,7 +150,7 @@ def _summary(row: Row) -> str:
 def write(folder: Path, rows: list[Row], about: Json) -> None:
     """Write results.json, results.md and results.svg to `folder`, created if needed.
 
-    `about` has the facts of the run: command, date, machine, versions and others.
+    `about` has the facts of the run, at least command, date, machine, cores, load, versions and seconds.
     """
     import matplotlib
 

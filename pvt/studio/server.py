@@ -1,7 +1,7 @@
 """HTTP service of the studio: the page, generation jobs, takes and imports.
 
-Requests are refused unless the Host header is an accepted name and Origin, if sent, is the same host. Bodies are
-bounded; no path from a client reaches the disk.
+Requests are refused unless the Host header is an accepted name, Origin, if sent, is the same host, and the token, where
+one is required, is given (`Guard`). Bodies are bounded; no path from a client reaches the disk.
 """
 
 import asyncio

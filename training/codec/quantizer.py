@@ -31,10 +31,10 @@ class Quantized(NamedTuple):
 
 
 class TrainedQuantizer(nn.Module):
-    """K = `codebooks` codebooks of M = `bins` entries of D = `channels` values, as parameters.
+    """K = `codebooks` codebooks of M = `bins` entries of D = `channels` values; entry 0 of each is fixed at zero.
 
-    Each is divided by its initial RMS, so that all can have the same learning rate. They are zero until `initialize` is
-    called or a state is loaded.
+    The parameter `entries` [K, M - 1, D] holds the others, those of each codebook divided by their initial RMS, so that
+    all can have the same learning rate. They are zero until `initialize` is called or a state is loaded.
     """
 
     def __init__(self, codebooks: int, bins: int, channels: int) -> None:

