@@ -164,7 +164,7 @@ def tables(done: Json, entries: Sequence[Entry]) -> str:
         Column("steps", "steps"),
         Column("core-seconds a step", "per_step", "{:.3f}"),
         Column("error", "error", "{:.4f}"),
-        *(Column(name, f"effects.{name}", lambda x: f"{100 * x:+.1f} %") for name in effects[0]["effects"]),
+        *(Column(name, f"effects.{name}", lambda x: f"{100 * x:+.1f} %") for name in sorted(effects[0]["effects"])),
     ]
     text = markdown(effects, columns)
     rows = [done[f"{one.name}: row"] for one in entries if f"{one.name}: row" in done]

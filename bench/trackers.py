@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from bench.table import interleaved
+from data_specs.analysis import YIN
 from data_specs.analysis.descriptors import AudioAnalysis
-from data_specs.analysis.recording_curves import HOP, TRACKERS, YIN, curves_from_audio
+from data_specs.analysis.recording_curves import HOP, TRACKERS, curves_from_audio
 from data_specs.analysis.swift_f0 import swift_pitch
 from data_specs.arrays import Float32, Float64
 from data_specs.cli import Parser, integer, run

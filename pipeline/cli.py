@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_specs.analysis import SHARPNESS, YIN
 from data_specs.cli import Commands, add_threads, integer, number, run_commands, use_threads
 from data_specs.errors import UserError
 from data_specs.formats import FORMATS, check_format
@@ -256,8 +257,13 @@ def _add_controls(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"recording: spec with the controls to write ({DEFAULT_SPEC})",
     )
-    add("--sharpness", default="0.8", metavar="S", help="recording: 1 follows every frame, 0 only the outline (0.8)")
-    add("--tracker", default="yin", metavar="NAME", help="recording: pitch tracker, yin or swift-f0 (yin)")
+    add(
+        "--sharpness",
+        default=str(SHARPNESS),
+        metavar="S",
+        help=f"recording: 0 for smooth curves to 1 for every frame ({SHARPNESS})",
+    )
+    add("--tracker", default=YIN, metavar="NAME", help=f"recording: pitch tracker, yin or swift-f0 ({YIN})")
     add("--notes", action="store_true", help="recording: pitch in steps of semitones instead of a line")
     parser.set_defaults(command=_controls)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 from scipy.stats import rankdata
 
-from data_specs.analysis import swift_f0
+from data_specs.analysis import SHARPNESS, YIN, swift_f0
 from data_specs.analysis.descriptors import SILENT_DB, AudioAnalysis
 from data_specs.arrays import Bool, Float32, Float64
 from data_specs.controls import CHROMA, CHROMA_STEPS, INSTRUMENTS, MAX_VELOCITY, UNCONDITIONED, VELOCITY
@@ -26,8 +26,6 @@ from data_specs.rates import SAMPLE_RATE
 
 MOST_SECONDS = 30  # of a recording whose length is not given
 HOP = 320  # samples: 75 frames a second
-SHARPNESS = 0.8
-YIN = "yin"
 TRACKERS = (YIN, swift_f0.NAME)
 GESTURE_S = 0.5  # window of the median filter at sharpness 0
 TRACKER_FRAMES = 5  # window of the median filter against octave errors of the pitch, at any sharpness

@@ -214,7 +214,7 @@ class Studio:
 
         The curves are those of the controls of the model, by default the first.
         """
-        from data_specs.analysis.recording_curves import SHARPNESS
+        from data_specs.analysis import SHARPNESS
         from pvt.studio.imports import recording_curves
 
         seconds = integer("seconds", request.query_params.get("seconds", "8"))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_specs.analysis import SHARPNESS, YIN
 from data_specs.cli import integer, number
 from data_specs.errors import UserError
 from data_specs.io.files import check_output_file, check_output_folder
@@ -30,11 +31,11 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
     add("--audio", type=Path, metavar="FILE", help="recording whose loudness, pitch and brightness are the curves")
     add(
         "--sharpness",
-        default="0.8",
+        default=str(SHARPNESS),
         metavar="S",
-        help="with --audio: 0 for smooth curves to 1 for every frame (0.8)",
+        help=f"with --audio: 0 for smooth curves to 1 for every frame ({SHARPNESS})",
     )
-    add("--tracker", default="yin", metavar="NAME", help="with --audio: pitch tracker, yin or swift-f0 (yin)")
+    add("--tracker", default=YIN, metavar="NAME", help=f"with --audio: pitch tracker, yin or swift-f0 ({YIN})")
     add("--start", default="0", metavar="SECONDS", help="with --audio: start in the recording (0)")
     add("--instrument", metavar="NAME", help="with --audio: name of the instrument (unconditioned)")
     add("--keep", type=Path, metavar="FILE", help="WAV file of which only the span is generated again")

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 
@@ -19,10 +18,10 @@ from data_specs.viz.page import document, element, joined, section, table, tiles
 from data_specs.viz.page.charts import Bin, binned, histogram, shares
 from data_specs.viz.page.tracks import Sound, audio_uri, card, curve_lanes
 from data_specs.viz.spectrogram import ceiling_db, mel_db
+from tests.browser import chromium
 
 PVT = ("piano", "violin", "trumpet")
 NASTY = "<script>alert(1)</script>\"'&lt;"
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 class Reader(HTMLParser):
@@ -163,7 +162,6 @@ def test_children_that_are_markup_stay_and_text_does_not():
     assert element("img", alt='"') == '<img alt="&quot;"/>'
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 def test_a_browser_shows_all_players_and_asks_for_nothing(page, tmp_path):
     file = tmp_path / "page.html"
     probe = """<script>addEventListener("load", () => setTimeout(() => {
@@ -177,7 +175,7 @@ def test_a_browser_shows_all_players_and_asks_for_nothing(page, tmp_path):
       ]); }, 300);
     }, 300));</script>"""
     file.write_text(page.replace("</body>", probe + "</body>"))
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"]
+    command = [chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"]
     command += ["--autoplay-policy=no-user-gesture-required", f"--user-data-dir={tmp_path / 'profile'}", file.as_uri()]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
     seen = json.loads(re.search('data-seen="(.*?)"', shown)[1].replace("&quot;", '"'))

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import select
-import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import pytest
 from pvt.studio.jobs import StudioJob
 from pvt.studio.server import LOOPBACK_NAMES, Studio
 from pvt.studio.takes import Take, TakeStore
+from tests.browser import chromium
 from tests.pvt.studio.pages import LOADED
 
 ROOT = Path(__file__).parents[3]
@@ -119,16 +119,6 @@ class Client:
 
 def latin(text: str) -> bytes:
     return text.encode("latin-1", "replace")
-
-
-def chromium() -> str:
-    """Path of Debian's Chromium; its absence is an error where CI is set, else the test is skipped."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        if os.environ.get("CI"):
-            pytest.fail("chromium is missing; apt-get install chromium")
-        pytest.skip("chromium is missing")
-    return path
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 
-from tests.pvt.studio.conftest import CURVES, chromium, running_studio
+from tests.browser import chromium
+from tests.pvt.studio.conftest import CURVES, running_studio
 from tests.pvt.studio.test_browser import LOADED, drag, until
 
 pytestmark = pytest.mark.slow
