@@ -6,6 +6,7 @@ from pathlib import Path
 from data_specs.cli import integer, integer_or_none
 from data_specs.errors import UserError
 from data_specs.io.files import check_output_file, check_output_folder, write_json
+from data_specs.memory import keep_freed_memory
 from data_specs.registry import lookup
 from training.options import (
     add_data,
@@ -85,6 +86,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         vggish=arguments.vggish,
         judges=judge_names(arguments.judges),
     )
+    keep_freed_memory()
     out = arguments.out or (paths[0] / "evaluation" if len(paths) == 1 and paths[0].is_dir() else Path("evaluation"))
     if drawn:
         from training.evaluation.curve_benchmark import benchmark, write_benchmark
@@ -149,6 +151,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
     planned = plan_sweep(model.paradigm, sweeps, config)
     samples = model.sample_count(parse_seconds(arguments.seconds))
     check_reference(model, ReferenceSet.open(arguments.data, "train", samples, clips), path)
+    keep_freed_memory()
     evaluator = Evaluator.prepare(arguments.data, samples, anchor_clips=clips, seed=config.seed)
     out = arguments.out or ((path if path.is_dir() else Path()) / "sweep")
     rows = sweep(model, evaluator, planned, clips, save=lambda rows: write_json(out / "sweep.json", rows))
