@@ -34,7 +34,7 @@ GUIDANCE = (1.0, 2.0)
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry of the comparison, a row of the table; `overrides` are pairs as in SET=."""
+    """An entry of the comparison, a row of the table; `overrides` are pairs as in SET=, `init` a model as in INIT=."""
 
     name: str
     paradigm: str
@@ -42,6 +42,7 @@ class Entry:
     codec: str = "phaseless"
     overrides: str = ""
     config: Path = CONFIG
+    init: str = ""
 
 
 ENTRIES = (
@@ -178,6 +179,7 @@ def train_for(run: Path, data: Path, entry: Entry, seconds: float) -> float:
     options = ["--paradigm", entry.paradigm, "--format", entry.format, "--config", str(entry.config)]
     options += ["--data", str(data), "--run", str(run), "--device", "cpu", "--threads", "1"]
     options += ["--set", entry.overrides] if entry.overrides else []
+    options += ["--init", entry.init] if entry.init else []
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     child = subprocess.Popen([sys.executable, "-m", "training", "train", *options], cwd=ROOT, env=one_thread())
     watched = psutil.Process(child.pid)
