@@ -181,49 +181,50 @@ def tables(done: Json, entries: Sequence[Entry]) -> str:
     return text
 
 
-def main() -> int:
-    """Run all stages, print the tables, write control-ways.md to --out, and return the exit status 0.
-
-    With --seconds 0, only the times of passes are measured and printed.
-    """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_sizes(parser: argparse.ArgumentParser, out: str, seconds: float, length: float) -> None:
+    """Add the options of the data, the output folder and the sizes of a comparison, with these defaults."""
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="FOLDER", help="dataset with PVT-encodec and PVT-audio")
-    add("--out", type=Path, default=Path("control-ways"), metavar="FOLDER", help="output folder (control-ways)")
-    add(
-        "--seconds",
-        type=float,
-        default=900,
-        metavar="S",
-        help="core-seconds of training of each row; 0: time passes only (900)",
-    )
-    add(
-        "--ways",
-        nargs="+",
-        choices=WAYS,
-        default=list(WAYS),
-        metavar="WAY",
-        help=f"({', '.join(WAYS)})",
-    )
-    add("--seeds", type=int, default=1, metavar="N", help="seeds 0 .. N - 1 of each way (1)")
+    add("--out", type=Path, default=Path(out), metavar="FOLDER", help=f"output folder ({out})")
+    text = f"core-seconds of training of each row ({seconds:g})"
+    add("--seconds", type=float, default=seconds, metavar="S", help=text)
     add("--reported", type=int, default=64, metavar="N", help="generated clips of each row; 0 for none (64)")
-    add("--length", type=float, default=4.0, metavar="S", help="length of a clip (4)")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    print(time_passes(arguments.ways))
-    if not arguments.seconds:
-        return 0
+    add("--length", type=float, default=length, metavar="S", help=f"length of a generated clip ({length:g})")
+
+
+def compare(arguments: argparse.Namespace, entries: Sequence[Entry], file: str) -> None:
+    """Run all stages for `entries`, print the tables, and write them to `file` in the output folder.
+
+    `arguments` are those of `add_sizes`.
+    """
     sizes = Sizes(arguments.seconds, "", arguments.reported, 0, arguments.length)
     comparison = ControlWays(arguments.out.absolute(), sizes, arguments.data.absolute())
-    entries = [entry(way, seed) for way in arguments.ways for seed in range(arguments.seeds)]
     for one in entries:
         comparison.train(one)
         comparison.measure(one)
     if arguments.reported:
         comparison.score(entries)
     text = tables(comparison.done, entries)
-    write_bytes(comparison.out / "control-ways.md", text.encode())
+    write_bytes(comparison.out / file, text.encode())
     print(text)
+
+
+def main() -> int:
+    """Run all stages, print the tables, write control-ways.md to --out, and return the exit status 0.
+
+    With --seconds 0, only the times of passes are measured and printed.
+    """
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_sizes(parser, "control-ways", 900, 4)
+    add = parser.add_argument
+    add("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY", help=f"({', '.join(WAYS)})")
+    add("--seeds", type=int, default=1, metavar="N", help="seeds 0 .. N - 1 of each way (1)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    print(time_passes(arguments.ways))
+    if arguments.seconds:
+        entries = [entry(way, seed) for way in arguments.ways for seed in range(arguments.seeds)]
+        compare(arguments, entries, "control-ways.md")
     return 0
 
 

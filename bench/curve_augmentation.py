@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.control_ways import add_sizes
 from bench.fixtures import ROOT
 from bench.paradigms import Comparison, Entry, Sizes
 from data_specs.arrays import Int64
@@ -158,13 +159,10 @@ def table(rows: Sequence[Json]) -> str:
 def main() -> int:
     """Run all stages, print the table, write curve-augmentation.md to --out, and return the exit status 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--data", type=Path, required=True, metavar="FOLDER", help="dataset with PVT-encodec and PVT-audio")
-    add("--out", type=Path, default=Path("curve-augmentation"), metavar="FOLDER", help="output folder")
-    add("--seconds", type=float, default=300, metavar="S", help="core-seconds of tuning of each model (300)")
-    add("--reported", type=int, default=64, metavar="N", help="generated clips of each row (64)")
-    add("--length", type=float, default=4.0, metavar="S", help="length of a clip (4)")
+    add_sizes(parser, "curve-augmentation", 300, 4)
     arguments = parser.parse_args()
+    if arguments.reported < 2:
+        parser.error(f"--reported must be an integer >= 2, got {arguments.reported}")
     torch.set_num_threads(1)
     sizes = Sizes(arguments.seconds, "", arguments.reported, 0, arguments.length)
     comparison = CurveAugmentation(arguments.out.absolute(), sizes, arguments.data.absolute())
