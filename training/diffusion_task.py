@@ -30,7 +30,8 @@ class DiffusionTask(Task):
 
     Raises:
         UserError: the present codec is not the one that made the data, the network is narrower than the data, or
-            training.curve_augmentation is set without network.augmented.
+            training.curve_augmentation is set without network.augmented, or one of diffusion.guidance_spread and
+            network.guided without the other.
     """
 
     def __init__(self, config: Config, data: Dataset) -> None:
@@ -43,6 +44,8 @@ class DiffusionTask(Task):
                 "training.curve_augmentation must be 0 unless network.augmented = true; set both or neither"
             )
         self.model = build_model(config, self.data)
+        if bool(getattr(self.model.paradigm.config, "guidance_spread", 0)) != config.network.get("guided", False):
+            raise UserError("diffusion.guidance_spread must be 0 unless network.guided = true; set both or neither")
         self.network = self.model.network
         self.adaptive = self.model.paradigm.adaptive
 

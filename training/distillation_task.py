@@ -47,11 +47,12 @@ class DistillationTask(DiffusionTask):
                 f"INIT= must name an EDM with sigma_data {self.paradigm.sigma_data:g}, got {teacher!r} with "
                 f"{teacher.paradigm.sigma_data:g}"
             )
-        unmatched = initialize(self.model, teacher)
-        if unmatched or len(teacher.network.state_dict()) != len(self.network.state_dict()):
+        guidance = {"guidance.weight"} & self.network.state_dict().keys()  # an input of the student alone
+        unmatched = set(initialize(self.model, teacher)) - guidance
+        if unmatched or teacher.network.state_dict().keys() != self.network.state_dict().keys() - guidance:
             raise UserError(
                 f"CONFIG= must have the network of the model INIT={source}, but {self.config.name} differs in "
-                f"{', '.join(unmatched) or 'its number of weights'}"
+                f"{', '.join(sorted(unmatched)) or 'its number of weights'}"
             )
         self.teacher.load_state_dict(self.network.state_dict())
         self.initialized = True

@@ -3,9 +3,11 @@
 The student starts with the weights of the EDM, its teacher. The loss compares its outputs at two noise levels, whose
 relative difference is halved at each stage of the training (easy consistency tuning, Geng et al. 2024, section 3.3).
 The step between the levels follows the teacher with classifier-free guidance, so the student learns guided samples and
-needs no guidance itself. B clips.
+needs one evaluation where a guided EDM needs two. The weight of guidance can be an input of the student (Meng et al.
+2023, section 3.1). B clips, R control rows, T frames.
 """
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import torch
@@ -41,6 +43,8 @@ class ConsistencyConfig(StrictModel):
     sigma_max: Level = 80.0
     rho: Level = 7.0
     guidance: Annotated[float, Field(ge=0)] = DEFAULT_GUIDANCE  # of the teacher
+    # Largest difference of the weight of a clip from `guidance`; the student is told it if network.guided.
+    guidance_spread: Annotated[float, Field(ge=0)] = 0.0
     # Stages 3 and 4 in bf16 lost what stage 2 had gained (docs/results/few-steps.md).
     stages: Annotated[int, Field(ge=1, le=5)] = 2
     stage_steps: Positive = 400
@@ -56,6 +60,13 @@ class ConsistencyOptions(StrictModel):
     sigma_min: Level = 0.3
     sigma_max: Level = 80.0
     rho: Level = 7.0
+
+
+def with_offset(controls: Tensor | None, offset: Tensor) -> Tensor | None:
+    """Return `controls` [B, R, T] with a further row that has `offset` [B] at all frames; [1] is that of all clips."""
+    if controls is None:
+        return None
+    return torch.cat([controls, offset.to(controls).view(-1, 1, 1).expand_as(controls[:, :1])], 1)
 
 
 class Consistency(PreconditionedParadigm):
@@ -106,12 +117,17 @@ class Consistency(PreconditionedParadigm):
         low, high = (level ** (1 / config.rho) for level in (config.sigma_min, config.sigma_max))
         sigma = (low + noise.uniform() * (high - low)) ** config.rho
         noisy = x0 + per_clip(sigma, x0) * noise.normal(tuple(x0.shape[1:]))
+        weight: Weights | Tensor = config.guidance
+        told = controls
+        if config.guidance_spread:
+            offset = config.guidance_spread * (2 * noise.uniform() - 1)
+            weight, told = config.guidance + per_clip(offset, x0), with_offset(controls, offset)
         with torch.no_grad():
-            clean = self.denoiser(self.teacher, controls, config.guidance)(noisy, sigma)
+            clean = self.denoiser(self.teacher, controls, weight)(noisy, sigma)
             following = self.next_level(sigma)
             along_flow = clean + per_clip(following / sigma, x0) * (noisy - clean)
-            target = self.denoise(network, along_flow, following, controls)
-        squares = mean_per_clip((self.denoise(network, noisy, sigma, controls) - target) ** 2)
+            target = self.denoise(network, along_flow, following, told)
+        squares = mean_per_clip((self.denoise(network, noisy, sigma, told) - target) ** 2)
         return (loss_weight(sigma, self.sigma_data) * squares + HUBER**2).sqrt() - HUBER
 
     def sample(
@@ -127,17 +143,23 @@ class Consistency(PreconditionedParadigm):
     ) -> Tensor:
         """Return new clips [B, *shape], float32; see `Paradigm.sample`.
 
-        `guidance` must be None or the weight of the training. With `known`, the frames that it gives equal `known.x0`.
+        `guidance` must be None, for that of the training, or a weight within its spread. With `known`, the frames that
+        it gives equal `known.x0`.
 
         Raises:
             TypeError: `options` is not a `ConsistencyOptions`.
             UserError: `guidance` has another value, or sigma_min is not below sigma_max.
         """
-        if guidance not in (None, self.config.guidance):
+        weight, spread = self.config.guidance if guidance is None else guidance, self.config.guidance_spread
+        if isinstance(weight, Mapping) or abs(weight - self.config.guidance) > spread:
+            center = self.config.guidance
+            allowed = f"one weight from {center - spread:g} to {center + spread:g}" if spread else f"{center:g}"
             raise UserError(
-                f"GUIDANCE= must be {self.config.guidance:g}, the weight this consistency model was tuned with, "
-                f"got {guidance}; give that weight, or tune another model with SET=diffusion.guidance="
+                f"GUIDANCE= must be {allowed}, as in the tuning of this consistency model, got {guidance}; give such a "
+                "weight, or tune another model with SET=diffusion.guidance="
             )
+        if spread:
+            controls = with_offset(controls, torch.tensor([weight - self.config.guidance]))
         chosen = options_or_default(options, ConsistencyOptions)
         sigmas = karras_sigmas(chosen.steps, chosen.sigma_min, chosen.sigma_max, chosen.rho)
         with torch.no_grad():

@@ -49,10 +49,11 @@ class ContinuousParadigm(Paradigm):
     def denoise(self, network: nn.Module, x: Tensor, sigma: Tensor, controls: Tensor | None) -> Tensor:
         """Estimate clean data, float32 [B, ...], from x [B, ...] = clean data + sigma * noise, for sigma [B]."""
 
-    def denoiser(self, network: nn.Module, controls: Tensor | None, guidance: Weights = 1.0) -> Denoiser:
+    def denoiser(self, network: nn.Module, controls: Tensor | None, guidance: Weights | Tensor = 1.0) -> Denoiser:
         """Return `denoise` with guidance as a function of x [B, ...] and sigma [B].
 
-        The n terms of the guidance are evaluated as one batch of n * B clips.
+        The n terms of the guidance are evaluated as one batch of n * B clips. `guidance` may have a weight per clip, as
+        in `Guidance`.
 
         Raises:
             UserError: a weight for an unknown control.

@@ -20,23 +20,25 @@ Weights = float | Mapping[str, float]
 class Guidance:
     """Controls of all terms, and the coefficients of their outputs (with sum 1).
 
-    There is one term, D(all), plus one for a single weight other than 1, or for each weight of a control other than 1.
+    There is one term, D(all), plus one for a single weight other than 1, for weights per clip, or for each weight of a
+    control other than 1.
 
     Args:
         controls: [B, N, T], -1 where unconditioned; None for a network without controls, where weights have no effect.
         layout: order of the controls.
-        weights: one weight for all controls, or weights by name of the control (1 for others).
+        weights: one weight for all controls, one per clip [B, 1, ...] with the axes of x, or weights by name of the
+            control (1 for others).
 
     Attributes:
         controls: controls of all terms, [n B, N, T], term by term; None if the argument is.
-        coefficients: factor of the output of each term, n numbers.
+        coefficients: factor of the output of each term, n numbers or n tensors like `weights`.
 
     Raises:
         UserError: a weight for an unknown control.
     """
 
-    def __init__(self, controls: Tensor | None, layout: ControlLayout, weights: Weights = 1.0) -> None:
-        self.coefficients = [1.0]
+    def __init__(self, controls: Tensor | None, layout: ControlLayout, weights: Weights | Tensor = 1.0) -> None:
+        self.coefficients: list[float | Tensor] = [1.0]
         self.controls = controls
         if controls is None:
             return
@@ -49,9 +51,9 @@ class Guidance:
                     # promise: both-formulas-stated-log-2
                     self.coefficients.append(1 - weight)
                     terms.append(layout.without(controls, [name]))
-        elif weights != 1:
+        elif isinstance(weights, Tensor) or weights != 1:
             # promise: both-formulas-stated-log
-            self.coefficients = [float(weights), 1 - float(weights)]
+            self.coefficients = [weights, 1 - weights]
             terms.append(layout.without(controls, layout.names))
         self.controls = torch.cat(terms)
 

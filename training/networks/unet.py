@@ -57,6 +57,7 @@ class UNetConfig(StrictModel):
     patch: Positive = 1  # positions per axis moved to channels; continuous data only
     skip: Annotated[int, Field(ge=0)] = 0  # kernel of the noise-gated linear skip; 0 for none; continuous data only
     augmented: bool = False  # whether the strength of curve augmentation is an input
+    guided: bool = False  # whether the weight of guidance is an input, for few-step models
     checkpoint: bool = False  # activation checkpointing of each block
 
     @pydantic.model_validator(mode="after")
@@ -191,6 +192,7 @@ class UNet(Renamed):
         self.codes = CodeEmbedding(shape[0], vocabulary or classes, config.code_embedding) if classes else None
         self.noise = NoiseEmbedding(config.embedding)
         self.strength = zeroed(nn.Linear(1, config.embedding, bias=False)) if config.augmented else None
+        self.guidance = zeroed(nn.Linear(1, config.embedding, bias=False)) if config.guided else None
         c_in = self.codes.channels if self.codes else shape[0] * config.patch**dims
         self.conv_in = convolution(dims, c_in, down[0])
         bins = -(-shape[1] // self.multiples[0]) * 2**depth
@@ -231,9 +233,9 @@ class UNet(Renamed):
         Args:
             x: float [B, C, (F,) T] or int64 [B, K, T].
             c_noise: noise scalar [B], of order one.
-            controls: [B, R, T], -1 where unconditioned; None if all are unconditioned. With R + 1 rows, the last is the
-                strength of curve augmentation, the same at all frames, used only by an `augmented` network; with R
-                rows it is 0.
+            controls: [B, R, T], -1 where unconditioned; None if all are unconditioned. Further rows, the same at all
+                frames, are the strength of curve augmentation, used only by an `augmented` network, and as the last
+                row of a `guided` network the weight of guidance minus the default one; both are 0 without a row.
 
         Returns:
             [B, H, T] for codes; else [B, H, F, T] with F = 1 for [B, C, T], F and T divided by the patch size along
@@ -246,9 +248,11 @@ class UNet(Renamed):
             h = h + self.bins.to(h.dtype)
         embedded = self.noise(c_noise)
         if controls is not None and controls.shape[1] > self.control_rows:
-            controls, strength = controls[:, : self.control_rows], controls[:, self.control_rows :, 0]
-            if self.strength is not None:
-                embedded = embedded + self.strength(strength)
+            inputs = controls[:, self.control_rows :, 0]
+            if self.guidance is not None:
+                embedded, inputs = embedded + self.guidance(inputs[:, -1:]), inputs[:, :-1]
+            if self.strength is not None and inputs.shape[1]:
+                embedded = embedded + self.strength(inputs)
         encodings = self._encodings(controls, x, embedded)
         skips = []
         for level, blocks in enumerate(self.down):
@@ -276,7 +280,7 @@ class UNet(Renamed):
                 return encodings
         if controls is None:
             controls = like.new_full((x.shape[0], self.control_rows, x.shape[-1]), UNCONDITIONED)
-        whole = padded(controls, self.multiples[-1:], mode="replicate")
+        whole = padded(controls[:, : self.control_rows], self.multiples[-1:], mode="replicate")
         if self.patch[1] > 1:
             whole = nn.functional.avg_pool1d(whole, self.patch[1])
         encodings = [branch.encode(whole, self.compute_dtype) for branch in self._branches()]

@@ -151,6 +151,59 @@ def test_another_guidance_than_that_of_training_is_refused():
             paradigm.sample(Preconditioned(flow_end), (1, 4), None, noise, guidance=guidance)
 
 
+class Controlled(nn.Module):
+    """The exact network for data ~ N(weight * velocity, STD^2), and N(0, STD^2) where unconditioned.
+
+    `weight` is 1 for a teacher (`function` is `denoised`), and 2 plus the row after those of the layout for a student.
+    """
+
+    def __init__(self, function, told: bool) -> None:
+        super().__init__()
+        self.function, self.told = function, told
+
+    def forward(self, x: Tensor, c_noise: Tensor, controls: Tensor | None = None) -> Tensor:
+        assert controls is not None
+        sigma = torch.exp(4 * c_noise).view(-1, 1, 1)
+        c_skip, c_out, c_in, _ = preconditioning(sigma, 0.5)
+        weight = 2 + controls[:, 2:3] if self.told else 2 if self.function is flow_end else 1
+        shift = weight * controls[:, :1].clamp(min=0)
+        noisy = x / c_in
+        clean = self.function(noisy - shift + MEAN, sigma) + shift - MEAN
+        return (clean - c_skip * noisy) / c_out
+
+
+def guided_paradigm():
+    return build_paradigm("consistency", {"stages": 5, "stage_steps": 1, "guidance_spread": 1}, LAYOUT)
+
+
+def test_the_weight_of_guidance_is_an_input_of_the_student():
+    paradigm = guided_paradigm()
+    paradigm.teacher = Controlled(denoised, told=False)
+    controls = torch.rand(500, 2, 8, generator=torch.Generator().manual_seed(0))[..., :1].expand(-1, -1, 8)
+    x0 = controls[:, :1] + STD * BatchNoise(1, 500).normal((1, 8))
+    exact, deaf = (
+        float(paradigm.loss(Controlled(flow_end, told), x0, controls, BatchNoise(0, 500)).mean())
+        for told in (True, False)
+    )
+    assert exact < 2e-4
+    assert deaf > 5 * exact
+
+
+@pytest.mark.parametrize("weight", [None, 1.0, 2.5, 3.0])
+def test_samples_follow_the_weight_that_is_asked(weight):
+    controls = torch.full((20_000, 2, 1), 0.25)
+    noise = BatchNoise(0, 20_000)
+    x = guided_paradigm().sample(Controlled(flow_end, told=True), (1, 1), controls, noise, guidance=weight)
+    assert float(x.mean()) == pytest.approx(0.25 * (weight or 2), abs=4 * STD / math.sqrt(20_000))
+
+
+@pytest.mark.parametrize("weight", [0.9, 3.1, {"velocity": 2.0}])
+def test_a_weight_outside_the_tuning_is_refused(weight):
+    noise = PerClipNoise(0, [0], "sample")
+    with pytest.raises(UserError, match="must be one weight from 1 to 3"):
+        guided_paradigm().sample(Controlled(flow_end, told=True), (1, 4), None, noise, guidance=weight)
+
+
 CONFIG = """
 [training]
 steps = 6
@@ -200,6 +253,19 @@ def test_a_student_is_tuned_from_an_edm_and_resumes(encodec_data, tmp_path):
         assert torch.equal(state[name], value)
     assert any(not torch.equal(v, teacher.network.state_dict()[n]) for n, v in student.network.state_dict().items())
     assert student.sample({"version": 1, "velocity": [[0, 0.5]]}, n=1, seconds=1).shape == (1, 1, 24_000)
+
+    guided = tmp_path / "guided.toml"
+    guided.write_text(
+        CONFIG.replace("skip = 3", "skip = 3\nguided = true").replace("stage_steps", "guidance_spread = 1\nstage_steps")
+    )
+    tune(tmp_path / "guided", 2, tmp_path / "edm", guided)
+    student = load_model(tmp_path / "guided")
+    assert bool(student.network.state_dict()["guidance.weight"].any())
+    weak, strong = (student.sample({"version": 1, "velocity": [[0, 0.5]]}, seconds=1, guidance=w) for w in (1, 3))
+    assert not torch.equal(weak, strong)
+    guided.write_text(CONFIG.replace("skip = 3", "skip = 3\nguided = true"))
+    with pytest.raises(UserError, match=r"guidance_spread must be 0 unless network\.guided"):
+        tune(tmp_path / "one key", 1, tmp_path / "edm", guided)
 
     with pytest.raises(UserError, match="INIT="):
         tune(tmp_path / "without", 1)

@@ -41,6 +41,13 @@ def test_common_weight() -> None:
     assert torch.allclose(denoised(0.0)[0], none, atol=1e-4)
 
 
+def test_weight_per_clip() -> None:
+    paradigm, x, sigma = build_paradigm("edm", {}, LAYOUT), torch.full((2, 1, 6), 0.3), torch.tensor([0.5, 2.0])
+    together = paradigm.denoiser(Listener(), CONTROLS, torch.tensor([0.5, 3.0]).view(2, 1, 1))(x, sigma)
+    for clip, weight in enumerate((0.5, 3.0)):
+        assert torch.allclose(together[clip], denoised(weight)[0][clip], atol=1e-4)
+
+
 def test_weight_per_feature() -> None:
     every, _ = denoised(1.0)
     expected = every.clone()
