@@ -23,12 +23,12 @@ from torch import Tensor
 
 from data_specs.errors import UserError
 from data_specs.io.files import Json, atomic_write, file_sha256, write_json
+from training.runs import SHIPPED, shipped_model
 
 CHECKPOINTS = "checkpoints"  # folder in that of the run
 MANIFEST, SNAPSHOT, STATE = "checkpoint.json", "snapshot.safetensors", "state.pt"
 SNAPSHOT_VERSION = 1
 AVERAGES = "ema"
-
 
 State = dict[str, Any]  # tensors, numbers, strings, lists and dicts
 Weights = dict[str, Tensor]  # by name
@@ -250,7 +250,8 @@ def load_newest(run: Path) -> Saved | None:
 def find_snapshot(path: Path) -> Path:
     """Return the path of the snapshot at `path`: a file itself, or the newest intact one of a run or checkpoint folder.
 
-    Size and SHA-256 are checked in a run folder only.
+    A path that does not exist and equals a name in SHIPPED is that shipped model. Size and SHA-256 are checked in a run
+    folder only.
 
     Raises:
         UserError: there is no file or intact snapshot.
@@ -262,7 +263,12 @@ def find_snapshot(path: Path) -> Path:
     for folder in _folders(path):
         if not _fault(folder, only=SNAPSHOT):
             return folder / SNAPSHOT
-    raise UserError(f"there is no snapshot in {path}; train first, or name a run folder or a snapshot file with RUN=")
+    if not path.exists() and str(path) in SHIPPED:
+        return shipped_model(str(path))
+    raise UserError(
+        f"there is no snapshot in {path}; train first, or name a run folder, a snapshot file or one of "
+        f"{', '.join(SHIPPED)} with RUN="
+    )
 
 
 def _folders(run: Path) -> list[Path]:

@@ -65,7 +65,7 @@ def _train(arguments: argparse.Namespace) -> int:
     threads = recorded if arguments.threads is None else integer("THREADS", arguments.threads)
     config = config.replaced("machine", threads=set_threads(threads))
     make = DistillationTask if PARADIGMS[config.paradigm].distilled else DiffusionTask
-    init = _init(arguments.init)
+    init = None if arguments.init is None else Path(arguments.init)
     if arguments.resume is not None and init is not None:
         raise UserError(
             "INIT= and RESUME= must not be given together, since each defines the initial weights; remove one"
@@ -73,12 +73,6 @@ def _train(arguments: argparse.Namespace) -> int:
     more = {"dry_run": arguments.dry_run, "init": init, "resume": arguments.resume}
     train(folder, arguments.data, config, arguments.device, make, **more)
     return 0
-
-
-def _init(text: str | None) -> Path | None:
-    from training.model import shipped_model
-
-    return shipped_model() if text == "shipped" else None if text is None else Path(text)
 
 
 def _add_runs(parser: argparse.ArgumentParser) -> None:

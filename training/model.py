@@ -25,11 +25,10 @@ from training.diffusion.samplers import Callback
 from training.metadata import DatasetMetadata
 from training.networks import build_network, parameter_count
 from training.networks.precision import PrecisionChoice, freeze, has_fast_bf16
+from training.runs import shipped_model
 from training.sampling.curve_sources import load_curves
 from training.sampling.defaults import DEFAULT_GUIDANCE
 from training.sampling.sampling import SamplingConfig, sample_batches
-
-SNAPSHOTS = Path(__file__).parent / "snapshots"  # shipped with the project
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -227,7 +226,8 @@ def load_model(
     """Load a model for sampling, in eval mode and without gradients.
 
     Args:
-        path: a run folder, for its newest model, or a snapshot file; None for the shipped model.
+        path: a run folder, for its newest model, a snapshot file, or the name of a shipped model ("shipped",
+            "few-steps"); None for "shipped".
         device: device of the network.
         precision: "auto" for bf16 where the device has it natively. Samples in bf16 differ by about 1 % from those in
             float32. Weights of convolutions are rounded to bf16, so such a model cannot be trained further. Networks
@@ -236,7 +236,7 @@ def load_model(
     Raises:
         UserError: there is no model at `path`, or it is damaged.
     """
-    snapshot = checkpoint.find_snapshot(shipped_model() if path is None else Path(path))
+    snapshot = shipped_model() if path is None else checkpoint.find_snapshot(Path(path))
     weights, metadata = checkpoint.read_snapshot(snapshot)
     try:
         config = parse_model(Config, metadata["config"], f"{snapshot}: config")
@@ -250,19 +250,6 @@ def load_model(
         precision = "bf16" if has_fast_bf16(torch.device(device)) else "float32"
     network = freeze(model.network.to(device), precision)
     return replace(model, network=network, step=step, train_seconds=seconds)
-
-
-def shipped_model() -> Path:
-    """Return the path of the snapshot shipped with the project.
-
-    Raises:
-        UserError: the installation has none.
-    """
-    if shipped := sorted(SNAPSHOTS.glob("*.safetensors")):
-        return shipped[0]
-    raise UserError(
-        "no model is shipped with this installation; give RUN=runs/..., or PARADIGM= of a run that you trained"
-    )
 
 
 load_run = load_model  # the name before version 2

@@ -21,7 +21,11 @@ MAX_SECONDS = 600
 def add_models(parser: argparse.ArgumentParser) -> None:
     """Add the options that select models, which `load_models` reads."""
     add = parser.add_argument
-    add("--run", metavar="RUNS", help="run folders or snapshots, comma-separated (--paradigm's, else the shipped one)")
+    add(
+        "--run",
+        metavar="RUNS",
+        help="run folders, snapshots, shipped or few-steps, comma-separated (--paradigm's, else shipped)",
+    )
     add(
         "--paradigm",
         metavar="NAME",

@@ -11,6 +11,21 @@ RUNS = Path("runs")
 DEFAULT_SPEC = "sample"
 CONFIG, CHECKPOINTS = "config.json", "checkpoints"
 TABLES = ("training", "machine", "logging")  # of a config
+SNAPSHOTS = Path(__file__).parent / "snapshots"  # shipped with the project
+SHIPPED = {"shipped": "*.safetensors", "few-steps": "few-steps/*.safetensors"}  # models in SNAPSHOTS, by name
+
+
+def shipped_model(name: str = "shipped") -> Path:
+    """Return the path of a snapshot that is shipped with the project, by its name in SHIPPED.
+
+    Raises:
+        UserError: the installation has none.
+    """
+    if files := sorted(SNAPSHOTS.glob(SHIPPED[name])):
+        return files[0]
+    raise UserError(
+        "no model is shipped with this installation; give RUN=runs/..., or PARADIGM= of a run that you trained"
+    )
 
 
 def run_folder(paradigm: str, format_name: str, config: str, spec: str | None = None) -> Path:
@@ -50,8 +65,6 @@ def select_runs(
         from training.config import check_pair
 
         return [run_folder(paradigm, check_pair(paradigm, format_name), config, spec)]
-    from training.model import shipped_model
-
     return [shipped_model()]
 
 

@@ -27,8 +27,9 @@ from training.checkpoint import find_snapshot
 from training.diffusion.inpainting import Known
 from training.diffusion.samplers import Callback, SamplerState
 from training.distributed import choose_device
-from training.model import TrainedModel, load_model, shipped_model
+from training.model import TrainedModel, load_model
 from training.networks.precision import PrecisionChoice
+from training.runs import SHIPPED, shipped_model
 from training.sampling.curve_sources import shipped_curves
 from training.sampling.defaults import DEFAULT_GUIDANCE
 from training.sampling.redraw import CROSSFADE_SECONDS, known_part, splice
@@ -96,7 +97,7 @@ class Engine:
     A model is named by its file or folder; an apostrophe is appended to a name that is taken.
 
     Args:
-        paths: run folders or snapshots; empty for the shipped model.
+        paths: run folders, snapshots or names of shipped models; empty for all shipped models.
         device: cpu, cuda or mps; None for cuda where there is one, else cpu.
         precision: as in `load_model`.
 
@@ -107,7 +108,7 @@ class Engine:
     def __init__(self, paths: list[Path], device: str | None = None, precision: PrecisionChoice = "auto") -> None:
         device = str(choose_device(device))
         self.entries: dict[str, ModelEntry] = {}
-        for path in paths or [shipped_model()]:
+        for path in paths or [shipped_model(name) for name in SHIPPED]:
             name = path.stem if path.suffix == ".safetensors" else path.name
             while name in self.entries:
                 name += "'"

@@ -345,7 +345,7 @@ def serve(paths: list[Path], host: str, port: int, token: str, device: str | Non
     """Serve the studio until Ctrl-C or SIGTERM. The address is printed.
 
     Args:
-        paths: run folders or snapshots; empty for the shipped model.
+        paths: run folders or snapshots; empty for all shipped models.
         host: address to listen on.
         port: first port to try; 0 for any free one.
         token: required of clients; empty for none, where only loopback names are accepted as Host.

@@ -47,7 +47,8 @@ from training.evaluation.embedders.classifier import WEIGHTS, PvtNet
 from training.evaluation.evaluate import Options, evaluate
 from training.evaluation.tables import adherence_columns
 from training.evaluation.targets import ControlTargets, control_targets
-from training.model import load_model, shipped_model
+from training.model import load_model
+from training.runs import shipped_model
 
 CONFIG = """
 [training]

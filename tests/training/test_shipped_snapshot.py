@@ -8,8 +8,9 @@ import torch
 from scipy.stats import spearmanr
 
 from data_specs.io.files import file_sha256
-from training.model import SNAPSHOTS, TrainedModel, load_model
+from training.model import TrainedModel, load_model
 from training.networks import parameter_count
+from training.runs import SNAPSHOTS
 
 CURVES = {
     "version": 1,

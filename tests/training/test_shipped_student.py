@@ -1,15 +1,19 @@
 """The few-step student that comes with the project."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
 
+from data_specs.errors import UserError
 from data_specs.io.files import file_sha256
 from tests.training.test_shipped_snapshot import CURVES
-from training.model import SNAPSHOTS, TrainedModel, load_model
+from training.checkpoint import find_snapshot
+from training.model import TrainedModel, load_model
+from training.runs import SNAPSHOTS, shipped_model
 
 FILE = SNAPSHOTS / "few-steps" / "consistency-phaseless.safetensors"
 
@@ -23,6 +27,15 @@ def test_its_card_names_its_digest() -> None:
     card = FILE.with_suffix(".md").read_text(encoding="utf-8")
     assert re.findall(r"\b[0-9a-f]{64}\b", card) == [file_sha256(FILE)]
     assert FILE.stat().st_size <= 16e6
+
+
+def test_shipped_models_have_names_unless_a_path_has_them(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_snapshot(Path("few-steps")) == FILE
+    assert find_snapshot(Path("shipped")) == shipped_model()
+    Path("few-steps").mkdir()
+    with pytest.raises(UserError, match="no snapshot in few-steps"):
+        find_snapshot(Path("few-steps"))
 
 
 def test_it_takes_the_controls_of_the_shipped_model_in_two_evaluations(student: TrainedModel) -> None:

@@ -27,7 +27,8 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 
 def _export(arguments: argparse.Namespace) -> int:
     from training.checkpoint import find_snapshot, write_half
-    from training.model import load_model, shipped_model
+    from training.model import load_model
+    from training.runs import shipped_model
 
     if arguments.to not in KINDS:
         raise UserError(f"TO= must be one of {', '.join(KINDS)}; got {arguments.to!r:.40}")
@@ -76,7 +77,8 @@ def add_card(parser: argparse.ArgumentParser) -> None:
 def _card(arguments: argparse.Namespace) -> int:
     from training.checkpoint import find_snapshot
     from training.export.card import find_evaluation, model_card
-    from training.model import load_model, shipped_model
+    from training.model import load_model
+    from training.runs import shipped_model
 
     run = arguments.run or shipped_model()
     out = None if arguments.out is None else check_output_file(arguments.out)

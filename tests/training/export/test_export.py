@@ -13,7 +13,8 @@ import torch
 from data_specs.controls.curve_files import read_curves
 from training.cli import main
 from training.diffusion import PerClipNoise, build_paradigm
-from training.model import load_model, shipped_model
+from training.model import load_model
+from training.runs import shipped_model
 from training.sampling.curve_sources import shipped_curves
 
 PLAYER = Path(__file__).parents[3] / "examples" / "play_onnx.py"
