@@ -49,3 +49,10 @@ def test_loudness_follows_the_velocity_drawn(student: TrainedModel) -> None:
     level = np.sqrt(np.square(audio.reshape(3, 64, 1500)).mean(-1))
     drawn = np.interp((np.arange(64) + 0.5) / 16, [0, 2, 4], [0.25, 0.95, 0.25])
     assert np.mean([spearmanr(one, drawn).statistic for one in level]) > 0.6
+
+
+def test_it_takes_weights_of_guidance_from_1_to_3(student: TrainedModel) -> None:
+    weak, strong = (student.sample(CURVES, seconds=4, n=1, guidance=weight) for weight in (1, 3))
+    assert not torch.allclose(weak, strong, atol=1e-3)
+    with pytest.raises(UserError, match="from 1 to 3"):
+        student.sample(CURVES, seconds=4, n=1, guidance=4)

@@ -45,7 +45,7 @@ class ConsistencyConfig(StrictModel):
     guidance: Annotated[float, Field(ge=0)] = DEFAULT_GUIDANCE  # of the teacher
     # Largest difference of the weight of a clip from `guidance`; the student is told it if network.guided.
     guidance_spread: Annotated[float, Field(ge=0)] = 0.0
-    # Stages 3 and 4 in bf16 lost what stage 2 had gained (docs/results/few-steps.md).
+    # From stage 3 on, samples come near to those of the teacher, with their noise (docs/results/few-steps.md).
     stages: Annotated[int, Field(ge=1, le=5)] = 2
     stage_steps: Positive = 400
 
