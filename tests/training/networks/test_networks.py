@@ -60,7 +60,8 @@ def test_every_config_takes_a_gradient(config: str, name: str, paradigm: str) ->
         )
     )
     x0 = torch.randn(1, *shape) if classes is None else torch.randint(classes, (1, *shape))
-    diffusion.loss(network, x0, torch.rand(1, 5, shape[-1]), PerClipNoise(0, [0], "train")).sum().backward()
+    rows = 5 + CONFIGS[config][name].get("guided", False)  # the last row is the weight of guidance
+    diffusion.loss(network, x0, torch.rand(1, rows, shape[-1]), PerClipNoise(0, [0], "train")).sum().backward()
     silent = [key for key, p in network.named_parameters() if p.grad is None or not float(p.grad.abs().sum()) > 0]
     assert not silent
 
