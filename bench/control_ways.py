@@ -53,8 +53,8 @@ def entry(way: str, seed: int) -> Entry:
     return Entry(f"{way}, seed {seed}", "edm", "encodec", overrides=overrides, config=CONFIG)
 
 
-class ControlWays(Comparison):
-    """Comparison of the ways of WAYS on the datasets in `folder`; results are kept in `out`."""
+class OneDataset(Comparison):
+    """Comparison of entries on the datasets in `folder`; results are kept in `out`."""
 
     def __init__(self, out: Path, sizes: Sizes, folder: Path) -> None:
         super().__init__(out, sizes)
@@ -62,6 +62,10 @@ class ControlWays(Comparison):
 
     def data(self, entry: Entry) -> Path:
         return self.folder
+
+
+class ControlWays(OneDataset):
+    """Comparison of EDMs by the effects of their controls, and by adherence and FAD of generated clips."""
 
     def measure(self, one: Entry) -> None:
         """Measure and record the control effects of an entry, unless they are recorded at its present core-seconds."""

@@ -9,16 +9,15 @@ import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bench.control_ways import add_sizes
+from bench.control_ways import OneDataset, add_sizes
 from bench.fixtures import ROOT
-from bench.paradigms import Comparison, Entry, Sizes
+from bench.paradigms import Entry, Sizes
 from data_specs.arrays import Int64
 from data_specs.io.files import Json, write_bytes
 from data_specs.rates import SAMPLE_RATE
@@ -98,15 +97,8 @@ class ToldModel(TrainedModel):
         return super().sample_controls(torch.cat([controls, row], 1), *arguments, **options)
 
 
-class CurveAugmentation(Comparison):
-    """Comparison of ENTRIES on the datasets in `folder`; results are kept in `out`."""
-
-    def __init__(self, out: Path, sizes: Sizes, folder: Path) -> None:
-        super().__init__(out, sizes)
-        self.folder = folder
-
-    def data(self, entry: Entry) -> Path:
-        return self.folder
+class CurveAugmentation(OneDataset):
+    """Comparison of models by how closely they follow filtered curves."""
 
     def follow(self, entry: Entry, evaluator: Evaluator, strength: float, told: float) -> None:
         """Record the scores of clips generated from curves filtered with `strength`, unless they are recorded.

@@ -18,7 +18,7 @@ class DaskSite:
     """A scheduler and `workers` workers of one thread, which are killed at the end of the block.
 
     Args:
-        folder: folder of scheduler.json, the file with the address of the scheduler.
+        folder: folder of scheduler.json, the file with the address of the scheduler, and of the log of each process.
         workers: number of workers.
         options: further options of the command lines of scheduler and workers.
 
@@ -90,4 +90,5 @@ class DaskSite:
         environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT)}
         place = ["--host", "127.0.0.1", "--scheduler-file", str(self.file)]
         command = [sys.executable, "-m", "dask", kind, *place, *self._options, *options]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with open(self.file.with_name(f"{kind}-{len(self.workers)}-{time.monotonic_ns()}.log"), "wb") as log:
+            return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
