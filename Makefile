@@ -97,12 +97,12 @@ help:  ## this text
 #|   GPUS           ranks on this machine, one device each                                              (1)
 #|   DEVICE         cpu or cuda                                                           (cuda if there is one)
 #|   THREADS        of a CPU                                              (of the run so far, else the fastest)
-#|   INIT           shipped, a run folder or a snapshot: weights that a new run starts from           (none)
+#|   INIT           edm, a run folder or a snapshot: weights that a new run starts from               (none)
 #|   RESUME         a file of export TO=resumable, which a new run continues                         (none)
 #|   SET            config keys: SET="training.batch=16 training.learning_rate=1e-4"
 #|   DRY_RUN        1: compute one loss and print sizes, write nothing
 #| sampling and measuring
-#|   RUN            run folders or snapshots, comma-separated                  (PARADIGM's, else the shipped one)
+#|   RUN            few-steps, edm, run folders or snapshots, comma-separated      (PARADIGM's, else few-steps)
 #|   CONTROLS       curve files (.json, .csv), shipped curves, or dataset clips data/PVT-encodec:valid:0-3
 #|   MIDI           sample: a MIDI file whose melody gives the controls
 #|   AUDIO          sample, controls: a recording whose loudness, pitch and brightness give the controls

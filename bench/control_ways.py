@@ -129,9 +129,8 @@ def control_effects(model: TrainedModel, folder: Path) -> Json:
         folder: PVT-encodec, or the folder above it.
 
     Returns:
-        `error`: EDM-weighted mean squared error, mean over SIGMAS; `effects`: relative rise of it (0.1 is 10 %) where
-            one
-        control is that of the crop before, by control, and under `all` where all controls are.
+        `error`: EDM-weighted mean squared error, mean over SIGMAS; `effects`: relative rise of it (0.1 is 10 %), by
+            control, where that control is of the crop before, and under `all` where all controls are.
     """
     clean, controls = load_crops(model, Dataset(folder, "valid", format_name="encodec"), CROPS, FRAMES)
     layout = model.data.layout

@@ -1,6 +1,6 @@
 """Effect of curve augmentation on coarse curves: `python -m bench.curve_augmentation`.
 
-Two EDMs are tuned from the shipped model for equal core-seconds, one on curves as they are and one with augmentation.
+Two EDMs are tuned from the shipped EDM for equal core-seconds, one on curves as they are and one with augmentation.
 Both then follow valid curves that are filtered as in the augmentation, at several strengths. Adherence is to the
 filtered curves. Results of finished stages are kept in the folder, so that the same command resumes.
 """
@@ -40,8 +40,8 @@ TUNING = (
 AUGMENTATION = f"training.curve_augmentation={SHARE} network.augmented=true"
 SMALL = ROOT / "training" / "configs" / "small.toml"
 ENTRIES = (
-    Entry("plain", "edm", "encodec", overrides=TUNING, config=SMALL, init="shipped"),
-    Entry("augmented", "edm", "encodec", overrides=f"{TUNING} {AUGMENTATION}", config=SMALL, init="shipped"),
+    Entry("plain", "edm", "encodec", overrides=TUNING, config=SMALL, init="edm"),
+    Entry("augmented", "edm", "encodec", overrides=f"{TUNING} {AUGMENTATION}", config=SMALL, init="edm"),
 )
 EMBEDDER = "pvt-net"
 REFERENCE = 300  # train clips

@@ -133,7 +133,7 @@ def main() -> int:
     """Print the table of errors for the model and the dataset of the command line, and return the exit status."""
     parser = Parser(prog="python -m bench.denoiser", description=__doc__)
     add = parser.add_argument
-    add("--run", type=Path, metavar="MODEL", help="a run folder or a snapshot (the shipped model)")
+    add("--run", type=Path, default=Path("edm"), metavar="MODEL", help="run folder or snapshot of an EDM (edm)")
     add("--data", type=Path, required=True, metavar="FOLDER", help="dataset of the run")
     add("--clips", metavar="N", default="64", help="valid clips (64)")
     add("--frames", metavar="N", default="150", help="frames of each clip (150)")

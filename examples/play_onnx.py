@@ -174,7 +174,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, help="(those of the model)")
-    parser.add_argument("--guidance", type=float, default=2)
+    parser.add_argument("--guidance", type=float, help="weight of guidance, for an EDM (2)")
     arguments = parser.parse_args()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -185,9 +185,12 @@ def main():
     multiple = metadata["frame_multiple"]
     controls = control_rows(json.loads(arguments.curves.read_text()), metadata, -(-wanted // multiple) * multiple)
     if metadata["paradigm"] == "consistency":
+        if arguments.guidance is not None:
+            parser.error("--guidance must be left out: the graph of a consistency model has the weight of its training")
         latents = sample_consistency(denoiser, metadata, controls, arguments.seed, arguments.steps)
     else:
-        latents = sample(denoiser, metadata, controls, arguments.seed, arguments.steps, arguments.guidance)
+        guidance = 2.0 if arguments.guidance is None else arguments.guidance
+        latents = sample(denoiser, metadata, controls, arguments.seed, arguments.steps, guidance)
     magnitudes = decoder.run(None, {"x": latents.astype(np.float32)})[0][0, :wanted]
     audio = reconstruct(magnitudes, np.array(codec["window"]), codec["hop"], arguments.seed)
     write_wav(arguments.out, audio, codec["sample_rate"])

@@ -35,7 +35,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--threads", metavar="N", help="threads on a CPU (those of the run so far, else the fastest number)")
     add("--set", default="", metavar="PAIRS", help='config keys, as "training.batch=16 training.learning_rate=1e-4"')
     add("--spec", metavar="NAME", help="spec of the dataset, part of the default --run (sample)")
-    add("--init", metavar="MODEL", help="start from the weights of a model: shipped, a run folder or a snapshot (none)")
+    add("--init", metavar="MODEL", help="start from the weights of a model: edm, a run folder or a snapshot (none)")
     add("--resume", type=Path, metavar="FILE", help="continue an `export --to resumable` of another machine")
     add("--micro-batch", metavar="N", help="clips a rank computes at once (the config's)")
     parser.set_defaults(command=_train)

@@ -60,9 +60,7 @@ class DistillationTask(DiffusionTask):
 
     def prepare(self, trial: Callable[[], object], world: World, recorded: Json | None) -> None:
         if not self.initialized and recorded is None:
-            raise UserError(
-                f"PARADIGM={self.paradigm.name} needs a trained EDM as INIT=; give for example INIT=shipped"
-            )
+            raise UserError(f"PARADIGM={self.paradigm.name} needs a trained EDM as INIT=; give for example INIT=edm")
         self.paradigm.teacher = self.teacher.to(world.device)
         super().prepare(trial, world, recorded)
         precision = self.config.training.precision

@@ -226,8 +226,8 @@ def load_model(
     """Load a model for sampling, in eval mode and without gradients.
 
     Args:
-        path: a run folder, for its newest model, a snapshot file, or the name of a shipped model ("shipped",
-            "few-steps"); None for "shipped".
+        path: a run folder, for its newest model, a snapshot file, or the name of a shipped model ("few-steps",
+            "edm"); None for "few-steps".
         device: device of the network.
         precision: "auto" for bf16 where the device has it natively. Samples in bf16 differ by about 1 % from those in
             float32. Weights of convolutions are rounded to bf16, so such a model cannot be trained further. Networks

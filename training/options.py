@@ -24,7 +24,7 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     add(
         "--run",
         metavar="RUNS",
-        help="run folders, snapshots, shipped or few-steps, comma-separated (--paradigm's, else shipped)",
+        help="run folders, snapshots, few-steps or edm, comma-separated (--paradigm's, else few-steps)",
     )
     add(
         "--paradigm",

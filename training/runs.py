@@ -12,19 +12,21 @@ DEFAULT_SPEC = "sample"
 CONFIG, CHECKPOINTS = "config.json", "checkpoints"
 TABLES = ("training", "machine", "logging")  # of a config
 SNAPSHOTS = Path(__file__).parent / "snapshots"  # shipped with the project
-SHIPPED = {"shipped": "*.safetensors", "few-steps": "few-steps/*.safetensors"}  # models in SNAPSHOTS, by name
+SHIPPED = {"few-steps": "consistency-phaseless", "edm": "edm-phaseless"}  # models in SNAPSHOTS, by name
+DEFAULT_MODEL = "few-steps"
 
 
-def shipped_model(name: str = "shipped") -> Path:
+def shipped_model(name: str = DEFAULT_MODEL) -> Path:
     """Return the path of a snapshot that is shipped with the project, by its name in SHIPPED.
 
     Raises:
-        UserError: the installation has none.
+        UserError: the installation lacks the file.
     """
-    if files := sorted(SNAPSHOTS.glob(SHIPPED[name])):
-        return files[0]
+    path = SNAPSHOTS / f"{SHIPPED[name]}.safetensors"
+    if path.is_file():
+        return path
     raise UserError(
-        "no model is shipped with this installation; give RUN=runs/..., or PARADIGM= of a run that you trained"
+        f"{path} is missing; install the project again, or give RUN= or PARADIGM= of a run that you trained"
     )
 
 
@@ -46,18 +48,18 @@ def run_folder(paradigm: str, format_name: str, config: str, spec: str | None = 
 def select_runs(
     runs: str | None, paradigm: str | None, format_name: str | None, config: str, spec: str | None = None
 ) -> list[Path]:
-    """Return paths of models: those in `runs`, else the default run folder of `paradigm`, else the shipped snapshot.
+    """Return paths of models: those in `runs`, else the default run folder of `paradigm`, else DEFAULT_MODEL.
 
     It is not checked whether the paths exist.
 
     Args:
         runs: run folders or snapshots, comma-separated; None or empty to select by `paradigm`.
-        paradigm: name of the paradigm; None or empty for the shipped snapshot.
+        paradigm: name of the paradigm; None or empty for DEFAULT_MODEL.
         format_name: name of the format; None for the default of the paradigm.
         config, spec: config and spec of the run (see `run_folder`).
 
     Raises:
-        UserError: the paradigm is unknown or does not support the format, or no snapshot is shipped.
+        UserError: the paradigm is unknown or does not support the format, or the file of DEFAULT_MODEL is missing.
     """
     if runs:
         return [Path(part.strip()) for part in runs.split(",") if part.strip()]

@@ -74,6 +74,7 @@ class ModelEntry:
             "draft_steps": draft_steps(self.steps),
             "redraw": self.model.scaling is not None,
             "churn": "s_churn" in self.model.paradigm.Options.model_fields,
+            "guidance": self.model.paradigm.guidance_range,
         }
 
 
@@ -108,8 +109,8 @@ class Engine:
     def __init__(self, paths: list[Path], device: str | None = None, precision: PrecisionChoice = "auto") -> None:
         device = str(choose_device(device))
         self.entries: dict[str, ModelEntry] = {}
-        for path in paths or [shipped_model(name) for name in SHIPPED]:
-            name = path.stem if path.suffix == ".safetensors" else path.name
+        named = [(path.stem if path.suffix == ".safetensors" else path.name, path) for path in paths]
+        for name, path in named or [(name, shipped_model(name)) for name in SHIPPED]:
             while name in self.entries:
                 name += "'"
             self.entries[name] = ModelEntry(name, load_model(path, device, precision), file_sha256(find_snapshot(path)))
@@ -146,6 +147,7 @@ class Engine:
         entry = self.entry(request.model)
         self.controls_of(entry, request, request.parsed_curves())
         _config(request, entry.steps).resolve(entry.model.paradigm)
+        entry.model.paradigm.check_guidance(request.guidance)
         if isinstance(request.guidance, dict):
             for name in request.guidance:
                 entry.model.data.layout.slice(name)

@@ -1,4 +1,4 @@
-"""The example of the shipped model: its audio is generated in advance and shipped, for the start of the studio."""
+"""The example of the default model: its audio is generated in advance and shipped, for the start of the studio."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Generate the example of the shipped model and store it in the package: `python -m pvt.studio.write_example`."""
+"""Generate the example of the default model and store it in the package: `python -m pvt.studio.write_example`."""
 
 import soundfile
 

@@ -15,7 +15,7 @@ from training.trainer import train
 
 @pytest.fixture(scope="module")
 def source():
-    return load_model()
+    return load_model("edm")
 
 
 def fresh(source, **changes):

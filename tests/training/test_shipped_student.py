@@ -1,4 +1,4 @@
-"""The few-step student that comes with the project."""
+"""The few-step student that comes with the project, the default model."""
 
 import re
 from pathlib import Path
@@ -15,12 +15,12 @@ from training.checkpoint import find_snapshot
 from training.model import TrainedModel, load_model
 from training.runs import SNAPSHOTS, shipped_model
 
-FILE = SNAPSHOTS / "few-steps" / "consistency-phaseless.safetensors"
+FILE = SNAPSHOTS / "consistency-phaseless.safetensors"
 
 
 @pytest.fixture(scope="module")
 def student() -> TrainedModel:
-    return load_model(FILE)
+    return load_model()
 
 
 def test_its_card_names_its_digest() -> None:
@@ -31,15 +31,15 @@ def test_its_card_names_its_digest() -> None:
 
 def test_shipped_models_have_names_unless_a_path_has_them(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert find_snapshot(Path("few-steps")) == FILE
-    assert find_snapshot(Path("shipped")) == shipped_model()
+    assert find_snapshot(Path("few-steps")) == shipped_model() == FILE
+    assert find_snapshot(Path("edm")) == SNAPSHOTS / "edm-phaseless.safetensors"
     Path("few-steps").mkdir()
     with pytest.raises(UserError, match="no snapshot in few-steps"):
         find_snapshot(Path("few-steps"))
 
 
-def test_it_takes_the_controls_of_the_shipped_model_in_two_evaluations(student: TrainedModel) -> None:
-    assert student.data.controls == load_model().data.controls
+def test_it_takes_the_controls_of_its_teacher_in_two_evaluations(student: TrainedModel) -> None:
+    assert student.data.controls == load_model("edm").data.controls
     assert student.paradigm.evaluations(None) == 2
 
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from data_specs.arrays import Shape
+from data_specs.errors import UserError
 from data_specs.io.files import Json
 from data_specs.strict import StrictModel, parse_model
 from training.conditioning import ControlLayout
@@ -50,6 +51,11 @@ class Paradigm(ABC):
     def sigma_data(self) -> float:
         """Standard deviation to which continuous data must be scaled before `loss`; 1 unless a subclass changes it."""
         return 1.0
+
+    @property
+    def guidance_range(self) -> tuple[float, float] | None:
+        """Least and largest weight of guidance, one for all controls; None if weights are free and may differ."""
+        return None
 
     @property
     def vocabulary(self) -> int | None:
@@ -115,6 +121,22 @@ class Paradigm(ABC):
 
     def load_state_dict(self, state: State) -> None:  # noqa: B027
         """Set the state to one that `state_dict` returned; does nothing unless the paradigm is adaptive."""
+
+    def check_guidance(self, guidance: Weights) -> None:
+        """Raise an error if `sample` cannot use the weights; they are weights as of its argument.
+
+        Raises:
+            UserError: a weight is outside of `guidance_range`, or weights differ by control where there is one.
+        """
+        if self.guidance_range is None:
+            return
+        low, high = self.guidance_range
+        if isinstance(guidance, Mapping) or not low <= guidance <= high:
+            allowed = f"{low:g}" if low == high else f"one weight from {low:g} to {high:g}"
+            raise UserError(
+                f"GUIDANCE= must be {allowed}, as in the training of this {self.name} model, got {guidance}; give such "
+                "a weight, or sample from an EDM, for example with RUN=edm"
+            )
 
     def options(self, values: Json) -> StrictModel:
         """Return an instance of `Options` from `values` by option name; an option that is left out has its default.

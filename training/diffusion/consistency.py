@@ -15,7 +15,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from data_specs.arrays import Shape
-from data_specs.errors import UserError
 from data_specs.strict import Positive, StrictModel
 from training.conditioning import ControlLayout
 from training.diffusion.base import SamplerSteps, options_or_default
@@ -88,6 +87,10 @@ class Consistency(PreconditionedParadigm):
         self.step: int | None = None
 
     @property
+    def guidance_range(self) -> tuple[float, float]:
+        return self.config.guidance - self.config.guidance_spread, self.config.guidance + self.config.guidance_spread
+
+    @property
     def stage(self) -> int:
         """Stage of the training at `step`, from 1 to the `stages` of the config."""
         stages, length = self.config.stages, self.config.stage_steps
@@ -150,15 +153,10 @@ class Consistency(PreconditionedParadigm):
             TypeError: `options` is not a `ConsistencyOptions`.
             UserError: `guidance` has another value, or sigma_min is not below sigma_max.
         """
-        weight, spread = self.config.guidance if guidance is None else guidance, self.config.guidance_spread
-        if isinstance(weight, Mapping) or abs(weight - self.config.guidance) > spread:
-            center = self.config.guidance
-            allowed = f"one weight from {center - spread:g} to {center + spread:g}" if spread else f"{center:g}"
-            raise UserError(
-                f"GUIDANCE= must be {allowed}, as in the tuning of this consistency model, got {guidance}; give such a "
-                "weight, or tune another model with SET=diffusion.guidance="
-            )
-        if spread:
+        weight = self.config.guidance if guidance is None else guidance
+        self.check_guidance(weight)
+        assert not isinstance(weight, Mapping)
+        if self.config.guidance_spread:
             controls = with_offset(controls, torch.tensor([weight - self.config.guidance]))
         chosen = options_or_default(options, ConsistencyOptions)
         sigmas = karras_sigmas(chosen.steps, chosen.sigma_min, chosen.sigma_max, chosen.rho)

@@ -14,6 +14,7 @@ import { View } from "./view.js";
 
 const LANES = { line: LineLane, notes: NotesLane, strip: StripLane };
 const KINDS = { line: 0, notes: 1, strip: 2 };
+const GUIDANCE = [1, 4]; // range of the weight for models that take any
 const LIVE_DELAY = 400; // milliseconds after the last change
 
 class Studio {
@@ -67,6 +68,9 @@ class Studio {
     $("seconds").max = model.max_seconds;
     $("steps").placeholder = model.steps;
     $("churn").parentElement.hidden = !model.churn;
+    [$("guidance").min, $("guidance").max] = model.guidance ?? GUIDANCE;
+    $("guidance-value").value = $("guidance").value;
+    $("guidance-by").hidden = Boolean(model.guidance);
     $("guidance-by").replaceChildren(...model.controls.map(({ name }) => {
       const label = document.createElement("label");
       label.append(`Guidance of ${name} `);
@@ -97,7 +101,7 @@ class Studio {
   }
 
   // Inputs of the controls that have a guidance of their own.
-  guided() { return [...$("guidance-by").querySelectorAll("input")].filter((input) => input.value !== ""); }
+  guided() { return this.model.guidance ? [] : [...$("guidance-by").querySelectorAll("input")].filter((input) => input.value !== ""); }
 
   guidance() {
     const by = this.guided();

@@ -17,11 +17,11 @@ def test_undo_covers_settings(page):
         page.fill(field, value)
         page.keyboard.press("Tab")
     page.evaluate(
-        "guidance => { guidance.value = 4; guidance.dispatchEvent(new Event('change')); }",
+        "guidance => { guidance.value = 3; guidance.dispatchEvent(new Event('change')); }",
         page.query_selector("#guidance"),
     )
     changed = page.evaluate("studio.request()")
-    assert (changed["seed"], changed["steps"], changed["guidance"]) == (41, 5, 4)
+    assert (changed["seed"], changed["steps"], changed["guidance"]) == (41, 5, 3)
     page.click("#undo")
     assert page.evaluate("studio.request()") == {**changed, "guidance": before["guidance"]}
     for _ in range(2):
@@ -45,7 +45,23 @@ def test_undo_covers_the_model(page):
     assert page.evaluate("studio.request().model") == page.input_value("#model") == first
 
 
+def test_a_model_of_one_weight_has_its_range_and_no_weights_by_control(page):
+    by_control = page.locator("#guidance-by")
+    page.click("details:has(#guidance-by) summary")
+    assert page.evaluate("[studio.models[0].name, studio.models[0].guidance]") == ["few-steps", [1, 3]]
+    assert page.get_attribute("#guidance", "max") == "3"
+    assert by_control.is_hidden()
+    page.select_option("#model", "edm")
+    assert page.get_attribute("#guidance", "max") == "4"
+    page.fill("input[data-control=velocity]", "3")
+    assert page.evaluate("studio.request().guidance.velocity") == 3
+    page.select_option("#model", "few-steps")
+    assert page.evaluate("studio.request().guidance") == 2
+    assert by_control.is_hidden()
+
+
 def test_a_recipe_restores_curves_guidance_by_control_and_variant(page):
+    page.select_option("#model", "edm")
     page.click("details:has(#guidance-by) summary")
     page.fill("input[data-control=velocity]", "3")
     page.fill("#steps", "4")

@@ -50,15 +50,23 @@ def test_resampling_keeps_a_tone():
     np.testing.assert_allclose(read[2000:-2000], expected[2000:-2000], atol=1e-4)
 
 
-def test_the_stored_example_is_what_the_shipped_model_generates():
+def test_the_stored_example_is_what_the_default_model_generates():
     engine = Engine([], "cpu", "float32")
     request, entry = engine.example(), engine.entry("")
     stored = stored_example(entry.digest, request, entry.steps)
-    assert stored is not None, "the shipped model has changed; run python -m pvt.studio.write_example"
+    assert stored is not None, "the default model has changed; run python -m pvt.studio.write_example"
     assert np.abs(stored - sample_example(engine)).max() < 2e-3
     assert stored_example(entry.digest, request.model_copy(update={"seed": 1}), entry.steps) is None
     assert stored_example(entry.digest, request, entry.steps - 1) is None
     assert stored_example(entry.digest, request.model_copy(update={"steps": entry.steps}), entry.steps) is not None
+
+
+def test_weights_by_control_are_refused_before_a_job_of_a_model_of_one_weight():
+    engine = Engine([], "cpu", "float32")
+    request = engine.example().model_copy(update={"guidance": {"velocity": 2.0}})
+    engine.check(request.model_copy(update={"model": "edm"}))
+    with pytest.raises(UserError, match="GUIDANCE= must be one weight from 1 to 3"):
+        engine.check(request)
 
 
 def test_the_recipe_of_a_take_redrawn_twice_repeats_it():

@@ -22,13 +22,13 @@ PLAYER = Path(__file__).parents[3] / "examples" / "play_onnx.py"
 
 @pytest.fixture(scope="module")
 def model():
-    return load_model(shipped_model())
+    return load_model("edm")
 
 
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("onnx")
-    assert main(["export", "--to", "onnx", "--out", str(folder / "model.onnx")]) == 0
+    assert main(["export", "edm", "--to", "onnx", "--out", str(folder / "model.onnx")]) == 0
     return folder / "model.onnx", folder / "model.decoder.onnx"
 
 
@@ -137,7 +137,7 @@ def test_a_wav_has_a_peak_of_minus_one_dbfs(player, tmp_path):
 def test_export_without_run_is_the_shipped_model_and_out_must_fit(tmp_path, capsys):
     assert main(["export", "--out", str(tmp_path / "a.safetensors")]) == 0
     assert load_model(tmp_path / "a.safetensors").step == load_model(shipped_model()).step
-    assert main(["export", "--to", "onnx", "--out", str(tmp_path / "a.safetensors")]) == 2
+    assert main(["export", "edm", "--to", "onnx", "--out", str(tmp_path / "a.safetensors")]) == 2
     assert "must end in .onnx" in capsys.readouterr().err
     assert main(["export", "--to", "gguf"]) == 2
     assert "--to must be one of safetensors, onnx, resumable; got 'gguf'" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Sampling in bf16, and control encodings that are kept between steps, with the shipped model."""
+"""Sampling in bf16, and control encodings that are kept between steps, with a shipped model."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def latents(model: TrainedModel, clips: range = range(2)) -> Tensor:
 
 
 def test_bf16_samples_are_close_to_float32() -> None:
-    exact, rounded = load_model(), load_model(precision="bf16")
+    exact, rounded = load_model("edm"), load_model("edm", precision="bf16")
     assert {p.dtype for p in exact.network.parameters()} == {torch.float32}
     ours, theirs = latents(rounded), latents(exact)
     assert ours.dtype == torch.float32
@@ -30,7 +30,7 @@ def test_bf16_samples_are_close_to_float32() -> None:
 
 
 def test_controls_are_encoded_once_per_clip(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, calls = load_model(), []
+    model, calls = load_model("edm"), []
     branch = model.network.branches["local"]
     encode = branch.encode
     monkeypatch.setattr(branch, "encode", lambda *inputs: calls.append(1) or encode(*inputs))
