@@ -144,7 +144,7 @@ class Paradigm(ABC):
         Raises:
             UserError: an option that is unknown, of the wrong type or out of range.
         """
-        return parse_model(self.Options, values, f"options of {self.name}")
+        return parse_model(self.Options, values, f"sampler options of {self.name} models")
 
 
 class LossModule(nn.Module):
