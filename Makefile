@@ -116,9 +116,9 @@ help:  ## this text
 #|   SPAN           with KEEP: start:stop in seconds
 #|   CLIPS          samples of each set of controls (4); evaluate: generated clips (200)
 #|   SECONDS        of each sample                                                      (as in training)
-#|   SAMPLER_STEPS  (as published; on a CPU 50 where that is a thousand)
-#|   GUIDANCE       one weight, or by feature: velocity=1.5,chroma=3        (2; 1: none; 1 with PRESET=)
-#|   SAMPLER        heun, euler, ancestral, ddim, dpmpp_2m or ipndm, where the paradigm has them    (ipndm)
+#|   SAMPLER_STEPS  (few-steps: 2; edm: 18; others as published, on a CPU 50 where that is a thousand)
+#|   GUIDANCE       one weight, for few-steps from 1 to 3; else also velocity=1.5,chroma=3         (2; 1 with PRESET=)
+#|   SAMPLER        of edm and ddpm: heun, euler, ancestral, ddim, dpmpp_2m or ipndm                (ipndm)
 #|   PRECISION      sample, demo, sweep: float32, bf16, or auto: bf16 where the machine has it    (auto)
 #|   S_CHURN        noise added by stochastic sampling of EDM                                          (0)
 #|   LEVEL          raw: files have the level of the model                           (-20 LUFS over the set)
@@ -129,7 +129,7 @@ help:  ## this text
 #|   TO             export: safetensors (for RUN=), onnx (for onnxruntime) or resumable (for RESUME=)  (safetensors)
 #|   EVALUATION     card: an evaluation.json or its folder                        (RUN/evaluation, if any)
 #|   PRESET         evaluate: table41, table42 or curves (drawn curves; RUN may be a folder of WAV files)
-#|   VARY           sweep: s_churn=0,10,40
+#|   VARY           sweep: an option and its values, as s_churn=0,10,40            (guidance=1,1.5,2,3)
 #|   VGGISH         evaluate: a file of VGGish's weights
 #|   JUDGES         evaluate: all, or some of musicnn, crepe, basic-pitch; make judges fetches them      (none)
 #|   OUT            where to write                                       (in the run; samples/ for a snapshot)

@@ -185,8 +185,12 @@ def main():
     multiple = metadata["frame_multiple"]
     controls = control_rows(json.loads(arguments.curves.read_text()), metadata, -(-wanted // multiple) * multiple)
     if metadata["paradigm"] == "consistency":
-        if arguments.guidance is not None:
-            parser.error("--guidance must be left out: the graph of a consistency model has the weight of its training")
+        weight = metadata["guidance"]
+        if arguments.guidance not in (None, weight):
+            parser.error(
+                f"--guidance must be left out or {weight:g}, the weight in this graph, got {arguments.guidance:g}; "
+                "for other weights export an EDM: pvt export edm --to onnx"
+            )
         latents = sample_consistency(denoiser, metadata, controls, arguments.seed, arguments.steps)
     else:
         guidance = 2.0 if arguments.guidance is None else arguments.guidance

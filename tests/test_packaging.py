@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from training.runs import SHIPPED
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -31,7 +33,8 @@ def test_a_wheel_in_a_fresh_environment_samples_from_any_folder(tmp_path):
     call(sys.executable, "-m", "build", "--outdir", tmp_path, ROOT, cwd=tmp_path)
     (sdist,), (wheel,) = tmp_path.glob("*.tar.gz"), tmp_path.glob("*.whl")
     with tarfile.open(sdist) as archive:
-        assert any(name.endswith("training/snapshots/edm-phaseless.safetensors") for name in archive.getnames())
+        packed = {Path(name).name for name in archive.getnames() if "training/snapshots/" in name}
+    assert {f"{file}.safetensors" for file in SHIPPED.values()} <= packed
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert {"pvt/py.typed", "pvt/studio/assets/main.js", "pvt/studio/example.flac"} <= names

@@ -250,8 +250,8 @@ def load_newest(run: Path) -> Saved | None:
 def find_snapshot(path: Path) -> Path:
     """Return the path of the snapshot at `path`: a file itself, or the newest intact one of a run or checkpoint folder.
 
-    A path that does not exist and equals a name in SHIPPED is that shipped model. Size and SHA-256 are checked in a run
-    folder only.
+    A name in SHIPPED is that shipped model, unless there is a file or a run of that name. Size and SHA-256 are checked
+    in a run folder only.
 
     Raises:
         UserError: there is no file or intact snapshot.
@@ -263,7 +263,7 @@ def find_snapshot(path: Path) -> Path:
     for folder in _folders(path):
         if not _fault(folder, only=SNAPSHOT):
             return folder / SNAPSHOT
-    if not path.exists() and str(path) in SHIPPED:
+    if str(path) in SHIPPED and not (path / CHECKPOINTS).exists():
         return shipped_model(str(path))
     raise UserError(
         f"there is no snapshot in {path}; train first, or name a run folder, a snapshot file or one of "

@@ -122,8 +122,8 @@ def sampling_config(model: "TrainedModel", arguments: argparse.Namespace) -> "Sa
     from training.sampling.sampling import SamplingConfig, default_steps
 
     steps = integer_or_none("SAMPLER_STEPS", arguments.sampler_steps) or default_steps(model.paradigm, model.device)
-    given = {name: getattr(arguments, name, None) for name in SAMPLER_OPTIONS}
-    options = {name: value for name, value in given.items() if value is not None}
+    given = {name: value for name in SAMPLER_OPTIONS if (value := getattr(arguments, name, None)) is not None}
+    options = {name: value if name == "sampler" else number(name.upper(), value) for name, value in given.items()}
     guidance = parse_guidance(arguments.guidance)
     config = SamplingConfig(steps, guidance, integer("SEED", arguments.seed, least=0), options)
     if isinstance(guidance, Mapping):

@@ -73,9 +73,13 @@ def select_runs(
 def run_names(paths: Sequence[Path]) -> list[str]:
     """Return a short name for each path: its last parts joined by `/`, the fewest by which all names differ.
 
+    A shipped model has its name in SHIPPED.
+
     Raises:
         UserError: there is no path, or one occurs twice.
     """
+    shipped = {SNAPSHOTS / f"{file}.safetensors": Path(name) for name, file in SHIPPED.items()}
+    paths = [shipped.get(path, path) for path in paths]
     resolved = [path.resolve() for path in paths]
     if not paths or len(set(resolved)) < len(resolved):
         raise UserError("RUN= must name one or more different runs; give run folders or snapshots, comma-separated")

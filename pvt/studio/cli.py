@@ -27,7 +27,7 @@ def add_studio(parser: argparse.ArgumentParser) -> None:
     """Add the options of `pvt studio` to `parser`, and set its default `command` to the function that serves it."""
     parser.description = "Serve the studio, a web page to draw curves and generate audio from them, until Ctrl-C."
     add = parser.add_argument
-    add("--run", metavar="RUNS", default="", help="run folders or snapshots, comma-separated (the shipped ones)")
+    add("--run", metavar="RUNS", default="", help="run folders or snapshots, comma-separated (few-steps,edm)")
     add("--port", metavar="N", default=str(DEFAULT_PORT), help=f"the next free one if taken ({DEFAULT_PORT})")
     add(
         "--host",
@@ -47,8 +47,9 @@ def _studio(arguments: argparse.Namespace) -> int:
         raise UserError(f"PORT= must be at most {MAX_PORT}, got {port}")
     paths = [Path(part.strip()) for part in arguments.run.split(",") if part.strip()]
     if missing := [str(path) for path in paths if not path.exists() and str(path) not in SHIPPED]:
-        known = " or ".join(SHIPPED)
-        raise UserError(f"RUN= must be run folders, snapshots or {known}, got {', '.join(missing)}, which do not exist")
+        raise UserError(
+            f"RUN= must be run folders, snapshots, {' or '.join(SHIPPED)}, got {', '.join(missing)}, which do not exist"
+        )
     from pvt.studio.server import serve
 
     if arguments.threads is not None:

@@ -147,7 +147,6 @@ class Engine:
         entry = self.entry(request.model)
         self.controls_of(entry, request, request.parsed_curves())
         _config(request, entry.steps).resolve(entry.model.paradigm)
-        entry.model.paradigm.check_guidance(request.guidance)
         if isinstance(request.guidance, dict):
             for name in request.guidance:
                 entry.model.data.layout.slice(name)

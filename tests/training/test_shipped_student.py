@@ -29,11 +29,13 @@ def test_its_card_names_its_digest() -> None:
     assert FILE.stat().st_size <= 16e6
 
 
-def test_shipped_models_have_names_unless_a_path_has_them(tmp_path, monkeypatch) -> None:
+def test_shipped_models_have_names_unless_a_run_has_them(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert find_snapshot(Path("few-steps")) == shipped_model() == FILE
     assert find_snapshot(Path("edm")) == SNAPSHOTS / "edm-phaseless.safetensors"
-    Path("few-steps").mkdir()
+    Path("few-steps").mkdir()  # such as a folder of samples
+    assert find_snapshot(Path("few-steps")) == FILE
+    Path("few-steps/checkpoints").mkdir()
     with pytest.raises(UserError, match="no snapshot in few-steps"):
         find_snapshot(Path("few-steps"))
 

@@ -15,7 +15,7 @@ from data_specs.errors import UserError
 from data_specs.io.files import Json
 from data_specs.strict import StrictModel, parse_model
 from training.conditioning import ControlLayout
-from training.diffusion.guidance import Weights
+from training.diffusion.guidance import Weights, describe_weights
 from training.diffusion.noise import Noise
 from training.diffusion.samplers import Callback
 from training.diffusion.schedules import State
@@ -123,19 +123,19 @@ class Paradigm(ABC):
         """Set the state to one that `state_dict` returned; does nothing unless the paradigm is adaptive."""
 
     def check_guidance(self, guidance: Weights) -> None:
-        """Raise an error if `sample` cannot use the weights; they are weights as of its argument.
+        """Raise an error if `sample` cannot use `guidance`, its argument of the same name.
 
         Raises:
-            UserError: a weight is outside of `guidance_range`, or weights differ by control where there is one.
+            UserError: there is a `guidance_range`, and `guidance` is outside of it or has weights by control.
         """
         if self.guidance_range is None:
             return
         low, high = self.guidance_range
         if isinstance(guidance, Mapping) or not low <= guidance <= high:
-            allowed = f"{low:g}" if low == high else f"one weight from {low:g} to {high:g}"
+            allowed = f"{low:g}" if low == high else f"one number from {low:g} to {high:g}"
             raise UserError(
-                f"GUIDANCE= must be {allowed}, as in the training of this {self.name} model, got {guidance}; give such "
-                "a weight, or sample from an EDM, for example with RUN=edm"
+                f"the weight of guidance of this {self.name} model must be {allowed}, as in its training, got "
+                f"{describe_weights(guidance)}; give such a weight, or take an EDM, for example the model `edm`"
             )
 
     def options(self, values: Json) -> StrictModel:
@@ -144,6 +144,11 @@ class Paradigm(ABC):
         Raises:
             UserError: an option that is unknown, of the wrong type or out of range.
         """
+        if unknown := [name for name in values if name not in self.Options.model_fields]:
+            raise UserError(
+                f"sampler options of {self.name} models must be among {', '.join(self.Options.model_fields)}, got "
+                f"{', '.join(unknown)}; leave it out, or take a model that has it (the model `edm` has sampler and s_churn)"
+            )
         return parse_model(self.Options, values, f"sampler options of {self.name} models")
 
 

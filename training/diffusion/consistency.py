@@ -151,7 +151,7 @@ class Consistency(PreconditionedParadigm):
 
         Raises:
             TypeError: `options` is not a `ConsistencyOptions`.
-            UserError: `guidance` has another value, or sigma_min is not below sigma_max.
+            UserError: `guidance` is refused by `check_guidance`, or sigma_min is not below sigma_max.
         """
         weight = self.config.guidance if guidance is None else guidance
         self.check_guidance(weight)

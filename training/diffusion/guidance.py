@@ -17,6 +17,13 @@ from training.conditioning import ControlLayout
 Weights = float | Mapping[str, float]
 
 
+def describe_weights(weights: Weights) -> str:
+    """Return weights as text, as the option GUIDANCE= takes them: `2`, or `velocity=1.5, chroma=3`."""
+    if isinstance(weights, Mapping):
+        return ", ".join(f"{name}={weight:g}" for name, weight in weights.items())
+    return f"{weights:g}"
+
+
 class Guidance:
     """Controls of all terms, and the coefficients of their outputs (with sum 1).
 

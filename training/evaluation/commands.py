@@ -127,7 +127,7 @@ def add_sweep(parser: argparse.ArgumentParser) -> None:
         "--vary",
         action="append",
         metavar="OPTION=VALUES",
-        help="option and its values, may be repeated (s_churn=0,10,20,40 and steps=9,18,36)",
+        help="option and its values, may be repeated (guidance=1,1.5,2,3)",
     )
     add("--clips", metavar="N", default="64", help="samples for each value (64)")
     add("--out", type=Path, metavar="FOLDER", help="folder to write to (RUN/sweep, else ./sweep)")
@@ -137,9 +137,9 @@ def add_sweep(parser: argparse.ArgumentParser) -> None:
 def _sweep(arguments: argparse.Namespace) -> int:
     from training.evaluation.evaluate import check_reference
     from training.evaluation.evaluator import Evaluator, ReferenceSet
-    from training.evaluation.sweep import Sweep, plan_sweep, sweep, write_sweep
+    from training.evaluation.sweep import DEFAULT_SWEEPS, Sweep, plan_sweep, sweep, write_sweep
 
-    sweeps = [Sweep.parse(text) for text in arguments.vary or ["s_churn=0,10,20,40", "steps=9,18,36"]]
+    sweeps = [Sweep.parse(text) for text in arguments.vary or DEFAULT_SWEEPS]
     clips = integer("CLIPS", arguments.clips)
     if arguments.out is not None:
         check_output_folder(arguments.out)

@@ -114,6 +114,7 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
     for model in models:
         for control in (*options.unconditioned, *(options.guidance if isinstance(options.guidance, Mapping) else ())):
             model.data.layout.slice(control)  # raises for a control that the model lacks
+    configs = {name: sampling_config(model, options) for name, model in zip(names, models, strict=True)}
     samples = [model.sample_count(options.seconds) for model in models]
     train = ReferenceSet.open(options.data, "train", samples[0], options.reference)
     for path, model in zip(paths, models, strict=True):
@@ -135,9 +136,7 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
         label = model.representation.label
         if label not in ceilings:
             ceilings[label] = ceiling(model, evaluator, options.clips)
-        published = dict(model.paradigm.published) if options.published else {}
-        steps = options.sampler_steps or default_steps(model.paradigm, model.device)
-        settings = SamplingConfig(steps, options.guidance, options.seed, published)
+        settings = configs[name]
         steps_taken = LatentSteps(model, evaluator)
         clips = generate(model, evaluator, settings, options.clips, options.unconditioned)
         metrics = evaluator.measure(steps_taken.watch(clips))
@@ -155,6 +154,19 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
         }
         result.rows.append({**row, "inference": inference_times(model), "anchors": evaluator.anchors})
     return result
+
+
+def sampling_config(model: TrainedModel, options: Options) -> SamplingConfig:
+    """Return the sampling config for `model`, as given by the options of an evaluation.
+
+    Raises:
+        UserError: an option or weights of guidance that the paradigm of the model cannot use.
+    """
+    published = dict(model.paradigm.published) if options.published else {}
+    steps = options.sampler_steps or default_steps(model.paradigm, model.device)
+    config = SamplingConfig(steps, options.guidance, options.seed, published)
+    config.resolve(model.paradigm)
+    return config
 
 
 def check_reference(model: TrainedModel, reference: ReferenceSet, path: Path) -> None:

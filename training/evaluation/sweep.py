@@ -21,6 +21,7 @@ from training.model import TrainedModel
 from training.sampling.sampling import SamplingConfig
 
 STEPS, GUIDANCE = "steps", "guidance"  # options that are fields of SamplingConfig
+DEFAULT_SWEEPS = ("guidance=1,1.5,2,3",)  # which all paradigms have
 
 
 @dataclass(frozen=True)

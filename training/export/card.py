@@ -63,6 +63,7 @@ def model_card(model: TrainedModel, snapshot: Path, evaluation: Path | None) -> 
         ("controls", ", ".join(f"{name} ({count})" for name, count in data.layout.rows)),
         ("instruments", ", ".join(data.instruments)),
         ("training", _training(model)),
+        ("sampling", _sampling(model)),
         ("train split", f"`{data.digest}`"),
         ("plan", f"`{data.plan_digest}`"),
         ("codec", f"{data.codec}, SHA-256 `{data.codec_digest}`"),
@@ -90,6 +91,14 @@ def find_evaluation(run: Path, given: Path | None) -> Path | None:
         return path
     path = run / "evaluation" / EVALUATION
     return path if path.is_file() else None
+
+
+def _sampling(model: TrainedModel) -> str:
+    evaluations = f"{model.paradigm.evaluations()} network evaluations"
+    if model.paradigm.guidance_range is None:
+        return f"{evaluations} without those of guidance"
+    low, high = model.paradigm.guidance_range
+    return f"{evaluations}, one weight of guidance from {low:g} to {high:g}"
 
 
 def _training(model: TrainedModel) -> str:

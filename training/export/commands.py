@@ -17,7 +17,12 @@ def add_export(parser: argparse.ArgumentParser) -> None:
         "ONNX graphs of the denoiser and of the codec's decoder, or a checkpoint that `train --resume` continues."
     )
     add = parser.add_argument
-    add("run", type=Path, nargs="?", help="folder of a run, of a checkpoint, or a snapshot (few-steps)")
+    add(
+        "run",
+        type=Path,
+        nargs="?",
+        help="few-steps, edm, a run folder, a checkpoint folder or a snapshot (few-steps)",
+    )
     add("file", type=Path, nargs="?", help=argparse.SUPPRESS)  # `export RUN OUT` of earlier releases
     add("--to", metavar="KIND", default="safetensors", help="safetensors, onnx or resumable (safetensors)")
     add("--out", type=Path, metavar="FILE", help="file to write (model.safetensors, model.onnx or model.pt)")
@@ -68,7 +73,7 @@ def add_card(parser: argparse.ArgumentParser) -> None:
     """Add the options of `python -m training card` to `parser`, and set its command."""
     parser.description = "Write a model card: data, digests, controls, figures of evaluation.json, limits and use."
     add = parser.add_argument
-    add("run", type=Path, nargs="?", help="folder of a run, or a snapshot (few-steps)")
+    add("run", type=Path, nargs="?", help="few-steps, edm, a run folder or a snapshot (few-steps)")
     add("--evaluation", type=Path, metavar="FILE", help="an evaluation.json or its folder (RUN/evaluation, if any)")
     add("--out", type=Path, metavar="FILE", help="file to write (printed)")
     parser.set_defaults(command=_card)

@@ -63,7 +63,8 @@ def export_onnx(model: TrainedModel, out: Path) -> list[Path]:
     The output is called `denoised` in both cases.
 
     The metadata entry `pvt` of the denoiser is JSON: frame_multiple, sigma_data, controls, instruments, rates, shape,
-    digest of the codec and default options of sampling. That of the decoder has window, hop and sample rate.
+    digest of the codec, default options of sampling, and the weight of guidance that the graph applies, null for none.
+    That of the decoder has window, hop and sample rate.
 
     Returns:
         Paths of the files; there is no decoder for other codecs.
@@ -146,4 +147,5 @@ def _metadata(model: TrainedModel, multiple: int) -> Json:
         "codec_digest": data.codec_digest,
         "step": model.step,
         "sampling": paradigm.Options().model_dump(mode="json"),
+        "guidance": None if paradigm.guidance_range is None else sum(paradigm.guidance_range) / 2,
     }

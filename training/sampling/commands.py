@@ -82,8 +82,9 @@ def _sample(arguments: argparse.Namespace) -> int:
     if arguments.out is not None:
         check_output_folder(arguments.out)
     models = load_models(arguments)
+    configs = {name: sampling_config(model, arguments) for name, (_, model) in models.items()}
     for name, (path, model) in models.items():
-        config = sampling_config(model, arguments)
+        config = configs[name]
         take = arguments.keep and read_take(arguments.keep, arguments.span, model.data.sample_rate)
         if take:
             if seconds is not None or arguments.audio is not None:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from data_specs.controls.curves import Curves
 from data_specs.io.files import Json, atomic_write, move_aside, write_bytes, write_json
 from data_specs.level import listening_gain
 from data_specs.viz.figures import Panel, panels_figure, png
+from training.diffusion.guidance import describe_weights
 from training.model import TrainedModel
 from training.sampling.curve_sources import ControlSet
 from training.sampling.redraw import KeptAudio, known_part, write_take
@@ -66,10 +66,11 @@ def write_samples(
         "clips": n,
         "guidance": config.guidance,
         "seed": config.seed,
-        "steps": config.steps,
+        "paradigm": model.paradigm.name,
+        "trained_steps": model.step,
         "raw": raw,
     }
-    record = {**record, **config.options, "controls": curves_value(curves)}
+    record = {**record, **config.resolve(model.paradigm).model_dump(mode="json"), "controls": curves_value(curves)}
     if take is not None:
         record["keep"] = {"sha256": hashlib.sha256(take.stored.tobytes()).hexdigest(), "span": [take.start, take.stop]}
     if place.exists() and _recorded(place) != record:  # not to mix files of other options with the new ones
@@ -168,7 +169,5 @@ def describe(model: TrainedModel, config: SamplingConfig) -> str:
     Raises:
         UserError: an option that the paradigm of the model lacks, or that is out of range.
     """
-    guidance = config.guidance
-    weights = ", ".join(f"{k}={v:g}" for k, v in guidance.items()) if isinstance(guidance, Mapping) else f"{guidance:g}"
     evaluations = model.paradigm.evaluations(config.resolve(model.paradigm))
-    return f"{evaluations} network evaluations, guidance {weights}, seed {config.seed}"
+    return f"{evaluations} network evaluations, guidance {describe_weights(config.guidance)}, seed {config.seed}"

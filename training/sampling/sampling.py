@@ -46,11 +46,13 @@ class SamplingConfig:
     def resolve(self, paradigm: Paradigm) -> Any:
         """Return `steps` and `options` as validated options of `paradigm`, an instance of its `Options`.
 
-        `steps`, unless None, replaces a value of the same name in `options`.
+        `steps`, unless None, replaces a value of the same name in `options`. `guidance` is checked as well.
 
         Raises:
-            UserError: the paradigm lacks an option, or a value is of the wrong type or out of range.
+            UserError: the paradigm lacks an option, a value is of the wrong type or out of range, or the paradigm
+                cannot use the weights of guidance.
         """
+        paradigm.check_guidance(self.guidance)
         steps = {} if self.steps is None else {"steps": self.steps}
         return paradigm.options({**self.options, **steps})
 

@@ -33,6 +33,7 @@ function useRecipe(studio, { model, seed, steps, s_churn: churn, guidance, varia
   const found = studio.models.find(({ digest }) => digest === model?.sha256);
   if (!found) notices.push(`the recipe names another model (${model?.name}); the sound will differ`);
   if (span && !kept) notices.push("the recipe redraws a span of a take that is not in the file; all of it is generated");
+  if (typeof guidance === "object" && (found ?? studio.model).guidance) notices.push("the model takes one weight of guidance; those by control are left out");
   const common = typeof guidance === "number" ? { guidance } : { by: guidance };
   if (variant) notices.push(`the sound is variant ${variant + 1}`);
   studio.settings({ model: found?.name, seed, steps, churn, variants: variant + 1, ...common });

@@ -122,9 +122,9 @@ def latin(text: str) -> bytes:
 
 
 @contextmanager
-def running_studio():
-    """Process and address of a real server with the shipped model, stopped at the end."""
-    command = [sys.executable, "-m", "pvt", "studio", "--port", "0", "--no-browser"]
+def running_studio(*options: str):
+    """Process and address of a real server, stopped at the end."""
+    command = [sys.executable, "-m", "pvt", "studio", "--port", "0", "--no-browser", *options]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
@@ -143,7 +143,7 @@ def running_studio():
 
 @pytest.fixture(scope="module")
 def address():
-    """Address of a real server with the shipped model, for a browser."""
+    """Address of a real server with the shipped models, for a browser."""
     chromium()
     with running_studio() as (_, found):
         yield found

@@ -1,4 +1,4 @@
-"""The studio in a real browser with the shipped model: drawing, hearing, files."""
+"""The studio in a real browser with the shipped models: drawing, hearing, files."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The studio in a real browser with the shipped model: undo of settings, recipes, redrawn spans."""
+"""The studio in a real browser with the shipped models: undo of settings, recipes, redrawn spans."""
 
 import io
 

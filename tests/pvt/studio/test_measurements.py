@@ -26,9 +26,9 @@ PLAY = """async () => { const start = performance.now(), at = studio.position; d
 
 @pytest.fixture
 def server():
-    """Process, address and start time of a studio with the shipped model."""
+    """Process, address and start time of a studio with the model that has drafts."""
     started = time.monotonic()
-    with running_studio() as (process, address):
+    with running_studio("--run", "edm") as (process, address):
         yield process, address, started
 
 

@@ -65,7 +65,9 @@ def test_weights_by_control_are_refused_before_a_job_of_a_model_of_one_weight():
     engine = Engine([], "cpu", "float32")
     request = engine.example().model_copy(update={"guidance": {"velocity": 2.0}})
     engine.check(request.model_copy(update={"model": "edm"}))
-    with pytest.raises(UserError, match="GUIDANCE= must be one weight from 1 to 3"):
+    with pytest.raises(
+        UserError, match=r"one number from 1 to 3, as in its training, got velocity=2; .* the model `edm`"
+    ):
         engine.check(request)
 
 
@@ -94,7 +96,7 @@ def test_the_recipe_of_a_take_redrawn_twice_repeats_it():
 
 def test_a_recipe_must_be_complete_and_of_a_model_of_the_menu():
     engine = Engine([], "cpu", "float32")
-    model = {"name": "shipped", "sha256": engine.entry("").digest}
+    model = {"name": "few-steps", "sha256": engine.entry("").digest}
     recipe = {"pvt_sound": 1, "model": model, "curves": {"version": 1, "velocity": [[0, 0.4]]}, "steps": 2}
     engine.check_recipe(parse_recipe(json.dumps(recipe).encode()))
     span = {"take": "0", "start": 0.5, "stop": 1.0}

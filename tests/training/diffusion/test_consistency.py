@@ -197,10 +197,10 @@ def test_samples_follow_the_weight_that_is_asked(weight):
     assert float(x.mean()) == pytest.approx(0.25 * (weight or 2), abs=4 * STD / math.sqrt(20_000))
 
 
-@pytest.mark.parametrize("weight", [0.9, 3.1, {"velocity": 2.0}])
+@pytest.mark.parametrize("weight", [0.9, 3.1, math.nan, {"velocity": 2.0}])
 def test_a_weight_outside_the_tuning_is_refused(weight):
     noise = PerClipNoise(0, [0], "sample")
-    with pytest.raises(UserError, match="must be one weight from 1 to 3"):
+    with pytest.raises(UserError, match="must be one number from 1 to 3"):
         guided_paradigm().sample(Controlled(flow_end, told=True), (1, 4), None, noise, guidance=weight)
 
 

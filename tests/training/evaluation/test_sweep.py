@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from data_specs.errors import UserError
+from training.conditioning import ControlLayout
+from training.diffusion import build_paradigm
 from training.evaluation import sweep as module
-from training.evaluation.sweep import Sweep, markdown, plan_sweep, sweep, write_sweep
+from training.evaluation.sweep import DEFAULT_SWEEPS, Sweep, markdown, plan_sweep, sweep, write_sweep
 from training.sampling.sampling import SamplingConfig
 
 
@@ -79,6 +81,17 @@ def test_a_value_that_does_not_fit_is_an_error_of_the_plan(bench):
         plan_sweep(run.paradigm, [Sweep("s_churn", (0, 40)), Sweep("steps", (9, 0))], SamplingConfig())
     with pytest.raises(UserError, match=r"steps must be an integer, got 1\.5"):
         plan_sweep(run.paradigm, [Sweep("steps", (1.5, 2))], SamplingConfig())
+
+
+@pytest.mark.parametrize("name", ["edm", "ddpm", "discdpm", "consistency"])
+def test_every_paradigm_has_the_options_of_the_default_sweep(name):
+    config = {"guidance_spread": 1} if name == "consistency" else {}
+    paradigm = build_paradigm(name, config, ControlLayout((("velocity", 1),)), classes=16)
+    sweeps = [Sweep.parse(text) for text in DEFAULT_SWEEPS]
+    assert [row["value"] for row, _ in plan_sweep(paradigm, sweeps, SamplingConfig())] == [1, 1.5, 2, 3]
+    if name == "consistency":
+        with pytest.raises(UserError, match="one number from 1 to 3"):
+            plan_sweep(paradigm, [Sweep("guidance", (2, 5))], SamplingConfig())
 
 
 def test_tables_and_figures_hold_the_rows(bench, tmp_path):

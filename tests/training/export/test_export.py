@@ -117,6 +117,21 @@ def test_the_player_samples_consistency_models_as_the_project_does(model, graphs
     np.testing.assert_allclose(found, expected.numpy(), atol=2e-3)
 
 
+def test_the_player_plays_the_default_model_at_the_weight_of_its_graph(player, tmp_path, monkeypatch, capsys):
+    graph, curves = tmp_path / "model.onnx", shipped_curves()["swell"]
+    assert main(["export", "--to", "onnx", "--out", str(graph)]) == 0
+    assert metadata(graph)["guidance"] == 2
+    command = ["play_onnx.py", str(graph), str(curves), str(tmp_path / "a.wav"), "--seconds", "1"]
+    monkeypatch.setattr("sys.argv", [*command, "--guidance", "2"])
+    player.main()
+    with wave.open(str(tmp_path / "a.wav")) as file:
+        assert file.getnframes() == 24_000
+    monkeypatch.setattr("sys.argv", [*command, "--guidance", "3"])
+    with pytest.raises(SystemExit):
+        player.main()
+    assert "--guidance must be left out or 2, the weight in this graph, got 3" in capsys.readouterr().err
+
+
 def test_the_player_reconstructs_audio_of_the_given_magnitudes(player):
     window = np.hanning(1280)
     time = np.arange(320 * 60) / 24_000
@@ -134,7 +149,7 @@ def test_a_wav_has_a_peak_of_minus_one_dbfs(player, tmp_path):
     assert np.abs(samples).max() == round(32767 * 10 ** (-1 / 20))
 
 
-def test_export_without_run_is_the_shipped_model_and_out_must_fit(tmp_path, capsys):
+def test_export_without_run_is_the_default_model_and_out_must_fit(tmp_path, capsys):
     assert main(["export", "--out", str(tmp_path / "a.safetensors")]) == 0
     assert load_model(tmp_path / "a.safetensors").step == load_model(shipped_model()).step
     assert main(["export", "edm", "--to", "onnx", "--out", str(tmp_path / "a.safetensors")]) == 2

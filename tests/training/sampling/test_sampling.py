@@ -315,6 +315,13 @@ def test_sample_and_demo_commands(snapshots, data, tmp_path, capsys, monkeypatch
     assert len(written) == 4
     assert all((tmp_path / line).stat().st_size > 1000 for line in written)
 
+    assert (
+        main(["sample", "--run", str(edm), *common, "--clips=1", "--sampler=heun", "--s-churn=5", "--out=churned"]) == 0
+    )
+    capsys.readouterr()
+    (record,) = (json.loads(path.read_text()) for path in Path("churned").glob("drawn/sampling.json"))
+    assert (record["paradigm"], record["steps"], record["sampler"], record["s_churn"]) == ("edm", 2, "heun", 5)
+
     assert main(["demo", "--run", f"{edm},{disc}", *common]) == 0
     page = (tmp_path / capsys.readouterr().out.strip()).read_text()
     assert f'<td class="number">{parameter_count(load_model(edm).network) / 1e6:.2f} M</td>' in page
@@ -325,7 +332,8 @@ def test_sample_and_demo_commands(snapshots, data, tmp_path, capsys, monkeypatch
         (["--clips", "0"], "--clips must be"),
         (["--seconds", "1e9"], "got '1e9'"),
         (["--guidance", "pitch=2"], "no control feature 'pitch'"),
-        (["--s-churn", "lots"], "s_churn"),
+        (["--s-churn", "lots"], "--s-churn must be a number"),
+        (["--sampler", "best"], "sampler"),
         (["--seed", "-1"], "--seed must be"),
     ]:
         assert main(["sample", "--run", str(edm), *common, *arguments]) == 2
