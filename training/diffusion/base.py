@@ -144,11 +144,6 @@ class Paradigm(ABC):
         Raises:
             UserError: an option that is unknown, of the wrong type or out of range.
         """
-        if unknown := [name for name in values if name not in self.Options.model_fields]:
-            raise UserError(
-                f"sampler options of {self.name} models must be among {', '.join(self.Options.model_fields)}, got "
-                f"{', '.join(unknown)}; leave it out, or take a model that has it (the model `edm` has sampler and s_churn)"
-            )
         return parse_model(self.Options, values, f"sampler options of {self.name} models")
 
 
