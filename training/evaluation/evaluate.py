@@ -88,6 +88,14 @@ class Options:
         if unknown := [name for name in self.unconditioned if name not in CONTROLS]:
             raise UserError(f"FREE= must name controls among {', '.join(CONTROLS)}, got {', '.join(unknown)}")
 
+    def sampling(self, model: TrainedModel) -> SamplingConfig:
+        """Return the sampling config for `model`; UserError if its paradigm cannot use the options or weights."""
+        steps = self.sampler_steps or default_steps(model.paradigm, model.device)
+        published = dict(model.paradigm.published) if self.published else {}
+        config = SamplingConfig(steps, self.guidance, self.seed, published)
+        config.resolve(model.paradigm)
+        return config
+
 
 @dataclass
 class Evaluation:
@@ -114,7 +122,7 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
     for model in models:
         for control in (*options.unconditioned, *(options.guidance if isinstance(options.guidance, Mapping) else ())):
             model.data.layout.slice(control)  # raises for a control that the model lacks
-    configs = {name: sampling_config(model, options) for name, model in zip(names, models, strict=True)}
+    configs = {name: options.sampling(model) for name, model in zip(names, models, strict=True)}
     samples = [model.sample_count(options.seconds) for model in models]
     train = ReferenceSet.open(options.data, "train", samples[0], options.reference)
     for path, model in zip(paths, models, strict=True):
@@ -136,9 +144,8 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
         label = model.representation.label
         if label not in ceilings:
             ceilings[label] = ceiling(model, evaluator, options.clips)
-        settings = configs[name]
         steps_taken = LatentSteps(model, evaluator)
-        clips = generate(model, evaluator, settings, options.clips, options.unconditioned)
+        clips = generate(model, evaluator, configs[name], options.clips, options.unconditioned)
         metrics = evaluator.measure(steps_taken.watch(clips))
         ids = [f"{number:05d}" for number in range(options.clips)]
         result.clips[name] = adherence.to_json(metrics.ratios, ids)
@@ -147,26 +154,13 @@ def evaluate(paths: Sequence[Path], options: Options) -> Evaluation:
         row["samples"] = {
             "clips": options.clips,
             "seconds": options.seconds,
-            "evaluations": model.paradigm.evaluations(settings.resolve(model.paradigm)),
+            "evaluations": model.paradigm.evaluations(configs[name].resolve(model.paradigm)),
             "guidance": str(options.guidance),
             "free": list(options.unconditioned),
             "seed": options.seed,
         }
         result.rows.append({**row, "inference": inference_times(model), "anchors": evaluator.anchors})
     return result
-
-
-def sampling_config(model: TrainedModel, options: Options) -> SamplingConfig:
-    """Return the sampling config for `model`, as given by the options of an evaluation.
-
-    Raises:
-        UserError: an option or weights of guidance that the paradigm of the model cannot use.
-    """
-    published = dict(model.paradigm.published) if options.published else {}
-    steps = options.sampler_steps or default_steps(model.paradigm, model.device)
-    config = SamplingConfig(steps, options.guidance, options.seed, published)
-    config.resolve(model.paradigm)
-    return config
 
 
 def check_reference(model: TrainedModel, reference: ReferenceSet, path: Path) -> None:

@@ -315,15 +315,12 @@ def test_sample_and_demo_commands(snapshots, data, tmp_path, capsys, monkeypatch
     assert len(written) == 4
     assert all((tmp_path / line).stat().st_size > 1000 for line in written)
 
-    assert (
-        main(["sample", "--run", str(edm), *common, "--clips=1", "--sampler=heun", "--s-churn=5", "--out=churned"]) == 0
-    )
-    capsys.readouterr()
-    (record,) = (json.loads(path.read_text()) for path in Path("churned").glob("drawn/sampling.json"))
-    assert (record["paradigm"], record["steps"], record["sampler"], record["s_churn"]) == ("edm", 2, "heun", 5)
+    assert main(["sample", "--run", str(edm), *common, "--clips=1", "--sampler=heun", "--s-churn=5", "--out=a"]) == 0
+    record = json.loads(Path("a/drawn/sampling.json").read_text())
+    assert [record[key] for key in ("paradigm", "steps", "sampler", "s_churn")] == ["edm", 2, "heun", 5]
 
     assert main(["demo", "--run", f"{edm},{disc}", *common]) == 0
-    page = (tmp_path / capsys.readouterr().out.strip()).read_text()
+    page = (tmp_path / capsys.readouterr().out.splitlines()[-1]).read_text()
     assert f'<td class="number">{parameter_count(load_model(edm).network) / 1e6:.2f} M</td>' in page
     assert page.count("<audio") == 2 * 2 + 1  # two runs on two sets of controls, one of them with its real clip
     assert "through encodec" in page
@@ -333,7 +330,6 @@ def test_sample_and_demo_commands(snapshots, data, tmp_path, capsys, monkeypatch
         (["--seconds", "1e9"], "got '1e9'"),
         (["--guidance", "pitch=2"], "no control feature 'pitch'"),
         (["--s-churn", "lots"], "--s-churn must be a number"),
-        (["--sampler", "best"], "sampler"),
         (["--seed", "-1"], "--seed must be"),
     ]:
         assert main(["sample", "--run", str(edm), *common, *arguments]) == 2
