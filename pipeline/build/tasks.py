@@ -1,5 +1,6 @@
 """Set-up of the worker processes of a build, and the task that they run: writing shards."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,37 @@ class ShardWorker(WorkerPlugin):
 
         Dask calls this in the worker process.
         """
+        self._in_use = threading.Lock()  # held while a task renders
+        self._ended = False
         set_deterministic()
         if not self.gpu or "GPU" in worker.state.total_resources:
             self.builder(isolated=False)
 
     def teardown(self, worker: Any) -> None:
-        """Close the renderers and drop the builders. Dask calls this when the worker ends or the plugin is replaced."""
-        while self.builders:
-            self.builders.popitem()[1].renderer.close()
+        """Close the renderers and drop the builders. Dask calls this when the worker ends or the plugin is replaced.
+
+        A task of a client that was killed may still render in the thread of tasks, where a SoundFont that is freed
+        crashes the process. The builders are then closed at the end of that task.
+        """
+        self._ended = True
+        self._close_unused()
+
+    def build(self, tasks: tuple[ShardTask, ...], out: Path, isolated: bool) -> list[tuple[ShardTask, Receipt]]:
+        """Write shards below `out` with the builder for `isolated`, see `ShardBuilder.build`."""
+        try:
+            with self._in_use:
+                return self.builder(isolated).build(tasks, out)
+        finally:
+            if self._ended:
+                self._close_unused()
+
+    def _close_unused(self) -> None:
+        if self._in_use.acquire(blocking=False):
+            try:
+                while self.builders:
+                    self.builders.popitem()[1].renderer.close()
+            finally:
+                self._in_use.release()
 
     def builder(self, isolated: bool) -> ShardBuilder:
         """Return the builder of this worker for one value of `isolated`, made on the first call.
@@ -95,7 +119,7 @@ def build_shards(tasks: tuple[ShardTask, ...], out: Path, isolated: bool = False
     Runs on a worker that has the plugin ShardWorker. With `isolated`, clips are rendered in a child process.
     """
     plugin: ShardWorker = get_worker().plugins[PLUGIN]
-    return plugin.builder(isolated).build(tasks, out)
+    return plugin.build(tasks, out, isolated)
 
 
 def retry_isolated(task: tuple[Any, ...]) -> list[tuple[Any, ...]]:

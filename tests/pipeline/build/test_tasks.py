@@ -1,5 +1,6 @@
 """Settings of a worker before it computes stored arrays."""
 
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,3 +33,47 @@ def test_a_worker_computes_on_one_thread_in_full_precision(other_settings):
     assert torch.get_num_threads() == 1
     assert not torch.backends.cuda.matmul.allow_tf32
     assert not torch.backends.cudnn.allow_tf32
+
+
+class SlowBuilder:
+    """A builder whose task waits for `go`; `events` holds what happened, in order."""
+
+    def __init__(self) -> None:
+        self.started, self.go, self.events = threading.Event(), threading.Event(), []
+        self.renderer = SimpleNamespace(close=lambda: self.events.append("closed"))
+
+    def build(self, tasks, out):
+        self.started.set()
+        assert self.go.wait(10)
+        self.events.append("built")
+        return []
+
+
+@pytest.fixture
+def plugin():
+    """A plugin that has been set up and has one builder."""
+    plugin = ShardWorker(load_spec(), ("disc",), Path("plan"), Path("font"), gpu=True)
+    plugin.setup(SimpleNamespace(state=SimpleNamespace(total_resources={})))
+    plugin.builders[False] = SlowBuilder()
+    return plugin
+
+
+def test_a_renderer_in_use_is_closed_after_the_task_of_a_killed_client(plugin):
+    """A client that resumes the build replaces the plugin; a SoundFont freed under a task crashes the worker."""
+    builder = plugin.builders[False]
+    task = threading.Thread(target=plugin.build, args=((), Path(), False))
+    task.start()
+    assert builder.started.wait(10)
+    plugin.teardown(None)
+    assert builder.events == []
+    builder.go.set()
+    task.join(10)
+    assert builder.events == ["built", "closed"]
+    assert plugin.builders == {}
+
+
+def test_an_unused_renderer_is_closed_when_the_plugin_is_replaced(plugin):
+    builder = plugin.builders[False]
+    plugin.teardown(None)
+    plugin.teardown(None)
+    assert builder.events == ["closed"]
