@@ -42,8 +42,8 @@ class ShardWorker(WorkerPlugin):
 
         Dask calls this in the worker process.
         """
-        self._in_use = threading.Lock()  # held while a task renders
-        self._ended = False
+        self._lock = threading.Lock()  # of the two attributes that follow
+        self._running, self._ended = 0, False
         set_deterministic()
         if not self.gpu or "GPU" in worker.state.total_resources:
             self.builder(isolated=False)
@@ -51,28 +51,27 @@ class ShardWorker(WorkerPlugin):
     def teardown(self, worker: Any) -> None:
         """Close the renderers and drop the builders. Dask calls this when the worker ends or the plugin is replaced.
 
-        A task of a client that was killed may still render in the thread of tasks, where a SoundFont that is freed
-        crashes the process. The builders are then closed at the end of that task.
+        A task of a client that was killed may still render in a thread of tasks, where a SoundFont that is freed
+        crashes the process. The builders are then closed at the end of the last such task.
         """
-        self._ended = True
-        self._close_unused()
+        with self._lock:
+            self._ended = True
+            self._close_unused()
 
     def build(self, tasks: tuple[ShardTask, ...], out: Path, isolated: bool) -> list[tuple[ShardTask, Receipt]]:
         """Write shards below `out` with the builder for `isolated`, see `ShardBuilder.build`."""
+        with self._lock:
+            self._running += 1
         try:
-            with self._in_use:
-                return self.builder(isolated).build(tasks, out)
+            return self.builder(isolated).build(tasks, out)
         finally:
-            if self._ended:
+            with self._lock:
+                self._running -= 1
                 self._close_unused()
 
     def _close_unused(self) -> None:
-        if self._in_use.acquire(blocking=False):
-            try:
-                while self.builders:
-                    self.builders.popitem()[1].renderer.close()
-            finally:
-                self._in_use.release()
+        while self._ended and not self._running and self.builders:
+            self.builders.popitem()[1].renderer.close()
 
     def builder(self, isolated: bool) -> ShardBuilder:
         """Return the builder of this worker for one value of `isolated`, made on the first call.
