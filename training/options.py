@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from data_specs.cli import add_threads, integer, integer_or_none, number, use_threads
 from data_specs.errors import UserError
-from training.runs import run_names, select_runs
+from training.runs import DEFAULT_MODEL, SHIPPED, run_names, select_runs
 from training.sampling.defaults import DEFAULT_GUIDANCE
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     add(
         "--run",
         metavar="RUNS",
-        help="run folders, snapshots, few-steps or edm, comma-separated (--paradigm's, else few-steps)",
+        help=f"{', '.join(SHIPPED)}, run folders or snapshots, comma-separated (--paradigm's, else {DEFAULT_MODEL})",
     )
     add(
         "--paradigm",
@@ -64,7 +64,9 @@ def add_guidance(parser: argparse.ArgumentParser) -> None:
     """Add the option that `parse_guidance` reads."""
     default = f"{DEFAULT_GUIDANCE:g}"
     parser.add_argument(
-        "--guidance", metavar="W", help=f"one weight, or one by control: velocity=1.5,chroma=3 ({default}; 1: none)"
+        "--guidance",
+        metavar="W",
+        help=f"one weight, or with most models one by control: velocity=1.5,chroma=3 ({default})",
     )
 
 

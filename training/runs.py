@@ -12,8 +12,11 @@ DEFAULT_SPEC = "sample"
 CONFIG, CHECKPOINTS = "config.json", "checkpoints"
 TABLES = ("training", "machine", "logging")  # of a config
 SNAPSHOTS = Path(__file__).parent / "snapshots"  # shipped with the project
-SHIPPED = {"few-steps": "consistency-phaseless", "edm": "edm-phaseless"}  # models in SNAPSHOTS, by name
-DEFAULT_MODEL = "few-steps"
+SHIPPED = {
+    "few-steps": SNAPSHOTS / "consistency-phaseless.safetensors",
+    "edm": SNAPSHOTS / "edm-phaseless.safetensors",
+}
+DEFAULT_MODEL = next(iter(SHIPPED))
 
 
 def shipped_model(name: str = DEFAULT_MODEL) -> Path:
@@ -22,7 +25,7 @@ def shipped_model(name: str = DEFAULT_MODEL) -> Path:
     Raises:
         UserError: the installation lacks the file.
     """
-    path = SNAPSHOTS / f"{SHIPPED[name]}.safetensors"
+    path = SHIPPED[name]
     if path.is_file():
         return path
     raise UserError(
@@ -78,7 +81,7 @@ def run_names(paths: Sequence[Path]) -> list[str]:
     Raises:
         UserError: there is no path, or one occurs twice.
     """
-    shipped = {SNAPSHOTS / f"{file}.safetensors": Path(name) for name, file in SHIPPED.items()}
+    shipped = {path: Path(name) for name, path in SHIPPED.items()}
     paths = [shipped.get(path, path) for path in paths]
     resolved = [path.resolve() for path in paths]
     if not paths or len(set(resolved)) < len(resolved):

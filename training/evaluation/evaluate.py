@@ -89,7 +89,11 @@ class Options:
             raise UserError(f"FREE= must name controls among {', '.join(CONTROLS)}, got {', '.join(unknown)}")
 
     def sampling(self, model: TrainedModel) -> SamplingConfig:
-        """Return the sampling config for `model`; UserError if its paradigm cannot use the options or weights."""
+        """Return the sampling config for `model`.
+
+        Raises:
+            UserError: the paradigm of the model cannot use the steps or the weights of guidance.
+        """
         steps = self.sampler_steps or default_steps(model.paradigm, model.device)
         published = dict(model.paradigm.published) if self.published else {}
         config = SamplingConfig(steps, self.guidance, self.seed, published)

@@ -22,13 +22,13 @@ PLAYER = Path(__file__).parents[3] / "examples" / "play_onnx.py"
 
 @pytest.fixture(scope="module")
 def model():
-    return load_model("edm")
+    return load_model()
 
 
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("onnx")
-    assert main(["export", "edm", "--to", "onnx", "--out", str(folder / "model.onnx")]) == 0
+    assert main(["export", "--to", "onnx", "--out", str(folder / "model.onnx")]) == 0
     return folder / "model.onnx", folder / "model.decoder.onnx"
 
 
@@ -91,18 +91,19 @@ def test_the_player_samples_as_the_project_does(model, graphs, player, monkeypat
             return drawn
 
     monkeypatch.setattr(player.np.random, "default_rng", lambda seed: Draws())
-    found = player.sample(session(graphs[0]), metadata(graphs[0]), controls.numpy(), steps=4, guidance=2.0)
-    options = model.paradigm.options({"sampler": "heun", "steps": 4})
-    expected = model.paradigm.sample(
-        model.network, (128, 80), controls, PerClipNoise(3, [0], "sample"), options, guidance=2.0
-    )
+    edm = build_paradigm("edm", {}, model.data.layout)
+    options = edm.options({"sampler": "heun", "steps": 4})
+    facts = {**metadata(graphs[0]), "sampling": options.model_dump(mode="json")}
+    found = player.sample(session(graphs[0]), facts, controls.numpy(), steps=4, guidance=2.0)
+    noise = PerClipNoise(3, [0], "sample")
+    expected = edm.sample(model.network, (128, 80), controls, noise, options, guidance=2.0)
     np.testing.assert_allclose(found, expected.numpy(), atol=2e-3)
 
 
 def test_the_player_samples_consistency_models_as_the_project_does(model, graphs, player, monkeypatch):
     """The network of an EDM and of a student have the same graph."""
     controls = model.stack_curves([read_curves(shipped_curves()["swell"])], 192_000)[..., :80]
-    student = build_paradigm("consistency", {}, model.data.layout)
+    student = model.paradigm
     noise = PerClipNoise(3, [0], "sample")
 
     class Draws:
@@ -117,11 +118,10 @@ def test_the_player_samples_consistency_models_as_the_project_does(model, graphs
     np.testing.assert_allclose(found, expected.numpy(), atol=2e-3)
 
 
-def test_the_player_plays_the_default_model_at_the_weight_of_its_graph(player, tmp_path, monkeypatch, capsys):
-    graph, curves = tmp_path / "model.onnx", shipped_curves()["swell"]
-    assert main(["export", "--to", "onnx", "--out", str(graph)]) == 0
-    assert metadata(graph)["guidance"] == 2
-    command = ["play_onnx.py", str(graph), str(curves), str(tmp_path / "a.wav"), "--seconds", "1"]
+def test_the_player_plays_a_few_step_model_at_the_weight_of_its_graph(graphs, player, tmp_path, monkeypatch, capsys):
+    assert metadata(graphs[0])["guidance"] == 2
+    curves = shipped_curves()["swell"]
+    command = ["play_onnx.py", str(graphs[0]), str(curves), str(tmp_path / "a.wav"), "--seconds", "1"]
     monkeypatch.setattr("sys.argv", [*command, "--guidance", "2"])
     player.main()
     with wave.open(str(tmp_path / "a.wav")) as file:
