@@ -25,14 +25,17 @@ export async function post(path, body) {
 
 export function cancel(job) { fetch(`api/jobs/${job}`, { method: "DELETE" }).catch(() => {}); }
 
-// Events of a job until it has finished; `listener(event)` gets each. Returns a function that stops listening.
+// Events of a job until it has finished; `listener(event)` gets each after it has handled the one before, since a take that is
+// still fetched must neither follow the end of its job nor replace a later take. Returns a function that stops listening.
 export function follow(job, listener) {
   const source = new EventSource(`api/jobs/${job}/events`);
+  let handled = Promise.resolve();
+  const handle = (event) => { handled = handled.then(() => listener(event)); };
   source.onmessage = ({ data }) => {
     const event = JSON.parse(data);
     if (["done", "error", "cancelled"].includes(event.kind)) source.close();
-    listener(event);
+    handle(event);
   };
-  source.onerror = () => { source.close(); listener({ kind: "error", message: "the connection to the studio was lost" }); };
+  source.onerror = () => { source.close(); handle({ kind: "error", message: "the connection to the studio was lost" }); };
   return () => source.close();
 }

@@ -1,6 +1,7 @@
 """The studio in a real browser with the shipped models: undo of settings, recipes, redrawn spans."""
 
 import io
+import time
 
 import numpy as np
 import pytest
@@ -88,6 +89,17 @@ def test_a_recipe_restores_curves_guidance_by_control_and_variant(page):
     page.click("#generate")
     generated(page)
     assert page.evaluate(digest) == sound
+
+
+def test_a_job_is_done_once_its_take_is_shown(page):
+    """Fetching a take may last longer than generating it."""
+    first = page.evaluate("studio.current.takes[0].id")
+    page.route("**/api/takes/*/wav*", lambda route: (time.sleep(0.5), route.continue_()))
+    page.fill("#seed", "6")
+    page.click("#generate")
+    page.wait_for_selector("body[data-job=running]")
+    page.wait_for_selector("body[data-job=done]")
+    assert page.evaluate("studio.current.takes[0].id") != first
 
 
 def test_a_redrawn_span_keeps_the_rest_of_the_take(page, address):
